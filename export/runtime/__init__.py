@@ -1,0 +1,1 @@
+"""A bundle and videos go in; ranked class names come out, without torch."""

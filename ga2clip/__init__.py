@@ -1,0 +1,1 @@
+"""Adapt CLIP to video action recognition: video → frames → prompted encoders → run."""

@@ -1,0 +1,31 @@
+"""What went wrong, as a person can act on it: a message (what, where) and a hint (what to do)."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake or a circumstance that the user can change; the command line shows it without a traceback.
+
+    message: what failed and where, one line. hint: what to do about it, one or two lines.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class MissingExtra(UserError):
+    """An optional dependency is needed and not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the '{extra}' extra", f"pip install 'ga2clip[{extra}]'")
+
+
+def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
+    """The error for a name that is not one of `valid`: it offers the nearest one and lists them all."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = (f"did you mean '{near[0]}'? " if near else "") + f"valid: {', '.join(names)}"
+    return UserError(f"unknown {kind} '{name}'", hint)

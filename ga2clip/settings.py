@@ -1,0 +1,265 @@
+"""A TOML file or `key=value` overrides go in, one typed `Settings` tree comes out; unknown keys and wrong types are refused.
+
+A run's `settings.toml` is this tree written out in full, so it repeats the run.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ga2clip.errors import UserError, unknown_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
+Coupling = Literal["none", "concat", "mapping", "residual"]
+InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
+Tune = Literal["none", "prompts", "vision", "text", "both"]
+AnchorLoss = Literal["margin", "contrast", "published"]
+Precision = Literal["fp32", "bf16", "fp16", "auto"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(_Section):
+    """Which clips are trained and tested on, and how frames are taken from them."""
+
+    dataset: str = "stickfigures"
+    root: str = ""
+    """Folder of the prepared dataset; empty: `data/<dataset>` in the working folder."""
+    protocol: Protocol = "base-to-novel"
+    shots: int = Field(default=16, ge=0)
+    """Training clips per class; 0 takes all."""
+    split: int = Field(default=1, ge=1)
+    """Which official split, where a dataset has several."""
+    split_file: str = ""
+    """A shared training list `path label` instead of the generated split."""
+    test_split_file: str = ""
+    labels: str = ""
+    """A CSV `id,name` that goes with the split files."""
+    frames: int = Field(default=8, ge=1)
+    """Frames taken from a clip (T)."""
+    test_clips: int = Field(default=1, ge=1)
+    """Temporal views in evaluation."""
+    test_crops: Literal[1, 3] = 1
+    """Spatial views in evaluation."""
+    cache: bool = True
+    """Read decoded frames from the prepared frame cache when there is one."""
+
+
+class AugmentSettings(_Section):
+    """Training augmentation, the same for all frames of a clip."""
+
+    scale_min: float = Field(default=0.7, gt=0, le=1)
+    """Random resized crop: smallest share of the picture's area; 1 switches it off."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a horizontal flip; datasets where left and right matter force 0."""
+    grey: float = Field(default=0.0, ge=0, le=1)
+    """Probability of dropping colour."""
+    colour: float = Field(default=0.0, ge=0, le=1)
+    """Strength of brightness, contrast and saturation jitter."""
+    mixup: float = Field(default=0.0, ge=0)
+    """Alpha of MixUp's Beta distribution; 0 is off."""
+    cutmix: float = Field(default=0.0, ge=0)
+    """Alpha of CutMix's Beta distribution; 0 is off."""
+
+
+class BackboneSettings(_Section):
+    """The CLIP that is adapted."""
+
+    name: str = "tiny"
+    """`tiny` (built in) or an open_clip architecture such as `ViT-B-16`."""
+    pretrained: str = "builtin"
+    """`builtin`, a tag that open_clip can download such as `openai`, or a file of weights."""
+
+
+class MethodSettings(_Section):
+    """The parts that a method is composed of; `ga2clip methods` shows the named compositions."""
+
+    name: str = "ga2"
+    text_length: int = Field(default=16, ge=0)
+    """Soft text prompt tokens; 0: no text prompt."""
+    text_depth: int = Field(default=9, ge=0)
+    """Text blocks that are prompted, the input layer included; a tower with fewer layers: all."""
+    vision_length: int = Field(default=16, ge=0)
+    """Soft vision prompt tokens; 0: no vision prompt."""
+    vision_depth: int = Field(default=9, ge=0)
+    text_init: str = ""
+    """A phrase whose token embeddings start the soft text prompt; empty: random, std 0.02."""
+    coupling: Coupling = "none"
+    """How the frozen hard prompt joins the soft one: not at all, as extra tokens (`concat`), through the
+    mapping layer ReLU(Linear(2W → W)) (`mapping`), or the mapping added to the soft prompt (`residual`)."""
+    coupling_dropout: float = Field(default=0.5, ge=0, lt=1)
+    hard_prompts: str = "builtin"
+    """Where the hard prompt is from: `builtin`, a run, a published file, or a phrase."""
+    inter_modal: InterModal = "none"
+    """Linear maps between the branches' prompts, one per prompted layer."""
+    inter_modal_free: bool = True
+    """True: the mapped prompt is added to a free one (ViLT-CLIP); False: it replaces it (MaPLe)."""
+    linear_probe: bool = False
+    """A linear classifier on the frozen video feature instead of class texts."""
+    tune: Tune = "prompts"
+    """What trains: nothing, the parts above, or a whole tower as well (ViFi-CLIP)."""
+    interpolate: float = Field(default=1.0, ge=0, le=1)
+    """Weight of the tuned backbone when it is mixed back with the original (WiSE-FT); 1 keeps the tuned one."""
+    class_template: str = "{}."
+    """Class text behind the soft prompt; without a text prompt the `scenario_template` is used."""
+    scenario_template: str = "a video of a person doing {}."
+
+
+class AnchorSettings(_Section):
+    """Generic attribute anchors: irrelevant videos against frozen negative prompts."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight of the anchor term; 0: no anchors."""
+    loss: AnchorLoss = "margin"
+    margin: float = Field(default=0.1, ge=0)
+    """Cosine margin by which an anchor video must be nearer to the negative prompt than to any class."""
+    negatives: tuple[str, ...] = ("nothing", "an empty scene", "no person", "something else")
+    """Negative prompts. The published implementation has the single word "else"."""
+    negative_template: str = "a video of {}."
+    source: str = "builtin"
+    """Where anchor videos are from: `builtin` (generated irrelevant clips), `unused` (the dataset's unused
+    classes) or a folder of videos."""
+    per_step: int = Field(default=2, ge=0)
+    """Anchor videos mixed into each batch; 0 uses the negative prompts alone, against the labelled videos."""
+
+
+class LossSettings(_Section):
+    """Weights of the terms beside cross-entropy; 0 switches a term off."""
+
+    scenario: float = Field(default=0.0, ge=0)
+    """1 − cos(class feature, frozen feature of the scenario template): ViLT-CLIP."""
+    kgcoop: float = Field(default=0.0, ge=0)
+    """Squared distance of normalised class features to the frozen ones: KgCoOp (CVPR 2023), eq. 4."""
+    text_consistency: float = Field(default=0.0, ge=0)
+    """L1 distance of class features to the frozen ones: PromptSRC (ICCV 2023), eq. 3."""
+    image_consistency: float = Field(default=0.0, ge=0)
+    """L1 distance of video features to the frozen ones: PromptSRC, eq. 3."""
+    logit_consistency: float = Field(default=0.0, ge=0)
+    """KL divergence from the frozen model's class distribution: PromptSRC, eq. 4."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+class TrainingSettings(_Section):
+    """The optimisation; batch size and learning rate are the recipe's, whatever the number of devices."""
+
+    epochs: int = Field(default=10, ge=0)
+    batch_size: int = Field(default=16, ge=1)
+    """Clips per update, over all devices."""
+    micro_batch: int = Field(default=0, ge=0)
+    """Clips per forward pass on one device; 0: the device's whole share. Less memory, same update."""
+    lr: float = Field(default=2e-3, gt=0)
+    backbone_lr: float = Field(default=1e-5, gt=0)
+    """Learning rate of tuned backbone weights (`tune` other than `prompts`)."""
+    weight_decay: float = Field(default=1e-3, ge=0)
+    warmup_epochs: float = Field(default=1.0, ge=0)
+    clip_grad: float = Field(default=1.0, ge=0)
+    """Largest gradient norm; 0 is off."""
+    precision: Precision = "auto"
+    """Autocast; `auto`: bf16 where the device has it and the backbone is large enough to gain, else fp32."""
+    checkpoint_blocks: bool = False
+    """Recompute activations of the blocks in the backward pass: less memory, more time."""
+    compile: bool = False
+    classes_per_step: int = Field(default=0, ge=0)
+    """Class texts encoded per step, the batch's own classes always among them; 0: all."""
+    seed: int = 1
+    deterministic: bool = True
+    workers: int = Field(default=0, ge=0)
+    """Loader processes; 0 loads in the training process."""
+    checkpoint_minutes: float = Field(default=10.0, gt=0)
+
+
+class Settings(_Section):
+    """Everything needed to repeat a run."""
+
+    data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
+    backbone: BackboneSettings = BackboneSettings()
+    method: MethodSettings = MethodSettings()
+    anchors: AnchorSettings = AnchorSettings()
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any], source: str) -> "Settings":
+        """Validate a nested mapping; UserError names `source`, the key and the nearest valid key."""
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise _explain(error, source) from None
+
+    @classmethod
+    def read(cls, path: Path) -> "Settings":
+        """Read a full or partial settings file. Errors: UserError for a missing or invalid file."""
+        return cls.from_dict(read_toml(path), str(path))
+
+    def updated(self, tree: Mapping[str, Any], source: str) -> "Settings":
+        """A copy with the nested mapping laid over it, validated."""
+        return Settings.from_dict(_merge(self.model_dump(), tree), source)
+
+    def to_toml(self) -> str:
+        """The whole tree as TOML text."""
+        return tomli_w.dumps(self.model_dump(mode="json"))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dict. Errors: UserError for a missing, unreadable or ill-formed file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read settings {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
+    """`section.key=value` strings as a nested dict; values are TOML (`3`, `true`, `["a"]`), else plain text.
+
+    Errors: UserError for a pair without `=` or a key without its section.
+    """
+    tree: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not equals or not dot or "." in name:
+            raise UserError(
+                f"'{pair}' is not a setting", "write --set section.key=value, such as --set training.lr=0.01"
+            )
+        tree.setdefault(section, {})[name] = _toml_value(text.strip())
+    return tree
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _explain(error: ValidationError, source: str) -> UserError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return UserError(f"{source}: setting '{where}': {first['msg']} (got {first['input']!r})")
+    section = Settings.model_fields.get(str(first["loc"][0])) if len(first["loc"]) > 1 else None
+    valid = section.annotation.model_fields if section and section.annotation else Settings.model_fields  # type: ignore[union-attr]
+    unknown = unknown_name("setting", str(first["loc"][-1]), valid)
+    return UserError(f"{source}: unknown setting '{where}'", unknown.hint)

@@ -1,0 +1,1 @@
+"""Settings and batches go in, a run folder comes out."""

@@ -1,0 +1,1 @@
+"""Command line: reads options, calls one function of the library, prints."""
