@@ -1,0 +1,53 @@
+# `make help` lists what can be made. PYTHON chooses the interpreter, VENV where the environment goes.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := ga2clip ga2clip_cli export tests benchmarks scripts
+
+.DEFAULT_GOAL := help
+.PHONY: help venv check format test test-all demo bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.dev ## a virtual environment with everything that development needs
+
+check: $(VENV)/.dev ## lint, format check and type check
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## put the code into the project's format
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+# One thread per worker: two torch processes with two threads each are slower on two cores.
+test: check ## check, then the fast tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-all: check ## check, then every test, the slow ones too
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'slow or not slow'
+
+demo: $(VENV)/.train ## the whole path on the built-in data, into demo/
+	PATH="$(abspath $(BIN)):$$PATH" bash scripts/demo.sh demo
+
+bench: $(VENV)/.dev ## start-up, decoding and runtime benchmarks
+	$(BIN)/python benchmarks/startup.py
+
+clean: ## remove the environment and what demo and tests left
+	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "error: ga2clip needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)" >&2; \
+	  echo "hint: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.train: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[train]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.train
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[train,dev]'
+	touch $@

@@ -1,0 +1,94 @@
+"""Results go in and reach stdout; errors, hints and log records go in and reach stderr, one or two lines each.
+
+This is the only module that decides what a person sees when something fails: a `UserError` shows what
+failed and what to do, anything else one line, and a traceback appears with `--debug` alone.
+"""
+
+import json
+import logging
+import sys
+import traceback
+from typing import Any
+
+from ga2clip.errors import MissingExtra, UserError
+
+_TRAIN_PACKAGES = ("torch", "torchvision", "open_clip", "safetensors", "onnx", "onnxscript", "matplotlib")
+
+
+class _Plain(logging.Formatter):
+    """`warning: text` for what needs attention, plain text for the rest."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
+class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes above a running progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "tqdm" in sys.modules:
+            sys.modules["tqdm"].tqdm.write(self.format(record), file=sys.stderr)
+        else:
+            super().emit(record)
+
+
+def set_up(debug: bool) -> None:
+    """Route the project's log records to stderr and make both streams take every file name and class name."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file name may hold bytes that are not text; an escape is better than an exception while printing.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    handler = _StderrHandler()
+    handler.setFormatter(_Plain("%(message)s"))
+    for name in ("ga2clip", "ga2clip_export"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.DEBUG if debug else logging.INFO)
+        logger.propagate = False
+
+
+def note(text: str) -> None:
+    """One line for the person, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit(text: str) -> None:
+    """A result, on stdout."""
+    print(text, flush=True)
+
+
+def emit_json(value: Any) -> None:
+    """A result as one JSON object on stdout; characters that the stream can't hold are escaped."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    emit(json.dumps(value, indent=2, ensure_ascii=not utf8))
+
+
+def report(error: BaseException, *, debug: bool) -> int:
+    """Show an error that ended a command on stderr and return the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        note("interrupted")
+        return 130
+    error = _as_user_error(error)
+    if isinstance(error, UserError):
+        note(f"error: {error.message}")
+        if error.hint:
+            note(f"hint: {error.hint}")
+    else:
+        note(f"error: unexpected {type(error).__name__}: {_first_line(error)}")
+        note("hint: run again with --debug for the traceback; it belongs into a bug report")
+    return 1
+
+
+def _as_user_error(error: BaseException) -> BaseException:
+    """An absent optional package and a failed read or write are the user's to fix."""
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _TRAIN_PACKAGES:
+        return MissingExtra(f"this command (it uses {(error.name or '').split('.')[0]})", "train")
+    if isinstance(error, OSError) and error.filename is not None:
+        return UserError(f"{error.filename}: {error.strerror}")
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or ["(no message)"])[0]

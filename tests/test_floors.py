@@ -1,0 +1,121 @@
+"""The house's table of floors, held true: every import in every module is walked, those inside functions too."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {"ga2clip": ROOT / "ga2clip", "ga2clip_cli": ROOT / "ga2clip_cli", "ga2clip_export": ROOT / "export"}
+
+# room: (floor, module prefixes). The first match counts, so the longer prefix stands first.
+ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "cli": (5, ("ga2clip_cli",)),
+    "runtime": (2, ("ga2clip_export.runtime",)),  # sees floors 0 and 1 only
+    "export": (4, ("ga2clip_export",)),
+    "runs": (3, ("ga2clip.training", "ga2clip.evaluation", "ga2clip.run", "ga2clip.interop", "ga2clip.recipes")),
+    "model": (2, ("ga2clip.model",)),
+    "data": (2, ("ga2clip.data",)),
+    "video": (1, ("ga2clip.video",)),
+    "assets": (0, ("ga2clip.assets",)),
+    "ground": (0, ("ga2clip.errors", "ga2clip.settings", "ga2clip.labels", "ga2clip.tokenizer")),
+}
+TORCH_FREE = ("ground", "video", "runtime")
+TORCH = ("torch", "torchvision", "open_clip", "safetensors")
+# What a command module may import before a command is chosen; more costs start-up time.
+CLI_TOP_LEVEL = {"typer", "ga2clip_cli", "ga2clip.errors"}
+
+
+def module_name(package: str, path: Path) -> str:
+    parts = (package, *path.relative_to(PACKAGES[package]).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    module_name(package, path): path
+    for package, folder in PACKAGES.items()
+    for path in sorted(folder.rglob("*.py"))
+}
+
+
+def room_of(module: str) -> str | None:
+    for room, (_, prefixes) in ROOMS.items():
+        if any(module == prefix or module.startswith(prefix + ".") for prefix in prefixes):
+            return room
+    return None
+
+
+def imports(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide which room is entered"
+            assert node.module is not None
+            # `from ga2clip.video import decode` may name a module or something in one.
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
+
+
+def top_level(tree: ast.Module) -> Iterator[ast.AST]:
+    """Statements that run when the module is imported, but not those for type checkers."""
+    for node in tree.body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield from (
+            part for part in ast.walk(node) if not isinstance(node, ast.FunctionDef | ast.ClassDef) or part is node
+        )
+
+
+def parse(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def test_every_module_has_a_room() -> None:
+    assert MODULES
+    assert [m for m in MODULES if room_of(m) is None and m != "ga2clip"] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module: str) -> None:
+    room = room_of(module)
+    if room is None:
+        assert not list(imports(ast.walk(parse(module)))), "the package itself imports nothing"
+        return
+    for imported in imports(ast.walk(parse(module))):
+        other = room_of(imported)
+        if other is None or other == room:
+            continue
+        assert ROOMS[other][0] < ROOMS[room][0] or (room, other) == ("export", "runtime"), (
+            f"{module} ({room}) imports {imported} ({other})"
+        )
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) in TORCH_FREE])
+def test_torch_free_rooms(module: str) -> None:
+    heavy = [name for name in imports(ast.walk(parse(module))) if name.split(".")[0] in TORCH]
+    assert heavy == []
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) == "cli"])
+def test_the_command_line_starts_light(module: str) -> None:
+    for name in imports(top_level(parse(module))):
+        light = name.split(".")[0] in sys.stdlib_module_names or any(
+            name == allowed or name.startswith(allowed + ".") for allowed in CLI_TOP_LEVEL
+        )
+        assert light, f"{module} imports {name} before a command is chosen"
+
+
+def test_pyproject_lists_every_package() -> None:
+    """A folder that is not listed would be missing from the wheel and from nowhere else."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0] for name in MODULES}
+    assert folders == set(listed)
