@@ -13,19 +13,29 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = {"ga2clip": ROOT / "ga2clip", "ga2clip_cli": ROOT / "ga2clip_cli", "ga2clip_export": ROOT / "export"}
+PACKAGES = {
+    "ga2clip": ROOT / "ga2clip",
+    "ga2clip_cli": ROOT / "ga2clip_cli",
+    "ga2clip_export": ROOT / "export",
+}
 
 # room: (floor, module prefixes). The first match counts, so the longer prefix stands first.
 ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
     "cli": (5, ("ga2clip_cli",)),
     "runtime": (2, ("ga2clip_export.runtime",)),  # sees floors 0 and 1 only
     "export": (4, ("ga2clip_export",)),
-    "runs": (3, ("ga2clip.training", "ga2clip.evaluation", "ga2clip.run", "ga2clip.interop", "ga2clip.recipes")),
+    "runs": (
+        3,
+        ("ga2clip.training", "ga2clip.evaluation", "ga2clip.run", "ga2clip.interop", "ga2clip.recipes"),
+    ),
     "model": (2, ("ga2clip.model",)),
     "data": (2, ("ga2clip.data",)),
     "video": (1, ("ga2clip.video",)),
     "assets": (0, ("ga2clip.assets",)),
-    "ground": (0, ("ga2clip.errors", "ga2clip.settings", "ga2clip.labels", "ga2clip.tokenizer")),
+    "ground": (
+        0,
+        ("ga2clip.errors", "ga2clip.settings", "ga2clip.labels", "ga2clip.tokenizer", "ga2clip.predictions"),
+    ),
 }
 TORCH_FREE = ("ground", "video", "runtime")
 TORCH = ("torch", "torchvision", "open_clip", "safetensors")
@@ -71,7 +81,9 @@ def top_level(tree: ast.Module) -> Iterator[ast.AST]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
         yield from (
-            part for part in ast.walk(node) if not isinstance(node, ast.FunctionDef | ast.ClassDef) or part is node
+            part
+            for part in ast.walk(node)
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef) or part is node
         )
 
 
