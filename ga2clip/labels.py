@@ -1,0 +1,92 @@
+"""Text files and dataset labels go in; checked class names and filled prompt sentences (str) come out."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ga2clip.errors import UserError
+
+SCENARIO_TEMPLATE = "a video of a person doing {}."
+"""The sentence that frames a class name when no prompt is learned."""
+
+_WORD_BOUNDARIES = re.compile(
+    r"(?<=[a-z])(?=[A-Z])"  # eye|Makeup
+    r"|(?<=[A-Z])(?=[A-Z][a-z])"  # TV|Show
+    r"|(?<=[a-z])(?=[0-9])"  # lap|2
+    r"|(?<=[0-9])(?=[A-Z])"  # 2|Laps
+)
+
+
+def read_class_list(path: Path) -> list[str]:
+    """The class names in a UTF-8 text file, one a line; blank lines and `#` comments are skipped.
+
+    Errors: UserError when the file can't be read or decoded, holds no name, or holds a name twice
+    (CLIP ignores case, so `Dog` and `dog` are the same name); the message gives the line numbers.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read class list {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"class list {path} is not UTF-8 text (byte {error.start})", "save it as UTF-8"
+        ) from None
+    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
+    numbered = [(number, name) for number, name in numbered if name and not name.startswith("#")]
+    if not numbered:
+        raise UserError(f"class list {path} holds no class name", "write one class name a line")
+    first_line: dict[str, int] = {}
+    for number, name in numbered:
+        earlier = first_line.setdefault(_comparable(name), number)
+        if earlier != number:
+            raise UserError(
+                f"class list {path}: '{name}' is on line {earlier} and again on line {number}",
+                "delete one of them",
+            )
+    return [name for _, name in numbered]
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Refuse a list of class names that can't be told apart.
+
+    Errors: UserError for an empty list, an empty name, or two names that are equal to CLIP
+    (which ignores case and repeated blanks).
+    """
+    if not names:
+        raise UserError("there are no class names", "give at least one")
+    seen: dict[str, str] = {}
+    for position, name in enumerate(names, start=1):
+        key = _comparable(name)
+        if not key:
+            raise UserError(f"class name {position} of {len(names)} is empty")
+        if key in seen:
+            raise UserError(f"class name '{name}' occurs twice (as '{seen[key]}')", "class names must differ")
+        seen[key] = name
+
+
+def readable_name(raw: str) -> str:
+    """A dataset's label as words: `brush_hair` → `brush hair`, `TaiChi` → `tai chi`, `TVShow` → `TV show`.
+
+    A label that already has blanks keeps its spelling (blanks are collapsed).
+    """
+    if " " in raw.strip():
+        return " ".join(raw.split())
+    words = _WORD_BOUNDARIES.sub(" ", re.sub(r"[_\-\s]+", " ", raw)).split()
+    return " ".join(word if len(word) > 1 and word.isupper() else word.lower() for word in words)
+
+
+def fill(template: str, name: str) -> str:
+    """The template with its one `{}` replaced by the class name (whose own braces stay as they are).
+
+    Errors: UserError for a template that doesn't have exactly one `{}`.
+    """
+    if template.count("{}") != 1:
+        raise UserError(
+            f"the template '{template}' must have exactly one {{}} for the class name",
+            f"such as '{SCENARIO_TEMPLATE}'",
+        )
+    return template.replace("{}", name)
+
+
+def _comparable(name: str) -> str:
+    return " ".join(name.split()).casefold()

@@ -1,0 +1,233 @@
+"""Class texts (str) go in; CLIP token ids come out, int64 (N, L), torch-free and equal to open_clip's own.
+
+The algorithm is CLIP's byte-pair encoding (Radford et al. 2021, after Sennrich et al. 2016): text is cleaned
+and lower-cased, cut into words, each word's UTF-8 bytes become symbols, and the pair of neighbours that comes
+first in the merge list is joined until none is left.
+"""
+
+import functools
+import gzip
+import html
+import importlib.util
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ftfy
+import numpy as np
+import numpy.typing as npt
+import regex
+
+from ga2clip.errors import MissingExtraError, UserError
+
+START, END = "<start_of_text>", "<end_of_text>"
+_END_OF_WORD = "</w>"
+_MERGES = 49152 - 256 - 2  # CLIP's vocabulary less one symbol per byte and the two special tokens
+_WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+_CACHED_WORDS = 65536
+
+
+class ClipTokenizer:
+    """CLIP's tokenizer over a merge list.
+
+    merges: pairs of symbols, most frequent first. The vocabulary follows from them: 256 byte symbols, the
+    same at the end of a word, one symbol per merge, then the start and end tokens.
+    """
+
+    def __init__(self, merges: Sequence[tuple[str, str]]) -> None:
+        self._merges = list(merges)
+        self._rank = {pair: rank for rank, pair in enumerate(self._merges)}
+        self._symbol = _byte_symbols()
+        symbols = list(self._symbol)
+        symbols.sort(key=_vocabulary_order)
+        characters = [self._symbol[byte] for byte in symbols]
+        vocabulary = [
+            *characters,
+            *(character + _END_OF_WORD for character in characters),
+            *(first + second for first, second in self._merges),
+            START,
+            END,
+        ]
+        self._id = {symbol: index for index, symbol in enumerate(vocabulary)}
+        self._pattern = regex.compile(f"{START}|{END}|{_WORDS}", regex.IGNORECASE)
+        self._word_ids = functools.lru_cache(_CACHED_WORDS)(self._encode_word)
+
+    @classmethod
+    def from_open_clip(cls) -> "ClipTokenizer":
+        """The tokenizer over the merge list inside the installed open_clip package, which is not imported.
+
+        Errors: MissingExtraError when open_clip is not installed.
+        """
+        spec = importlib.util.find_spec("open_clip")
+        if spec is None or not spec.submodule_search_locations:
+            raise MissingExtraError("making a tokenizer from open_clip's vocabulary", "train")
+        file = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
+        lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")[1 : _MERGES + 1]
+        return cls([_pair(line) for line in lines])
+
+    @classmethod
+    def from_json(cls, path: Path) -> "ClipTokenizer":
+        """The tokenizer that `to_json` wrote (Hugging Face's `tokenizer.json` format).
+
+        Errors: UserError for a file that can't be read or holds no byte-pair encoding.
+        """
+        try:
+            merges = json.loads(path.read_text(encoding="utf-8"))["model"]["merges"]
+            return cls([_pair(merge) if isinstance(merge, str) else (merge[0], merge[1]) for merge in merges])
+        except OSError as error:
+            raise UserError(f"cannot read tokenizer {path}: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError, IndexError):
+            raise UserError(f"{path} is not a byte-pair tokenizer.json", "export the bundle again") from None
+
+    def to_json(self) -> str:
+        """The tokenizer as Hugging Face's `tokenizer.json`, which the `tokenizers` library reads.
+
+        That format can't express the repair of damaged text (ftfy, HTML entities) which CLIP does first, so
+        other readers agree on ordinary text only.
+        """
+        special = [
+            {
+                "id": self._id[token],
+                "content": token,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": True,
+                "special": True,
+            }
+            for token in (START, END)
+        ]
+        tree: dict[str, Any] = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": special,
+            "normalizer": {
+                "type": "Sequence",
+                "normalizers": [
+                    {"type": "NFC"},
+                    {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+                    {"type": "Lowercase"},
+                ],
+            },
+            "pre_tokenizer": {
+                "type": "Sequence",
+                "pretokenizers": [
+                    {"type": "Split", "pattern": {"Regex": _WORDS}, "behavior": "Removed", "invert": True},
+                    {
+                        "type": "ByteLevel",
+                        "add_prefix_space": False,
+                        "trim_offsets": True,
+                        "use_regex": False,
+                    },
+                ],
+            },
+            "post_processor": {
+                "type": "RobertaProcessing",
+                "sep": [END, self._id[END]],
+                "cls": [START, self._id[START]],
+                "trim_offsets": False,
+                "add_prefix_space": False,
+            },
+            "decoder": {
+                "type": "ByteLevel",
+                "add_prefix_space": True,
+                "trim_offsets": True,
+                "use_regex": True,
+            },
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": END,
+                "continuing_subword_prefix": "",
+                "end_of_word_suffix": _END_OF_WORD,
+                "fuse_unk": False,
+                "vocab": self._id,
+                "merges": [f"{first} {second}" for first, second in self._merges],
+            },
+        }
+        return json.dumps(tree, ensure_ascii=False, separators=(",", ":"))
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text, without start and end tokens."""
+        return [token for word in self._pattern.findall(_clean(text)) for token in self._word_ids(word)]
+
+    def tokens(
+        self, texts: Sequence[str], length: int | None = None, context: int = 77
+    ) -> npt.NDArray[np.int64]:
+        """Start token, ids, end token of each text, zero-padded: int64 (N, L).
+
+        L is `length`, or that of the longest text (so that no work is done for padding).
+        Errors: UserError for a text that needs more than `length`, or `context`, tokens: nothing is cut off.
+        """
+        limit = context if length is None else min(length, context)
+        rows = [[self._id[START], *self.encode(text), self._id[END]] for text in texts]
+        for text, row in zip(texts, rows, strict=True):
+            if len(row) > limit:
+                raise UserError(
+                    f"class name too long for the context: '{_shortened(text)}' needs {len(row)} tokens, "
+                    f"{limit} fit",
+                    "use a shorter class name or template",
+                )
+        width = max(map(len, rows), default=0) if length is None else length
+        result = np.zeros((len(rows), width), dtype=np.int64)
+        for index, row in enumerate(rows):
+            result[index, : len(row)] = row
+        return result
+
+    def _encode_word(self, word: str) -> tuple[int, ...]:
+        if word in (START, END):
+            return (self._id[word],)
+        symbols = [self._symbol[byte] for byte in word.encode("utf-8")]
+        symbols[-1] += _END_OF_WORD
+        while len(symbols) > 1:
+            best = min(
+                itertools.pairwise(symbols),
+                key=lambda pair: self._rank.get(pair, len(self._rank)),
+            )
+            if best not in self._rank:
+                break
+            symbols = _join(symbols, best)
+        return tuple(self._id[symbol] for symbol in symbols)
+
+
+def _clean(text: str) -> str:
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+
+
+def _join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
+    joined: list[str] = []
+    index = 0
+    while index < len(symbols):
+        if tuple(symbols[index : index + 2]) == pair:
+            joined.append(pair[0] + pair[1])
+            index += 2
+        else:
+            joined.append(symbols[index])
+            index += 1
+    return joined
+
+
+def _pair(line: str) -> tuple[str, str]:
+    first, second = line.split(" ")
+    return first, second
+
+
+def _printable(byte: int) -> bool:
+    return 0x21 <= byte <= 0x7E or 0xA1 <= byte <= 0xAC or 0xAE <= byte <= 0xFF
+
+
+def _byte_symbols() -> dict[int, str]:
+    """One visible character per byte: printable Latin-1 stands for itself, the others start at U+0100."""
+    others = iter(range(0x100, 0x200))
+    return {byte: chr(byte if _printable(byte) else next(others)) for byte in range(256)}
+
+
+def _vocabulary_order(byte: int) -> tuple[bool, int]:
+    return not _printable(byte), byte
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
