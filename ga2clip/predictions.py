@@ -1,4 +1,4 @@
-"""Class probabilities of one video go in, a ranking comes out: what both predictors, torch and ONNX, answer with.
+"""Class probabilities of a video go in, a ranking comes out: the answer of both predictors, torch and ONNX.
 
 The JSON shapes here are read by programs outside the project.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Prediction:
-    """The ranking of one file; probabilities are a softmax over all classes asked about, so they sum to 1 untruncated."""
+    """The ranking of one file; probabilities are a softmax over all classes asked about."""
 
     file: str
     frames: int
@@ -23,7 +23,7 @@ class Prediction:
     """What the decoder had to do without, such as undecodable packets."""
 
     def to_json(self) -> dict[str, Any]:
-        """`{"file", "frames", "duration", "predictions": [{"label", "probability"}…]}`, warnings if there are any."""
+        """`{"file", "frames", "duration", "predictions": [{"label", "probability"}, …]}`, warnings too."""
         ranking = [{"label": label, "probability": probability} for label, probability in self.predictions]
         found = {"file": self.file, "frames": self.frames, "duration": self.duration, "predictions": ranking}
         return found | ({"warnings": list(self.warnings)} if self.warnings else {})
@@ -48,7 +48,7 @@ def rank(labels: Sequence[str], probabilities: Iterable[float], top: int) -> tup
 
 
 def as_json(model: str, provider: str, results: Iterable[Prediction | Failure]) -> dict[str, Any]:
-    """The object that `ga2clip predict --json` prints: `{"model", "provider", "results": […], "errors": […]}`."""
+    """What `ga2clip predict --json` prints: `{"model", "provider", "results": […], "errors": […]}`."""
     parts = list(results)
     return {
         "model": model,

@@ -1,4 +1,4 @@
-"""Results go in and reach stdout; errors, hints and log records go in and reach stderr, one or two lines each.
+"""Results go in and reach stdout; errors, hints and log records go in and reach stderr in a line or two.
 
 This is the only module that decides what a person sees when something fails: a `UserError` shows what
 failed and what to do, anything else one line, and a traceback appears with `--debug` alone.
@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import Any
 
-from ga2clip.errors import MissingExtra, UserError
+from ga2clip.errors import MissingExtraError, UserError
 
 _TRAIN_PACKAGES = ("torch", "torchvision", "open_clip", "safetensors", "onnx", "onnxscript", "matplotlib")
 
@@ -23,7 +23,7 @@ class _Plain(logging.Formatter):
         return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
 
 
-class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+class _StderrHandler(logging.StreamHandler):
     """Writes above a running progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -84,7 +84,7 @@ def report(error: BaseException, *, debug: bool) -> int:
 def _as_user_error(error: BaseException) -> BaseException:
     """An absent optional package and a failed read or write are the user's to fix."""
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _TRAIN_PACKAGES:
-        return MissingExtra(f"this command (it uses {(error.name or '').split('.')[0]})", "train")
+        return MissingExtraError(f"this command (it uses {(error.name or '').split('.')[0]})", "train")
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{error.filename}: {error.strerror}")
     return error

@@ -1,4 +1,4 @@
-"""The house's table of floors, held true: every import in every module is walked, those inside functions too."""
+"""The house's table of floors, held true: every import of every module is walked, in functions too."""
 
 import ast
 import sys
@@ -19,23 +19,21 @@ PACKAGES = {
     "ga2clip_export": ROOT / "export",
 }
 
+
+def under(*names: str) -> tuple[str, ...]:
+    return tuple(f"ga2clip.{name}" for name in names)
+
+
 # room: (floor, module prefixes). The first match counts, so the longer prefix stands first.
 ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
     "cli": (5, ("ga2clip_cli",)),
     "runtime": (2, ("ga2clip_export.runtime",)),  # sees floors 0 and 1 only
     "export": (4, ("ga2clip_export",)),
-    "runs": (
-        3,
-        ("ga2clip.training", "ga2clip.evaluation", "ga2clip.run", "ga2clip.interop", "ga2clip.recipes"),
-    ),
-    "model": (2, ("ga2clip.model",)),
-    "data": (2, ("ga2clip.data",)),
-    "video": (1, ("ga2clip.video",)),
-    "assets": (0, ("ga2clip.assets",)),
-    "ground": (
-        0,
-        ("ga2clip.errors", "ga2clip.settings", "ga2clip.labels", "ga2clip.tokenizer", "ga2clip.predictions"),
-    ),
+    "runs": (3, under("training", "evaluation", "run", "interop", "recipes")),
+    "model": (2, under("model")),
+    "data": (2, under("data")),
+    "video": (1, under("video")),
+    "ground": (0, under("errors", "settings", "files", "labels", "tokenizer", "predictions", "assets")),
 }
 TORCH_FREE = ("ground", "video", "runtime")
 TORCH = ("torch", "torchvision", "open_clip", "safetensors")
