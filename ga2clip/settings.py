@@ -1,5 +1,6 @@
-"""A TOML file or `key=value` overrides go in, one typed `Settings` tree comes out; unknown keys and wrong types are refused.
+"""A TOML file or `key=value` overrides go in, one typed `Settings` tree comes out.
 
+Unknown keys and wrong types are refused.
 A run's `settings.toml` is this tree written out in full, so it repeats the run.
 """
 
@@ -19,7 +20,7 @@ else:
     import tomli as tomllib
 
 Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
-Coupling = Literal["none", "concat", "mapping", "residual"]
+CouplingKind = Literal["none", "concat", "mapping", "residual"]
 InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
 AnchorLoss = Literal["margin", "contrast", "published"]
@@ -80,6 +81,8 @@ class BackboneSettings(_Section):
     """`tiny` (built in) or an open_clip architecture such as `ViT-B-16`."""
     pretrained: str = "builtin"
     """`builtin`, a tag that open_clip can download such as `openai`, or a file of weights."""
+    quick_gelu: bool = True
+    """The activation of a weights *file*: OpenAI's CLIPs use QuickGELU, most others GELU."""
 
 
 class MethodSettings(_Section):
@@ -95,7 +98,7 @@ class MethodSettings(_Section):
     vision_depth: int = Field(default=9, ge=0)
     text_init: str = ""
     """A phrase whose token embeddings start the soft text prompt; empty: random, std 0.02."""
-    coupling: Coupling = "none"
+    coupling: CouplingKind = "none"
     """How the frozen hard prompt joins the soft one: not at all, as extra tokens (`concat`), through the
     mapping layer ReLU(Linear(2W → W)) (`mapping`), or the mapping added to the soft prompt (`residual`)."""
     coupling_dropout: float = Field(default=0.5, ge=0, lt=1)
@@ -110,7 +113,7 @@ class MethodSettings(_Section):
     tune: Tune = "prompts"
     """What trains: nothing, the parts above, or a whole tower as well (ViFi-CLIP)."""
     interpolate: float = Field(default=1.0, ge=0, le=1)
-    """Weight of the tuned backbone when it is mixed back with the original (WiSE-FT); 1 keeps the tuned one."""
+    """Share of the tuned backbone when it is mixed with the original (WiSE-FT); 1 keeps the tuned one."""
     class_template: str = "{}."
     """Class text behind the soft prompt; without a text prompt the `scenario_template` is used."""
     scenario_template: str = "a video of a person doing {}."
@@ -140,13 +143,13 @@ class LossSettings(_Section):
     scenario: float = Field(default=0.0, ge=0)
     """1 − cos(class feature, frozen feature of the scenario template): ViLT-CLIP."""
     kgcoop: float = Field(default=0.0, ge=0)
-    """Squared distance of normalised class features to the frozen ones: KgCoOp (CVPR 2023), eq. 4."""
+    """Squared distance of normalised class features to the frozen ones: KgCoOp (CVPR 2023)."""
     text_consistency: float = Field(default=0.0, ge=0)
-    """L1 distance of class features to the frozen ones: PromptSRC (ICCV 2023), eq. 3."""
+    """L1 distance of class features to the frozen ones: PromptSRC (ICCV 2023)."""
     image_consistency: float = Field(default=0.0, ge=0)
-    """L1 distance of video features to the frozen ones: PromptSRC, eq. 3."""
+    """L1 distance of video features to the frozen ones: PromptSRC."""
     logit_consistency: float = Field(default=0.0, ge=0)
-    """KL divergence from the frozen model's class distribution: PromptSRC, eq. 4."""
+    """KL divergence from the frozen model's class distribution: PromptSRC."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
@@ -172,11 +175,18 @@ class TrainingSettings(_Section):
     compile: bool = False
     classes_per_step: int = Field(default=0, ge=0)
     """Class texts encoded per step, the batch's own classes always among them; 0: all."""
+    class_chunk: int = Field(default=0, ge=0)
+    """Class texts whose activations are kept at a time; the others are recomputed. Less memory, same update;
+    0: all."""
+    cache_features: bool = True
+    """Compute a tower's features once when nothing in it trains. Training clips are then not augmented."""
     seed: int = 1
     deterministic: bool = True
     workers: int = Field(default=0, ge=0)
     """Loader processes; 0 loads in the training process."""
     checkpoint_minutes: float = Field(default=10.0, gt=0)
+    tensorboard: bool = False
+    """Write TensorBoard events into the run beside `metrics.jsonl`; needs the `tensorboard` extra."""
 
 
 class Settings(_Section):

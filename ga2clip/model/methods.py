@@ -1,0 +1,90 @@
+"""A method's name goes in, the settings that compose it come out.
+
+A method is data: which parts are on and how they are weighted. Coupling, anchors and the scenario term can be
+laid over any of them, since they are settings like the others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ga2clip.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named composition: what it is, where it is from, and the settings that it changes."""
+
+    summary: str
+    source: str
+    settings: Mapping[str, Mapping[str, Any]]
+
+
+_NO_PROMPTS = {"text_length": 0, "vision_length": 0}
+_PHRASE = "a video of a person doing"
+
+METHODS: dict[str, Method] = {
+    "zero-shot": Method(
+        "the backbone as it is, class names in a template",
+        "CLIP, ICML 2021",
+        {"method": {**_NO_PROMPTS, "tune": "none"}, "training": {"epochs": 0}},
+    ),
+    "linear-probe": Method(
+        "a cosine classifier on frozen video features, started from the class texts",
+        "CLIP, ICML 2021, sec. 3.2; text start as in WiSE-FT, CVPR 2022",
+        {"method": {**_NO_PROMPTS, "linear_probe": True}},
+    ),
+    "coop": Method(
+        "soft text prompt at the input layer",
+        "CoOp, IJCV 2022",
+        {"method": {"vision_length": 0, "text_depth": 1, "text_init": _PHRASE}},
+    ),
+    "vpt": Method("deep soft vision prompts", "VPT, ECCV 2022", {"method": {"text_length": 0}}),
+    "ivlp": Method(
+        "independent deep soft prompts in both branches",
+        "ViFi-CLIP's V-L prompting, CVPR 2023",
+        {"method": {"text_init": _PHRASE}},
+    ),
+    "maple": Method(
+        "deep text prompts; vision prompts are linear maps of them",
+        "MaPLe, CVPR 2023",
+        {"method": {"text_init": _PHRASE, "inter_modal": "text-to-vision", "inter_modal_free": False}},
+    ),
+    "kgcoop": Method(
+        "soft text prompt kept near the frozen class features",
+        "KgCoOp, CVPR 2023",
+        {"method": {"vision_length": 0, "text_depth": 1, "text_init": _PHRASE}, "loss": {"kgcoop": 8.0}},
+    ),
+    "promptsrc": Method(
+        "independent V-L prompts; features and logits kept near the frozen ones",
+        "PromptSRC, ICCV 2023 (its three consistency losses)",
+        {
+            "method": {"text_init": _PHRASE},
+            "loss": {"text_consistency": 25.0, "image_consistency": 10.0, "logit_consistency": 1.0},
+        },
+    ),
+    "vilt": Method(
+        "independent deep prompts, an inter-modal map at every layer, a loss towards the scenario text",
+        "ViLT-CLIP, AAAI 2024 (our reading of its maps)",
+        {"method": {"text_init": _PHRASE, "inter_modal": "text-to-vision"}, "loss": {"scenario": 1.0}},
+    ),
+    "ga2": Method(
+        "deep prompts in both branches, hard prompt coupled through a mapping layer, anchors",
+        "GA2-CLIP, arXiv 2511.22125",
+        {"method": {"text_init": _PHRASE, "coupling": "mapping"}, "anchors": {"weight": 1.0}},
+    ),
+}
+
+
+def get_method(name: str) -> Method:
+    """The method of that name. Errors: UserError with the nearest valid name."""
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    return METHODS[name]
+
+
+def method_settings(name: str) -> dict[str, dict[str, Any]]:
+    """The settings tree of a method, to be laid over the defaults."""
+    tree = {section: dict(values) for section, values in get_method(name).settings.items()}
+    tree.setdefault("method", {})["name"] = name
+    return tree

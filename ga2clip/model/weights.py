@@ -1,0 +1,125 @@
+"""A file of weights goes in, a dict of tensors comes out; nothing in the file can run code.
+
+Three containers are read: safetensors, PyTorch's zip of a pickled state dict (`weights_only=True`), and the
+TorchScript archives in which OpenAI published CLIP, whose pickle is read by an unpickler that knows tensors
+and attribute bags and nothing else.
+"""
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ga2clip.errors import UserError
+
+_SAFE_HINT = "convert it to safetensors on a machine where you trust it: safetensors.torch.save_file(state_dict, FILE)"
+
+
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """The content of a weights file: a flat dict of tensors, or the nested dict that a training script saved.
+
+    Errors: UserError for a missing file, an unknown container, and a pickle that asks for code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no weights file at {path}", _siblings(path))
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if _is_torchscript(path):
+            return _read_torchscript(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(f"{path} holds objects other than tensors and could run code; refused", _SAFE_HINT) from None
+    except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is not a readable weights file: {reason}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a dict of weights")
+    return content
+
+
+def _siblings(path: Path) -> str | None:
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist"
+    names = sorted(p.name for p in path.parent.iterdir() if p.suffix in {".pt", ".pth", ".safetensors"})
+    return f"weights in {path.parent}: {', '.join(names[:8])}" if names else None
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _read_torchscript(path: Path) -> dict[str, Tensor]:
+    with zipfile.ZipFile(path) as archive:
+        pickled = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+        root = pickled.removesuffix("data.pkl")
+        module = _ArchiveUnpickler(archive, root, archive.read(pickled)).load()
+    weights: dict[str, Tensor] = {}
+    _collect(module, "", weights)
+    return weights
+
+
+class _Bag:
+    """A TorchScript object as its attributes alone."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+class _ArchiveUnpickler(pickle.Unpickler):
+    """Reads a TorchScript archive's `data.pkl`: every class becomes a bag, tensors come from the archive's files."""
+
+    def __init__(self, archive: zipfile.ZipFile, root: str, pickled: bytes) -> None:
+        super().__init__(io.BytesIO(pickled))
+        self.archive, self.root = archive, root
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if module == "torch" and name.endswith("Storage"):
+            return name
+        if (module, name) == ("collections", "OrderedDict"):
+            return dict
+        if module.startswith("torch.jit._pickle"):
+            return lambda values, *_: values
+        if module.startswith("__torch__"):
+            return _Bag
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        _, storage, key, _, _ = pid
+        dtype = _STORAGE_DTYPES[storage]
+        return torch.frombuffer(bytearray(self.archive.read(f"{self.root}data/{key}")), dtype=dtype)
+
+
+_STORAGE_DTYPES = {
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "BoolStorage": torch.bool,
+}
+
+
+def _rebuild_tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    return torch.as_strided(storage, size, stride, offset).clone()
+
+
+def _collect(node: Any, prefix: str, into: dict[str, Tensor]) -> None:
+    if isinstance(node, Tensor):
+        into[prefix] = node
+    elif isinstance(node, _Bag):
+        for name, value in vars(node).items():
+            _collect(value, f"{prefix}.{name}" if prefix else name, into)
