@@ -215,7 +215,7 @@ class Settings(_Section):
 
     def updated(self, tree: Mapping[str, Any], source: str) -> "Settings":
         """A copy with the nested mapping laid over it, validated."""
-        return Settings.from_dict(_merge(self.model_dump(), tree), source)
+        return Settings.from_dict(merge(self.model_dump(), tree), source)
 
     def to_toml(self) -> str:
         """The whole tree as TOML text."""
@@ -256,11 +256,12 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested tree laid over another: tables are merged, everything else of `above` wins."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 
