@@ -1,0 +1,131 @@
+"""A folded tower goes in, an ONNX file comes out: traced by torch's dynamo exporter, constants folded, names and shapes plain.
+
+The graphs take any batch (and any number of frames or tokens) unless they are made static.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
+
+PLAIN_OPSET = 20
+"""Every operator is one that ONNX Runtime has had since 1.17, and that other engines read."""
+ATTENTION_OPSET = 23
+"""Attention stays one operator (ONNX Runtime ≥ 1.23): what int8 needs to be fast."""
+
+_LARGEST_FILE = 1_900_000_000
+"""Bytes; protobuf files end at 2 GiB, beyond which weights go into a file of their own."""
+
+
+def export_video_encoder(
+    encoder: FoldedVideoEncoder, path: Path, *, size: int, frames: int, opset: int, static: bool
+) -> None:
+    """Write `video_encoder.onnx`: `frames` uint8 (batch, frames, S, S, 3) → `frame_features`, `video_features`."""
+    example = torch.zeros((1, frames, size, size, 3) if static else (2, 3, size, size, 3), dtype=torch.uint8)
+    shapes = {0: Dim("batch", min=1), 1: Dim("frames", min=1)}
+    outputs = ["frame_features", "video_features"]
+    _export(encoder, {"frames": example}, outputs, {"frames": {} if static else shapes}, path, opset)
+
+
+def export_text_encoder(encoder: FoldedTextEncoder, path: Path, *, context: int, opset: int) -> None:
+    """Write `text_encoder.onnx`: `ids` int64 (texts, length) → `features`; length from the shortest text to the context."""
+    shortest = encoder.behind_prompt + 2
+    example = torch.zeros((2, min(shortest + 3, context)), dtype=torch.int64)
+    shapes = {0: Dim("texts", min=1), 1: Dim("length", min=shortest, max=context)}
+    _export(encoder, {"ids": example}, ["features"], {"ids": shapes}, path, opset)
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model; weights go into `<name>.data` beside it when one file would pass 2 GB."""
+    large = model.ByteSize() > _LARGEST_FILE
+    onnx.save(model, str(path), save_as_external_data=large, location=f"{path.name}.data" if large else None)
+
+
+def _export(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: list[str],
+    shapes: Mapping[str, Mapping[int, Any]],
+    path: Path,
+    opset: int,
+) -> None:
+    traced = path.with_name(f"traced_{path.name}")
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            dynamo=True,
+            opset_version=opset,
+            dynamic_shapes=dict(shapes),
+            input_names=list(inputs),
+            output_names=outputs,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(traced), external_data=sum(t.nbytes for t in module.state_dict().values()) > _LARGEST_FILE)
+    del program
+    save(_plain(_fold_constants(traced)), path)
+    for leftover in path.parent.glob(f"{traced.name}*"):
+        leftover.unlink()
+
+
+def _fold_constants(path: Path) -> onnx.ModelProto:
+    """The model with everything computed that depends on no input: the prompts' way through the text tower above all.
+
+    ONNX Runtime's basic optimisation does it with its own kernels and writes standard operators only.
+    """
+    folded = path.with_name(f"{path.name}.folded")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{folded.name}.data")
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnx.load(str(folded))
+
+
+def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop what the tools left behind: unused operator sets, source lines of this machine, doc strings."""
+    used = {node.domain for node in model.graph.node}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    for tensor in model.graph.initializer:
+        tensor.doc_string = ""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    model.producer_name, model.producer_version, model.doc_string, model.graph.doc_string = "ga2clip", "", "", ""
+    onnx.checker.check_model(model) if model.ByteSize() <= _LARGEST_FILE else None
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keep the exporter's progress lines and its notes on its own internals off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,176 @@
+"""The text of a `bundle.json` goes in, a checked `BundleCard` comes out: everything a bundle says about itself, in one typed tree.
+
+The card is data from outside: unknown keys, unknown schema versions, non-finite numbers and file names that are more than a
+name are refused here, before anything else of the bundle is opened.
+"""
+
+import json
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from ga2clip.errors import UserError
+
+SCHEMA_VERSION = 1
+VIDEO_ENCODER = "video_encoder.onnx"
+TEXT_ENCODER = "text_encoder.onnx"
+TEXT_BANK = "text_bank.npz"
+TOKENIZER = "tokenizer.json"
+
+Precision = Literal["fp32", "fp16", "int8"]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Triple = tuple[float, float, float]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FileEntry(_Part):
+    """One file of the bundle."""
+
+    sha256: Sha256
+    bytes: int = Field(ge=0)
+
+
+class PreprocessCard(_Part):
+    """The preprocessing recipe: short side to `size` (antialiased bicubic), centre crop; `mean` and `std` are already
+    folded into the encoder and stand here for the record."""
+
+    size: int = Field(ge=1, le=4096)
+    mean: Triple
+    std: Triple
+    resize: Literal["bicubic-short-side"] = "bicubic-short-side"
+    crop: Literal["centre"] = "centre"
+    colour: Literal["RGB"] = "RGB"
+
+
+class SamplingCard(_Part):
+    """How frames are taken from a clip."""
+
+    mode: Literal["segments"] = "segments"
+    frames: int = Field(ge=1, le=4096)
+
+
+class TextCard(_Part):
+    """How a class name becomes token ids: start, `prompt_tokens` times `placeholder`, the filled template, end.
+
+    What stands at the prompt positions is ignored: the folded prompt is there.
+    """
+
+    template: str
+    prompt_tokens: int = Field(ge=0, le=1024)
+    placeholder: int = Field(ge=0)
+    context: int = Field(ge=3, le=4096)
+
+
+class BackboneCard(_Part):
+    """The CLIP that was adapted."""
+
+    name: str
+    pretrained: str
+    licence: str
+
+
+class RejectCard(_Part):
+    """When a clip is none of the classes: its best class cosine minus its best negative cosine is below `threshold`."""
+
+    threshold: float
+    fitted_on: str
+    kept: float = Field(ge=0, le=1)
+    """Share of the fitting clips that stay above the threshold."""
+
+
+class OutputAgreement(_Part):
+    """One output of the ONNX model against torch: largest absolute difference (of L2-normalised features) and
+    smallest cosine."""
+
+    max_abs: float = Field(ge=0)
+    min_cosine: float = Field(ge=-1.01, le=1.01)
+
+
+class Agreement(_Part):
+    """What the gate measured before the bundle was released."""
+
+    outputs: dict[str, OutputAgreement]
+    top1: float = Field(ge=0, le=1)
+    """Share of the clips for which torch and ONNX Runtime name the same class."""
+    max_probability_error: float = Field(ge=0)
+    clips: int = Field(ge=0)
+    texts: int = Field(ge=0)
+    tolerance: dict[str, float]
+
+
+class OnnxCard(_Part):
+    """How the graphs were made."""
+
+    opset: int
+    static: bool
+    float_layers: tuple[str, ...] = ()
+    """Nodes that stayed in float32 in a quantised or half-precision bundle."""
+
+
+class BundleCard(_Part):
+    """The whole of `bundle.json`."""
+
+    schema_version: Literal[1]
+    method: str
+    backbone: BackboneCard
+    licence: str
+    precision: Precision
+    classes: tuple[str, ...] = Field(min_length=1)
+    preprocess: PreprocessCard
+    sampling: SamplingCard
+    text: TextCard
+    logit_scale: float = Field(gt=0)
+    """exp(logit_scale): what a cosine is multiplied by before the softmax."""
+    embedding: int = Field(ge=1, le=65536)
+    reject: RejectCard | None
+    negatives: tuple[str, ...]
+    onnx: OnnxCard
+    agreement: Agreement
+    accuracy: dict[str, float] = {}
+    """Accuracy of the exported model on the run's evaluation sets, where it was asked for."""
+    trained: dict[str, str | int | float | bool]
+    """Dataset, protocol, shots, seed … of the run."""
+    versions: dict[str, str]
+    files: dict[FileName, FileEntry]
+
+    @model_validator(mode="after")
+    def _files_are_complete(self) -> "BundleCard":
+        if missing := {VIDEO_ENCODER, TEXT_BANK, TEXT_ENCODER, TOKENIZER} - set(self.files):
+            raise ValueError(f"lists no {', '.join(sorted(missing))}")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("a class name stands twice in 'classes'")
+        return self
+
+    def to_text(self) -> str:
+        """The card as `bundle.json` holds it."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def parse_card(text: str, source: str) -> BundleCard:
+    """Read a card. Errors: UserError naming `source`, the field and what is wrong with it."""
+    try:
+        tree: Any = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source} is not valid JSON: {error}", "export the bundle again") from None
+    version = tree.get("schema_version") if isinstance(tree, dict) else None
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise UserError(
+            f"{source} has schema version {version!r:.40}; this ga2clip reads version {SCHEMA_VERSION}",
+            "use the ga2clip version that wrote the bundle, or export it again",
+        )
+    try:
+        return BundleCard.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the card"
+        raise UserError(f"{source}: {where}: {first['msg']}", "export the bundle again") from None
+    except RecursionError:
+        raise UserError(f"{source} is nested too deeply", "export the bundle again") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number that a bundle may hold")

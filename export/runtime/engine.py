@@ -1,0 +1,130 @@
+"""An ONNX file and a provider's name go in; an engine comes out that maps named arrays to named arrays.
+
+ONNX Runtime falls back to the CPU without an error when a GPU library is missing, so an engine says which provider it
+really got. OpenVINO reads the same files through its own package (the extra `openvino`).
+"""
+
+import ctypes
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ga2clip.errors import MissingExtraError, UserError, unknown_name
+
+_log = logging.getLogger(__name__)
+
+_ORT_PROVIDERS = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
+    "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
+}
+PROVIDERS = ("auto", *_ORT_PROVIDERS, "openvino")
+_ERRORS_ONLY = 3
+
+
+class Engine(Protocol):
+    """A loaded graph. `provider` is the one obtained; `run` may be called from several threads."""
+
+    provider: str
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Named inputs → named outputs."""
+        ...
+
+
+def open_engine(path: Path, provider: str, *, threads: int = 0) -> Engine:
+    """Load a graph. provider: one of `PROVIDERS`; `auto` takes CUDA where a driver is, else the CPU. threads: 0 lets the
+    engine take all cores.
+
+    Errors: UserError for an unknown provider, a graph that can't be loaded; MissingExtraError for a missing package.
+    """
+    if provider not in PROVIDERS:
+        raise unknown_name("provider", provider, PROVIDERS)
+    if threads < 0:
+        raise UserError(f"threads must be 0 or more, got {threads}")
+    if provider == "openvino":
+        return _OpenVino(path, threads)
+    return _OnnxRuntime(path, _best_provider() if provider == "auto" else provider, threads)
+
+
+def _best_provider() -> str:
+    import onnxruntime
+
+    compiled_in = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return "cuda" if compiled_in and _has_cuda_driver() else "cpu"
+
+
+def _has_cuda_driver() -> bool:
+    """Whether NVIDIA's driver library loads: the providers that ONNX Runtime lists are only those compiled in."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+class _OnnxRuntime:
+    def __init__(self, path: Path, provider: str, threads: int) -> None:
+        import onnxruntime
+
+        if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA libraries that came as Python packages
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = _ERRORS_ONLY
+        available = [p for p in _ORT_PROVIDERS[provider] if p in onnxruntime.get_available_providers()]
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=available)
+        except Exception as error:  # ONNX Runtime raises its own classes, which share no base
+            hint = f"the file may be damaged, or too new for onnxruntime {onnxruntime.__version__}"
+            raise UserError(f"ONNX Runtime cannot load {path}: {_first_line(error)}", hint) from None
+        obtained = self._session.get_providers()[0]
+        self.provider = next(name for name, chain in _ORT_PROVIDERS.items() if chain[0] == obtained)
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            values = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:
+            raise _run_error(error) from None
+        return dict(zip(self._outputs, values, strict=True))
+
+
+class _OpenVino:
+    provider = "openvino"
+
+    def __init__(self, path: Path, threads: int) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise MissingExtraError("the provider 'openvino'", "openvino") from None
+        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            config["INFERENCE_NUM_THREADS"] = threads
+        try:
+            self._model = openvino.Core().compile_model(str(path), "CPU", config)
+        except Exception as error:
+            raise UserError(f"OpenVINO cannot load {path}: {_first_line(error)}", "take --provider cpu") from None
+        self._requests = threading.local()
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if not hasattr(self._requests, "request"):  # one per thread: a request holds the buffers of a run
+            self._requests.request = self._model.create_infer_request()
+        try:
+            results = self._requests.request.infer(dict(inputs))
+        except Exception as error:
+            raise _run_error(error) from None
+        return {output.any_name: np.array(results[output]) for output in self._model.outputs}
+
+
+def _run_error(error: Exception) -> UserError:
+    return UserError(f"the encoder failed: {_first_line(error)}", "a smaller batch needs less memory")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,87 @@
+"""Class names go in, L2-normalised class features (C, D) come out: from the bank, the cache or the text encoder, in this order."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from ga2clip.errors import UserError
+from ga2clip.labels import check_class_names, fill
+from ga2clip_export.runtime.bundle import Bundle, TextBank
+from ga2clip_export.runtime.card import TEXT_ENCODER, TOKENIZER
+from ga2clip_export.runtime.engine import Engine, open_engine
+from ga2clip_export.runtime.feature_cache import FeatureCache
+from ga2clip_export.runtime.scoring import normalise
+
+_TEXTS_PER_RUN = 64
+
+
+class ClassEncoder:
+    """Encodes class names with a bundle. The text encoder and the tokenizer are loaded when a new name comes.
+
+    cache: remember features on disk. Safe to use from several threads.
+    """
+
+    def __init__(self, bundle: Bundle, *, provider: str, threads: int, cache: bool) -> None:
+        card = bundle.card
+        self.bank: TextBank = bundle.text_bank()
+        self._bundle, self._provider, self._threads = bundle, provider, threads
+        self._known = dict(zip(self.bank.classes, self.bank.features, strict=True))
+        fingerprint = f"{card.files[TEXT_ENCODER].sha256[:24]}-{card.files[TOKENIZER].sha256[:8]}"
+        self._cache = FeatureCache(fingerprint, card.embedding) if cache else None
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+
+    def encode(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
+        """Names → float32 (C, D), L2-normalised. A name of the bank keeps its folded feature unless a template is given.
+
+        Errors: UserError for empty or repeated names, a template without `{}`, a name too long for the context.
+        """
+        check_class_names(names)
+        pattern = self._bundle.card.text.template if template is None else template
+        texts = [fill(pattern, name) for name in names]
+        known = self._known if template is None else {}
+        missing = [text for name, text in zip(names, texts, strict=True) if name not in known]
+        computed = self._features(missing) if missing else {}
+        rows = [known[name] if name in known else computed[text] for name, text in zip(names, texts, strict=True)]
+        return np.stack(rows)
+
+    def _features(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        found = self._cache.get(texts) if self._cache else {}
+        missing = sorted({text for text in texts if text not in found})
+        computed = self._run(missing) if missing else {}
+        if self._cache:
+            self._cache.put(computed)
+        return found | computed
+
+    def _run(self, texts: list[str]) -> dict[str, np.ndarray]:
+        """Texts → features, run in groups of about equal length so that little padding is computed."""
+        with self._lock:
+            if self._engine is None:
+                self._load()
+        rows = [(text, self._ids(text)) for text in texts]
+        rows.sort(key=lambda row: row[1].size)
+        computed: dict[str, np.ndarray] = {}
+        for start in range(0, len(rows), _TEXTS_PER_RUN):
+            part = rows[start : start + _TEXTS_PER_RUN]
+            ids = np.zeros((len(part), part[-1][1].size), np.int64)
+            for index, (_, row) in enumerate(part):
+                ids[index, : row.size] = row
+            assert self._engine is not None
+            features = self._engine.run({"ids": ids})["features"]
+            if features.shape != (len(part), self._bundle.card.embedding) or not np.isfinite(features).all():
+                raise UserError(f"{self._bundle.path}: the text encoder gave {features.shape} or not finite numbers", "export the bundle again")
+            computed.update(zip((text for text, _ in part), normalise(features), strict=True))
+        return computed
+
+    def _ids(self, text: str) -> np.ndarray:
+        """Ids of [start, prompt positions, words, end], int64 (L,)."""
+        card = self._bundle.card.text
+        plain = self._tokenizer.tokens([text], context=card.context - card.prompt_tokens)[0]
+        return np.concatenate([plain[:1], np.full(card.prompt_tokens, card.placeholder, np.int64), plain[1:]])
+
+    def _load(self) -> None:
+        from ga2clip.tokenizer import ClipTokenizer  # brings ftfy and regex, which the bank's classes don't need
+
+        self._tokenizer = ClipTokenizer.from_json(self._bundle.file(TOKENIZER))
+        self._engine = open_engine(self._bundle.onnx_file(TEXT_ENCODER), self._provider, threads=self._threads)

@@ -1,0 +1,89 @@
+"""A `VideoCLIP` goes in, two plain modules come out in which all that training needed is a constant.
+
+`FoldedVideoEncoder`: frames uint8 (B, T, S, S, 3) → frame features (B, T, D) and video features (B, D), unnormalised.
+`FoldedTextEncoder`: token ids int64 (N, L) → features (N, D), unnormalised.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ga2clip.model.backbone import LayerPrompts
+from ga2clip.model.video_clip import VideoCLIP
+
+_LARGEST_PIXEL = 255.0
+
+
+class FoldedVideoEncoder(nn.Module):
+    """The vision tower with its prompts and the pixel normalisation as constants."""
+
+    def __init__(self, model: VideoCLIP) -> None:
+        super().__init__()
+        self.tower = copy.deepcopy(model.backbone.vision)
+        pixels = model.preprocess
+        self.tower.visual.conv1 = _fold_normalisation(self.tower.visual.conv1, pixels.mean, pixels.std)
+        self.prompts = _Constants(model.folded_prompts().vision)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (B, T, S, S, 3) RGB → (B, T, D) and its mean over frames (B, D)."""
+        pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).to(self.tower.visual.proj.dtype)
+        features = self.tower(pixels, self.prompts.layers()).unflatten(0, frames.shape[:2])
+        return features, features.mean(dim=1)
+
+
+class FoldedTextEncoder(nn.Module):
+    """The text tower with its prompts as constants.
+
+    Ids are [start, n prompt positions, words…, end, zeros]; what stands at the prompt positions is ignored.
+    """
+
+    def __init__(self, model: VideoCLIP) -> None:
+        super().__init__()
+        self.tower = model.backbone.text
+        self.prompts = _Constants(model.folded_prompts().text)
+        self.behind_prompt = 1 + model.prompts.text_tokens
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """int64 (N, L), 1 + n < L ≤ context → (N, D)."""
+        return self.tower(ids[:, self.behind_prompt :], self.prompts.layers())
+
+
+class _Constants(nn.Module):
+    """Per-layer prompts as buffers, so that the exporter sees constants."""
+
+    def __init__(self, prompts: LayerPrompts) -> None:
+        super().__init__()
+        self._names: list[str | None] = []
+        for index, prompt in enumerate(prompts):
+            self._names.append(None if prompt is None else f"layer_{index}")
+            if prompt is not None:
+                self.register_buffer(f"layer_{index}", prompt.detach().clone())
+
+    def layers(self) -> list[Tensor | None]:
+        return [None if name is None else self.get_buffer(name) for name in self._names]
+
+
+def _fold_normalisation(
+    convolution: nn.Conv2d, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> nn.Conv2d:
+    """A convolution of raw pixels 0…255 that equals `convolution` of (pixel / 255 − mean) / std.
+
+    Exact because a patch convolution has no padding: the mean becomes a bias.
+    """
+    weight = convolution.weight.detach().double()
+    means = torch.tensor(mean, dtype=torch.float64)[None, :, None, None]
+    stds = torch.tensor(std, dtype=torch.float64)[None, :, None, None]
+    folded = nn.Conv2d(
+        convolution.in_channels,
+        convolution.out_channels,
+        kernel_size=convolution.kernel_size,  # type: ignore[arg-type]
+        stride=convolution.stride,  # type: ignore[arg-type]
+    )
+    bias = -(weight * means / stds).sum(dim=(1, 2, 3))
+    if convolution.bias is not None:
+        bias = bias + convolution.bias.detach().double()
+    with torch.no_grad():
+        folded.weight.copy_(weight / (stds * _LARGEST_PIXEL))
+        folded.bias.copy_(bias)  # type: ignore[union-attr]
+    return folded.to(convolution.weight.dtype)
