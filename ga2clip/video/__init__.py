@@ -1,1 +1,30 @@
-"""A video file goes in; uint8 RGB frames and their times come out."""
+"""Video files in; sampled, preprocessed frames out: decoding (PyAV), sampling (pure functions), CLIP's preprocessing.
+
+Torch-free. Drawing (`ga2clip.video.draw`) needs OpenCV and is imported on its own.
+"""
+
+from ga2clip.video.errors import VideoError
+from ga2clip.video.preprocess import Preprocess, centre_crop, resize_short_side, three_crops
+from ga2clip.video.read import SampledClip, VideoInfo, probe, read_frames, sample_frames
+from ga2clip.video.sampling import SamplingRule, dense_indices, sample_indices, segment_indices
+from ga2clip.video.stream import iter_frames
+from ga2clip.video.write import write_video
+
+__all__ = [
+    "Preprocess",
+    "SampledClip",
+    "SamplingRule",
+    "VideoError",
+    "VideoInfo",
+    "centre_crop",
+    "dense_indices",
+    "iter_frames",
+    "probe",
+    "read_frames",
+    "resize_short_side",
+    "sample_frames",
+    "sample_indices",
+    "segment_indices",
+    "three_crops",
+    "write_video",
+]

@@ -1,0 +1,45 @@
+"""Frames (T, H, W, 3) uint8 RGB in; one picture (H, W, 3) uint8 RGB that shows them out, and its file on disk."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ga2clip.errors import UserError
+from ga2clip.files import replacing
+from ga2clip.video.decode import Picture
+from ga2clip.video.errors import printable
+from ga2clip.video.preprocess import Frames
+
+_GAP = 4  # pixels between the frames of a sheet
+
+
+def contact_sheet(frames: Frames, columns: int) -> Picture:
+    """Places frames (T, H, W, 3) in rows of `columns`, left to right, on white: (height, width, 3)."""
+    count, height, width = frames.shape[:3]
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), 255, np.uint8)
+    for number, frame in enumerate(frames):
+        top, left = number // columns * (height + _GAP), number % columns * (width + _GAP)
+        sheet[top : top + height, left : left + width] = frame
+    return sheet
+
+
+def write_picture(path: str | os.PathLike[str], rgb: Picture) -> None:
+    """Writes a picture (H, W, 3) uint8 RGB in the format of the extension (.png, .jpg, …), whole or not at all.
+
+    Raises UserError for an extension that OpenCV does not know, or when the file cannot be written.
+    """
+    extension = Path(path).suffix
+    try:
+        known, data = cv2.imencode(extension, np.ascontiguousarray(rgb[..., ::-1]))
+    except cv2.error:
+        known = False
+    if not known:
+        raise UserError(
+            f"cannot write '{printable(path)}': no picture format '{extension}'", "use .png or .jpg"
+        )
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(data.tobytes())

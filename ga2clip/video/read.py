@@ -1,0 +1,229 @@
+"""A video file in; frames (T, H, W, 3) uint8 RGB and their times in seconds, float64 (T,), out.
+
+Frame numbers count the frames that can be decoded, in display order; no header is trusted. Time 0 is the first
+frame that is shown.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+
+from ga2clip.video.decode import Clock, Picture, Reader, RgbConverter, upright_size
+from ga2clip.video.errors import VideoError, printable
+from ga2clip.video.preprocess import Frames, resize_short_side
+from ga2clip.video.sampling import SamplingRule, sample_indices
+from ga2clip.video.seek import PacketTable, pick_by_seeking, read_packet_table
+from ga2clip.video.source import Deadline, OpenVideo, open_file
+from ga2clip.video.truncation import cut_warnings
+
+log = logging.getLogger(__name__)
+
+Times = npt.NDArray[np.float64]
+
+# From so many frames on it can pay to look for key frames first (measured: docs/video.md).
+_LONG = 1000
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video turned out to be when it was decoded.
+
+    width, height: pixels, upright. frames: that can be decoded. duration: seconds that they are shown.
+    fps: frames / duration. codec: FFmpeg's name. warnings: what was lost, one sentence each.
+    """
+
+    path: Path
+    width: int
+    height: int
+    frames: int
+    duration: float
+    fps: float
+    codec: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SampledClip:
+    """The frames that a rule took: frames (V*T, H, W, 3) uint8 RGB, view after view; times float64 (V*T,)."""
+
+    frames: Frames
+    times: Times
+    views: int
+    info: VideoInfo
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was lost, one sentence each."""
+        return self.info.warnings
+
+
+def probe(path: str | os.PathLike[str], *, time_limit: float | None = 60.0) -> VideoInfo:
+    """Decodes a file from beginning to end and says what is in it. time_limit: seconds. Raises VideoError."""
+    with open_file(path, Deadline(path, time_limit)) as video:
+        info = _decode(video, _Collector(video, []))
+    _log_warnings(info)
+    return info
+
+
+def read_frames(
+    path: str | os.PathLike[str], indices: Sequence[int] | None = None, *, time_limit: float | None = None
+) -> tuple[Frames, Times]:
+    """Reads frames by their numbers: uint8 (T, H, W, 3) RGB and their times, float64 seconds (T,).
+
+    indices: numbers of decoded frames, in any order, repeated as you like; None for every frame. Raises
+    VideoError for a file that cannot be read, a number that it does not have, or after time_limit seconds.
+    """
+    deadline = Deadline(path, time_limit)
+    numbers = None if indices is None else [int(index) for index in indices]
+    last = None if numbers is None else max(numbers, default=0)
+    info = None
+    if numbers and last is not None and last >= _LONG:
+        with open_file(path, deadline) as video:
+            found = _Collector(video, numbers)
+            info = _seek(video, read_packet_table(video), found)
+    if info is None:
+        with open_file(path, deadline) as video:
+            found = _Collector(video, numbers)
+            info = _decode(video, found, last=last)
+    if numbers is None:
+        numbers = list(range(info.frames))
+    for number in numbers:
+        if number not in found.pictures:
+            raise VideoError(
+                path, f"it has no frame {number}: {info.frames} frames can be decoded, from 0 on"
+            )
+    _log_warnings(info)
+    return found.arrays(numbers, info)
+
+
+def sample_frames(
+    path: str | os.PathLike[str], rule: SamplingRule, *, size: int | None = None, time_limit: float = 60.0
+) -> SampledClip:
+    """Decodes a file once and keeps only the frames that a rule takes.
+
+    The rule needs the number of frames. It is first guessed, from the header or by counting packets, and the
+    decoding that follows verifies the guess; only where it was wrong (damage, edit lists, dropped frames) is the
+    file decoded once more, with the true number. Long files are not decoded but for the neighbourhood of the
+    frames, where their packets allow it.
+
+    size: scale the short side to this at once, so that memory stays small; None keeps the frames as they are.
+    time_limit: seconds for the whole. Raises VideoError.
+    """
+    deadline = Deadline(path, time_limit)
+    info = None
+    with open_file(path, deadline) as video:
+        count = video.stream.frames
+        if 0 < count < _LONG:
+            found = _Collector(video, _numbers(count, rule), size)
+            info = _decode(video, found)
+        else:
+            table = read_packet_table(video)
+            count = max(len(table), 1)
+            found = _Collector(video, _numbers(count, rule), size)
+            info = _seek(video, table, found)
+    while info is None or info.frames != count:
+        count = count if info is None else info.frames
+        with open_file(path, deadline) as video:
+            found = _Collector(video, _numbers(count, rule), size)
+            info = _decode(video, found)
+    _log_warnings(info)
+    frames, times = found.arrays(found.numbers, info)
+    return SampledClip(frames, times, rule.clips, info)
+
+
+class _Collector:
+    """Keeps the frames that are wanted as upright RGB pictures, with their times.
+
+    numbers: of the wanted frames, None for all. size: of the short side, None as it is.
+    """
+
+    def __init__(self, video: OpenVideo, numbers: Sequence[int] | None, size: int | None = None) -> None:
+        self.numbers = [] if numbers is None else numbers
+        self.wanted = None if numbers is None else frozenset(numbers)
+        self.pictures: dict[int, Picture] = {}
+        self._times: dict[int, float] = {}
+        self._size = size
+        self._to_rgb = RgbConverter(video.path)
+
+    def offer(self, number: int, frame: VideoFrame, time: float) -> None:
+        """Converts the frame if it is wanted."""
+        if self.wanted is not None and number not in self.wanted:
+            return
+        picture = self._to_rgb(frame)
+        if self._size is not None:
+            picture = resize_short_side(picture[None], self._size)[0]
+        self.pictures[number] = picture
+        self._times[number] = time
+
+    def arrays(self, numbers: Sequence[int], info: VideoInfo) -> tuple[Frames, Times]:
+        """The kept frames in the order of `numbers`. Empties the collector, so that no frame is kept twice."""
+        shape = self.pictures[numbers[0]].shape if numbers else (info.height, info.width, 3)
+        frames = np.empty((len(numbers), *shape), np.uint8)
+        last_place = {number: place for place, number in enumerate(numbers)}
+        for place, number in enumerate(numbers):
+            frames[place] = self.pictures[number]
+            if last_place[number] == place:
+                del self.pictures[number]
+        return frames, np.array([self._times[number] for number in numbers], np.float64)
+
+
+def _numbers(count: int, rule: SamplingRule) -> list[int]:
+    numbers: list[int] = sample_indices(count, rule).ravel().tolist()
+    return numbers
+
+
+def _decode(video: OpenVideo, found: _Collector, *, last: int | None = None) -> VideoInfo:
+    """Decodes from the beginning to the end, or to frame number `last`."""
+    reader, clock = Reader(video), Clock(video)
+    width = height = 0
+    duration = 0.0
+    complete = True
+    for number, frame in enumerate(reader):
+        if number == 0:
+            width, height = upright_size(frame)
+        time = clock.time(frame)
+        duration = clock.end(frame, time)
+        found.offer(number, frame, time)
+        if number == last:
+            complete = False
+            break
+    if reader.decoded == 0:
+        raise reader.no_picture()
+    warnings = reader.warnings() + (cut_warnings(video, reader.packets) if complete else ())
+    return _info(video, (width, height), reader.decoded, duration, warnings)
+
+
+def _seek(video: OpenVideo, table: PacketTable, found: _Collector) -> VideoInfo | None:
+    """Decodes around the wanted frames only. None when that is not worth it or not safe."""
+    wanted = sorted(found.wanted or ())
+    if not table.worth_seeking(wanted):
+        return None
+    sizes = []
+    first, unit = int(table.stamps[0]), video.time_base
+
+    def keep(number: int, frame: VideoFrame) -> None:
+        sizes.append(upright_size(frame))
+        found.offer(number, frame, float((int(table.stamps[number]) - first) * unit))
+
+    if not pick_by_seeking(video, table, wanted, keep):
+        return None
+    duration = float((table.end - first) * unit)
+    return _info(video, sizes[0], len(table), duration, cut_warnings(video, table.packets))
+
+
+def _info(
+    video: OpenVideo, size: tuple[int, int], frames: int, duration: float, warnings: Iterable[str]
+) -> VideoInfo:
+    codec = video.stream.codec_context.codec.canonical_name
+    return VideoInfo(Path(video.path), *size, frames, duration, frames / duration, codec, tuple(warnings))
+
+
+def _log_warnings(info: VideoInfo) -> None:
+    for warning in info.warnings:
+        log.warning("%s: %s", printable(info.path), warning)

@@ -1,0 +1,148 @@
+"""An open video in; the time stamps of its packets out, and from them single frames of a long file, decoded only
+from the key frame before each.
+
+Frames are numbered in display order. Whatever makes these numbers doubtful (missing, repeated or inexact time
+stamps, damage) makes this module decline; the caller then decodes the file from its beginning.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+
+from ga2clip.video.decode import read_packets
+from ga2clip.video.source import OpenVideo
+
+# Seeking has to leave out at least this share of the decoding to be worth its own cost.
+_WORTH = 0.5
+
+
+@dataclass(frozen=True)
+class PacketTable:
+    """The pictures of a file as its packets announce them, in display order.
+
+    stamps: int64 (n,) time stamps in units of the stream's time base. keys: int64 (k,) numbers of the key frames.
+    end: the stamp at which the last picture disappears. packets: all that are in the file, also those that are not
+    to be shown. exact: whether the stamps are strictly increasing, begin
+    with a key frame and come from an undamaged file, so that they can stand for the frames themselves.
+    """
+
+    stamps: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.int64]
+    end: int
+    packets: int
+    exact: bool
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    def key_before(self, number: int) -> int:
+        """The number of the last key frame at or before a frame."""
+        return int(self.keys[np.searchsorted(self.keys, number, side="right") - 1])
+
+    def runs(self, wanted: Sequence[int]) -> list[list[int]]:
+        """Splits sorted frame numbers into runs; each one is decoded without a gap, from a key frame on.
+
+        frames    K....K....K....K....
+        wanted      xx   x      x  x
+        decoded   rrrr rrr  rrrrr rr      three runs: the third key frame lies before the frames it leads to
+        """
+        runs: list[list[int]] = []
+        for number in wanted:
+            if runs and self.key_before(number) <= runs[-1][-1]:
+                runs[-1].append(number)
+            else:
+                runs.append([number])
+        return runs
+
+    def worth_seeking(self, wanted: Sequence[int]) -> bool:
+        """Whether seeking is safe and decodes at most half of what reading from the beginning would."""
+        if not self.exact:
+            return False
+        cost = sum(run[-1] - self.key_before(run[0]) + 1 for run in self.runs(wanted))
+        return cost <= _WORTH * len(self)
+
+
+def read_packet_table(video: OpenVideo) -> PacketTable:
+    """Reads through the whole file without decoding."""
+    stamps: list[int] = []
+    keys: list[int] = []
+    end = 0
+    packets = 0
+    exact = video.format != "avi"  # which has no presentation times
+    try:
+        for packet in read_packets(video):
+            packets += 1
+            exact = exact and packet.pts is not None and not packet.is_corrupt
+            if packet.is_discard:
+                continue
+            stamp = packet.pts or 0
+            stamps.append(stamp)
+            end = max(end, stamp + (packet.duration or 0))
+            if packet.is_keyframe:
+                keys.append(stamp)
+    except av.FFmpegError:
+        exact = False
+    stamps.sort()
+    keys.sort()
+    exact = (
+        exact
+        and packets >= video.stream.frames
+        and len(set(stamps)) == len(stamps)
+        and keys[:1] == stamps[:1]
+    )
+    order = np.array(stamps, dtype=np.int64)
+    return PacketTable(order, np.searchsorted(order, np.array(keys, dtype=np.int64)), end, packets, exact)
+
+
+def seek_before(video: OpenVideo, stamp: int) -> bool:
+    """Puts the file at a key frame that is shown at or before a time stamp. False when it did not get there."""
+    try:
+        video.container.seek(stamp, stream=video.stream)
+        first = next(read_packets(video), None)
+        if first is None or not first.is_keyframe or first.pts is None or first.pts > stamp:
+            return False
+        video.container.seek(stamp, stream=video.stream)
+    except av.FFmpegError:
+        return False
+    return True
+
+
+def pick_by_seeking(
+    video: OpenVideo, table: PacketTable, wanted: Sequence[int], keep: Callable[[int, VideoFrame], None]
+) -> bool:
+    """Calls keep(number, frame) for each wanted frame; wanted: sorted, without repetition, table.exact.
+
+    Returns False to decline: a frame was not where the table has it, or something is damaged. Raises VideoError
+    when the time limit is over.
+    """
+    for run in table.runs(wanted):
+        key = int(table.stamps[table.key_before(run[0])])
+        targets = {int(table.stamps[number]): number for number in run}
+        if not seek_before(video, key) or not _decode_run(video, key, targets, keep):
+            return False
+    return True
+
+
+def _decode_run(
+    video: OpenVideo, key: int, targets: dict[int, int], keep: Callable[[int, VideoFrame], None]
+) -> bool:
+    """Decodes on from where the file stands until all targets (time stamp → number) were seen."""
+    packets = read_packets(video)
+    try:
+        while targets:
+            packet = next(packets, None)
+            for frame in video.stream.decode(packet):
+                # Frames that are shown before the key frame may lack what they are built on; none is wanted.
+                if frame.is_corrupt and (frame.pts is None or frame.pts >= key):
+                    return False
+                if frame.pts in targets:
+                    keep(targets.pop(frame.pts), frame)
+            if packet is None:
+                break
+    except av.FFmpegError:
+        return False
+    return not targets

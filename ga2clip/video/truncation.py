@@ -1,0 +1,48 @@
+"""A video file and the number of pictures found in it in; a warning out when it was cut off before its end."""
+
+from ga2clip.video.source import OpenVideo
+
+# RIFF (AVI): "RIFF", then the number of bytes that follow (Microsoft RIFF, little endian).
+# Matroska, WebM: elements of an id and a size of variable length (RFC 8794); the segment holds all pictures.
+_EBML_HEADER = b"\x1a\x45\xdf\xa3"
+_SEGMENT = b"\x18\x53\x80\x67"
+
+
+def cut_warnings(video: OpenVideo, pictures: int) -> tuple[str, ...]:
+    """One sentence if the file is shorter than its header says, none if it is not or its format does not say.
+
+    pictures: packets found from the beginning to the end of the file.
+    """
+    # Of the formats whose header counts something only MP4 counts what is there to decode: AVI counts the
+    # places where nothing changed, too.
+    promised = video.stream.frames if video.format.startswith("mov") else 0
+    if promised > pictures:
+        return (f"the file ends early: its header promises {promised} frames, it holds {pictures}",)
+    with open(video.path, "rb") as file:
+        head = file.read(4096)
+        size = file.seek(0, 2)
+    claimed = claimed_size(head)
+    if claimed is not None and size < claimed:
+        return (f"the file ends early: its header promises {claimed} bytes, it has {size}",)
+    return ()
+
+
+def claimed_size(head: bytes) -> int | None:
+    """The size in bytes that the beginning of an AVI, Matroska or WebM file claims; None when it says none."""
+    if head[:4] == b"RIFF" and len(head) >= 8:
+        return 8 + int.from_bytes(head[4:8], "little")
+    at = head.find(_SEGMENT)
+    if head[:4] == _EBML_HEADER and at >= 0:
+        return _ebml_end(head, at + len(_SEGMENT))
+    return None
+
+
+def _ebml_end(head: bytes, at: int) -> int | None:
+    """Where the element whose size field begins at `at` ends. A size of only ones means unknown (live)."""
+    field = head[at : at + 8]
+    length = 9 - field[0].bit_length() if field else 9  # the leading zeros of a field tell its length
+    if length > len(field):
+        return None
+    ones = (1 << 7 * length) - 1
+    value = int.from_bytes(field[:length], "big") & ones
+    return None if value == ones else at + length + value
