@@ -21,7 +21,7 @@ from ga2clip.labels import check_class_names, read_class_list
 from ga2clip.model.backbone import Backbone, backbone_from_weights
 from ga2clip.model.video_clip import VideoCLIP, build_model, phrase_embedding
 from ga2clip.model.weights import read_weights
-from ga2clip.run import HARD_PROMPT, PROMPTS, load_run, write_run
+from ga2clip.run import BACKBONE, HARD_PROMPT, PROMPTS, load_run, write_run
 from ga2clip.settings import MethodSettings, Settings
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,11 @@ _HARD_KEYS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx", HARD_PROMPT, "prom
 _DEEP = re.compile(r"(image|text)_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow")
 _CONTEXTS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx")
 # Embeddings of the training classes' texts: checked against the class list, then not needed.
-_CLASS_TEXT = ("prompt_learner.token_prefix", "prompt_learner.token_suffix", "prompt_learner.complete_text_embeddings")
+_CLASS_TEXT = (
+    "prompt_learner.token_prefix",
+    "prompt_learner.token_suffix",
+    "prompt_learner.complete_text_embeddings",
+)
 _SAME_ROUNDING = 2e-3  # half precision of unit-scale weights: what differs by more was tuned
 
 
@@ -57,7 +61,12 @@ def load_published(
 
 
 def import_run(
-    checkpoint: Path, clip: Path, hard_prompts: Path | None, classes: Path, out: Path, settings: Settings | None = None
+    checkpoint: Path,
+    clip: Path,
+    hard_prompts: Path | None,
+    classes: Path,
+    out: Path,
+    settings: Settings | None = None,
 ) -> Path:
     """Write a published checkpoint as a run that eval, export and predict take like any other.
 
@@ -69,7 +78,7 @@ def import_run(
     backbone, tuned = _published_backbone(published, checkpoint, clip)
     hard = None if hard_prompts is None else _hard_from_file(hard_prompts)
     base = settings or Settings()
-    weights = "backbone.safetensors" if tuned else str(clip.resolve())
+    weights = BACKBONE if tuned else str(clip.resolve())
     base = base.updated({"backbone": {"name": backbone.name, "pretrained": weights}}, "import")
     model = _assemble(published, backbone, hard, names, base, str(checkpoint))
     note = {"imported": {"checkpoint": checkpoint.name, "clip": clip.name, "tuned_backbone": tuned}}
@@ -100,7 +109,9 @@ def read_hard_prompt(settings: MethodSettings, backbone: Backbone) -> Tensor | N
     else:
         hard = _hard_from_phrase(spec, backbone, settings.text_length)
     if hard.shape[1] != backbone.text.width:
-        raise UserError(f"the hard prompt {spec} is {hard.shape[1]} wide, {backbone.name}'s text {backbone.text.width}")
+        raise UserError(
+            f"the hard prompt {spec} is {hard.shape[1]} wide, {backbone.name}'s text {backbone.text.width}"
+        )
     return hard
 
 
@@ -265,10 +276,15 @@ def _check_class_text(
         raise UserError(f"{source} was tuned on {len(suffix)} classes, the list has {len(classes)}")
     assert isinstance(length, int)
     texts = [f"{name}." for name in classes]
-    ids = backbone.tokenizer.tokens(texts, length=backbone.context_length - length, context=backbone.context_length)
+    ids = backbone.tokenizer.tokens(
+        texts, length=backbone.context_length - length, context=backbone.context_length
+    )
     expected = backbone.text.embed(torch.from_numpy(ids[:, 1:]))
     width = min(expected.shape[1], suffix.shape[1])
-    wrong = [(expected[i, :width] - suffix[i, :width].float()).abs().amax().item() > 1e-2 for i in range(len(classes))]
+    wrong = [
+        (expected[i, :width] - suffix[i, :width].float()).abs().amax().item() > 1e-2
+        for i in range(len(classes))
+    ]
     if any(wrong):
         name = classes[wrong.index(True)]
         raise UserError(

@@ -23,7 +23,9 @@ def negative_features(backbone: Backbone, settings: AnchorSettings) -> Tensor:
     Errors: UserError for an empty list of negatives.
     """
     if not settings.negatives:
-        raise UserError("anchors need at least one negative prompt", """--set 'anchors.negatives=["nothing"]'""")
+        raise UserError(
+            "anchors need at least one negative prompt", """--set 'anchors.negatives=["nothing"]'"""
+        )
     texts = [fill(settings.negative_template, text) for text in settings.negatives]
     return frozen_text_features(backbone, texts)
 

@@ -82,7 +82,7 @@ class VisionTower(_Tower):
         prompts = _per_layer(prompts, self.depth)
         x = self._tokens(pixels, prompts[0])
         for index, block in enumerate(self.blocks):
-            if index and prompts[index] is not None:
+            if index:
                 x = _replace_last(x, prompts[index])
             x = self._run(_pooled_block if index == self.depth - 1 else _block, block, x)
         return self.visual.ln_post(x[:, 0]) @ self.visual.proj
@@ -105,13 +105,13 @@ class TextTower(_Tower):
     Deeper prompts replace the prompt positions before their block.
     """
 
-    def __init__(self, clip: nn.Module) -> None:
+    def __init__(self, clip: open_clip.CLIP) -> None:
         super().__init__()
-        self.token_embedding = clip.token_embedding
-        self.positional_embedding = clip.positional_embedding
+        self.token_embedding: nn.Embedding = clip.token_embedding
+        self.positional_embedding: nn.Parameter = clip.positional_embedding
         self.transformer = clip.transformer
-        self.ln_final = clip.ln_final
-        self.text_projection = clip.text_projection
+        self.ln_final: nn.LayerNorm = clip.ln_final
+        self.text_projection: nn.Parameter = clip.text_projection
         self.start_id: int = clip.vocab_size - 2  # CLIP's vocabulary ends in SOT, EOT
 
     @property
@@ -135,7 +135,7 @@ class TextTower(_Tower):
         suffix = self.embed(ids) + positions[split : split + ids.shape[1]]
         mask = _suffix_mask(split, ids.shape[1], ids.device)
         for index, block in enumerate(self.blocks):
-            if index and prompts[index] is not None:
+            if index:
                 prefix = _replace_last(prefix, prompts[index])
             prefix, suffix = self._run(_prefixed_block, block, prefix, suffix, mask)
         pooled = suffix[torch.arange(ids.shape[0], device=ids.device), ids.argmax(dim=-1)]
@@ -146,7 +146,9 @@ def _per_layer(prompts: LayerPrompts, depth: int) -> list[Tensor | None]:
     return [*prompts[:depth], *[None] * (depth - len(prompts))]
 
 
-def _replace_last(x: Tensor, prompt: Tensor) -> Tensor:
+def _replace_last(x: Tensor, prompt: Tensor | None) -> Tensor:
+    if prompt is None:
+        return x
     kept = x[:, : x.shape[1] - len(prompt)]
     return torch.cat([kept, prompt.to(x.dtype).expand(x.shape[0], -1, -1)], dim=1)
 
@@ -169,7 +171,9 @@ def _pooled_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     return _finish(block, x[:, :1], F.scaled_dot_product_attention(q[:, :, :1], k, v))
 
 
-def _prefixed_block(block: ResidualAttentionBlock, prefix: Tensor, suffix: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def _prefixed_block(
+    block: ResidualAttentionBlock, prefix: Tensor, suffix: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
     q, k, v = _project(block, prefix)
     own_q, own_k, own_v = _project(block, suffix)
     keys = torch.cat([k.expand(suffix.shape[0], -1, -1, -1), own_k], dim=2)
@@ -197,12 +201,12 @@ class Backbone(nn.Module):
     vision, text: the towers. logit_scale: () float, its exponent multiplies cosines. preprocess: the pixel recipe.
     """
 
-    def __init__(self, clip: nn.Module, *, name: str, licence: str, preprocess: Preprocess) -> None:
+    def __init__(self, clip: open_clip.CLIP, *, name: str, licence: str, preprocess: Preprocess) -> None:
         super().__init__()
         _refuse_other_architectures(clip, name)
         self.vision = VisionTower(clip.visual)
         self.text = TextTower(clip)
-        self.logit_scale = clip.logit_scale
+        self.logit_scale: nn.Parameter = clip.logit_scale
         self.name, self.licence, self.preprocess = name, licence, preprocess
         self.context_length: int = clip.context_length
         self.embed_dim: int = clip.text_projection.shape[1]
@@ -301,7 +305,9 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
         hint = "is there a network? with the weights on disk: --pretrained FILE"
         raise UserError(f"could not get the weights '{tag}' of {name}: {_first_line(error)}", hint) from None
     pixels = open_clip.get_model_preprocess_cfg(clip)
-    preprocess = Preprocess(size=clip.visual.image_size[0], mean=tuple(pixels["mean"]), std=tuple(pixels["std"]))
+    preprocess = Preprocess(
+        size=clip.visual.image_size[0], mean=tuple(pixels["mean"]), std=tuple(pixels["std"])
+    )
     licence = "MIT" if tag == "openai" else "as its publisher says"
     return Backbone(clip.float(), name=f"{name}/{tag}", licence=licence, preprocess=preprocess)
 
@@ -311,8 +317,16 @@ def _first_line(error: BaseException) -> str:
 
 
 def _config_from_shapes(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]:
-    needed = ("visual.proj", "visual.conv1.weight", "visual.positional_embedding", "text_projection", "ln_final.weight")
-    absent = [key for key in (*needed, "positional_embedding", "token_embedding.weight") if key not in tensors]
+    needed = (
+        "visual.proj",
+        "visual.conv1.weight",
+        "visual.positional_embedding",
+        "text_projection",
+        "ln_final.weight",
+    )
+    absent = [
+        key for key in (*needed, "positional_embedding", "token_embedding.weight") if key not in tensors
+    ]
     if absent:
         raise UserError(f"{source} is not a ViT CLIP in OpenAI's naming: no {_some(absent)}")
     width, _, patch, _ = tensors["visual.conv1.weight"].shape
@@ -347,16 +361,20 @@ def _describe(config: Mapping[str, Any]) -> str:
     return f"{size}-{vision['patch_size']}"
 
 
-def _refuse_other_architectures(clip: nn.Module, name: str) -> None:
+def _refuse_other_architectures(clip: open_clip.CLIP, name: str) -> None:
     visual = getattr(clip, "visual", None)
     plain_text = hasattr(clip, "transformer") and getattr(clip, "text_pool_type", "") == "argmax"
-    plain_vision = isinstance(visual, VisionTransformer) and visual.pool_type == "tok" and visual.attn_pool is None
-    if not (plain_text and plain_vision and all(type(b) is ResidualAttentionBlock for b in _all_blocks(clip))):
+    plain_vision = (
+        isinstance(visual, VisionTransformer) and visual.pool_type == "tok" and visual.attn_pool is None
+    )
+    if not (
+        plain_text and plain_vision and all(type(b) is ResidualAttentionBlock for b in _all_blocks(clip))
+    ):
         raise UserError(
             f"backbone '{name}' is not a plain ViT CLIP with a causal text tower",
             "prompts are defined for these; take ViT-B-32, ViT-B-16, ViT-L-14 or another CLIP ViT",
         )
 
 
-def _all_blocks(clip: nn.Module) -> list[nn.Module]:
+def _all_blocks(clip: open_clip.CLIP) -> list[nn.Module]:
     return [*clip.visual.transformer.resblocks, *clip.transformer.resblocks]

@@ -77,7 +77,8 @@ def anchor(features: Features, settings: Settings) -> Tensor:
     An anchor video a must be nearer to a frozen negative prompt n than to any class t, in logits s = scale · cos:
     margin: softplus(max_t s(a, t) − max_n s(a, n) + scale · margin), mean over anchors;
     contrast: −log of the softmax share that the negatives have among classes and negatives.
-    With `per_step` 0 there are no anchor videos and the negative prompts repel the labelled ones: own class against nearest negative.
+    With `per_step` 0 there are no anchor videos: the negative prompts repel the labelled ones, own class
+    against nearest negative.
     """
     assert features.negatives is not None
     margin = features.scale * settings.anchors.margin
@@ -152,7 +153,9 @@ TERMS: dict[str, LossTerm] = {
 _ANCHOR_TERMS = {"anchor"}
 
 
-def share_of_update(term: str, features: Features, settings: Settings, counts: tuple[int, int] | None) -> float:
+def share_of_update(
+    term: str, features: Features, settings: Settings, counts: tuple[int, int] | None
+) -> float:
     """What part of the whole update's mean this batch's mean is; counts: (labelled, anchor) videos of the whole."""
     labelled, anchors = len(features.video), len(features.anchors)
     if term in _ANCHOR_TERMS and settings.anchors.per_step:

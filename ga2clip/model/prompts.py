@@ -29,7 +29,9 @@ class SoftPrompt(nn.Module):
 
     def __init__(self, length: int, width: int, depth: int, start: Tensor | None = None) -> None:
         super().__init__()
-        self.layers = nn.ParameterList(nn.Parameter(torch.randn(length, width) * PROMPT_STD) for _ in range(depth))
+        self.layers = nn.ParameterList(
+            nn.Parameter(torch.randn(length, width) * PROMPT_STD) for _ in range(depth)
+        )
         if start is not None:
             with torch.no_grad():
                 self.layers[0].copy_(start)
@@ -106,8 +108,14 @@ class PromptLearner(nn.Module):
         vision_depth = min(settings.vision_depth, depths[1]) if settings.vision_length else 0
         replaced = settings.inter_modal == "text-to-vision" and not settings.inter_modal_free
         self.text = SoftPrompt(settings.text_length, widths[0], text_depth, start) if text_depth else None
-        self.vision = SoftPrompt(settings.vision_length, widths[1], vision_depth) if vision_depth and not replaced else None
-        self.coupling = Coupling(settings.coupling, hard, settings.coupling_dropout) if hard is not None else None
+        self.vision = (
+            SoftPrompt(settings.vision_length, widths[1], vision_depth)
+            if vision_depth and not replaced
+            else None
+        )
+        self.coupling = (
+            Coupling(settings.coupling, hard, settings.coupling_dropout) if hard is not None else None
+        )
         shared = min(text_depth, vision_depth)
         self.to_vision = _map_between(settings, "text-to-vision", widths[0], widths[1], shared)
         self.to_text = _map_between(settings, "vision-to-text", widths[1], widths[0], shared)
@@ -153,7 +161,9 @@ def _check_lengths(settings: MethodSettings, hard: Tensor | None) -> None:
             "set method.text_length and method.vision_length to the same number",
         )
     if settings.inter_modal in ("vision-to-text", "both") and not settings.inter_modal_free:
-        raise UserError("mapped prompts can replace the vision prompts only", "set method.inter_modal_free=true")
+        raise UserError(
+            "mapped prompts can replace the vision prompts only", "set method.inter_modal_free=true"
+        )
     if hard is None:
         return
     if not text or not settings.text_depth:

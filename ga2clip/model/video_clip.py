@@ -49,7 +49,9 @@ class VideoCLIP(nn.Module):
         needs_scenario = settings.method.linear_probe or _FROZEN_TEXT_TERMS & self.loss_weights.keys()
         scenario = self.frozen_class_features(self.classes) if needs_scenario else None
         self.register_buffer("scenario", scenario, persistent=False)
-        self.classifier = nn.Parameter(scenario.clone()) if settings.method.linear_probe and scenario is not None else None
+        self.classifier = (
+            nn.Parameter(scenario.clone()) if settings.method.linear_probe and scenario is not None else None
+        )
         self._choose_trainable()
 
     def _choose_trainable(self) -> None:
@@ -79,13 +81,17 @@ class VideoCLIP(nn.Module):
     def vision_trains(self) -> bool:
         """False when a video's feature is the same at every step, so that it can be computed once."""
         prompted = self.prompts.vision is not None or self.prompts.to_vision is not None
-        return self.settings.method.tune != "none" and (prompted or self.settings.method.tune in ("vision", "both"))
+        return self.settings.method.tune != "none" and (
+            prompted or self.settings.method.tune in ("vision", "both")
+        )
 
     @property
     def text_trains(self) -> bool:
         """False when the class features are the same at every step."""
         prompted = self.prompts.text is not None or self.classifier is not None
-        return self.settings.method.tune != "none" and (prompted or self.settings.method.tune in ("text", "both"))
+        return self.settings.method.tune != "none" and (
+            prompted or self.settings.method.tune in ("text", "both")
+        )
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Everything that trains, by name."""
@@ -134,7 +140,9 @@ class VideoCLIP(nn.Module):
             return self.classifier
         rows = self.frozen_class_features(names)
         known = {name: index for index, name in enumerate(self.classes)}
-        return torch.stack([self.classifier[known[n]] if n in known else rows[i] for i, n in enumerate(names)])
+        return torch.stack(
+            [self.classifier[known[n]] if n in known else rows[i] for i, n in enumerate(names)]
+        )
 
     @property
     def class_template(self) -> str:
@@ -200,7 +208,9 @@ class VideoCLIP(nn.Module):
         """
         labelled = labels >= 0
         if targets is None:
-            targets = labels[labelled] if class_ids is None else torch.searchsorted(class_ids, labels[labelled])
+            targets = (
+                labels[labelled] if class_ids is None else torch.searchsorted(class_ids, labels[labelled])
+            )
         elif class_ids is not None:
             targets = targets[:, class_ids]
         scenario = self.scenario if self.scenario is None or class_ids is None else self.scenario[class_ids]
@@ -241,11 +251,17 @@ def build_model(
     method = settings.method
     weights = active_terms(settings)
     if method.tune in ("vision", "both") and _FROZEN_VIDEO_TERMS & weights.keys():
-        raise UserError("image and logit consistency need a frozen vision tower", "set method.tune to prompts or text")
+        raise UserError(
+            "image and logit consistency need a frozen vision tower", "set method.tune to prompts or text"
+        )
     if method.coupling != "none" and hard_prompt is None:
-        raise UserError("coupling needs a hard prompt", "--hard-prompts takes a run, a published file or a phrase")
+        raise UserError(
+            "coupling needs a hard prompt", "--hard-prompts takes a run, a published file or a phrase"
+        )
     if method.linear_probe and (method.text_length or method.vision_length):
-        raise UserError("a linear probe takes no prompts", "set method.text_length=0 and method.vision_length=0")
+        raise UserError(
+            "a linear probe takes no prompts", "set method.text_length=0 and method.vision_length=0"
+        )
     warn_if_inert(settings.anchors)
     prompts = PromptLearner(
         method,
@@ -274,4 +290,3 @@ def _phrase_prompt(backbone: Backbone, phrase: str, length: int) -> Tensor | Non
     start = torch.randn(length, words.shape[1]) * words.std()
     start[length - len(words) :] = words
     return start
-

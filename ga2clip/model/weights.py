@@ -18,7 +18,9 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 
-_SAFE_HINT = "convert it to safetensors on a machine where you trust it: safetensors.torch.save_file(state_dict, FILE)"
+_SAFE_HINT = (
+    "convert it to safetensors on a machine where you trust it: safetensors.torch.save_file(state_dict, FILE)"
+)
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:
@@ -36,7 +38,9 @@ def read_weights(path: str | Path) -> dict[str, Any]:
             return _read_torchscript(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise UserError(f"{path} holds objects other than tensors and could run code; refused", _SAFE_HINT) from None
+        raise UserError(
+            f"{path} holds objects other than tensors and could run code; refused", _SAFE_HINT
+        ) from None
     except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a readable weights file: {reason}") from None
@@ -113,7 +117,9 @@ _STORAGE_DTYPES = {
 }
 
 
-def _rebuild_tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+def _rebuild_tensor(
+    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
     return torch.as_strided(storage, size, stride, offset).clone()
 
 

@@ -1,0 +1,102 @@
+"""The towers that we walk ourselves against open_clip's own forward pass, and the sharing of prefixes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ga2clip.model.backbone import Backbone
+from ga2clip.model.video_clip import build_model
+from ga2clip.settings import Settings
+
+NAMES = ["riding a horse", "juggling", "playing the violin in an orchestra"]
+
+
+@pytest.fixture
+def backbone(make_backbone: Callable[[], Backbone]) -> Backbone:
+    return make_backbone()
+
+
+@pytest.fixture
+def reference(clip_weights: dict[str, Any]) -> open_clip.CLIP:
+    clip = open_clip.CLIP(
+        embed_dim=32,
+        vision_cfg={"image_size": 16, "patch_size": 8, "width": 64, "layers": 3},
+        text_cfg={"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 3},
+        quick_gelu=True,
+    )
+    clip.load_state_dict(clip_weights)
+    return clip.eval()
+
+
+def test_vision_without_prompts_is_open_clips(backbone: Backbone, reference: open_clip.CLIP) -> None:
+    pixels = torch.randn(4, 3, 16, 16)
+    torch.testing.assert_close(backbone.vision(pixels), reference.encode_image(pixels), atol=1e-5, rtol=1e-5)
+
+
+def test_short_text_is_open_clips_with_77_tokens(backbone: Backbone, reference: open_clip.CLIP) -> None:
+    ours = backbone.text(torch.from_numpy(backbone.tokenizer.tokens(NAMES)[:, 1:]))
+    theirs = reference.encode_text(open_clip.tokenize(NAMES))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def plain_text(clip: open_clip.CLIP, ids: torch.Tensor, prompts: list[torch.Tensor]) -> torch.Tensor:
+    """The plain reading: 77 tokens of every class, prompts overwrite positions 1…n before each block."""
+    n = len(prompts[0])
+    x = clip.token_embedding(ids)
+    x = torch.cat([x[:, :1], prompts[0].expand(len(x), -1, -1), x[:, 1 + n :]], dim=1) + clip.positional_embedding
+    for index, block in enumerate(clip.transformer.resblocks):
+        if 0 < index < len(prompts):
+            x = torch.cat([x[:, :1], prompts[index].expand(len(x), -1, -1), x[:, 1 + n :]], dim=1)
+        x = block(x, attn_mask=clip.attn_mask)
+    pooled = clip.ln_final(x)[torch.arange(len(x)), ids.argmax(dim=-1)]
+    return pooled @ clip.text_projection
+
+
+def test_shared_prefix_is_exact_with_gradients(backbone: Backbone, reference: open_clip.CLIP) -> None:
+    settings = Settings().updated({"method": {"text_length": 4, "text_depth": 2, "vision_length": 0}}, "test")
+    model = build_model(backbone, settings, NAMES)
+    prompts = [p.detach().clone().requires_grad_() for p in model.folded_prompts().text]
+    ids = torch.from_numpy(backbone.tokenizer.tokens([f"X X X X {n}." for n in NAMES], length=77))
+    ours, theirs = model.encode_classes(NAMES), plain_text(reference, ids, prompts)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    direction = torch.randn_like(ours)
+    (ours * direction).sum().backward()
+    (theirs * direction).sum().backward()
+    for parameter, prompt in zip(model.prompts.text.layers, prompts, strict=True):
+        torch.testing.assert_close(parameter.grad, prompt.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_recomputing_blocks_changes_nothing(backbone: Backbone) -> None:
+    settings = Settings().updated({"method": {"text_length": 4, "vision_length": 4}}, "test")
+    model = build_model(backbone, settings, NAMES)
+    video, labels = torch.randn(2, 2, 3, 16, 16), torch.tensor([0, 2])
+
+    def gradients() -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        model.losses(video, labels).total.backward()
+        return {n: p.grad.clone() for n, p in model.trainable_parameters().items()}
+
+    kept = gradients()
+    backbone.vision.recompute = backbone.text.recompute = True
+    for name, gradient in gradients().items():
+        torch.testing.assert_close(gradient, kept[name])
+
+
+def test_video_feature_is_the_mean_of_unnormalised_frames(backbone: Backbone) -> None:
+    model = build_model(backbone, Settings().updated({"method": {"vision_length": 2}}, "test"), NAMES)
+    video = torch.randn(2, 3, 3, 16, 16)
+    frames = torch.stack([model.encode_frames(clip) for clip in video])
+    torch.testing.assert_close(model.encode_video(video), frames.mean(dim=1))
+
+
+def test_logits_keep_float32_under_autocast(backbone: Backbone) -> None:
+    model = build_model(backbone, Settings(), NAMES)
+    a, b = torch.randn(2, 32), torch.randn(3, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model.logits(a, b)
+    expected = model.scale * F.cosine_similarity(a[:, None], b[None], dim=-1)
+    torch.testing.assert_close(logits, expected)
