@@ -1,0 +1,97 @@
+"""The methods go in, a table comes out: what each is made of and how many parameters it trains on a backbone."""
+
+import json
+from dataclasses import asdict, dataclass
+from importlib import resources
+from typing import Any
+
+import open_clip
+import torch
+
+from ga2clip.errors import unknown_name
+from ga2clip.model.backbone import BUILTIN
+from ga2clip.model.losses import active_terms
+from ga2clip.model.methods import METHODS, method_settings
+from ga2clip.model.prompts import PromptLearner
+from ga2clip.settings import MethodSettings, Settings
+
+EXAMPLE_CLASSES = 100
+"""Number of classes for which a linear probe's parameters are counted."""
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method: its parts in words, the loss terms that are on, and its trainable parameters."""
+
+    name: str
+    summary: str
+    source: str
+    parts: str
+    losses: str
+    parameters: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as a dict."""
+        return asdict(self)
+
+
+def method_table(backbone: str = BUILTIN, base: Settings | None = None) -> list[MethodRow]:
+    """A row per method, for a backbone's widths and depths; no weights are loaded.
+
+    base: settings that the methods are laid over (prompt lengths and depths); None: the defaults.
+    Errors: UserError for an unknown backbone.
+    """
+    config = _config(backbone)
+    return [_row(name, config, base or Settings()) for name in METHODS]
+
+
+def _config(backbone: str) -> dict[str, Any]:
+    if backbone == BUILTIN:
+        file = resources.files("ga2clip.assets") / BUILTIN / "config.json"
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    config = open_clip.get_model_config(backbone)
+    if config is None or "layers" not in config["text_cfg"]:
+        raise unknown_name("backbone", backbone, [BUILTIN, *open_clip.list_models()])
+    return dict(config)
+
+
+def _row(name: str, config: dict[str, Any], base: Settings) -> MethodRow:
+    settings = base.updated(method_settings(name), name)
+    method, text, vision = settings.method, config["text_cfg"], config["vision_cfg"]
+    coupled = method.coupling != "none"
+    learner = PromptLearner(
+        method,
+        widths=(text["width"], vision["width"]),
+        depths=(text["layers"], vision["layers"]),
+        hard=torch.zeros(method.text_length, text["width"]) if coupled else None,
+    )
+    parameters = sum(p.numel() for p in learner.parameters())
+    if method.linear_probe:
+        parameters = EXAMPLE_CLASSES * config["embed_dim"]
+    return MethodRow(
+        name=name,
+        summary=METHODS[name].summary,
+        source=METHODS[name].source,
+        parts=_parts(method, learner) or "-",
+        losses=" + ".join(_weighted(term, weight) for term, weight in active_terms(settings).items()),
+        parameters=parameters,
+    )
+
+
+def _parts(method: MethodSettings, learner: PromptLearner) -> str:
+    parts = []
+    if learner.text is not None:
+        parts.append(f"text {method.text_length}×{len(learner.text.layers)}")
+    if learner.vision is not None:
+        parts.append(f"vision {method.vision_length}×{len(learner.vision.layers)}")
+    if method.coupling != "none":
+        parts.append(f"hard prompt, {method.coupling}")
+    if method.inter_modal != "none":
+        parts.append(f"{method.inter_modal} maps{'' if method.inter_modal_free else ' (replacing)'}")
+    if method.linear_probe:
+        parts.append(f"classifier ({EXAMPLE_CLASSES} classes)")
+    return ", ".join(parts)
+
+
+def _weighted(term: str, weight: float) -> str:
+    return term if weight == 1 else f"{weight:g}·{term}"
