@@ -7,8 +7,11 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A mistake or a circumstance that the user can change; the command line shows it without a traceback.
 
-    message: what failed and where, one line. hint: what to do about it, one or two lines.
+    message: what failed and where, one line. hint: what to do about it, one or two lines. exit_code: what the
+    command line returns.
     """
+
+    exit_code = 1
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -16,7 +19,7 @@ class UserError(Exception):
         self.hint = hint
 
 
-class MissingExtra(UserError):
+class MissingExtraError(UserError):
     """An optional dependency is needed and not installed."""
 
     def __init__(self, what: str, extra: str) -> None:

@@ -6,12 +6,16 @@ failed and what to do, anything else one line, and a traceback appears with `--d
 
 import json
 import logging
+import os
 import sys
 import traceback
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from ga2clip.errors import MissingExtraError, UserError
 
+T = TypeVar("T")
 _TRAIN_PACKAGES = ("torch", "torchvision", "open_clip", "safetensors", "onnx", "onnxscript", "matplotlib")
 
 
@@ -52,15 +56,69 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def is_first_process() -> bool:
+    """Under torchrun every process runs the command; one of them speaks and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def emit(text: str) -> None:
     """A result, on stdout."""
-    print(text, flush=True)
+    if is_first_process():
+        print(text, flush=True)
 
 
 def emit_json(value: Any) -> None:
     """A result as one JSON object on stdout; characters that the stream can't hold are escaped."""
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     emit(json.dumps(value, indent=2, ensure_ascii=not utf8))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their longest cell; numbers to the right."""
+    cells = [list(head), *map(list, rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    right = [all(row[column][:1].isdigit() for row in rows) for column in range(len(head))]
+    padded = (
+        [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
+        for row in cells
+    )
+    return "\n".join("  ".join(row).rstrip() for row in padded)
+
+
+def one_line(name: str) -> str:
+    """A file name that holds line breaks or control characters, shown with escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def progress(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
+    """The same items with a progress bar on stderr, when that is a terminal and there are several."""
+    from tqdm import tqdm
+
+    quiet = total < 2 or not sys.stderr.isatty()
+    yield from tqdm(items, total=total, unit=unit, disable=quiet, leave=False)
+
+
+@contextmanager
+def bars(unit: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A function of (what, done, total) that shows one progress bar after the other on stderr."""
+    from tqdm import tqdm
+
+    bar: Any = None
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None or bar.desc != f"{what}: ":
+            if bar is not None:
+                bar.close()
+            bar = tqdm(total=total, desc=what, unit=unit, disable=None, leave=False)
+        bar.total = total
+        bar.update(done - bar.n)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def report(error: BaseException, *, debug: bool) -> int:
@@ -71,14 +129,14 @@ def report(error: BaseException, *, debug: bool) -> int:
         note("interrupted")
         return 130
     error = _as_user_error(error)
-    if isinstance(error, UserError):
-        note(f"error: {error.message}")
-        if error.hint:
-            note(f"hint: {error.hint}")
-    else:
+    if not isinstance(error, UserError):
         note(f"error: unexpected {type(error).__name__}: {_first_line(error)}")
         note("hint: run again with --debug for the traceback; it belongs into a bug report")
-    return 1
+        return 1
+    note(f"error: {error.message}")
+    if error.hint:
+        note(f"hint: {error.hint}")
+    return error.exit_code
 
 
 def _as_user_error(error: BaseException) -> BaseException:

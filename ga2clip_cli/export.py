@@ -1,0 +1,61 @@
+"""`ga2clip export`: a run goes in, a verified ONNX bundle comes out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ga2clip_cli import console
+
+EXAMPLES = (
+    "ga2clip export runs/ga2",
+    "ga2clip export runs/ga2 --precision int8 --out bundles/ga2-int8",
+    "ga2clip export runs/ga2 --verify-accuracy --triton triton/models",
+)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that training or import wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The bundle's folder [default: RUN/bundle].")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", help="fp32, fp16 (GPUs), int8 (CPUs) or auto.")
+    ] = "fp32",
+    opset: Annotated[
+        int | None, typer.Option(metavar="N", help="ONNX opset [default: the precision's best].")
+    ] = None,
+    dynamic: Annotated[
+        bool,
+        typer.Option("--dynamic/--static", help="Any number of clips and frames, or one clip of the run's."),
+    ] = True,
+    clips: Annotated[
+        list[Path] | None,
+        typer.Option("--clip", metavar="FILE", help="Clip to compare torch and ONNX on; repeatable."),
+    ] = None,
+    verify_accuracy: Annotated[
+        bool, typer.Option("--verify-accuracy", help="Measure the exported model on the run's test clips.")
+    ] = False,
+    triton: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write an NVIDIA Triton model repository.")
+    ] = None,
+) -> None:
+    """Turn a run into a verified ONNX bundle.
+
+    Prompts and mapping layers are folded into constants; the bundle predicts without torch. The export counts
+    only after torch and ONNX Runtime agreed on real frames and texts within the precision's tolerance; otherwise
+    it fails and leaves nothing.
+    """
+    from ga2clip_export.export import export_run
+
+    path = export_run(
+        run,
+        out,
+        precision=precision,
+        opset=opset,
+        static=not dynamic,
+        clips=clips or (),
+        verify_accuracy=verify_accuracy,
+        triton=triton,
+    )
+    console.emit(str(path))

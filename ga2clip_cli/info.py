@@ -1,0 +1,49 @@
+"""`ga2clip info`: a bundle or a run goes in, what it is comes out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ga2clip_cli import console
+from ga2clip_cli.options import AsJson
+
+EXAMPLES = ("ga2clip info runs/ga2/bundle", "ga2clip info runs/ga2 --json")
+
+
+def info(
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE|RUN", help="A folder that export or train wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a bundle or a run is.
+
+    Method, backbone and licence, classes, preprocessing, agreement with torch. A bundle's files are compared
+    with their recorded hashes.
+    """
+    if (path / "bundle.json").is_file():
+        from ga2clip_export.runtime import open_bundle
+
+        bundle = open_bundle(path)
+        bundle.verify()
+        if as_json:
+            console.emit_json(bundle.card.model_dump(mode="json"))
+        else:
+            console.emit(bundle.describe())
+        return
+    from ga2clip.run import load_run
+
+    run = load_run(path)
+    if as_json:
+        console.emit_json(
+            {**run.meta, "classes": run.classes, "settings": run.settings.model_dump(mode="json")}
+        )
+        return
+    data, method = run.settings.data, run.settings.method
+    console.emit(f"run       {path}")
+    console.emit(
+        f"method    {method.name} on {run.meta['backbone']} (licence of the backbone: {run.meta['licence']})"
+    )
+    console.emit(
+        f"data      {data.dataset}, {data.protocol}, {data.shots} shots, {data.frames} frames a clip"
+    )
+    console.emit(f"classes   {len(run.classes)}: {', '.join(run.classes)}")

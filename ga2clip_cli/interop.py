@@ -1,0 +1,33 @@
+"""`ga2clip import`: a checkpoint that others published goes in, a run comes out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ga2clip_cli import console
+
+EXAMPLES = (
+    "ga2clip import last_model.pt --clip ViT-B-16.pt --hard-prompts hard.pt --classes ucf101.txt --out runs/ga2",
+)
+
+
+def import_published(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Published GA2-CLIP or ViFi-CLIP.")
+    ],
+    clip: Annotated[Path, typer.Option(metavar="FILE", help="The CLIP weights that it was tuned from.")],
+    classes: Annotated[Path, typer.Option(metavar="FILE", help="Class names in the checkpoint's order.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the run.")],
+    hard_prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The frozen hard prompts that belong to it.")
+    ] = None,
+) -> None:
+    """Turn a published checkpoint into a run.
+
+    eval, export and predict take it like any other. Nothing in the file is executed. A missing or unexpected
+    weight is listed, never ignored.
+    """
+    from ga2clip.interop import import_run
+
+    console.emit(str(import_run(checkpoint, clip, hard_prompts, classes, out)))

@@ -1,0 +1,31 @@
+"""`ga2clip methods`: the table of methods, what each is made of and how much it trains."""
+
+from typing import Annotated
+
+import typer
+
+from ga2clip_cli import console
+from ga2clip_cli.options import AsJson
+
+EXAMPLES = ("ga2clip methods", "ga2clip methods --backbone ViT-B-16 --json")
+
+
+def methods(
+    backbone: Annotated[
+        str, typer.Option(metavar="NAME", help="tiny (built in) or an open_clip architecture.")
+    ] = "tiny",
+    as_json: AsJson = False,
+) -> None:
+    """List the methods and what they are made of.
+
+    Parts are prompt tokens × layers. Coupling, anchors and the scenario term can be put on any of them: see
+    --couple, --anchors and --scenario-weight of `ga2clip train`.
+    """
+    from ga2clip.model.overview import method_table
+
+    rows = method_table(backbone)
+    if as_json:
+        console.emit_json([row.to_json() for row in rows])
+    else:
+        lines = [(row.name, f"{row.parameters:,}", row.parts, row.losses) for row in rows]
+        console.emit(console.table(("method", "trains", "made of", "loss"), lines))

@@ -1,0 +1,61 @@
+"""What `--model` says goes in, a predictor comes out; stderr says which model was taken and where it runs.
+
+1. A folder with bundle.json is a bundle: ONNX Runtime, no torch.
+2. A folder with settings.toml is a run: torch.
+3. Anything else is a backbone, `NAME` or `NAME:TAG|FILE`: zero-shot, torch.
+4. Nothing: the newest bundle in the working folder, three levels deep; without one, `tiny` zero-shot.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ga2clip.errors import UserError
+from ga2clip_cli import console
+
+if TYPE_CHECKING:
+    from ga2clip.evaluation.predict import TorchPredictor
+    from ga2clip_export.runtime import Predictor
+
+_LEVELS = ("*", "*/*", "*/*/*")
+
+
+def open_model(
+    model: str | None, *, classes: Sequence[str] | None, provider: str, threads: int
+) -> "Predictor | TorchPredictor":
+    """The predictor for `--model`. Errors: UserError when nothing of that name is there."""
+    chosen = model or newest_bundle(Path())
+    if chosen is None:
+        console.note("no bundle in this folder: taking the built-in backbone 'tiny', zero-shot")
+        chosen = "tiny"
+    folder = Path(chosen)
+    if (folder / "bundle.json").is_file():
+        from ga2clip_export.runtime import Predictor
+
+        return Predictor(folder, provider=provider, threads=threads)
+    if provider not in ("auto", "cpu", "cuda"):
+        raise UserError(f"provider '{provider}' needs a bundle", "`ga2clip export RUN` makes one")
+    if (folder / "settings.toml").is_file():
+        from ga2clip.evaluation.predict import TorchPredictor
+
+        return TorchPredictor.from_run(folder, device=provider, threads=threads)
+    if folder.exists() or os.sep in chosen.partition(":")[0]:
+        raise UserError(
+            f"--model {chosen}: neither a bundle nor a run is there",
+            "a bundle holds bundle.json (made by `ga2clip export`), a run settings.toml (by `ga2clip train`)",
+        )
+    if not classes:
+        raise UserError(
+            f"'{chosen}' zero-shot has no classes of its own", "give --classes FILE, one name a line"
+        )
+    from ga2clip.evaluation.predict import TorchPredictor
+
+    name, _, weights = chosen.partition(":")
+    return TorchPredictor.zero_shot(name, weights or None, classes, device=provider, threads=threads)
+
+
+def newest_bundle(folder: Path) -> str | None:
+    """The bundle below `folder` whose bundle.json was written last, or None."""
+    found = [card for level in _LEVELS for card in folder.glob(f"{level}/bundle.json")]
+    return str(max(found, key=lambda card: card.stat().st_mtime).parent) if found else None

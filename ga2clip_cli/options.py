@@ -1,0 +1,34 @@
+"""Options that several commands share, declared once so that they read the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Classes = Annotated[
+    Path | None,
+    typer.Option("--classes", metavar="FILE", help="Class names, one a line (UTF-8; # starts a comment)."),
+]
+Protocol = Annotated[
+    str | None,
+    typer.Option("--protocol", metavar="NAME", help="base-to-novel, few-shot, zero-shot or full."),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option("--root", metavar="DIR", help="Folder of the dataset [default: data/NAME]."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as training.lr=0.01; repeatable."),
+]
+Provider = Annotated[
+    str,
+    typer.Option("--provider", metavar="NAME", help="auto, cpu, cuda, tensorrt or openvino."),
+]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: the engine's choice.")]
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines that can be typed as they stand (a test parses each of them)."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

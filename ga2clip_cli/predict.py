@@ -1,0 +1,105 @@
+"""`ga2clip predict`: videos go in, a ranking of classes for each comes out, or a timeline, or a stream of both."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ga2clip_cli import console
+from ga2clip_cli.options import AsJson, Classes, Provider, Threads
+
+EXAMPLES = (
+    "ga2clip predict clip.mp4 --classes labels.txt",
+    "ga2clip predict clips/ --model runs/ga2/bundle --top 3 --jsonl answers.jsonl",
+    "ga2clip predict clips/ --resume answers.jsonl",
+    "ga2clip predict clip.mp4 --model ViT-B-16:openai --classes labels.txt --json",
+    "ga2clip predict long.mp4 --timeline --window 2 --stride 0.5 --plot timeline.png",
+    "ga2clip predict rtsp://camera/stream --follow --classes labels.txt",
+)
+
+
+def predict(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE|FOLDER...", help="Videos; folders are searched. --follow: - or a URL."),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|NAME",
+            help="A bundle, a run, or a backbone for zero-shot [default: the newest bundle here, else tiny].",
+        ),
+    ] = None,
+    classes: Classes = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes shown for each video.")] = 5,
+    template: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Sentence with {} for the class name.")
+    ] = None,
+    reject: Annotated[bool, typer.Option("--reject", help="Allow the answer 'none of these'.")] = False,
+    as_json: AsJson = False,
+    csv: Annotated[Path | None, typer.Option(metavar="OUT", help="Write a CSV file as results come.")] = None,
+    jsonl: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Write a JSON object a line as results come.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Continue such a file; videos in it are skipped.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Videos encoded at once.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, help="Videos decoded at once.")] = 1,
+    provider: Provider = "auto",
+    threads: Threads = 0,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Say what happens when, in one long video.")
+    ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Answer a stream line by line: - is stdin, or a URL or camera.")
+    ] = False,
+    window: Annotated[float, typer.Option(min=0.1, help="Timeline: seconds that are averaged.")] = 2.0,
+    stride: Annotated[float, typer.Option(min=0.05, help="Timeline: seconds between answers.")] = 0.5,
+    fps: Annotated[float, typer.Option(min=0.1, help="Timeline: frames encoded per second.")] = 4.0,
+    smooth: Annotated[float, typer.Option(min=0, help="Timeline: seconds of smoothing.")] = 0.0,
+    min_length: Annotated[float, typer.Option(min=0, help="Timeline: shortest segment, seconds.")] = 0.0,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Timeline: draw it.")] = None,
+    render: Annotated[
+        Path | None, typer.Option(metavar="MP4", help="Timeline: write it on the video.")
+    ] = None,
+) -> None:
+    """Name the action in videos.
+
+    With --classes any list of actions can be asked about, also those that the model never saw; without it, the
+    model's own classes are ranked. stderr says which model spoke.
+    """
+    outputs = {"--json": as_json, "--csv": csv, "--jsonl": jsonl, "--resume": resume}
+    _check_usage(files, outputs, single=timeline or follow)
+    from ga2clip.labels import read_class_list
+    from ga2clip_cli import answers
+    from ga2clip_cli import timeline as spans
+    from ga2clip_cli.models import open_model
+
+    names = None if classes is None else read_class_list(classes)
+    with open_model(model, classes=names, provider=provider, threads=threads) as predictor:
+        console.note(f"model: {predictor.name} · provider: {predictor.provider}")
+        question: dict[str, Any] = {"classes": names, "template": template, "reject": reject}
+        if timeline or follow:
+            question |= {"window": window, "stride": stride, "fps": fps}
+        if follow:
+            spans.follow_stream(predictor, files[0], as_json=as_json, top=top, **question)
+        elif timeline:
+            question |= {"smooth": smooth, "min_length": min_length}
+            found = spans.find_segments(predictor, Path(files[0]), **question)
+            spans.show_segments(
+                found, Path(files[0]), as_json=as_json, csv=csv, plot_to=plot, render_to=render
+            )
+        else:
+            question |= {"top": top, "batch": batch, "workers": workers}
+            sink = answers.open_sink(predictor, as_json, csv or jsonl or resume, resume=resume is not None)
+            if answers.answer_files(predictor, files, sink, **question):
+                raise typer.Exit(1)
+
+
+def _check_usage(files: list[str], outputs: dict[str, Any], *, single: bool) -> None:
+    given = [option for option, value in outputs.items() if value]
+    if len(given) > 1:
+        raise typer.BadParameter(f"{given[0]} and {given[1]} exclude each other")
+    if single and len(files) != 1:
+        raise typer.BadParameter("--timeline and --follow take one video")

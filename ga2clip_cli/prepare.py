@@ -1,0 +1,63 @@
+"""`ga2clip prepare`: a dataset's folder goes in; every clip is checked and a manifest is written there."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ga2clip_cli import console
+from ga2clip_cli.options import Root
+
+EXAMPLES = (
+    "ga2clip prepare --dataset stickfigures",
+    "ga2clip prepare --dataset ucf101 --root data/ucf101 --cache",
+    "ga2clip prepare --dataset folder --root my-clips",
+    "ga2clip prepare --dataset csv --root my-clips --list clips.csv",
+)
+
+
+def prepare(
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="stickfigures, ucf101, hmdb51, ssv2, kinetics400, kinetics600, folder or csv.",
+        ),
+    ],
+    root: Root = None,
+    list_file: Annotated[
+        Path | None, typer.Option("--list", metavar="FILE", help="csv: lines path,label or path,label,split.")
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Decode every clip once into a compact frame cache.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of generated clips and generated splits.")] = 0,
+    clips_per_class: Annotated[
+        int | None, typer.Option(min=1, help="stickfigures: so many training clips, half as many to test on.")
+    ] = None,
+) -> None:
+    """Check a dataset's clips and write its manifest.
+
+    Every clip is decoded once. The work can be stopped and started again: nothing is lost and nothing is done
+    twice. Missing and broken clips are listed in a table and a CSV. Without the data it says where to get it and
+    how the folder must look.
+    """
+    from ga2clip.data.prepare import Size
+    from ga2clip.data.prepare import prepare as run_preparation
+
+    size = None
+    if clips_per_class is not None:
+        size = Size(clips_per_class, max(1, clips_per_class // 2), irrelevant=6 * clips_per_class)
+    with console.bars("clip") as show:
+        report = run_preparation(
+            dataset,
+            root or Path("data") / dataset,
+            workers=workers,
+            seed=seed,
+            list_file=list_file,
+            cache=cache,
+            size=size,
+            progress=show,
+        )
+    console.emit(report.table())

@@ -1,0 +1,69 @@
+"""One long video or a stream and a bundle's predictor go in; segments or lines of answers come out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ga2clip.errors import UserError
+from ga2clip_cli import console
+
+if TYPE_CHECKING:
+    from ga2clip.evaluation.predict import TorchPredictor
+    from ga2clip_export.runtime import Predictor
+    from ga2clip_export.runtime.timeline import Timeline
+
+
+def find_segments(predictor: "Predictor | TorchPredictor", video: Path, **question: Any) -> "Timeline":
+    """What happens when in a video. Errors: UserError for a model that is no bundle."""
+    from ga2clip_export.runtime.timeline import timeline
+
+    return timeline(_of_bundle(predictor), video, **question)
+
+
+def show_segments(
+    found: "Timeline",
+    video: Path,
+    *,
+    as_json: bool,
+    csv: Path | None,
+    plot_to: Path | None,
+    render_to: Path | None,
+) -> None:
+    """Print segments, or write them to a CSV file; draw or render them where asked."""
+    if plot_to is not None:
+        from ga2clip_export.runtime.picture import plot
+
+        console.note(f"plot: {plot(found, plot_to)}")
+    if render_to is not None:
+        from ga2clip_export.runtime.picture import render
+
+        console.note(f"video: {render(video, found, render_to)}")
+    if csv is not None:
+        from ga2clip.files import write_text
+
+        write_text(csv, found.to_csv())
+    elif as_json:
+        console.emit_json(found.to_json())
+    else:
+        console.emit(found.table())
+
+
+def follow_stream(
+    predictor: "Predictor | TorchPredictor", source: str, *, as_json: bool, **options: Any
+) -> None:
+    """Print a line for each window of a stream until it ends."""
+    import json
+
+    from ga2clip_export.runtime.stream import follow
+
+    for result in follow(_of_bundle(predictor), source, **options):
+        label, probability = result.predictions[0]
+        text = f"{result.time:8.1f} s  {100 * probability:5.1f} %  {label}  ({result.dropped} frames dropped)"
+        console.emit(json.dumps(result.to_json()) if as_json else text)
+
+
+def _of_bundle(predictor: "Predictor | TorchPredictor") -> "Predictor":
+    from ga2clip_export.runtime import Predictor
+
+    if not isinstance(predictor, Predictor):
+        raise UserError("timelines and streams need a bundle", "`ga2clip export RUN` makes one")
+    return predictor

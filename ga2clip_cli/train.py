@@ -1,0 +1,124 @@
+"""`ga2clip train`: options become a settings tree, one call trains, the run's folder is printed."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ga2clip_cli import console
+from ga2clip_cli.options import Overrides, Protocol, Root
+
+EXAMPLES = (
+    "ga2clip train --dataset stickfigures --shots 16",
+    "ga2clip train --dataset stickfigures --method ivlp --couple --anchors --out runs/plugged",
+    "ga2clip train --dataset ucf101 --root data/ucf101 --backbone ViT-B-16 --pretrained openai --dry-run",
+    "ga2clip train --dataset stickfigures --set training.lr=0.01 --set data.frames=4",
+    "ga2clip train --resume runs/plugged",
+)
+
+
+def train(
+    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="A prepared dataset.")] = None,
+    root: Root = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="Clips per class; 0: all.")] = None,
+    protocol: Protocol = None,
+    method: Annotated[str | None, typer.Option(metavar="NAME", help="See `ga2clip methods`.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run's folder [default: runs/DATASET-METHOD-SEED].")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the split, the prompts and the order.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0)] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames taken from a clip.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="tiny (built in) or an open_clip architecture.")
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(metavar="TAG|FILE", help="Weights: an open_clip tag or a file.")
+    ] = None,
+    hard_prompts: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="builtin, a run, a published file, or a phrase."),
+    ] = None,
+    couple: Annotated[
+        bool | None, typer.Option("--couple/--no-couple", help="Couple hard and soft prompts by a mapping.")
+    ] = None,
+    anchors: Annotated[
+        bool | None, typer.Option("--anchors/--no-anchors", help="Train against negative prompts.")
+    ] = None,
+    anchor_loss: Annotated[
+        str | None, typer.Option(metavar="NAME", help="margin, contrast or published.")
+    ] = None,
+    scenario_weight: Annotated[
+        float | None, typer.Option(min=0, help="Weight of the scenario term (ViLT-CLIP).")
+    ] = None,
+    tune: Annotated[
+        str | None, typer.Option(metavar="PART", help="prompts, or a whole tower too: vision, text, both.")
+    ] = None,
+    interpolate: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the tuned backbone, mixed with the original.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="FILE|NAME", help="Settings instead of the dataset's own recipe.")
+    ] = None,
+    overrides: Overrides = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would train, and stop.")] = False,
+) -> None:
+    """Tune a method on a dataset and write a run.
+
+    Settings come from the method, then the dataset's recipe, then the options given here, then --set. The run's
+    settings.toml repeats the run.
+    """
+    given: dict[str, dict[str, Any]] = {
+        "data": {"root": None if root is None else str(root), "shots": shots, "frames": frames},
+        "backbone": {"name": backbone, "pretrained": pretrained},
+        "method": {
+            "hard_prompts": hard_prompts,
+            "coupling": _switch(couple, "mapping", "none"),
+            "tune": tune,
+            "interpolate": interpolate,
+        },
+        "anchors": {"weight": _switch(anchors, 1.0, 0.0), "loss": anchor_loss},
+        "loss": {"scenario": scenario_weight},
+        "training": {"seed": seed, "epochs": epochs},
+    }
+    from ga2clip.training.train import result_table, resume_settings, summary
+    from ga2clip.training.train import train as run_training
+
+    if resume is not None:
+        if _compact(given) or any((dataset, protocol, method, recipe, overrides, out)):
+            raise typer.BadParameter("a run continues with its own settings; give no other option with it")
+        settings, folder = resume_settings(resume), resume
+    else:
+        from ga2clip.training.configure import configure
+
+        settings = configure(
+            dataset=dataset,
+            method=method,
+            protocol=protocol,
+            recipe=recipe,
+            options=_compact(given),
+            overrides=overrides or [],
+        )
+        name = f"{settings.data.dataset}-{settings.method.name}-{settings.training.seed}"
+        folder = out or Path("runs") / name
+    if dry_run:
+        console.emit(summary(settings))
+        return
+    run_training(settings, folder, resume=resume is not None)
+    if console.is_first_process():
+        console.note(result_table(folder))
+    console.emit(str(folder))
+
+
+def _switch(given: bool | None, on: Any, off: Any) -> Any:
+    """A flag as the value of a setting; a flag that wasn't given changes nothing."""
+    return None if given is None else (on if given else off)
+
+
+def _compact(tree: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Only what was given on the command line."""
+    sections = {name: {k: v for k, v in values.items() if v is not None} for name, values in tree.items()}
+    return {name: values for name, values in sections.items() if values}
