@@ -1,0 +1,40 @@
+"""Anchor settings and a manifest go in; the clips that belong to no class come out."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from ga2clip.data.layouts import find_videos
+from ga2clip.data.manifest import Clip, Manifest, relative_path
+from ga2clip.errors import UserError
+
+
+def anchor_clips(source: str, manifest: Manifest, used: Collection[str]) -> tuple[Clip, ...]:
+    """The irrelevant clips of a source, all with label None.
+
+    source: `builtin`: those that `prepare` generated; `unused`: training clips of the manifest's classes
+    that are not in `used`; anything else is a folder of videos.
+    Errors: UserError when the source has no clip.
+    """
+    if source == "builtin":
+        clips = tuple(clip for clip in manifest.clips if clip.split == "anchor")
+        hint = "prepare the dataset again: that generates them"
+    elif source == "unused":
+        clips = tuple(
+            Clip(clip.path, None, "anchor", clip.frames, clip.duration, clip.sha256, clip.group)
+            for clip in manifest.clips
+            if clip.split == "train" and clip.label not in used and clip.frames
+        )
+        hint = "every class of this dataset is used; set anchors.source to builtin or to a folder of videos"
+    else:
+        folder = Path(source)
+        if not folder.is_dir():
+            raise UserError(
+                f"anchors.source '{source}' is not a folder", "use builtin, unused, or a folder of videos"
+            )
+        clips = tuple(
+            Clip(relative_path(path, manifest.root), None, "anchor", 0, 0.0) for path in find_videos(folder)
+        )
+        hint = "put videos of anything but your classes into it"
+    if not clips:
+        raise UserError(f"anchors.source '{source}' has no clip", hint)
+    return clips

@@ -1,0 +1,223 @@
+"""Clips go in once, decoded; JPEG frames in tar shards come out, read by clip and frame number, uint8 (T, H, W, 3).
+
+A shard is a plain WebDataset tar (`<key>.json`, `<key>.000.jpg`, …) beside a small index with the byte
+offset of each clip. Since a tar's layout follows from the lengths of its members, which `<key>.json` lists,
+one read finds any frame: access is random, and any number of processes may read.
+"""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from ga2clip.data.manifest import WORK_FOLDER, Clip
+from ga2clip.errors import UserError
+from ga2clip.files import file_sha256, replacing, write_text
+from ga2clip.video import SamplingRule, VideoError, sample_frames
+
+FRAMES = 64
+"""Stored per clip, spread evenly; clips with fewer are stored whole. Twice the 32 that the field samples."""
+SHORT_SIDE = 256
+"""Larger pictures are scaled down to it."""
+QUALITY = 90
+"""Of the JPEGs; benchmarks/frame_cache.py measures what it costs."""
+CLIPS_PER_SHARD = 256
+
+_RECIPE = {"schema": 1, "frames": FRAMES, "short_side": SHORT_SIDE, "quality": QUALITY}
+_BLOCK = tarfile.BLOCKSIZE
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a clip lies: shard, offset of its first member, length of that member's JSON; hash of the video."""
+
+    shard: Path
+    offset: int
+    header: int
+    sha256: str
+
+
+class FrameStore:
+    """The frame cache of a dataset, for reading. Pickles and forks: every process opens its own files."""
+
+    def __init__(self, folder: Path, places: dict[str, _Place]) -> None:
+        self.folder = folder
+        self._places = places
+        self._headers: dict[str, dict[str, Any]] = {}
+        self._files: dict[tuple[int, Path], BinaryIO] = {}
+
+    @classmethod
+    def find(cls, root: Path) -> "FrameStore | None":
+        """The frame cache below a dataset's root, or None when there is none (or one of another version)."""
+        places: dict[str, _Place] = {}
+        for index in _indices(cache_folder(root)):
+            shard = index["shard"]
+            for path, (offset, header, sha256) in index["clips"].items():
+                places[path] = _Place(shard, offset, header, sha256)
+        return cls(cache_folder(root), places) if places else None
+
+    def __contains__(self, clip: Clip) -> bool:
+        """Whether the clip is here, made from the very file that the manifest has."""
+        place = self._places.get(clip.path)
+        return place is not None and place.sha256 == clip.sha256
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": {}}
+
+    def count(self, clip: Clip) -> int:
+        """How many frames of the clip are stored."""
+        return len(self._header(clip)["lengths"])
+
+    def read(self, clip: Clip, numbers: Iterable[int]) -> npt.NDArray[np.uint8]:
+        """Stored frames by number, in any order, repeated or not: uint8 (T, H, W, 3) RGB.
+
+        Errors: UserError when the shard is gone or damaged.
+        """
+        import cv2
+
+        place, lengths = self._places[clip.path], self._header(clip)["lengths"]
+        starts = np.cumsum([_member_size(place.header), *map(_member_size, lengths[:-1])])
+        frames = {}
+        for number in set(map(int, numbers)):
+            data = self._bytes(place, int(starts[number]) + _BLOCK, lengths[number])
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            if picture is None:
+                raise self._damaged(place)
+            frames[number] = picture[..., ::-1]
+        return np.stack([frames[int(number)] for number in numbers])
+
+    def verify(self) -> list[Path]:
+        """The shards whose content doesn't have the checksum of their index."""
+        return [
+            index["shard"]
+            for index in _indices(self.folder)
+            if not index["shard"].exists() or file_sha256(index["shard"]) != index["sha256"]
+        ]
+
+    def _header(self, clip: Clip) -> dict[str, Any]:
+        if clip.path not in self._headers:
+            place = self._places[clip.path]
+            try:
+                self._headers[clip.path] = json.loads(self._bytes(place, _BLOCK, place.header))
+            except ValueError:
+                raise self._damaged(place) from None
+        return self._headers[clip.path]
+
+    def _bytes(self, place: _Place, offset: int, length: int) -> bytes:
+        key = (os.getpid(), place.shard)
+        try:
+            if key not in self._files:
+                self._files[key] = place.shard.open("rb")
+            self._files[key].seek(place.offset + offset)
+            data = self._files[key].read(length)
+        except OSError as error:
+            raise UserError(f"cannot read frame cache {place.shard}: {error.strerror}") from None
+        if len(data) != length:
+            raise self._damaged(place)
+        return data
+
+    def _damaged(self, place: _Place) -> UserError:
+        return UserError(
+            f"frame cache {place.shard} is damaged", f"delete {self.folder} and prepare with --cache"
+        )
+
+
+def cache_folder(root: Path) -> Path:
+    """Where a dataset's frame cache lies."""
+    return root / WORK_FOLDER / "frames"
+
+
+def plan_shards(root: Path, clips: Sequence[Clip]) -> list[tuple[Path, list[Clip]]]:
+    """The shards that are still to be written: file and clips; clips that are stored already are left out.
+
+    Shards of another recipe, and what an interrupted run left, are deleted.
+    """
+    folder = cache_folder(root)
+    finished = {index["shard"] for index in _indices(folder)}
+    for file in [*folder.glob("frames-*"), *folder.glob(".frames-*")]:
+        if file.with_suffix(".tar") not in finished:
+            file.unlink()
+    store = FrameStore.find(root)
+    todo = [clip for clip in clips if clip.frames and (store is None or clip not in store)]
+    first = 1 + max((int(path.stem.rpartition("-")[2]) for path in finished), default=-1)
+    groups = [todo[start : start + CLIPS_PER_SHARD] for start in range(0, len(todo), CLIPS_PER_SHARD)]
+    return [(folder / f"frames-{first + number:06d}.tar", group) for number, group in enumerate(groups)]
+
+
+def write_shard(
+    shard: Path, root: Path, clips: Iterable[Clip], before_clip: Callable[[Clip], None]
+) -> list[tuple[str, str]]:
+    """Decode clips into one shard and its index; returns (path, reason) of those that can't be read.
+
+    before_clip: called with each clip when its turn comes. The shard is complete once its index exists.
+    Errors: UserError when the system refuses to write.
+    """
+    places: dict[str, tuple[int, int, str]] = {}
+    broken: list[tuple[str, str]] = []
+    with replacing(shard) as temporary:
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for number, clip in enumerate(clips):
+                before_clip(clip)
+                try:
+                    header, pictures = _encode(root, clip)
+                except VideoError as error:
+                    broken.append((clip.path, error.reason))
+                    continue
+                key = f"{shard.stem.rpartition('-')[2]}{number:04d}"
+                places[clip.path] = (tar.offset, len(header), clip.sha256)
+                _add(tar, f"{key}.json", header)
+                for place, picture in enumerate(pictures):
+                    _add(tar, f"{key}.{place:03d}.jpg", picture)
+        sha256 = file_sha256(temporary)
+    index = {"recipe": _RECIPE, "sha256": sha256, "clips": places}
+    write_text(shard.with_suffix(".json"), json.dumps(index, separators=(",", ":")))
+    return broken
+
+
+def _encode(root: Path, clip: Clip) -> tuple[bytes, list[bytes]]:
+    import cv2
+
+    rule = SamplingRule(min(FRAMES, clip.frames))
+    size = SHORT_SIDE if min(clip.width, clip.height) > SHORT_SIDE else None
+    sampled = sample_frames(root / clip.path, rule, size=size)
+    flags = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    pictures = [cv2.imencode(".jpg", frame[..., ::-1], flags)[1].tobytes() for frame in sampled.frames]
+    header = {
+        "path": clip.path,
+        "label": clip.label,
+        "split": clip.split,
+        "lengths": [len(picture) for picture in pictures],
+        "times": [round(float(time), 3) for time in sampled.times],
+    }
+    return json.dumps(header, separators=(",", ":")).encode(), pictures
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def _member_size(length: int) -> int:
+    """Bytes of a tar member: a header block, then the data in whole blocks."""
+    return _BLOCK + -(-length // _BLOCK) * _BLOCK
+
+
+def _indices(folder: Path) -> list[dict[str, Any]]:
+    """The indices of finished shards of this version, each with its `shard` path."""
+    indices = []
+    for file in sorted(folder.glob("frames-*.json")):
+        index = json.loads(file.read_text(encoding="utf-8"))
+        if index["recipe"] == _RECIPE:
+            indices.append({**index, "shard": file.with_suffix(".tar")})
+    return indices

@@ -1,0 +1,122 @@
+"""Clips that a folder should hold go in; what decoding each of them showed comes out, and is never found out twice.
+
+Every answer is written to a journal at once, so that an interrupted run goes on where it was. A clip is
+looked at again only when its size or time of change is another one.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ga2clip.data.manifest import WORK_FOLDER
+from ga2clip.data.pool import Lost, run_jobs, silent
+from ga2clip.files import write_error
+
+TIME_LIMIT = 120.0
+"""Seconds that decoding one clip may take."""
+
+_JOURNAL = "checked.jsonl"
+_GRACE = 10.0  # seconds after the decoder's own time limit until its process is killed
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What decoding a clip showed. size, changed: of the file (bytes, ns); error: empty when it has a picture."""
+
+    path: str
+    size: int
+    changed: int
+    frames: int = 0
+    duration: float = 0.0
+    width: int = 0
+    height: int = 0
+    sha256: str = ""
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+
+
+def check_clips(
+    root: Path,
+    paths: Sequence[str],
+    *,
+    workers: int,
+    progress: Callable[[int, int], None] = silent,
+) -> dict[str, Checked]:
+    """Decode every clip that the journal doesn't know; path → result, in the order of `paths`.
+
+    progress: called with (clips that are checked, clips).
+    Errors: UserError when the journal can't be written.
+    """
+    known = _read_journal(root / WORK_FOLDER / _JOURNAL)
+    stamps = {path: _stamp(root / path) for path in paths}
+    results = {
+        path: known[path]
+        for path in paths
+        if path in known and (known[path].size, known[path].changed) == stamps[path]
+    }
+    progress(len(results), len(paths))
+    todo = [path for path in paths if path not in results]
+    for result in _decode(root, todo, stamps, workers):
+        results[result.path] = result
+        progress(len(results), len(paths))
+    return {path: results[path] for path in paths}
+
+
+def _decode(
+    root: Path, paths: Sequence[str], stamps: dict[str, tuple[int, int]], workers: int
+) -> Iterable[Checked]:
+    if not paths:
+        return
+    journal = root / WORK_FOLDER / _JOURNAL
+    jobs = ({"job": "check", "path": os.fspath(root / path), "time_limit": TIME_LIMIT} for path in paths)
+    by_file = {os.fspath(root / path): path for path in paths}
+    try:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        _end_last_line(journal)
+        with journal.open("a", encoding="ascii") as lines:
+            for job, answer in run_jobs(jobs, workers=workers, time_limit=TIME_LIMIT + _GRACE):
+                found = {"error": answer.reason} if isinstance(answer, Lost) else answer
+                path = by_file[job["path"]]
+                size, changed = stamps[path]
+                result = _result({"path": path, "size": size, "changed": changed, **found})
+                lines.write(json.dumps(asdict(result)) + "\n")
+                lines.flush()
+                yield result
+    except OSError as error:
+        raise write_error(journal, error) from error
+
+
+def _read_journal(journal: Path) -> dict[str, Checked]:
+    """The journal's results; a line that was cut off when a run was killed is left out."""
+    results: dict[str, Checked] = {}
+    if not journal.exists():
+        return results
+    for line in journal.read_text(encoding="ascii", errors="replace").splitlines():
+        try:
+            result = _result(json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        results[result.path] = result
+    return results
+
+
+def _end_last_line(journal: Path) -> None:
+    """A line that was cut off must not swallow the next one."""
+    if journal.exists() and (data := journal.read_bytes()) and not data.endswith(b"\n"):
+        journal.write_bytes(data + b"\n")
+
+
+def _result(fields: dict[str, object]) -> Checked:
+    warnings = fields.pop("warnings", ())
+    assert isinstance(warnings, list | tuple)
+    return Checked(**fields, warnings=tuple(warnings))  # type: ignore[arg-type]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (-1, -1)
+    return (status.st_size, status.st_mtime_ns)

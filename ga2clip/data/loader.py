@@ -1,0 +1,184 @@
+"""A task goes in; batches of clips come out: frames uint8 (B, T, H, W, 3), labels int64 (B,), seeded and sharded."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ga2clip.data.manifest import Clip, dataset_root
+from ga2clip.data.protocols import Task
+from ga2clip.data.reader import ClipReader
+from ga2clip.errors import UserError
+from ga2clip.settings import Settings
+from ga2clip.video import Preprocess, VideoError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Batch:
+    """Clips that are processed together.
+
+    frames: uint8 (B, T, H, W, 3), in evaluation with V > 1 views (B, V, T, H, W, 3); empty (0,) when no
+    clip of an evaluation batch could be read. labels: int64 (B,), -1 for anchor clips, which come last.
+    ids: the clips' names. broken: (name, reason) of clips that could not be read; they are in none of the
+    other fields.
+    """
+
+    frames: torch.Tensor
+    labels: torch.Tensor
+    ids: list[str]
+    broken: list[tuple[str, str]] = field(default_factory=list)
+
+    def clip_tensor(self, preprocess: Preprocess, device: torch.device | str) -> torch.Tensor:
+        """The frames normalised on the device: float32 (B, T, 3, H, W), or (B, V, T, 3, H, W)."""
+        pixels = self.frames.to(device, non_blocking=True).movedim(-1, -3).contiguous().float()
+        mean = torch.tensor(preprocess.mean, device=device)[:, None, None]
+        std = torch.tensor(preprocess.std, device=device)[:, None, None]
+        return pixels.div_(255).sub_(mean).div_(std)
+
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory, from which copies to a GPU don't wait."""
+        return Batch(self.frames.pin_memory(), self.labels.pin_memory(), self.ids, self.broken)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A clip to read; seed: of its random choices, or None in evaluation."""
+
+    clip: Clip
+    label: int
+    seed: tuple[int, ...] | None
+
+
+def train_batches(
+    task: Task,
+    settings: Settings,
+    preprocess: Preprocess,
+    *,
+    epoch: int,
+    rank: int = 0,
+    world: int = 1,
+    skip: int = 0,
+) -> Iterator[Batch]:
+    """One epoch of training batches, for one of `world` processes.
+
+    Every training clip occurs once, in an order and with random choices that depend on
+    `settings.training.seed` and `epoch` alone; a batch of `settings.training.batch_size` clips is dealt out
+    to the processes. So that no process is left without a clip, up to world - 1 clips of the last batch are
+    dropped. With anchors switched on, `settings.anchors.per_step` anchor clips (at least one per process)
+    follow the labelled ones. skip: batches to leave out at the beginning, for resuming.
+    Errors: UserError when no clip of a batch can be read.
+    """
+    batches = plan_epoch(task, settings, epoch=epoch, rank=rank, world=world)[skip:]
+    reader = ClipReader(task.root, settings, preprocess, flip=task.flip)
+    for batch in _load(batches, reader, settings.training.workers):
+        if not (batch.labels >= 0).any():
+            name, reason = batch.broken[0]
+            raise UserError(
+                f"no clip of a training batch can be read, such as {name}: {reason}", "prepare again"
+            )
+        yield batch
+
+
+def batches_per_epoch(task: Task, settings: Settings, world: int = 1) -> int:
+    """How many batches `train_batches` yields."""
+    full, rest = divmod(len(task.train), settings.training.batch_size)
+    return full + (rest >= world)
+
+
+def plan_epoch(task: Task, settings: Settings, *, epoch: int, rank: int, world: int) -> list[list[_Sample]]:
+    """Which clips are in which batch of an epoch, for one of `world` processes; nothing is read."""
+    seed, size = settings.training.seed, settings.training.batch_size
+    if size < world:
+        raise UserError(f"training.batch_size is {size}: too small for {world} processes")
+    label = {name: number for number, name in enumerate(task.classes)}
+    order = np.random.default_rng((seed, epoch)).permutation(len(task.train)).tolist()
+    anchors = _anchor_order(task, settings, epoch)
+    per_rank = -(-settings.anchors.per_step // world)
+    batches = []
+    for step in range(batches_per_epoch(task, settings, world)):
+        numbers = order[step * size : (step + 1) * size]
+        numbers = numbers[: len(numbers) // world * world][rank::world]
+        batch = [_Sample(task.train[n], label[str(task.train[n].label)], (seed, epoch, n)) for n in numbers]
+        for slot in range(per_rank) if anchors else ():
+            place = (step * world + rank) * per_rank + slot
+            number = anchors[place % len(anchors)]
+            batch.append(_Sample(task.anchors[number], -1, (seed, epoch, len(task.train) + place)))
+        batches.append(batch)
+    return batches
+
+
+def eval_batches(
+    clips: Sequence[Clip],
+    classes: Sequence[str],
+    settings: Settings,
+    preprocess: Preprocess,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    batch_size: int = 16,
+) -> Iterator[Batch]:
+    """Every clip of this process's share once, in order: clips[rank::world], `batch_size` clips at a time.
+
+    The clips' paths are relative to `dataset_root(settings.data)`. A clip that can't be read is logged and
+    named in `Batch.broken`, never replaced: it counts as wrong.
+    """
+    label = {name: number for number, name in enumerate(classes)}
+    share = [_Sample(clip, label[str(clip.label)], None) for clip in clips[rank::world]]
+    batches = [share[start : start + batch_size] for start in range(0, len(share), batch_size)]
+    yield from _load(
+        batches, ClipReader(dataset_root(settings.data), settings, preprocess), settings.training.workers
+    )
+
+
+def _anchor_order(task: Task, settings: Settings, epoch: int) -> list[int]:
+    if not settings.anchors.weight or not settings.anchors.per_step:
+        return []
+    if not task.anchors:
+        raise UserError(
+            "the anchor term is switched on, but there are no anchor clips", "prepare the dataset again"
+        )
+    return np.random.default_rng((settings.training.seed, epoch, 1)).permutation(len(task.anchors)).tolist()
+
+
+class _Clips(Dataset[Any]):
+    """Reads a `_Sample`: its uint8 frames, or the reason why it can't be read."""
+
+    def __init__(self, reader: ClipReader) -> None:
+        self._reader = reader
+
+    def __getitem__(self, sample: _Sample) -> tuple[_Sample, torch.Tensor | str]:
+        try:
+            if sample.seed is None:
+                return sample, torch.from_numpy(self._reader.evaluation_clip(sample.clip))
+            return sample, torch.from_numpy(self._reader.training_clip(sample.clip, sample.seed))
+        except VideoError as error:
+            return sample, error.reason
+
+
+def _load(batches: list[list[_Sample]], reader: ClipReader, workers: int) -> Iterable[Batch]:
+    return DataLoader(
+        _Clips(reader),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _collate(items: list[tuple[_Sample, torch.Tensor | str]]) -> Batch:
+    whole = [(sample, frames) for sample, frames in items if isinstance(frames, torch.Tensor)]
+    broken = [(sample.clip.id, reason) for sample, reason in items if isinstance(reason, str)]
+    for name, reason in broken:
+        logger.warning("clip %s can't be read: %s", name, reason)
+    return Batch(
+        frames=torch.stack([frames for _, frames in whole]) if whole else torch.empty(0, dtype=torch.uint8),
+        labels=torch.tensor([sample.label for sample, _ in whole], dtype=torch.int64),
+        ids=[sample.clip.id for sample, _ in whole],
+        broken=broken,
+    )

@@ -1,0 +1,175 @@
+"""What `prepare` found in a folder goes in and out of `<root>/manifest.json` as a typed `Manifest`."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ga2clip.errors import UserError
+from ga2clip.files import write_text
+from ga2clip.settings import DataSettings
+
+SCHEMA = 1
+FILE_NAME = "manifest.json"
+WORK_FOLDER = ".ga2clip"
+"""Folder under a dataset's root for what `prepare` makes: journal, anchors, frame cache."""
+
+SPLITS = ("train", "val", "test", "anchor", "unused")
+_COLUMNS = (
+    "path",
+    "label",
+    "split",
+    "frames",
+    "duration",
+    "sha256",
+    "group",
+    "other_splits",
+    "width",
+    "height",
+)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One video file.
+
+    path: relative to the manifest's root, with `/`. label: readable class name, None for anchor clips.
+    split: one of `SPLITS`; for datasets with several official splits, the first one's, and `other_splits`
+    has the ones of split 2, 3, …. frames: decodable frames, 0 for a clip that can't be decoded (or was not
+    looked at). duration: seconds. group: clips cut from the same source, where the dataset says so. width,
+    height: pixels, upright.
+    """
+
+    path: str
+    label: str | None
+    split: str
+    frames: int
+    duration: float
+    sha256: str = ""
+    group: str = ""
+    other_splits: tuple[str, ...] = ()
+    width: int = 0
+    height: int = 0
+
+    @property
+    def id(self) -> str:
+        """The clip's name in reports: its path."""
+        return self.path
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A prepared dataset.
+
+    classes: readable names in a fixed order. base_classes: the declared base half, or empty when the
+    protocol has to find it. meta: rule, seed, flip rule, number of splits, what was broken or missing.
+    """
+
+    dataset: str
+    root: Path
+    classes: tuple[str, ...]
+    base_classes: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def by_path(self) -> Mapping[str, Clip]:
+        """The clips by their path."""
+        return {clip.path: clip for clip in self.clips}
+
+    @property
+    def splits(self) -> int:
+        """How many official splits the dataset has."""
+        return 1 + max((len(clip.other_splits) for clip in self.clips), default=0)
+
+    def in_split(self, number: int) -> tuple[Clip, ...]:
+        """The clips with `split` as official split `number` (from 1) has it.
+
+        Errors: UserError for a split that the dataset doesn't have.
+        """
+        if not 1 <= number <= self.splits:
+            raise UserError(
+                f"dataset '{self.dataset}' has no split {number}",
+                f"set data.split between 1 and {self.splits}",
+            )
+        if number == 1:
+            return self.clips
+        return tuple(
+            replace(clip, split=clip.other_splits[number - 2]) if clip.other_splits else clip
+            for clip in self.clips
+        )
+
+    def write(self) -> Path:
+        """Write `<root>/manifest.json`, whole or not at all. Errors: UserError when the system refuses."""
+        path = self.root / FILE_NAME
+        write_text(path, self._to_json())
+        return path
+
+    @classmethod
+    def read(cls, root: Path) -> "Manifest":
+        """The manifest of a prepared folder.
+
+        Errors: UserError when the folder was not prepared, or by a version with another schema.
+        """
+        path = root / FILE_NAME
+        try:
+            tree = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(
+                f"{root} is not a prepared dataset (no {FILE_NAME})",
+                f"ga2clip prepare --dataset NAME --root {root}",
+            ) from None
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from None
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: {error}", "prepare the dataset again") from None
+        if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
+            raise UserError(f"{path} was written by another version", "prepare the dataset again")
+        classes = tuple(tree["classes"])
+        return cls(
+            dataset=tree["dataset"],
+            root=root,
+            classes=classes,
+            base_classes=tuple(tree["base_classes"]),
+            clips=tuple(_clip(row, classes) for row in tree["clips"]),
+            meta=tree["meta"],
+        )
+
+    def _to_json(self) -> str:
+        """One line per clip, so that two manifests can be compared; ASCII, so that any file name survives."""
+        number = {name: index for index, name in enumerate(self.classes)}
+        head = {
+            "schema": SCHEMA,
+            "dataset": self.dataset,
+            "meta": self.meta,
+            "classes": self.classes,
+            "base_classes": self.base_classes,
+            "columns": _COLUMNS,
+        }
+        lines = (json.dumps(_row(clip, number), separators=(",", ":")) for clip in self.clips)
+        return json.dumps(head, indent=1)[:-2] + ',\n "clips": [\n' + ",\n".join(lines) + "\n]}\n"
+
+
+def dataset_root(data: DataSettings) -> Path:
+    """Where the dataset of these settings lies: `data.root`, else `data/<dataset>` in the working folder."""
+    return Path(data.root) if data.root else Path("data") / data.dataset
+
+
+def relative_path(path: Path, root: Path) -> str:
+    """A file's path as manifests have it: relative to the root, with `/` on every system."""
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def _row(clip: Clip, number: Mapping[str, int]) -> list[Any]:
+    label = None if clip.label is None else number[clip.label]
+    row = [clip.path, label, clip.split, clip.frames, round(clip.duration, 3), clip.sha256, clip.group]
+    return [*row, list(clip.other_splits), clip.width, clip.height]
+
+
+def _clip(row: list[Any], classes: tuple[str, ...]) -> Clip:
+    path, label, split, frames, duration, sha256, group, other_splits, width, height = row
+    name = None if label is None else classes[label]
+    return Clip(path, name, split, frames, duration, sha256, group, tuple(other_splits), width, height)

@@ -1,0 +1,151 @@
+"""Jobs go in (dicts); their answers come out as they are ready, each from a process that may be killed.
+
+A job that crashes its process or is silent for too long is answered with `Lost`; the next job gets a new
+process.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from ga2clip.errors import UserError
+
+Job = dict[str, Any]
+Answer = dict[str, Any]
+
+_START_UP = 60.0  # seconds a new process may take to import before its first job counts
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A job that brought no answer. last: what the process said last, if anything."""
+
+    reason: str
+    last: Answer | None
+
+
+def default_workers() -> int:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def silent(*_: object) -> None:
+    """A listener for those who don't listen."""
+
+
+class Worker:
+    """One process that runs `ga2clip.data.worker`."""
+
+    def __init__(self, time_limit: float) -> None:
+        self._time_limit = time_limit
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, job: Job, hear: Callable[[Answer], None]) -> Answer | Lost:
+        """The answer to a job. hear: is called with what the process says before."""
+        limit = self._time_limit
+        if self._process is None:
+            self._process, limit = _start(), limit + _START_UP
+        process, last = self._process, None
+        try:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            return self._lost(False, last)
+        while True:
+            line, late = _read_line(process, limit)
+            if not line.endswith("\n"):
+                return self._lost(late, last)
+            limit, said = self._time_limit, json.loads(line)
+            if "done" in said:
+                return dict(said["done"])
+            last = said
+            hear(said)
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _lost(self, late: bool, last: Answer | None) -> Lost:
+        assert self._process is not None
+        code = self._process.wait()
+        self.stop()
+        if late:
+            return Lost(f"decoding took longer than {self._time_limit:.0f} seconds", last)
+        return Lost(f"the decoder crashed (exit code {code})", last)
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    *,
+    workers: int,
+    time_limit: float,
+    hear: Callable[[Answer], None] = silent,
+) -> Iterator[tuple[Job, Answer | Lost]]:
+    """Answer every job, in the order in which they are ready.
+
+    time_limit: seconds between two signs of life of a job. hear: see `Worker.ask`, called from several
+    threads. When the caller stops, by an error or Ctrl-C too, the processes are ended.
+    """
+    idle = [Worker(time_limit) for _ in range(workers)]
+    everyone = list(idle)
+    pending: dict[Future[Answer | Lost], tuple[Job, Worker]] = {}
+    threads = ThreadPoolExecutor(workers)
+    try:
+        todo = iter(jobs)
+        while True:
+            while idle and (job := next(todo, None)) is not None:
+                worker = idle.pop()
+                pending[threads.submit(worker.ask, job, hear)] = (job, worker)
+            if not pending:
+                return
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                job, worker = pending.pop(future)
+                idle.append(worker)
+                yield job, future.result()
+    finally:
+        for worker in everyone:
+            worker.stop()
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _start() -> "subprocess.Popen[str]":
+    """A session of its own, so that Ctrl-C reaches the parent alone, which then ends it."""
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "ga2clip.data.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="ascii",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise UserError(f"cannot start a worker process: {error.strerror}", "use fewer --workers") from None
+
+
+def _read_line(process: "subprocess.Popen[str]", limit: float) -> tuple[str, bool]:
+    """The next line, and whether the process had to be killed because it took longer than the limit."""
+    late = threading.Event()
+
+    def kill() -> None:
+        late.set()
+        process.kill()
+
+    assert process.stdout is not None
+    timer = threading.Timer(limit, kill)
+    timer.start()
+    try:
+        return process.stdout.readline(), late.is_set()
+    finally:
+        timer.cancel()

@@ -1,0 +1,279 @@
+"""A dataset's name and folder go in; a checked `manifest.json`, a report and optionally a frame cache come out."""
+
+import csv
+import io
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ga2clip.data.cache import plan_shards
+from ga2clip.data.check import TIME_LIMIT, Checked, check_clips
+from ga2clip.data.layouts import Listing, scan
+from ga2clip.data.manifest import WORK_FOLDER, Clip, Manifest
+from ga2clip.data.pool import Lost, default_workers, run_jobs, silent
+from ga2clip.data.registry import Dataset, get_dataset
+from ga2clip.data.stickfigures import BASE_CLASSES, CLASSES, OTHER_CLASSES
+from ga2clip.data.stickfigures.generate import GeneratedClip, generate
+from ga2clip.errors import UserError
+from ga2clip.files import write_text
+
+logger = logging.getLogger(__name__)
+
+REPORT_NAME = "prepare_report.csv"
+_ANCHORS = 120
+_ANCHOR_SEED = 0
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done (such as `checking`), how many are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many clips a generated dataset gets: per class for training and testing, and irrelevant ones."""
+
+    train_per_class: int = 20
+    test_per_class: int = 10
+    irrelevant: int = _ANCHORS
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What `prepare` found. checked: clips on disk that were decoded, now or in an earlier run.
+
+    broken: (clip, reason) of clips without a picture; they stay in the manifest with 0 frames: never trained
+    on, wrong in evaluation. damaged: (clip, what is lost), usable. missing: clips of the annotations without
+    a file. duplicates: (test clip, training clip) with the same content. cached: clips in the frame cache.
+    """
+
+    manifest: Manifest
+    checked: int
+    broken: tuple[tuple[str, str], ...] = ()
+    damaged: tuple[tuple[str, str], ...] = ()
+    missing: tuple[str, ...] = ()
+    duplicates: tuple[tuple[str, str], ...] = ()
+    cached: int = 0
+
+    def table(self) -> str:
+        """Clips per split and what is wrong with the dataset, for a terminal."""
+        counts = Counter(clip.split for clip in self.manifest.clips)
+        lines = [f"{self.manifest.dataset}: {len(self.manifest.classes)} classes in {self.manifest.root}"]
+        lines += [f"  {split:<10} {counts[split]:>8} clips" for split in counts]
+        problems = [
+            ("missing", len(self.missing), "in the annotations, no file"),
+            ("broken", len(self.broken), "no picture can be decoded; wrong in evaluation, never trained on"),
+            ("damaged", len(self.damaged), "decode with losses; used"),
+            ("duplicates", len(self.duplicates), "test clips that are training clips too"),
+        ]
+        lines += [f"  {name:<10} {count:>8} {meaning}" for name, count, meaning in problems if count]
+        lines += [f"  {'cached':<10} {self.cached:>8} clips"] if self.cached else []
+        if any(count for _, count, _ in problems):
+            lines.append(f"  details: {self.manifest.root / REPORT_NAME}")
+        return "\n".join(lines)
+
+    def to_csv(self) -> str:
+        """One line per problem: status,clip,reason."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("status", "clip", "reason"))
+        writer.writerows(("missing", name, "no file") for name in self.missing)
+        writer.writerows(("broken", *item) for item in self.broken)
+        writer.writerows(("damaged", *item) for item in self.damaged)
+        writer.writerows(("duplicate", test, f"same as {train}") for test, train in self.duplicates)
+        return text.getvalue()
+
+
+def prepare(
+    dataset: str,
+    root: Path,
+    *,
+    workers: int = 0,
+    seed: int = 0,
+    list_file: Path | None = None,
+    cache: bool = False,
+    size: Size | None = None,
+    progress: Progress = silent,
+) -> PrepareReport:
+    """Generate or check a dataset and write `<root>/manifest.json` and `<root>/prepare_report.csv`.
+
+    Interrupted, it goes on where it was: no clip is decoded twice. workers: processes, 0: one per processor.
+    seed: of a generated dataset, or of a split that the dataset doesn't have itself. list_file: the list of
+    the dataset `csv`. cache: make the frame cache too (generated datasets always get one). size: of a
+    generated dataset.
+    Errors: UserError for an unknown dataset, a folder that isn't it (with where to get it), nothing
+    decodable, a disk that can't be written to.
+    """
+    declaration = get_dataset(dataset)
+    workers = workers or default_workers()
+    if declaration.layout == "generated":
+        report = _generated(declaration, root, seed, size or Size(), workers, progress)
+    else:
+        listing = scan(declaration, root, list_file=list_file, seed=seed)
+        paths = [entry.path for entry in listing.entries]
+        checked = check_clips(
+            root, paths, workers=workers, progress=lambda done, total: progress("checking", done, total)
+        )
+        anchors = _anchors(root, workers, progress)
+        report = _report(declaration, root, listing, checked, anchors)
+    report.manifest.write()
+    write_text(root / REPORT_NAME, report.to_csv())
+    if cache or declaration.layout == "generated":
+        return PrepareReport(**{**report.__dict__, "cached": build_cache(report.manifest, workers, progress)})
+    return report
+
+
+def build_cache(manifest: Manifest, workers: int, progress: Progress = silent) -> int:
+    """Bring the frame cache of a prepared dataset up to date; returns the number of clips in it.
+
+    An interrupted run loses the shards that were being written, at most one per worker.
+    Errors: UserError when a shard can't be written.
+    """
+    clips = [clip for clip in manifest.clips if clip.frames]
+    shards = plan_shards(manifest.root, clips)
+    todo = sum(len(group) for _, group in shards)
+    done = len(clips) - todo
+    progress("caching", done, len(clips))
+
+    def hear(_: dict[str, object]) -> None:
+        nonlocal done
+        done += 1
+        progress("caching", min(done, len(clips)), len(clips))
+
+    jobs = [
+        {
+            "job": "cache",
+            "shard": str(shard),
+            "root": str(manifest.root),
+            "clips": [asdict(clip) for clip in group],
+        }
+        for shard, group in shards
+    ]
+    lost = 0
+    while jobs:
+        again = []
+        for job, answer in run_jobs(jobs, workers=min(workers, len(jobs)), time_limit=TIME_LIMIT, hear=hear):
+            if isinstance(answer, Lost):
+                name = str((answer.last or {"clip": job["clips"][0]["path"]})["clip"])
+                logger.warning("clip %s can't be cached: %s", name, answer.reason)
+                rest = [clip for clip in job["clips"] if clip["path"] != name]
+                lost += 1
+                again += [{**job, "clips": rest}] if rest else []
+            elif "failed" in answer:
+                raise UserError(answer["failed"], answer["hint"])
+            else:
+                lost += len(answer["broken"])
+                for name, reason in answer["broken"]:
+                    logger.warning("clip %s can't be cached: %s", name, reason)
+        jobs = again
+    progress("caching", len(clips), len(clips))
+    return len(clips) - lost
+
+
+def _generated(
+    dataset: Dataset, root: Path, seed: int, size: Size, workers: int, progress: Progress
+) -> PrepareReport:
+    records = generate(
+        root,
+        dataset=dataset.name,
+        seed=seed,
+        train_per_class=size.train_per_class,
+        test_per_class=size.test_per_class,
+        irrelevant=size.irrelevant,
+        workers=workers,
+        progress=lambda done, total: progress("generating", done, total),
+    )
+    main = dataset.name == "stickfigures"
+    manifest = Manifest(
+        dataset=dataset.name,
+        root=root,
+        classes=tuple(CLASSES if main else OTHER_CLASSES),
+        base_classes=tuple(BASE_CLASSES) if main else (),
+        clips=tuple(_generated_clip(record) for record in records),
+        meta={
+            "rule": f"generated with seed {seed}",
+            "seed": seed,
+            "flip": dataset.flip,
+            "test_split": "test",
+        },
+    )
+    return PrepareReport(manifest, checked=len(records))
+
+
+def _generated_clip(record: GeneratedClip, folder: str = "") -> Clip:
+    return Clip(
+        path=folder + record.path,
+        label=record.label,
+        split=record.split,
+        frames=record.frames,
+        duration=record.duration,
+        sha256=record.sha256,
+        group=str(record.actor),
+    )
+
+
+def _anchors(root: Path, workers: int, progress: Progress) -> list[Clip]:
+    """Generated irrelevant clips for a dataset that has none of its own."""
+    folder = f"{WORK_FOLDER}/anchors/"
+    records = generate(
+        root / folder,
+        dataset="stickfigures",
+        seed=_ANCHOR_SEED,
+        train_per_class=0,
+        test_per_class=0,
+        irrelevant=_ANCHORS,
+        workers=workers,
+        progress=lambda done, total: progress("generating anchors", done, total),
+    )
+    return [_generated_clip(record, folder) for record in records]
+
+
+def _report(
+    dataset: Dataset, root: Path, listing: Listing, checked: dict[str, Checked], anchors: Iterable[Clip]
+) -> PrepareReport:
+    clips = []
+    for entry in listing.entries:
+        found = checked[entry.path]
+        clips.append(
+            Clip(
+                path=entry.path,
+                label=entry.label,
+                split=entry.split,
+                frames=found.frames,
+                duration=found.duration,
+                sha256=found.sha256,
+                group=entry.group,
+                other_splits=entry.other_splits,
+                width=found.width,
+                height=found.height,
+            )
+        )
+    broken = [(path, found.error) for path, found in checked.items() if found.error]
+    if len(broken) == len(clips):
+        path, reason = broken[0]
+        raise UserError(f"none of the {len(clips)} clips in {root} can be decoded, such as {path}: {reason}")
+    meta = {
+        "rule": listing.rule,
+        "flip": dataset.flip,
+        "test_split": listing.test_split,
+        "broken": broken,
+        "missing": len(listing.missing),
+    }
+    return PrepareReport(
+        manifest=Manifest(dataset.name, root, listing.classes, (), (*clips, *anchors), meta),
+        checked=len(clips),
+        broken=tuple(broken),
+        damaged=tuple((path, "; ".join(found.warnings)) for path, found in checked.items() if found.warnings),
+        missing=listing.missing,
+        duplicates=_duplicates(clips, listing.test_split),
+    )
+
+
+def _duplicates(clips: Sequence[Clip], test_split: str) -> tuple[tuple[str, str], ...]:
+    """(test clip, training clip) pairs with the same content in the first split."""
+    trained = {clip.sha256: clip.path for clip in clips if clip.split == "train" and clip.sha256}
+    return tuple(
+        (clip.path, trained[clip.sha256])
+        for clip in clips
+        if clip.split == test_split and clip.sha256 in trained
+    )

@@ -1,0 +1,62 @@
+"""A clip of a manifest and what is wanted of it go in; its frames come out, uint8 (T, H, W, 3), torch-free.
+
+Frames are from the frame cache where `prepare --cache` made one, else decoded from the file.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ga2clip.data.augment import Frames, augment_clip
+from ga2clip.data.cache import FrameStore
+from ga2clip.data.manifest import Clip
+from ga2clip.settings import Settings
+from ga2clip.video import (
+    Preprocess,
+    SamplingRule,
+    centre_crop,
+    resize_short_side,
+    sample_frames,
+    sample_indices,
+    three_crops,
+)
+
+_TRAINING_MARGIN = 8 / 7  # short side before the random crop, in units of the crop: 256 for 224, as usual
+
+
+class ClipReader:
+    """Reads clips of one dataset for training or evaluation.
+
+    root: the dataset's folder. flip: whether a mirrored clip shows the same action.
+    Errors of the methods: VideoError for a clip that can't be read.
+    """
+
+    def __init__(self, root: Path, settings: Settings, preprocess: Preprocess, *, flip: bool = True) -> None:
+        self._root = root
+        self._settings = settings
+        self._size = preprocess.size
+        self._flip = flip
+        self._store = FrameStore.find(root) if settings.data.cache else None
+
+    def training_clip(self, clip: Clip, seed: tuple[int, ...]) -> Frames:
+        """T frames at random places of T segments, augmented: uint8 (T, size, size, 3); the seed fixes all."""
+        rng = np.random.default_rng(seed)
+        rule = SamplingRule(self._settings.data.frames, train=True, seed=int(rng.integers(2**62)))
+        frames = self._frames(clip, rule, round(self._size * _TRAINING_MARGIN))
+        return augment_clip(frames, self._size, self._settings.augment, flip=self._flip, rng=rng)
+
+    def evaluation_clip(self, clip: Clip) -> Frames:
+        """An evaluation clip: uint8 (T, size, size, 3), with V = test_clips · test_crops > 1 views (V, T, …)."""
+        data = self._settings.data
+        rule = SamplingRule(data.frames, clips=data.test_clips)
+        frames = resize_short_side(self._frames(clip, rule, self._size), self._size)
+        crops = three_crops if data.test_crops == 3 else centre_crop
+        views = crops(frames, self._size).reshape(-1, data.frames, self._size, self._size, 3)
+        return np.ascontiguousarray(views[0] if len(views) == 1 else views)
+
+    def _frames(self, clip: Clip, rule: SamplingRule, short_side: int) -> Frames:
+        """Frames by a rule, view after view: (V·T, H, W, 3); from a file with the given short side."""
+        if self._store is not None and clip in self._store:
+            indices = sample_indices(self._store.count(clip), rule)
+            return self._store.read(clip, indices.ravel())
+        return sample_frames(self._root / clip.path, rule, size=short_side).frames

@@ -1,0 +1,70 @@
+"""Jobs come in on stdin, one JSON object a line; answers go out on stdout, one a line. Run by `ga2clip.data.pool`.
+
+Decoders can hang or crash on damaged files; in a process of its own that costs one clip, not the run.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ga2clip.data.cache import write_shard
+from ga2clip.data.manifest import Clip
+from ga2clip.errors import UserError
+from ga2clip.files import file_sha256
+from ga2clip.video import VideoError, probe
+
+Say = Callable[[dict[str, Any]], None]
+
+
+def check_clip(path: Path, time_limit: float) -> dict[str, Any]:
+    """Decode a whole file: {frames, duration, width, height, sha256, warnings}, or {error: reason}."""
+    try:
+        info = probe(path, time_limit=time_limit)
+        sha256 = file_sha256(path)
+    except VideoError as error:
+        return {"error": error.reason}
+    except OSError as error:
+        return {"error": error.strerror or str(error)}
+    return {
+        "frames": info.frames,
+        "duration": round(info.duration, 3),
+        "width": info.width,
+        "height": info.height,
+        "sha256": sha256,
+        "warnings": list(info.warnings),
+    }
+
+
+def cache_clips(shard: Path, root: Path, clips: list[dict[str, Any]], say: Say) -> dict[str, Any]:
+    """Write a shard of the frame cache, saying {clip: path} before each clip: {broken: [[path, reason], …]}."""
+    try:
+        broken = write_shard(
+            shard, root, [Clip(**clip) for clip in clips], lambda clip: say({"clip": clip.path})
+        )
+    except UserError as error:
+        return {"failed": error.message, "hint": error.hint}
+    return {"broken": broken}
+
+
+def main() -> None:
+    """Answer jobs until stdin ends, which it does when the parent is gone, however it ended."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a decoder that prints must not garble the answers
+
+    def say(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    for line in sys.stdin:
+        job = json.loads(line)
+        if job["job"] == "check":
+            say({"done": check_clip(Path(job["path"]), job["time_limit"])})
+        else:
+            say({"done": cache_clips(Path(job["shard"]), Path(job["root"]), job["clips"], say)})
+
+
+if __name__ == "__main__":
+    main()
