@@ -1,0 +1,159 @@
+"""A run and a protocol go in, a `Report` comes out: base, novel, harmonic mean, or the accuracy over all classes.
+
+Every clip is decoded and encoded once, whatever the number of test sets, splits and protocols that contain it.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ga2clip.data.manifest import Manifest, dataset_root
+from ga2clip.data.protocols import EvalSet, make_task
+from ga2clip.evaluation.features import ClipFeatures, encode_clips
+from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
+from ga2clip.evaluation.report import Report, SetReport
+from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.run import Run, load_run
+from ga2clip.settings import Settings
+from ga2clip.training.distributed import Group, join_group
+from ga2clip.training.precision import autocast, autocast_dtype
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate_run(
+    run_path: str | Path,
+    *,
+    protocol: str | None = None,
+    dataset: str | None = None,
+    root: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> Report:
+    """Test a run under one protocol, by default the one it was trained under.
+
+    dataset, root: test on another dataset (under `zero-shot` unless a protocol is given), or on one that has
+    moved. Under torchrun the clips are shared out, and the report is the same in every process.
+    Errors: UserError for a folder that is no run, or data that is not prepared.
+    """
+    run = load_run(run_path)
+    settings = _test_settings(run.settings, protocol, dataset, root)
+    return _evaluate(run, settings, [settings.data.protocol], device, progress)[0]
+
+
+def evaluate_all(
+    run_path: str | Path,
+    *,
+    dataset: str | None = None,
+    root: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> list[Report]:
+    """Test a run under every protocol of a dataset: each half among its own classes, then all classes over every
+    official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
+    """
+    run = load_run(run_path)
+    settings = _test_settings(run.settings, None, dataset, root)
+    return _evaluate(run, settings, ["base-to-novel", "zero-shot"], device, progress)
+
+
+def _evaluate(
+    run: Run, settings: Settings, protocols: list[str], device: str, progress: bool
+) -> list[Report]:
+    about = {"run": str(run.path), "dataset": settings.data.dataset, "method": settings.method.name}
+    with join_group(device) as group:
+        model = run.model(group.device)
+        bar = progress and group.is_first
+        return evaluate_model(model, settings, protocols, group, about=about, bar=bar)
+
+
+def evaluate_model(
+    model: VideoCLIP,
+    settings: Settings,
+    protocols: Sequence[str],
+    group: Group,
+    *,
+    about: dict[str, str] | None = None,
+    bar: bool = False,
+) -> list[Report]:
+    """Reports of a model on the dataset of `settings`, one per protocol."""
+    manifest = Manifest.read(dataset_root(settings.data))
+    wanted = [_protocol(manifest, settings, name) for name in protocols]
+    model.eval()
+    clips = [clip for _, parts in wanted for _, part in parts for clip in part.clips]
+    encoded = encode_clips(model, clips, settings, group, bar=bar)
+    for name, reason in encoded.broken.items():
+        _log.warning("%s counts as wrong: %s", name, reason)
+    about = (about or {}) | {"backbone": model.backbone.name}
+    return [
+        Report(
+            protocol=name,
+            rule=rule,
+            sets=tuple(_score_set(model, part, encoded, settings, group, split) for split, part in parts),
+            about=about,
+        )
+        for (name, rule), parts in wanted
+    ]
+
+
+_Sets = list[tuple[int, EvalSet]]
+
+
+def _protocol(manifest: Manifest, settings: Settings, protocol: str) -> tuple[tuple[str, str], _Sets]:
+    """(name, rule) of a protocol and its test sets with their split; zero-shot is tested on every official split."""
+    several = protocol == "zero-shot" and not (settings.data.split_file or settings.data.test_split_file)
+    splits = range(1, manifest.splits + 1) if several else [settings.data.split]
+    parts: _Sets = []
+    rule = ""
+    for split in splits:
+        data = settings.updated({"data": {"protocol": protocol, "split": split}}, "the protocol").data
+        task = make_task(manifest, data, settings.training.seed)
+        rule = rule or task.rule
+        parts += [(split, part) for part in task.evals]
+    return (protocol, rule), parts
+
+
+@torch.no_grad()
+def _score_set(
+    model: VideoCLIP, part: EvalSet, encoded: ClipFeatures, settings: Settings, group: Group, split: int
+) -> SetReport:
+    """Classify a test set's clips among its own classes; views are averaged as probabilities."""
+    dtype = autocast_dtype(settings.training.precision, group.device, model.backbone.vision.width)
+    with autocast(group.device, dtype):
+        classes = model.encode_classes(list(part.classes))
+    number = {name: index for index, name in enumerate(part.classes)}
+    labels = np.array([number[str(clip.label)] for clip in part.clips], dtype=np.int64)
+    ranked = np.full((len(part.clips), min(TOP, len(part.classes))), BROKEN, dtype=np.int64)
+    whole = [index for index, clip in enumerate(part.clips) if clip.id in encoded.features]
+    if whole:
+        views = torch.stack([encoded.features[part.clips[index].id] for index in whole]).to(group.device)
+        logits = model.logits(views.flatten(0, 1), classes.float()).unflatten(0, views.shape[:2])
+        ranked[whole] = rank_classes(logits.softmax(dim=-1).mean(dim=1).cpu().numpy())
+    broken = tuple((clip.id, encoded.broken[clip.id]) for clip in part.clips if clip.id in encoded.broken)
+    return SetReport(part.name, part.classes, score(ranked, labels, len(part.classes)), broken, split)
+
+
+def _test_settings(
+    settings: Settings, protocol: str | None, dataset: str | None, root: str | Path | None
+) -> Settings:
+    """The run's settings with the data that is to be tested on."""
+    data: dict[str, object] = {}
+    if dataset is not None and dataset != settings.data.dataset:
+        # Lists and split numbers belong to the dataset of the training.
+        data |= {
+            "dataset": dataset,
+            "root": "",
+            "split": 1,
+            "split_file": "",
+            "test_split_file": "",
+            "labels": "",
+        }
+        data["protocol"] = "zero-shot"
+    if root is not None:
+        data["root"] = str(root)
+    if protocol is not None:
+        data["protocol"] = protocol
+    return settings.updated({"data": data}, "the command line")

@@ -1,0 +1,56 @@
+"""A model and clips go in, every clip's features (V, D) come out, computed once by all processes together."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ga2clip.data.loader import eval_batches
+from ga2clip.data.manifest import Clip
+from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.settings import Settings
+from ga2clip.training.distributed import Group
+from ga2clip.training.precision import autocast, autocast_dtype
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """features: (V, D) float32 on the CPU by clip id, V views of a clip. broken: why others could not be read."""
+
+    features: dict[str, Tensor]
+    broken: dict[str, str]
+
+
+@torch.no_grad()
+def encode_clips(
+    model: VideoCLIP, clips: Sequence[Clip], settings: Settings, group: Group, *, bar: bool = False
+) -> ClipFeatures:
+    """Features of the clips as evaluation sees them; each clip is decoded once, by one of the processes.
+
+    settings: frames, views, root of the dataset, precision. Every process gets all features.
+    """
+    unique = list({clip.id: replace(clip, label="") for clip in clips}.values())
+    dtype = autocast_dtype(settings.training.precision, group.device, model.backbone.vision.width)
+    features: dict[str, Tensor] = {}
+    broken: dict[str, str] = {}
+    batches = eval_batches(unique, [""], settings, model.preprocess, rank=group.rank, world=group.size)
+    with tqdm(total=len(unique), unit="clip", desc="encoding", disable=not bar, dynamic_ncols=True) as shown:
+        for batch in batches:
+            broken.update(batch.broken)
+            if batch.ids:
+                pixels = batch.clip_tensor(model.preprocess, group.device)
+                views = pixels if pixels.ndim == 6 else pixels[:, None]
+                with autocast(group.device, dtype):
+                    encoded = model.encode_video(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+                features.update(zip(batch.ids, encoded.float().cpu(), strict=True))
+            shown.update((len(batch.ids) + len(batch.broken)) * group.size)
+    parts = group.gather((features, broken))
+    return ClipFeatures(
+        {key: value for part, _ in parts for key, value in part.items()},
+        {key: value for _, part in parts for key, value in part.items()},
+    )

@@ -1,0 +1,83 @@
+"""A training's state goes to `state/checkpoint.safetensors` and comes back: weights, optimiser, place in the run.
+
+One file, written whole or not at all; nothing in it can run code. Random states need no place in it: the random
+numbers of an update depend on the seed and the step alone, those of the loader on the seed and the epoch.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ga2clip.errors import UserError
+from ga2clip.files import replacing
+from ga2clip.run import STATE
+from ga2clip.training.update import Updater
+
+_FILE = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a training has come. epoch: finished epochs; batch: batches of the next one; step: updates in all."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+
+def save_checkpoint(folder: Path, updater: Updater, position: Position) -> None:
+    """Write the state of a run. Errors: UserError for a full disk; the previous state is then still whole."""
+    header = {"position": json.dumps(asdict(position)), "scaler": json.dumps(updater.scaler.state_dict())}
+    with replacing(folder / STATE / _FILE) as temporary:
+        save_file(_tensors(updater), temporary, header)
+
+
+def load_checkpoint(folder: Path, updater: Updater) -> Position:
+    """Put the saved state into the updater and return the place in the run; a run without a state starts anew.
+
+    Errors: UserError for a damaged state, or one of another model.
+    """
+    file = folder / STATE / _FILE
+    if not file.exists():
+        return Position()
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+        position = Position(**json.loads(header["position"]))
+        scaler = json.loads(header["scaler"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        hint = f"delete {file.parent} and resume to train from the beginning"
+        raise UserError(f"{file} is damaged: {error}", hint) from None
+    model = {
+        name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")
+    }
+    updater.model.load_trainable_state(model, str(file))
+    _load_optimiser(updater, tensors)
+    if updater.scaler.is_enabled():
+        updater.scaler.load_state_dict(scaler)
+    return position
+
+
+def _tensors(updater: Updater) -> dict[str, Tensor]:
+    tensors = {f"model/{name}": value for name, value in updater.model.trainable_state().items()}
+    for name, parameter in updater.parameters.items():
+        for key, value in updater.optimiser.state.get(parameter, {}).items():
+            tensors[f"optimiser/{name}/{key}"] = value
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _load_optimiser(updater: Updater, tensors: dict[str, Tensor]) -> None:
+    for name, parameter in updater.parameters.items():
+        prefix = f"optimiser/{name}/"
+        saved = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        # AdamW keeps its step counter on the CPU and the moments beside the parameter.
+        updater.optimiser.state[parameter] = {
+            key: value.clone() if key == "step" else value.to(parameter.device, torch.float32)
+            for key, value in saved.items()
+        }

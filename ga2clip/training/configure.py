@@ -1,0 +1,104 @@
+"""A dataset, a method and a person's wishes go in, the settings of one run come out.
+
+Later layers win: defaults ← method ← recipe ← options ← `--set`. A recipe is a TOML file of settings tables, under
+`common` and under the name of a protocol; or a plain settings file, such as the `settings.toml` of a run.
+"""
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from ga2clip.data.registry import get_dataset
+from ga2clip.errors import UserError, unknown_name
+from ga2clip.model.methods import method_settings
+from ga2clip.settings import Protocol, Settings, merge, parse_overrides, read_toml
+
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+# The sections that a method composes; a recipe that was written for another method keeps out of them.
+_OF_THE_METHOD = ("method", "anchors", "loss")
+_SHARED_RECIPES = {"folder": "own", "csv": "own", "stickfigures-other": "stickfigures"}
+_COMMON = "common"
+
+
+def configure(
+    *,
+    dataset: str | None = None,
+    method: str | None = None,
+    protocol: str | None = None,
+    recipe: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    overrides: Iterable[str] = (),
+) -> Settings:
+    """The settings of a run.
+
+    dataset, method, protocol: None leaves the recipe's or the default. recipe: a file, or the name of a shipped
+    one; None: the dataset's own. options: a nested tree of settings such as {"training": {"seed": 2}}.
+    overrides: `section.key=value` strings.
+    Errors: UserError for unknown datasets, methods, protocols, recipes and settings, each with the nearest name.
+    """
+    wishes = merge(options or {}, parse_overrides(overrides))
+    data = wishes.get("data", {})
+    dataset = data.get("dataset") or dataset
+    protocol = data.get("protocol") or protocol
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise unknown_name("protocol", protocol, PROTOCOLS)
+    source, tree = _read_recipe(recipe, dataset, protocol)
+    dataset = dataset or tree.get("data", {}).get("dataset") or Settings().data.dataset
+    get_dataset(dataset)
+    method = wishes.get("method", {}).get("name") or method
+    named = tree.get("method", {}).get("name")
+    if method and named and method != named:
+        tree = {section: values for section, values in tree.items() if section not in _OF_THE_METHOD}
+    settings = Settings().updated(method_settings(method or named or Settings().method.name), "method")
+    settings = settings.updated(tree, source)
+    chosen = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
+    return settings.updated(merge(chosen, wishes), "the command line")
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship, by dataset."""
+    return sorted(file.stem for file in _folder().glob("*.toml"))
+
+
+def recipe_tree(dataset: str, protocol: str | None) -> dict[str, Any]:
+    """The shipped settings for a dataset and protocol. Errors: UserError for a dataset without a recipe."""
+    name = _SHARED_RECIPES.get(dataset, dataset)
+    if name not in recipe_names():
+        raise unknown_name("recipe", name, recipe_names())
+    return _for_protocol(read_toml(_folder() / f"{name}.toml"), protocol)
+
+
+def _read_recipe(
+    recipe: str | Path | None, dataset: str | None, protocol: str | None
+) -> tuple[str, dict[str, Any]]:
+    """Where the settings are from, for error messages, and their tree."""
+    if recipe is None:
+        name = dataset or Settings().data.dataset
+        get_dataset(name)
+        return f"recipe {name}", recipe_tree(name, protocol)
+    path = Path(recipe)
+    if path.suffix != ".toml" and not path.exists():
+        return f"recipe {recipe}", recipe_tree(str(recipe), protocol)
+    if path.is_dir():
+        path = path / "settings.toml"
+    return str(path), _for_protocol(read_toml(path), protocol)
+
+
+def _for_protocol(tree: dict[str, Any], protocol: str | None) -> dict[str, Any]:
+    """The tables of a recipe that count; a plain settings file counts as a whole."""
+    if not tree.keys() & {_COMMON, *PROTOCOLS}:
+        return tree
+    unknown = sorted(tree.keys() - {_COMMON, *PROTOCOLS})
+    if unknown:
+        raise UserError(
+            f"table '{unknown[0]}' in a recipe",
+            f"tables there: {_COMMON}, {', '.join(PROTOCOLS)}, each with settings",
+        )
+    common = tree.get(_COMMON, {})
+    protocol = protocol or common.get("data", {}).get("protocol") or Settings().data.protocol
+    return merge(common, tree.get(protocol, {}))
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("ga2clip.recipes")))

@@ -1,0 +1,84 @@
+"""An updater goes in, the expected time and memory of one update come out, from one clip of random pixels."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ga2clip.training.update import Updater
+
+
+@dataclass(frozen=True)
+class Cost:
+    """seconds: of one update without loading. bytes: of the process (CPU), or on one GPU."""
+
+    seconds: float
+    bytes: int
+
+
+def estimate(updater: Updater) -> Cost | None:
+    """Time and memory of one update; None where nothing trains. No weight or gradient is changed.
+
+    The text tower counts once, the clip as often as clips are in a micro-batch. What backward passes keep is
+    counted exactly, what single operations need in passing is not.
+    """
+    model, settings = updater.model, updater.settings
+    if not updater.parameters:
+        return None
+    anchors = model.settings.anchors.per_step if model.settings.anchors.weight else 0
+    probes = 2 if anchors else 1
+    text_seconds, text_bytes = _measure(updater, 0)
+    seconds, kept = _measure(updater, probes)
+    clip_seconds = max(0.0, seconds - text_seconds) / probes
+    clip_bytes = max(0, kept - text_bytes) // probes
+    share = -(-(settings.batch_size + anchors) // updater.group.size)
+    at_once = min(share, settings.micro_batch or share)
+    trained = sum(p.numel() for p in updater.parameters.values())
+    # In use now, the gradient and AdamW's two moments of what trains, and what the backward pass keeps.
+    memory = _in_use(updater.group.device) + 12 * trained + text_bytes + at_once * clip_bytes
+    return Cost(text_seconds + share * clip_seconds, memory)
+
+
+def _measure(updater: Updater, clips: int) -> tuple[float, int]:
+    """Seconds and kept bytes of a forward and backward pass; the second of two, since the first warms up."""
+    model, device = updater.model, updater.group.device
+    size = model.preprocess.size
+    video = torch.rand(clips, model.settings.data.frames, 3, size, size, device=device)
+    seconds, kept = 0.0, 0
+    for _ in range(2):
+        with _counting(model) as counted:
+            started = time.perf_counter()
+            updater.probe(video)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds, kept = time.perf_counter() - started, sum(counted.values())
+    return seconds, kept
+
+
+@contextmanager
+def _counting(model: nn.Module) -> Iterator[dict[int, int]]:
+    """Bytes that autograd keeps for backward passes while the block runs, by storage; the model's own excluded."""
+    own = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield kept
+
+
+def _in_use(device: torch.device) -> int:
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return total - free
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

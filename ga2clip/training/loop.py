@@ -1,0 +1,154 @@
+"""Batches go in, a trained model is left behind: the one loop, without argument parsing or dataset knowledge.
+
+What it knows of the world are three callables: where batches come from, who is told about steps and epochs, and
+who saves.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from ga2clip.data.loader import Batch
+from ga2clip.errors import UserError
+from ga2clip.training.checkpoint import Position
+from ga2clip.training.schedule import lr_factor
+from ga2clip.training.signals import StopFlag
+from ga2clip.training.update import FeatureBatch, Outcome, Updater
+
+Batches = Callable[[int, int], Iterable[Batch | FeatureBatch]]
+"""(epoch, batches to skip at its beginning) → the batches of that epoch, the same on every run."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a training is. steps_per_epoch: updates; warmup: updates during which the rate rises."""
+
+    epochs: int
+    steps_per_epoch: int
+    warmup: int
+    checkpoint_seconds: float = 600.0
+
+    @property
+    def steps(self) -> int:
+        """All updates of the training."""
+        return self.epochs * self.steps_per_epoch
+
+
+@dataclass
+class Tally:
+    """What one epoch added up to, on this process's clock."""
+
+    epoch: int
+    steps: int = 0
+    clips: int = 0
+    seconds: float = 0.0
+    waiting: float = 0.0
+    """Seconds spent waiting for data."""
+    correct: int = 0
+    labelled: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one update."""
+        self.steps += 1
+        self.clips += outcome.labelled + outcome.anchors
+        self.correct += outcome.correct
+        self.labelled += outcome.labelled
+        for name, value in {"loss": outcome.loss, **outcome.terms}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def mean(self, name: str) -> float:
+        """Mean of the loss or of a term over the epoch's updates."""
+        return self.sums[name] / self.steps
+
+
+class Watcher(Protocol):
+    """Who is told what happens."""
+
+    def on_step(self, position: Position, factor: float, outcome: Outcome) -> None:
+        """After every update; position is the one after it."""
+
+    def on_epoch(self, tally: Tally) -> None:
+        """After every epoch."""
+
+    def save(self, position: Position) -> None:
+        """Write a checkpoint."""
+
+
+def fit(
+    updater: Updater, batches: Batches, plan: Plan, watcher: Watcher, position: Position, stop: StopFlag
+) -> Position:
+    """Train from `position` to the end of the plan, or until `stop` is set; returns where it ended.
+
+    A checkpoint is saved at the end of every epoch, every `checkpoint_seconds`, and when stopped.
+    Errors: UserError for a loss that is not finite, or for memory that runs out; the last checkpoint stays good.
+    """
+    updater.model.train()
+    saved_at = time.monotonic()
+    for epoch in range(position.epoch, plan.epochs):
+        tally = Tally(epoch)
+        started = time.monotonic()
+        for batch in _timed(batches(epoch, position.batch), tally):
+            factor = lr_factor(position.step, plan.steps, plan.warmup)
+            with _memory_errors(updater, position.step):
+                outcome = updater.run(batch, position.step, factor, stop=bool(stop))
+            position = Position(epoch, position.batch + 1, position.step + 1)
+            tally.add(outcome)
+            watcher.on_step(position, factor, outcome)
+            if outcome.stop:
+                watcher.save(position)
+                return position
+            if time.monotonic() - saved_at > plan.checkpoint_seconds:
+                watcher.save(position)
+                saved_at = time.monotonic()
+        tally.seconds = time.monotonic() - started
+        position = Position(epoch + 1, 0, position.step)
+        watcher.on_epoch(tally)
+        watcher.save(position)
+        saved_at = time.monotonic()
+    updater.model.eval()
+    return position
+
+
+def _timed(batches: Iterable[Batch | FeatureBatch], tally: Tally) -> Iterator[Batch | FeatureBatch]:
+    """The same batches; the time until each one comes is added to the tally."""
+    iterator = iter(batches)
+    while True:
+        started = time.monotonic()
+        batch = next(iterator, None)
+        tally.waiting += time.monotonic() - started
+        if batch is None:
+            return
+        yield batch
+
+
+@contextmanager
+def _memory_errors(updater: Updater, step: int) -> Iterator[None]:
+    """Say what to lower when memory runs out."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(updater, step) from error
+    except RuntimeError as error:
+        # The CPU allocator has no exception class of its own.
+        if "can't allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        raise _out_of_memory(updater, step) from error
+
+
+def _out_of_memory(updater: Updater, step: int) -> UserError:
+    settings = updater.settings
+    share = settings.micro_batch or -(-settings.batch_size // updater.group.size)
+    ways = [f"--set training.micro_batch={max(1, share // 2)} (now {share} clips)"]
+    if not settings.checkpoint_blocks:
+        ways.append("--set training.checkpoint_blocks=true")
+    if len(updater.model.classes) > 100 and not settings.class_chunk:
+        ways.append("--set training.class_chunk=50")
+    return UserError(
+        f"out of memory on {updater.group.device} in step {step + 1}",
+        f"resume with less at a time, the update stays the same: {', or '.join(ways)}",
+    )

@@ -1,0 +1,39 @@
+"""A precision setting, a device and a backbone's width go in; the dtype of autocast comes out (None: float32)."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from ga2clip.errors import UserError
+from ga2clip.settings import Precision
+
+# Below this width the casts cost more than the faster matrices save (measured: docs/benchmarks.md, training).
+_WIDE_ENOUGH = 512
+
+
+def autocast_dtype(precision: Precision, device: torch.device, width: int) -> torch.dtype | None:
+    """What `precision` means here. width: channels of the vision tower.
+
+    `auto` takes bf16 where the device multiplies it natively and the tower is wide enough to gain, fp16 (with
+    loss scaling) on older GPUs, else float32.
+    Errors: UserError for fp16 on a CPU, which has no fast path for it.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise UserError("precision fp16 needs a GPU", "take --set training.precision=bf16, or auto")
+    if precision != "auto":
+        return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    if width < _WIDE_ENOUGH:
+        return None
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if cpu_has_bf16() else None
+
+
+def cpu_has_bf16() -> bool:
+    """True when the CPU multiplies bf16 natively (AVX-512 BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """The context in which forward passes run."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)

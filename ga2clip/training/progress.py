@@ -1,0 +1,138 @@
+"""What the loop tells goes in; the run's files and the lines that a person sees come out.
+
+`metrics.jsonl` has a line per update and is the same for every run with one seed on one device; times go to the
+log and to TensorBoard only.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ga2clip.errors import MissingExtraError
+from ga2clip.files import write_error, write_text
+from ga2clip.run import METRICS, read_metrics, save_prompts
+from ga2clip.settings import TrainingSettings
+from ga2clip.training.checkpoint import Position, save_checkpoint
+from ga2clip.training.loop import Plan, Tally
+from ga2clip.training.update import Outcome, Updater
+
+_log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """The watcher of the first process: metrics, checkpoints, progress bar, TensorBoard.
+
+    Errors: UserError when a file cannot be written (a full disk); the last checkpoint stays whole.
+    """
+
+    def __init__(self, folder: Path, updater: Updater, plan: Plan, position: Position, *, bar: bool) -> None:
+        self.folder, self.updater, self.plan = folder, updater, plan
+        self._metrics = _reopen(folder / METRICS, position.step)
+        self._events = _event_writer(folder, updater.settings, position.step)
+        self._bar = tqdm(
+            total=plan.steps, initial=position.step, unit="step", disable=not bar, dynamic_ncols=True
+        )
+
+    def on_step(self, position: Position, factor: float, outcome: Outcome) -> None:
+        """Write a line of metrics and move the bar."""
+        lr = self.updater.settings.lr * factor
+        accuracy = outcome.correct / max(1, outcome.labelled)
+        line: dict[str, Any] = {
+            "step": position.step,
+            "epoch": position.epoch + 1,
+            "lr": lr,
+            "loss": outcome.loss,
+        }
+        line |= outcome.terms | {"accuracy": accuracy, "grad_norm": outcome.grad_norm}
+        self._write(line)
+        terms = (
+            {name: f"{value:.3f}" for name, value in outcome.terms.items()} if len(outcome.terms) > 1 else {}
+        )
+        self._bar.set_postfix(
+            {
+                "epoch": position.epoch + 1,
+                "loss": f"{outcome.loss:.3f}",
+                **terms,
+                "acc": f"{accuracy:.0%}",
+                "lr": f"{lr:.1e}",
+            },
+            refresh=False,
+        )
+        self._bar.update()
+        if self._events:
+            for name, value in line.items():
+                self._events.add_scalar(name, value, position.step)
+
+    def on_epoch(self, tally: Tally) -> None:
+        """Log what the epoch added up to, and how long it waited for data."""
+        _log.info(
+            "epoch %d/%d: loss %.4f, accuracy %.1f %%, %.1f s, %.1f clips/s, %.0f %% of the time waiting for data",
+            tally.epoch + 1,
+            self.plan.epochs,
+            tally.mean("loss"),
+            100 * tally.correct / max(1, tally.labelled),
+            tally.seconds,
+            tally.clips / max(tally.seconds, 1e-9),
+            100 * tally.waiting / max(tally.seconds, 1e-9),
+        )
+        if self._events:
+            step = (tally.epoch + 1) * self.plan.steps_per_epoch
+            self._events.add_scalar("time/seconds_per_epoch", tally.seconds, step)
+            self._events.add_scalar("time/waiting_share", tally.waiting / max(tally.seconds, 1e-9), step)
+
+    def save(self, position: Position) -> None:
+        """Write the prompts and what resuming needs."""
+        save_checkpoint(self.folder, self.updater, position)
+        save_prompts(self.folder, self.updater.model, {"step": position.step, "steps": self.plan.steps})
+
+    def close(self) -> None:
+        """Close files and the bar."""
+        self._bar.close()
+        self._metrics.close()
+        if self._events:
+            self._events.close()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        try:
+            self._metrics.write(json.dumps(line) + "\n")
+            self._metrics.flush()
+        except OSError as error:
+            raise write_error(self.folder / METRICS, error) from error
+
+
+class Silent:
+    """The watcher of the other processes: the first one writes for all."""
+
+    def on_step(self, position: Position, factor: float, outcome: Outcome) -> None:
+        """Nothing to do."""
+
+    def on_epoch(self, tally: Tally) -> None:
+        """Nothing to do."""
+
+    def save(self, position: Position) -> None:
+        """Nothing to do."""
+
+
+def _reopen(path: Path, step: int) -> TextIOWrapper:
+    """The metrics file, cut after `step`: what came later will be done again."""
+    kept = [line for line in read_metrics(path.parent) if line["step"] <= step]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _event_writer(folder: Path, settings: TrainingSettings, step: int) -> Any:
+    if not settings.tensorboard:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtraError("training.tensorboard", "tensorboard") from None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

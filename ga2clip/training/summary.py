@@ -1,0 +1,65 @@
+"""A model, a task and a plan go in; what a person wants to know before the first step comes out, as text."""
+
+import re
+from collections.abc import Iterable
+
+from torch import nn
+
+from ga2clip.data.protocols import Task
+from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.training.estimate import Cost
+from ga2clip.training.loop import Plan
+
+
+def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where: str) -> str:
+    """What trains and what is frozen, the data, the steps, and the estimate where there is one. where: devices."""
+    settings = model.settings
+    trained = model.trainable_parameters()
+    count = sum(p.numel() for p in trained.values())
+    frozen = sum(p.numel() for p in model.parameters()) - count
+    anchors = f", {len(task.anchors)} anchor clips" if settings.anchors.weight else ""
+    rows = [
+        (
+            "method",
+            f"{settings.method.name} on {model.backbone.name} (licence of the backbone: {model.backbone.licence})",
+        ),
+        ("trains", f"{count:,} parameters"),
+        *(("", line) for line in _tensors(trained)),
+        ("frozen", f"{frozen:,} parameters"),
+        ("loss", " + ".join(f"{weight:g} · {name}" for name, weight in model.loss_weights.items())),
+        ("data", task.rule),
+        (
+            "",
+            f"{len(task.train)} clips of {len(task.classes)} classes, {settings.data.frames} frames each{anchors}",
+        ),
+        (
+            "steps",
+            f"{plan.epochs} epochs of {plan.steps_per_epoch} updates, {settings.training.batch_size} clips each",
+        ),
+        ("device", where),
+    ]
+    if cost is not None:
+        needs = (
+            f"{duration(cost.seconds * plan.steps)} without loading, {cost.bytes / 2**30:.1f} GiB of memory"
+        )
+        rows.append(("estimate", needs))
+    return "\n".join(f"{head:<10}{text}".rstrip() for head, text in rows)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `40 s`, `12 min` or `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _tensors(parameters: dict[str, nn.Parameter]) -> Iterable[str]:
+    """One line per kind of tensor: names that differ in a number are taken together."""
+    kinds: dict[tuple[str, tuple[int, ...]], int] = {}
+    for name, parameter in parameters.items():
+        key = (re.sub(r"\b\d+\b", "*", name), tuple(parameter.shape))
+        kinds[key] = kinds.get(key, 0) + 1
+    for (name, shape), number in kinds.items():
+        yield f"{name} {' × '.join(map(str, shape)) or 'one number'}" + (
+            f"  ({number} of them)" if number > 1 else ""
+        )

@@ -1,0 +1,210 @@
+"""Settings go in, a run folder comes out: dataset, model and loop are put together here.
+
+The same function serves one process and each of the processes that torchrun starts.
+"""
+
+import logging
+import random
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
+from ga2clip.data.protocols import Task
+from ga2clip.errors import UserError
+from ga2clip.interop import read_hard_prompt
+from ga2clip.model.backbone import load_backbone
+from ga2clip.model.video_clip import VideoCLIP, build_model
+from ga2clip.run import PROMPTS, SETTINGS, load_task, read_metrics, refuse_occupied, save_prompts, start_run
+from ga2clip.settings import Settings
+from ga2clip.training.checkpoint import Position, load_checkpoint
+from ga2clip.training.curves import draw_curves
+from ga2clip.training.distributed import Group, join_group
+from ga2clip.training.estimate import estimate
+from ga2clip.training.features import CachedBatches, video_features
+from ga2clip.training.loop import Batches, Plan, fit
+from ga2clip.training.progress import Recorder, Silent
+from ga2clip.training.signals import StoppedError, stop_flag
+from ga2clip.training.summary import describe
+from ga2clip.training.update import FeatureBatch, Updater
+
+_log = logging.getLogger(__name__)
+
+
+def train(
+    settings: Settings,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> Path:
+    """Train and write a run.
+
+    out: the folder of the run; with `resume` the run to continue, whose own settings count (`settings` may then
+    be `resume_settings(out)`). device: `auto`, `cpu`, `cuda` or `cuda:N`. progress: show a bar on stderr.
+    The summary and a line per epoch go to the log (INFO). Returns `out`.
+    Errors: UserError for everything a person can change; StoppedError after SIGTERM or Ctrl-C, with a checkpoint.
+    """
+    with join_group(device) as group:
+        if group.is_first and not resume:
+            refuse_occupied(out)
+        group.wait()
+        job = _prepare(settings, group)
+        job.log_summary()
+        if group.is_first and not resume:
+            start_run(out, settings, {"devices_used": group.size})
+        redirect = logging_redirect_tqdm() if progress and group.is_first else nullcontext()
+        with redirect:
+            job.run(out, resume=resume, bar=progress and group.is_first)
+        group.wait()
+    return out
+
+
+def resume_settings(run: Path) -> Settings:
+    """The settings with which a run was started. Errors: UserError when `run` is no run."""
+    if not (run / SETTINGS).is_file():
+        raise UserError(
+            f"{run} is not a run: it has no {SETTINGS}", "start one with `ga2clip train --out DIR`"
+        )
+    return Settings.read(run / SETTINGS)
+
+
+def summary(settings: Settings, *, device: str = "auto") -> str:
+    """What `train` would do, without doing it: for `--dry-run`. Errors: as `train`."""
+    with join_group(device) as group:
+        return _prepare(settings, group).summary()
+
+
+def result_table(run: Path) -> str:
+    """First and last epoch of a run's metrics side by side; empty when nothing was trained."""
+    lines = read_metrics(run)
+    if not lines:
+        return ""
+    names = [name for name in lines[0] if name not in ("step", "epoch")]
+    first = [line for line in lines if line["epoch"] == lines[0]["epoch"]]
+    last = [line for line in lines if line["epoch"] == lines[-1]["epoch"]]
+    width = max(map(len, names))
+    epochs = [f"epoch {part[0]['epoch']}" for part in (first, last)]
+    head = f"{'':{width}}  {epochs[0]:>10}  {epochs[1]:>10}"
+    rows = [f"{name:{width}}  {_mean(first, name):>10.4g}  {_mean(last, name):>10.4g}" for name in names]
+    return "\n".join([head, *rows])
+
+
+def _mean(lines: list[dict[str, float]], name: str) -> float:
+    return sum(line[name] for line in lines) / len(lines)
+
+
+class _Job:
+    """A training, put together and not yet started."""
+
+    def __init__(self, settings: Settings, task: Task, model: VideoCLIP, group: Group) -> None:
+        self.settings, self.task, self.model, self.group = settings, task, model, group
+        self.updater = Updater(model, group)
+        training = settings.training
+        trains = bool(self.updater.parameters) and bool(task.train)
+        per_epoch = batches_per_epoch(task, settings, group.size) if trains else 0
+        self.plan = Plan(
+            epochs=training.epochs if per_epoch else 0,
+            steps_per_epoch=per_epoch,
+            warmup=round(training.warmup_epochs * per_epoch),
+            checkpoint_seconds=60 * training.checkpoint_minutes,
+        )
+
+    def summary(self) -> str:
+        """What a person wants to know first."""
+        cost = estimate(self.updater) if self.plan.steps else None
+        where = f"{self.group.size} × {self.group.device}" if self.group.size > 1 else str(self.group.device)
+        precision = {None: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.updater.dtype]
+        return describe(self.model, self.task, self.plan, cost, f"{where}, {precision}")
+
+    def log_summary(self) -> None:
+        """The summary, in the log of the first process; all of them measure."""
+        text = self.summary()
+        if self.group.is_first:
+            for line in text.splitlines():
+                _log.info(line)
+
+    def run(self, out: Path, *, resume: bool, bar: bool) -> None:
+        """Train to the end, or until stopped, and write what belongs to the run."""
+        position = load_checkpoint(out, self.updater) if resume else Position()
+        if position.step and position.epoch >= self.plan.epochs:
+            _log.info("%s is finished: %d updates are done", out, position.step)
+            return
+        recorder = Recorder(out, self.updater, self.plan, position, bar=bar) if self.group.is_first else None
+        try:
+            with stop_flag() as stop:
+                watcher = recorder or Silent()
+                position = fit(self.updater, self._batches(), self.plan, watcher, position, stop)
+        finally:
+            if recorder:
+                recorder.close()
+        if position.epoch < self.plan.epochs:
+            number = stop.signal
+            raise StoppedError(
+                f"stopped by {number.name if number else 'another process'} after step {position.step}",
+                f"checkpoint saved; ga2clip train --resume {out} goes on from there",
+                128 + (number or 0),
+            )
+        self._finish(out, position)
+
+    def _finish(self, out: Path, position: Position) -> None:
+        method = self.settings.method
+        if method.tune in ("vision", "text", "both") and method.interpolate < 1:
+            self.model.interpolate_backbone(load_backbone(self.settings.backbone), method.interpolate)
+        if self.group.is_first:
+            save_prompts(out, self.model, {"step": position.step, "steps": self.plan.steps})
+            draw_curves(out)
+            _log.info("wrote %s", out / PROMPTS)
+
+    def _batches(self) -> Batches:
+        if self.plan.steps and self.settings.training.cache_features and not self.model.vision_trains:
+            clips = [*self.task.train, *self.task.anchors]
+            _log.info("the vision tower does not train: computing the features of %d clips once", len(clips))
+            found = video_features(self.model, clips, self.settings, self.group)
+            return CachedBatches(self.task, self.settings, self.group, found)
+        return self._decoded
+
+    def _decoded(self, epoch: int, skip: int) -> Iterable[Batch | FeatureBatch]:
+        return train_batches(
+            self.task,
+            self.settings,
+            self.model.preprocess,
+            epoch=epoch,
+            rank=self.group.rank,
+            world=self.group.size,
+            skip=skip,
+        )
+
+
+def _prepare(settings: Settings, group: Group) -> _Job:
+    task = load_task(settings)
+    model = make_model(settings, task.classes).to(group.device)
+    return _Job(settings, task, model, group)
+
+
+def make_model(settings: Settings, classes: tuple[str, ...]) -> VideoCLIP:
+    """An untrained model of the settings' method, on the CPU: the same for the same seed.
+
+    Errors: UserError for a backbone or hard prompt that cannot be had, and parts that do not go together.
+    """
+    training = settings.training
+    _seed(training.seed, training.deterministic)
+    backbone = load_backbone(settings.backbone)
+    model = build_model(backbone, settings, classes, read_hard_prompt(settings.method, backbone))
+    model.backbone.vision.recompute = model.backbone.text.recompute = training.checkpoint_blocks
+    if training.compile:
+        model.backbone.vision.compile()
+        model.backbone.text.compile()
+    return model
+
+
+def _seed(seed: int, deterministic: bool) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)

@@ -1,0 +1,280 @@
+"""One batch goes in, one optimiser step is done, its numbers come out: losses, accuracy, gradient norm.
+
+Whatever the number of devices and of micro-batches, the gradient is that of the whole batch: every term is
+divided by the numbers of the whole batch, and the class texts are encoded once per update (their
+features are a leaf for all chunks but the last, which carries the collected gradient into the text tower).
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from ga2clip.data.loader import Batch
+from ga2clip.data.mix import mix_clips
+from ga2clip.errors import UserError
+from ga2clip.model.video_clip import LossOutput, VideoCLIP
+from ga2clip.training.distributed import Group
+from ga2clip.training.optimiser import build_optimiser, set_lr
+from ga2clip.training.precision import autocast, autocast_dtype
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """A batch whose video features were computed before, because nothing in the vision tower trains.
+
+    features: (B + A, D) float32; labels: (B + A,) int64, −1 for anchors, which come last.
+    """
+
+    features: Tensor
+    labels: Tensor
+    ids: list[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The numbers of one update, over all processes."""
+
+    loss: float
+    terms: dict[str, float]
+    correct: int
+    labelled: int
+    anchors: int
+    grad_norm: float
+    stop: bool
+    """Some process was asked to stop."""
+
+
+class Updater:
+    """Holds the model, its optimiser and the precision; `run` does one update."""
+
+    def __init__(self, model: VideoCLIP, group: Group) -> None:
+        settings = model.settings.training
+        self.model, self.group, self.settings = model, group, settings
+        self.parameters = model.trainable_parameters()
+        self.optimiser = build_optimiser(self.parameters, settings)
+        self.dtype = autocast_dtype(settings.precision, group.device, model.backbone.vision.width)
+        self.scaler = torch.amp.GradScaler(group.device.type, enabled=self.dtype == torch.float16)
+        self._losses: nn.Module = _ChunkLosses(model)
+        if group.size > 1 and self.parameters:
+            self._losses = DistributedDataParallel(self._losses, broadcast_buffers=False)
+
+    def run(self, batch: Batch | FeatureBatch, step: int, factor: float, *, stop: bool = False) -> Outcome:
+        """One update. step: number of this update in the run, which fixes its random numbers; factor: of the rates.
+
+        Errors: UserError for a loss or gradient that is not finite (nothing is changed then).
+        """
+        torch.manual_seed(_mix(self.settings.seed, step))
+        counts = self._counts(batch.labels, stop)
+        class_ids = self._choose_classes(batch.labels, step)
+        chunks = self._chunks(batch)
+        set_lr(self.optimiser, factor)
+        # Clips are mixed within a process, so unlike all else this depends on the process too.
+        rng = np.random.default_rng((self.settings.seed, step, self.group.rank))
+        outputs = self._backward(chunks, counts[:2], class_ids, rng)
+        numbers = self._numbers(outputs, [chunk.labels for chunk in chunks], class_ids)
+        loss, correct, *terms = numbers.tolist()
+        named = dict(zip(outputs[0].terms, terms, strict=True))
+        _refuse_non_finite(loss, named, step)
+        norm = self._apply(step)
+        labelled, anchors, stopping = counts
+        return Outcome(loss, named, int(correct), labelled, anchors, norm, stopping > 0)
+
+    def probe(self, video: Tensor) -> None:
+        """Forward and backward of clips (N, T, 3, H, W) without a step: the first labelled, the others anchors.
+
+        No clip at all runs the text tower alone. Gradients are dropped.
+        """
+        labels = torch.tensor([0, *[-1] * (len(video) - 1)][: len(video)], device=self.group.device)
+        class_ids = self._choose_classes(labels, step=0)
+        classes = self._class_features(class_ids)
+        total = classes.sum()
+        if len(video):
+            with autocast(self.group.device, self.dtype):
+                total = _ChunkLosses(self.model)(video, labels, classes, class_ids, None, None).total
+        if total.requires_grad:
+            total.backward()
+        self.optimiser.zero_grad()
+
+    def _counts(self, labels: Tensor, stop: bool) -> tuple[int, int, int]:
+        """Labelled videos, anchor videos and requests to stop, over all processes."""
+        anchors = int((labels < 0).sum())
+        local = torch.tensor([len(labels) - anchors, anchors, int(stop)], device=self.group.device)
+        labelled, anchors, stopping = self.group.sum(local).tolist()
+        return labelled, anchors, stopping
+
+    def _choose_classes(self, labels: Tensor, step: int) -> Tensor | None:
+        """Sorted ids (S,) of the classes of this update: those of its clips and others drawn; None: all."""
+        wanted, total = self.settings.classes_per_step, len(self.model.classes)
+        if not wanted or wanted >= total:
+            return None
+        own = torch.tensor(sorted({i for part in self.group.gather(labels.tolist()) for i in part if i >= 0}))
+        generator = torch.Generator().manual_seed(_mix(self.settings.seed, step))
+        others = torch.randperm(total, generator=generator)
+        others = others[~torch.isin(others, own)][: max(0, wanted - len(own))]
+        return torch.cat([own, others]).sort().values.to(self.group.device)
+
+    def _chunks(self, batch: Batch | FeatureBatch) -> list[Batch | FeatureBatch]:
+        """The batch cut into micro-batches, anchors spread over them."""
+        labelled = int((batch.labels >= 0).sum())
+        size = self.settings.micro_batch or max(1, labelled)
+        count = max(1, math.ceil(labelled / size))
+        rows = zip(
+            torch.arange(labelled).tensor_split(count),
+            torch.arange(labelled, len(batch.labels)).tensor_split(count),
+            strict=True,
+        )
+        return [batch] if count == 1 else [take(batch, torch.cat(pair)) for pair in rows]
+
+    def _backward(
+        self,
+        chunks: Sequence[Batch | FeatureBatch],
+        counts: tuple[int, int],
+        class_ids: Tensor | None,
+        rng: np.random.Generator,
+    ) -> list[LossOutput]:
+        """Forward and backward of all chunks; gradients are those of the whole update over all processes."""
+        classes = self._class_features(class_ids)
+        leaf = classes.detach().requires_grad_(classes.requires_grad)
+        outputs = []
+        for number, chunk in enumerate(chunks):
+            last = number == len(chunks) - 1
+            with nullcontext() if last else self._no_sync():
+                with autocast(self.group.device, self.dtype):
+                    video, labels = self._inputs(chunk)
+                    video, targets = self._mixed(video, labels, rng)
+                    output = self._losses(
+                        video, labels, classes if last else leaf, class_ids, targets, counts
+                    )
+                # DDP takes the mean over processes; the counts already make it a sum.
+                total = self.scaler.scale(output.total * self.group.size)
+                if last and leaf.grad is not None:
+                    torch.autograd.backward([total, classes], [None, leaf.grad])
+                else:
+                    total.backward()
+            outputs.append(output)
+        return outputs
+
+    def _inputs(self, chunk: Batch | FeatureBatch) -> tuple[Tensor, Tensor]:
+        device = self.group.device
+        labels = chunk.labels.to(device, non_blocking=True)
+        if isinstance(chunk, FeatureBatch):
+            return chunk.features.to(device), labels
+        return chunk.clip_tensor(self.model.preprocess, device), labels
+
+    def _mixed(self, video: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+        """MixUp or CutMix of the labelled clips where the settings ask for it; targets (B, C) or None."""
+        augment = self.model.settings.augment
+        if video.ndim == 2 or not (augment.mixup or augment.cutmix):
+            return video, None
+        return mix_clips(video, labels, len(self.model.classes), augment, rng)
+
+    def _class_features(self, class_ids: Tensor | None) -> Tensor:
+        """(C, D) with the graph of the text tower, in chunks that are recomputed where there are many classes."""
+        names = (
+            self.model.classes if class_ids is None else [self.model.classes[i] for i in class_ids.tolist()]
+        )
+        size = self.settings.class_chunk or len(names)
+        with autocast(self.group.device, self.dtype):
+            if size >= len(names):
+                return self.model.encode_classes(names)
+            parts = [names[start : start + size] for start in range(0, len(names), size)]
+            return torch.cat(
+                [checkpoint(self.model.encode_classes, part, use_reentrant=False) for part in parts]
+            )
+
+    def _no_sync(self) -> AbstractContextManager[Any]:
+        if isinstance(self._losses, DistributedDataParallel):
+            return self._losses.no_sync()
+        return nullcontext()
+
+    def _numbers(
+        self, outputs: Sequence[LossOutput], labels: Sequence[Tensor], class_ids: Tensor | None
+    ) -> Tensor:
+        """[loss, correct, *terms] summed over chunks and processes: float64 on the CPU, one transfer."""
+        rows = []
+        for output, own in zip(outputs, labels, strict=True):
+            own = own[own >= 0].to(output.logits.device)
+            own = own if class_ids is None else torch.searchsorted(class_ids, own)
+            correct = (output.logits.argmax(dim=-1) == own).sum()
+            rows.append(torch.stack([output.total.detach(), correct, *output.terms.values()]).double())
+        return self.group.sum(torch.stack(rows).sum(dim=0)).cpu()
+
+    def _apply(self, step: int) -> float:
+        """Clip and step; returns the gradient's norm before clipping."""
+        self.scaler.unscale_(self.optimiser)
+        limit = self.settings.clip_grad or math.inf
+        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
+        if not math.isfinite(norm) and not self.scaler.is_enabled():
+            self.optimiser.zero_grad()
+            raise UserError(
+                f"the gradient of step {step + 1} is not finite ({norm})",
+                "lower training.lr, or take training.precision=fp32",
+            )
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad()
+        return norm
+
+
+class _ChunkLosses(nn.Module):
+    """The part of an update that DDP wraps: pixels or features of a chunk → its share of the loss."""
+
+    def __init__(self, model: VideoCLIP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        video: Tensor,
+        labels: Tensor,
+        classes: Tensor,
+        class_ids: Tensor | None,
+        targets: Tensor | None,
+        counts: tuple[int, int] | None,
+    ) -> LossOutput:
+        """video: (B + A, T, 3, H, W) pixels or (B + A, D) features; the rest as `VideoCLIP.objective`."""
+        frozen = None
+        features = video if video.ndim == 2 else self.model.encode_video(video)
+        if self.model.needs_frozen_video:
+            frozen = video if video.ndim == 2 else self.model.encode_frozen_video(video)
+        return self.model.objective(
+            features,
+            labels,
+            classes,
+            class_ids=class_ids,
+            targets=targets,
+            frozen_video=frozen,
+            counts=counts,
+        )
+
+
+def take(batch: Batch | FeatureBatch, rows: Tensor) -> Batch | FeatureBatch:
+    """The rows (N,) int64 of a batch, in that order."""
+    ids = [batch.ids[i] for i in rows.tolist()]
+    if isinstance(batch, FeatureBatch):
+        return FeatureBatch(batch.features[rows], batch.labels[rows], ids)
+    return Batch(batch.frames[rows], batch.labels[rows], ids)
+
+
+def _mix(seed: int, step: int) -> int:
+    """A seed for one update: random numbers depend on the run's seed and the step alone, so a resumed run
+    draws the same, and so do all processes."""
+    return (seed * 1_000_003 + step) % 2**63
+
+
+def _refuse_non_finite(loss: float, terms: dict[str, float], step: int) -> None:
+    if math.isfinite(loss):
+        return
+    bad = [f"{name} = {value}" for name, value in terms.items() if not math.isfinite(value)]
+    raise UserError(
+        f"the loss of step {step + 1} is not finite: {', '.join(bad) or loss}",
+        "lower training.lr, or take training.precision=fp32; the last checkpoint is from before this step",
+    )
