@@ -81,7 +81,7 @@ def import_run(
     weights = BACKBONE if tuned else str(clip.resolve())
     base = base.updated({"backbone": {"name": backbone.name, "pretrained": weights}}, "import")
     model = _assemble(published, backbone, hard, names, base, str(checkpoint))
-    note = {"imported": {"checkpoint": checkpoint.name, "clip": clip.name, "tuned_backbone": tuned}}
+    note = {"imported": {"checkpoint": checkpoint.name, "clip": clip.name, "tuned_backbone": bool(tuned)}}
     write_run(out, model.settings, model, note)
     if tuned:
         with replacing(out / weights) as temporary:
