@@ -256,7 +256,7 @@ def _report(
         "rule": listing.rule,
         "flip": dataset.flip,
         "test_split": listing.test_split,
-        "broken": broken,
+        "broken": [list(item) for item in broken],
         "missing": len(listing.missing),
     }
     return PrepareReport(
