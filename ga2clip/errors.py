@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+_LISTED = 25
+"""So many valid names still fit into a hint."""
+
 
 class UserError(Exception):
     """A mistake or a circumstance that the user can change; the command line shows it without a traceback.
@@ -27,8 +30,13 @@ class MissingExtraError(UserError):
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
-    """The error for a name that is not one of `valid`: it offers the nearest one and lists them all."""
+    """The error for a name that is not one of `valid`: it offers the nearest and lists them, if they are few."""
     names = sorted(valid)
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    hint = (f"did you mean '{near[0]}'? " if near else "") + f"valid: {', '.join(names)}"
-    return UserError(f"unknown {kind} '{name}'", hint)
+    spelled = {known.lower(): known for known in names}
+    near = [spelled[key] for key in difflib.get_close_matches(name.lower(), spelled, n=5, cutoff=0.5)]
+    offer = f"did you mean '{near[0]}'? " if near else ""
+    if len(names) <= _LISTED:
+        return UserError(f"unknown {kind} '{name}'", f"{offer}valid: {', '.join(names)}")
+    return UserError(
+        f"unknown {kind} '{name}'", f"{offer}nearest of {len(names)}: {', '.join(near) or 'none'}"
+    )

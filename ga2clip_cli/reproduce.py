@@ -9,7 +9,7 @@ from ga2clip_cli.options import AsJson, Root
 
 EXAMPLES = (
     "ga2clip reproduce ucf101 --dry-run",
-    "ga2clip reproduce hmdb51 --root data/hmdb51 --hard-prompts hard.pt",
+    "ga2clip reproduce hmdb51 --root data/hmdb51 --out runs/hmdb51",
 )
 
 

@@ -1,0 +1,68 @@
+"""Help ends in examples, and every command line that is written down anywhere can be typed."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from ga2clip_cli.app import app
+
+ROOT = Path(__file__).resolve().parents[2]
+GROUP = typer.main.get_command(app)
+COMMANDS = sorted(GROUP.commands)  # type: ignore[attr-defined]
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    """(where, line) of each `ga2clip …` in help texts and in code blocks of README and docs."""
+    for name in COMMANDS:
+        help_text = GROUP.commands[name].epilog  # type: ignore[attr-defined]
+        yield from ((f"help of {name}", line.strip()) for line in help_text.splitlines()[2:])
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for block in re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", page.read_text("utf-8"), re.S | re.M):
+            for line in re.sub(r"\\\n\s*", "", block).splitlines():
+                command = re.sub(r"\s+#.*|\s+[|>].*", "", line.strip().removeprefix("$ "))
+                if command.startswith("ga2clip "):
+                    yield page.name, command
+
+
+LINES = sorted(set(documented()))
+
+
+@pytest.mark.parametrize(("where", "line"), LINES, ids=[line for _, line in LINES])
+def test_documented_lines_parse(where: str, line: str) -> None:
+    words = shlex.split(line)[1:]
+    if words[0].startswith("-"):
+        return
+    command = GROUP.commands[words[0]]  # type: ignore[attr-defined]
+    command.make_context(words[0], words[1:])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_ends_in_examples(ga2clip, name: str) -> None:
+    code, out, _ = ga2clip(name, "--help")
+    assert code == 0
+    *_, head, examples = out.rstrip().rpartition("Examples:\n")
+    assert head
+    assert all(line.strip().startswith(f"ga2clip {name}") for line in examples.splitlines())
+
+
+def test_main_help_names_every_command(ga2clip) -> None:
+    code, out, _ = ga2clip("--help")
+    assert code == 0
+    assert all(f"  {name} " in out for name in COMMANDS)
+    assert "..." not in out.partition("Commands:")[2].partition("Examples:")[0], "a summary is cut off"
+
+
+def test_version(ga2clip) -> None:
+    code, out, _ = ga2clip("--version")
+    assert code == 0
+    assert re.fullmatch(r"ga2clip \d+\.\d+\.\d+\S*\n", out)
+
+
+def test_help_needs_neither_torch_nor_onnxruntime(process) -> None:
+    heavy = ("torch", "open_clip", "onnx", "onnxruntime", "numpy", "av", "cv2", "PIL")
+    assert process("--help", without=heavy).code == 0
+    assert process("predict", "--help", without=heavy).code == 0
