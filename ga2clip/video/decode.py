@@ -61,11 +61,15 @@ class Reader:
 
     def no_picture(self) -> VideoError:
         """The error for a video of which nothing could be decoded."""
-        if self.packets == 0:
-            reason = "it has no pictures in it: perhaps it was cut off right after its header"
-        else:
+        if self.packets:
             reason = f"none of its {self.packets} pictures could be decoded"
-        return VideoError(self._video.path, reason)
+            return VideoError(self._video.path, reason)
+        piped_mp4 = self._video.live and self._video.format.startswith("mov")
+        return VideoError(
+            self._video.path,
+            "it has no pictures in it: perhaps it was cut off right after its header",
+            "MP4 can be piped only with its index first (ffmpeg -movflags faststart)" if piped_mp4 else None,
+        )
 
     def warnings(self) -> tuple[str, ...]:
         """What was lost on the way so far, one sentence each."""

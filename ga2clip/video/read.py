@@ -81,9 +81,9 @@ def read_frames(
     """
     deadline = Deadline(path, time_limit)
     numbers = None if indices is None else [int(index) for index in indices]
-    last = None if numbers is None else max(numbers, default=0)
+    last = None if numbers is None or min(numbers, default=0) < 0 else max(numbers, default=0)
     info = None
-    if numbers and last is not None and last >= _LONG:
+    if last is not None and last >= _LONG:
         with open_file(path, deadline) as video:
             found = _Collector(video, numbers)
             info = _seek(video, read_packet_table(video), found)
@@ -103,7 +103,11 @@ def read_frames(
 
 
 def sample_frames(
-    path: str | os.PathLike[str], rule: SamplingRule, *, size: int | None = None, time_limit: float = 60.0
+    path: str | os.PathLike[str],
+    rule: SamplingRule,
+    *,
+    size: int | None = None,
+    time_limit: float | None = 60.0,
 ) -> SampledClip:
     """Decodes a file once and keeps only the frames that a rule takes.
 
@@ -221,7 +225,8 @@ def _info(
     video: OpenVideo, size: tuple[int, int], frames: int, duration: float, warnings: Iterable[str]
 ) -> VideoInfo:
     codec = video.stream.codec_context.codec.canonical_name
-    return VideoInfo(Path(video.path), *size, frames, duration, frames / duration, codec, tuple(warnings))
+    rate = round(frames / duration, 6)
+    return VideoInfo(Path(video.path), *size, frames, round(duration, 6), rate, codec, tuple(warnings))
 
 
 def _log_warnings(info: VideoInfo) -> None:

@@ -68,34 +68,28 @@ class PacketTable:
 
 def read_packet_table(video: OpenVideo) -> PacketTable:
     """Reads through the whole file without decoding."""
-    stamps: list[int] = []
-    keys: list[int] = []
-    end = 0
+    shown: list[tuple[int, int, bool]] = []  # time stamp, duration, key frame
     packets = 0
     exact = video.format != "avi"  # which has no presentation times
     try:
         for packet in read_packets(video):
             packets += 1
             exact = exact and packet.pts is not None and not packet.is_corrupt
-            if packet.is_discard:
-                continue
-            stamp = packet.pts or 0
-            stamps.append(stamp)
-            end = max(end, stamp + (packet.duration or 0))
-            if packet.is_keyframe:
-                keys.append(stamp)
+            if not packet.is_discard:
+                shown.append((packet.pts or 0, packet.duration or 0, packet.is_keyframe))
     except av.FFmpegError:
         exact = False
-    stamps.sort()
-    keys.sort()
+    shown.sort()
+    stamps = np.array([stamp for stamp, _, _ in shown], dtype=np.int64)
+    keys = np.array([number for number, (_, _, is_key) in enumerate(shown) if is_key], dtype=np.int64)
     exact = (
         exact
         and packets >= video.stream.frames
-        and len(set(stamps)) == len(stamps)
-        and keys[:1] == stamps[:1]
+        and bool(np.all(np.diff(stamps) > 0))
+        and keys[:1].tolist() == [0]
     )
-    order = np.array(stamps, dtype=np.int64)
-    return PacketTable(order, np.searchsorted(order, np.array(keys, dtype=np.int64)), end, packets, exact)
+    last = shown[-1][1] or round((stamps[-1] - stamps[0]) / max(len(stamps) - 1, 1)) if shown else 0
+    return PacketTable(stamps, keys, int(stamps[-1]) + last if shown else 0, packets, exact)
 
 
 def seek_before(video: OpenVideo, stamp: int) -> bool:

@@ -63,12 +63,16 @@ class Deadline:
 
 @dataclass(frozen=True)
 class OpenVideo:
-    """An open container and the stream to read. path: the name for messages. Close it, or use `with`."""
+    """An open container and the stream to read. Close it, or use `with`.
+
+    path: the name, as messages show it. live: not a file, so that it can be neither sought nor opened again.
+    """
 
     path: str
     container: InputContainer
     stream: VideoStream
     deadline: Deadline
+    live: bool
     _resources: ExitStack
 
     @property
@@ -108,8 +112,7 @@ def open_file(path: str | os.PathLike[str], deadline: Deadline) -> OpenVideo:
             # FFmpeg reads '%03d.jpg' as a pattern of numbered pictures. Opened by its descriptor the file's
             # name is a number, and the format is found from the content alone.
             target = resources.enter_context(open(os.open(name, os.O_RDONLY), "rb"))
-        # No playlist inside a local file can make FFmpeg fetch something from the network.
-        return _open(name, target, deadline, resources, {"protocol_whitelist": "file"})
+        return _open(name, target, deadline, resources, live=False)
 
 
 def open_stream(address: str | os.PathLike[str]) -> OpenVideo:
@@ -120,12 +123,12 @@ def open_stream(address: str | os.PathLike[str]) -> OpenVideo:
     name = os.fsdecode(address)
     with ExitStack() as resources:
         if name == "-":
-            return _open("standard input", sys.stdin.buffer, Deadline(name, None), resources, {})
+            return _open("standard input", sys.stdin.buffer, Deadline(name, None), resources)
         if _URL.match(name):
             shown = _CREDENTIALS.sub("***@", name)
-            return _open(shown, name, Deadline(shown, None), resources, {})
+            return _open(shown, name, Deadline(shown, None), resources)
         if name.startswith("/dev/video") and _is_character_device(name):
-            return _open(name, name, Deadline(name, None), resources, {}, format="v4l2")
+            return _open(name, name, Deadline(name, None), resources, format="v4l2")
     return open_file(name, Deadline(name, None))
 
 
@@ -161,17 +164,18 @@ def _open(
     target: Any,
     deadline: Deadline,
     resources: ExitStack,
-    options: dict[str, str],
     *,
+    live: bool = True,
     format: str | None = None,
 ) -> OpenVideo:
     try:
         container = av.open(
             target,
             format=format,
-            container_options=options,
+            # No playlist inside a local file can make FFmpeg fetch something from the network.
+            container_options={} if live else {"protocol_whitelist": "file"},
             metadata_errors="replace",  # titles in old code pages are no reason to refuse a video
-            timeout=deadline.seconds_left or _STREAM_SILENCE,
+            timeout=_STREAM_SILENCE if live else deadline.seconds_left,
         )
     except av.error.ExitError:
         raise deadline.error() from None
@@ -185,7 +189,7 @@ def _open(
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
-    return OpenVideo(name, container, stream, deadline, resources.pop_all())
+    return OpenVideo(name, container, stream, deadline, live, resources.pop_all())
 
 
 def _why_not_opened(name: str, error: Exception) -> str:
@@ -207,6 +211,8 @@ def _choose_stream(name: str, container: InputContainer) -> VideoStream:
     if kind in _TEXT_ART:
         raise VideoError(name, "it is a text file, not a video")
     moving = [stream for stream in container.streams.video if not stream.disposition & _NOT_MOVING]
+    if not container.streams:
+        raise VideoError(name, "there is nothing in it: perhaps it was cut off after its header")
     if not moving:
         what = "only a still picture" if container.streams.video else "no video stream"
         sound = ", just sound" if container.streams.audio else ""

@@ -31,9 +31,9 @@ def iter_frames(
         frames            0   .1   .2   .3   .4   .5   .6   .7   .8
         fps = 4           x              x         x              x      moments 0, .25, .5, .75
     """
-    if fps is not None and not fps > 0:
+    if fps is not None and not 0 < fps < math.inf:
         raise UserError(f"fps must be above 0, not {fps:g}")
-    if not start >= 0:
+    if not 0 <= start < math.inf:
         raise UserError(f"start must be 0 or more seconds, not {start:g}")
     video, first = _open_before(source, start)
     with video:
@@ -48,7 +48,7 @@ def iter_frames(
                 due = start + (math.floor((time + _TOLERANCE - start) * fps) + 1) / fps
         if reader.decoded == 0:
             raise reader.no_picture()
-        whole_file = first is None and os.path.isfile(video.path)
+        whole_file = first is None and not video.live
         for warning in reader.warnings() + (cut_warnings(video, reader.packets) if whole_file else ()):
             log.warning("%s: %s", printable(video.path), warning)
 
@@ -58,7 +58,7 @@ def _open_before(source: str | os.PathLike[str], start: float) -> tuple[OpenVide
     of its first shown frame; or one that stands at its beginning, with None.
     """
     video = open_stream(source)
-    if start == 0 or not os.path.isfile(video.path) or video.format == "avi":  # AVI has no true time stamps
+    if start == 0 or video.live or video.format == "avi":  # AVI has no true time stamps
         return video, None
     first = next(iter(Reader(video)), None)
     stamp = None if first is None else first.pts

@@ -1,0 +1,87 @@
+"""Writing videos, contact sheets and pictures: whole or not at all."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ga2clip.errors import UserError
+from ga2clip.video import probe, read_frames, write_video
+from ga2clip.video.draw import contact_sheet, write_picture
+
+Shown = Callable[[np.ndarray], list[int]]
+
+
+def test_written_video_reads_back(reference: Path, tmp_path: Path, shown: Shown) -> None:
+    frames, _ = read_frames(reference)
+    for fps in (24, 29.97, 12.5):
+        path = tmp_path / f"out_{fps}.mp4"
+        write_video(path, iter(frames), fps)
+        info = probe(path)
+        assert (info.frames, info.width, info.height, info.codec) == (72, 64, 48, "h264")
+        assert info.fps == pytest.approx(fps, rel=1e-3)
+        again, _ = read_frames(path)
+        assert shown(again) == list(range(72))
+        assert np.abs(again.astype(int) - frames).mean() < 3
+
+
+def test_same_frames_same_bytes(reference: Path, tmp_path: Path) -> None:
+    frames, _ = read_frames(reference, range(20))
+    write_video(tmp_path / "a.mp4", frames, 24)
+    write_video(tmp_path / "b.mp4", frames, 24)
+    write_video(tmp_path / "c.mp4", frames, 24, crf=40)
+    a, b, c = ((tmp_path / f"{name}.mp4").read_bytes() for name in "abc")
+    assert a == b
+    assert len(c) < len(a)
+
+
+def test_odd_sides_lose_a_row_or_column(tmp_path: Path) -> None:
+    write_video(tmp_path / "odd.mp4", np.zeros((3, 49, 65, 3), np.uint8), 10)
+    assert read_frames(tmp_path / "odd.mp4")[0].shape == (3, 48, 64, 3)
+
+
+def test_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a:b#%03d.mp4"
+    path.write_text("before")
+
+    def frames() -> Iterator[np.ndarray]:
+        yield np.zeros((48, 64, 3), np.uint8)
+        raise RuntimeError("the camera fell off")
+
+    with pytest.raises(RuntimeError):
+        write_video(path, frames(), 10)
+    with pytest.raises(UserError, match="without frames"):
+        write_video(path, [], 10)
+    with pytest.raises(UserError, match="frame 1 is 32×32"):
+        write_video(path, [np.zeros((48, 64, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)], 10)
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+    write_video(path, np.zeros((2, 48, 64, 3), np.uint8), 10)
+    assert probe(path).frames == 2
+
+
+def test_contact_sheet_in_rows(tmp_path: Path) -> None:
+    frames = np.stack([np.full((6, 8, 3), 10 * k, np.uint8) for k in range(5)])
+    sheet = contact_sheet(frames, 3)
+    height, width = sheet.shape[:2]
+    corners = [sheet[0, 0], sheet[0, -1], sheet[-1, 0], sheet[-1, -1]]
+    assert [int(pixel[0]) for pixel in corners] == [0, 20, 30, 255]
+    assert sheet[0, width // 2, 0] == 10
+    assert contact_sheet(frames, 99).shape[0] == 6
+    path = tmp_path / "sheet.png"
+    write_picture(path, sheet)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), sheet)
+    assert height == 2 * 6 + 4
+
+
+def test_pictures_keep_their_colours(tmp_path: Path) -> None:
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 200
+    write_picture(tmp_path / "red.png", red)
+    assert Image.open(tmp_path / "red.png").getpixel((0, 0)) == (200, 0, 0)
+    for name in ("red", "red.xyz"):
+        with pytest.raises(UserError, match="no picture format"):
+            write_picture(tmp_path / name, red)
+    assert [path.name for path in tmp_path.iterdir()] == ["red.png"]
