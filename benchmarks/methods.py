@@ -101,10 +101,6 @@ def run(job: Job, root: str) -> dict[str, Any]:
 
     protocol = "few-shot" if job.table == "few-shot" else "base-to-novel"
     options: Tree = {"data": {"root": root, "shots": job.shots}, "training": {"seed": job.seed}}
-    tuned = job.row.tree.get("method", {}).get("tune")
-    if tuned:
-        recipe = configure(dataset="stickfigures", method="ivlp", protocol=protocol)
-        options["training"]["epochs"] = recipe.training.epochs
     settings = configure(dataset="stickfigures", method=job.row.method, protocol=protocol, options=options)
     settings = settings.updated(job.row.tree, job.row.name)
     with tempfile.TemporaryDirectory() as folder:
