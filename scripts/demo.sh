@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The whole path on the built-in data: prepare → train → eval → export → predict, into the folder given (demo).
+# What is already there is kept, so it can be stopped and run again. `make demo` installs everything first.
+set -euo pipefail
+folder=${1:-demo}
+data=$folder/data
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
+
+say() { printf '\n$ %s\n' "$*"; "$@"; }
+
+# A run counts as finished when its report is there; a run that was stopped goes on.
+train() {
+  local run=$1
+  shift
+  if [ -f "$run/settings.toml" ]; then
+    say ga2clip train --resume "$run"
+  else
+    say ga2clip train --dataset stickfigures --root "$data" --shots 16 --out "$run" "$@"
+  fi
+}
+
+say ga2clip prepare --dataset stickfigures --root "$data"
+train "$folder/zero-shot" --method zero-shot
+train "$folder/ga2" --method ga2
+say ga2clip eval "$folder/zero-shot" "$folder/ga2"
+say ga2clip export "$folder/ga2"
+say ga2clip predict "$(find "$data/videos" -name 'test_*.mp4' | sort | head -n 1)" --model "$folder/ga2/bundle" --top 3
