@@ -1,7 +1,8 @@
 """A dataset, a method and a person's wishes go in, the settings of one run come out.
 
 Later layers win: defaults ← method ← recipe ← options ← `--set`. A recipe is a TOML file of settings tables, under
-`common` and under the name of a protocol; or a plain settings file, such as the `settings.toml` of a run.
+`common` and under the name of a protocol, and may extend a shipped one; or it is a plain settings file, such as the
+`settings.toml` of a run.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 _OF_THE_METHOD = ("method", "anchors", "loss")
 _SHARED_RECIPES = {"folder": "own", "csv": "own", "stickfigures-other": "stickfigures"}
 _COMMON = "common"
+_EXTENDS = "extends"
 
 
 def configure(
@@ -63,10 +65,7 @@ def recipe_names() -> list[str]:
 
 def recipe_tree(dataset: str, protocol: str | None) -> dict[str, Any]:
     """The shipped settings for a dataset and protocol. Errors: UserError for a dataset without a recipe."""
-    name = _SHARED_RECIPES.get(dataset, dataset)
-    if name not in recipe_names():
-        raise unknown_name("recipe", name, recipe_names())
-    return _for_protocol(read_toml(_folder() / f"{name}.toml"), protocol)
+    return _for_protocol(_read_shipped(_SHARED_RECIPES.get(dataset, dataset)), protocol)
 
 
 def _read_recipe(
@@ -87,17 +86,30 @@ def _read_recipe(
 
 def _for_protocol(tree: dict[str, Any], protocol: str | None) -> dict[str, Any]:
     """The tables of a recipe that count; a plain settings file counts as a whole."""
-    if not tree.keys() & {_COMMON, *PROTOCOLS}:
+    if not tree.keys() & {_COMMON, _EXTENDS, *PROTOCOLS}:
         return tree
+    tree = _extended(tree)
     unknown = sorted(tree.keys() - {_COMMON, *PROTOCOLS})
     if unknown:
-        raise UserError(
-            f"table '{unknown[0]}' in a recipe",
-            f"tables there: {_COMMON}, {', '.join(PROTOCOLS)}, each with settings",
-        )
+        valid = f"{_COMMON}, {', '.join(PROTOCOLS)}, each with settings"
+        raise UserError(f"unknown table '{unknown[0]}' in a recipe", f"valid: {valid}")
     common = tree.get(_COMMON, {})
     protocol = protocol or common.get("data", {}).get("protocol") or Settings().data.protocol
     return merge(common, tree.get(protocol, {}))
+
+
+def _extended(tree: dict[str, Any]) -> dict[str, Any]:
+    """A recipe laid over the shipped one that it extends."""
+    if _EXTENDS not in tree:
+        return tree
+    below = _extended(_read_shipped(str(tree[_EXTENDS])))
+    return merge(below, {key: value for key, value in tree.items() if key != _EXTENDS})
+
+
+def _read_shipped(name: str) -> dict[str, Any]:
+    if name not in recipe_names():
+        raise unknown_name("recipe", name, recipe_names())
+    return read_toml(_folder() / f"{name}.toml")
 
 
 def _folder() -> Path:

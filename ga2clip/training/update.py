@@ -115,7 +115,10 @@ class Updater:
         wanted, total = self.settings.classes_per_step, len(self.model.classes)
         if not wanted or wanted >= total:
             return None
-        own = torch.tensor(sorted({i for part in self.group.gather(labels.tolist()) for i in part if i >= 0}))
+        own = torch.tensor(
+            sorted({i for part in self.group.gather(labels.tolist()) for i in part if i >= 0}),
+            dtype=torch.int64,
+        )
         generator = torch.Generator().manual_seed(_mix(self.settings.seed, step))
         others = torch.randperm(total, generator=generator)
         others = others[~torch.isin(others, own)][: max(0, wanted - len(own))]

@@ -46,9 +46,9 @@ def settings(dataset: Path, clip_file: Path) -> Callable[..., Any]:
     from ga2clip.model.methods import method_settings
     from ga2clip.settings import Settings, merge
 
-    def make(method: str = "ga2", **sections: dict[str, Any]) -> Settings:
+    def make(name: str = "ga2", **sections: dict[str, Any]) -> Settings:
         tree = merge(
-            method_settings(method),
+            method_settings(name),
             {
                 "data": {"root": str(dataset), "shots": 4, "frames": 2},
                 "backbone": {"pretrained": str(clip_file)},

@@ -1,0 +1,99 @@
+"""How defaults, method, recipe, options and overrides are laid over each other, and what refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from ga2clip.data.registry import DATASETS
+from ga2clip.errors import UserError
+from ga2clip.training.configure import PROTOCOLS, configure, recipe_names
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        "[common.training]\nlr = 0.5\nepochs = 7\n[few-shot.training]\nepochs = 9\n[common.method]\ntext_length = 3\n"
+    )
+    settings = configure(recipe=recipe)
+    assert (settings.training.lr, settings.training.epochs) == (0.5, 7)
+    assert settings.method.coupling == "mapping"  # the default method
+    assert configure(recipe=recipe, protocol="few-shot").training.epochs == 9
+    settings = configure(recipe=recipe, options={"training": {"epochs": 3}}, overrides=["training.lr=0.25"])
+    assert (settings.training.lr, settings.training.epochs) == (0.25, 3)
+    assert (
+        configure(recipe=recipe, options={"training": {"lr": 1.0}}, overrides=["training.lr=2"]).training.lr
+        == 2.0
+    )
+
+
+def test_a_run_repeats_itself_and_another_method_replaces_its_parts(tmp_path: Path) -> None:
+    first = configure(method="vilt", overrides=["training.seed=5", "loss.scenario=3"])
+    (tmp_path / "settings.toml").write_text(first.to_toml())
+    assert configure(recipe=tmp_path) == first
+    assert configure(recipe=tmp_path / "settings.toml") == first
+    other = configure(recipe=tmp_path, method="ivlp")
+    assert (other.method.name, other.method.inter_modal, other.loss.scenario) == ("ivlp", "none", 0)
+    assert other.training.seed == 5
+
+
+def test_parts_are_laid_over_any_method() -> None:
+    settings = configure(method="vpt", options={"anchors": {"weight": 0.5}})
+    assert settings.anchors.weight == 0.5
+    assert settings.method.text_length == 0
+
+
+@pytest.mark.parametrize("dataset", sorted(DATASETS))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_dataset_has_settings_for_every_protocol(dataset: str, protocol: str) -> None:
+    settings = configure(dataset=dataset, protocol=protocol)
+    assert (settings.data.dataset, settings.data.protocol) == (dataset, protocol)
+
+
+def test_every_shipped_recipe_is_used() -> None:
+    assert set(recipe_names()) <= {*DATASETS, "own", "published"}
+
+
+def test_published_settings_of_a_dataset() -> None:
+    """The learning rates of the published logs: HMDB-51 at a tenth of UCF-101's."""
+    ucf = configure(dataset="ucf101")
+    assert (ucf.data.frames, ucf.training.batch_size, ucf.training.epochs, ucf.training.lr) == (
+        32,
+        64,
+        12,
+        0.04,
+    )
+    assert (ucf.backbone.name, ucf.backbone.pretrained) == ("ViT-B-16", "openai")
+    assert configure(dataset="hmdb51").training.lr == pytest.approx(0.004)
+    few = configure(dataset="hmdb51", protocol="few-shot")
+    assert (few.training.lr, few.training.epochs) == (pytest.approx(0.0008), 30)
+    assert configure(dataset="ssv2").augment.flip == 0.0
+
+
+def test_a_recipe_of_ones_own_can_extend_a_shipped_one(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('extends = "hmdb51"\n[common.training]\nworkers = 1\n')
+    settings = configure(dataset="hmdb51", recipe=recipe)
+    assert (settings.training.workers, settings.training.lr) == (1, 0.004)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ({"dataset": "ucf11"}, "ucf101"),
+        ({"method": "ga3"}, "ga2"),
+        ({"protocol": "fewshot"}, "few-shot"),
+        ({"overrides": ["training.lrr=1"]}, "lr"),
+        ({"recipe": "stickfigure"}, "stickfigures"),
+    ],
+)
+def test_a_wrong_name_gets_the_nearest_right_one(arguments: dict[str, object], hint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        configure(**arguments)  # type: ignore[arg-type]
+    assert f"did you mean '{hint}'" in (caught.value.hint or "")
+
+
+def test_a_recipe_with_an_unknown_table_is_refused(tmp_path: Path) -> None:
+    recipe = tmp_path / "bad.toml"
+    recipe.write_text("[common.training]\nlr = 1\n[fewshot.training]\nlr = 2\n")
+    with pytest.raises(UserError, match="fewshot"):
+        configure(recipe=recipe)

@@ -1,0 +1,152 @@
+"""One update is the same update, however it is cut: gradients are compared through AdamW's first moment."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ga2clip.data.loader import Batch
+from ga2clip.errors import UserError
+from ga2clip.training.distributed import Group
+from ga2clip.training.train import make_model
+from ga2clip.training.update import FeatureBatch, Outcome, Updater
+
+CPU = Group(torch.device("cpu"))
+NAMES = (
+    "waving a flag",
+    "kicking a ball",
+    "riding a bike",
+    "rowing a boat",
+    "jumping",
+    "lifting a heavy barbell up",
+)
+
+
+def make_batch(labelled: int = 8, anchors: int = 2) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 256, (labelled + anchors, 2, 16, 16, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.tensor([i % len(NAMES) for i in range(labelled)] + [-1] * anchors)
+    return Batch(frames, labels, [str(i) for i in range(labelled + anchors)])
+
+
+def run_once(settings: Any, batch: Batch | FeatureBatch) -> tuple[dict[str, Tensor], Outcome]:
+    """The gradients of one update and its numbers."""
+    updater = Updater(make_model(settings, NAMES), CPU)
+    updater.model.train()
+    outcome = updater.run(batch, step=3, factor=1.0)
+    moments = {name: updater.optimiser.state[p]["exp_avg"] for name, p in updater.parameters.items()}
+    return moments, outcome
+
+
+def assert_same(got: tuple[dict[str, Tensor], Outcome], wanted: tuple[dict[str, Tensor], Outcome]) -> None:
+    for name, value in wanted[0].items():
+        scale = value.abs().max().item()
+        assert scale > 0, f"{name} got no gradient"
+        torch.testing.assert_close(got[0][name], value, rtol=1e-3, atol=1e-4 * scale, msg=name)
+    assert got[1].loss == pytest.approx(wanted[1].loss, rel=1e-5)
+    assert got[1].terms == pytest.approx(wanted[1].terms, rel=1e-5)
+    assert (got[1].correct, got[1].labelled, got[1].anchors) == (
+        wanted[1].correct,
+        wanted[1].labelled,
+        wanted[1].anchors,
+    )
+
+
+@pytest.mark.parametrize("method", ["ga2", "promptsrc", "vilt", "kgcoop", "linear-probe"])
+@pytest.mark.parametrize("micro", [1, 2, 3, 4])
+def test_micro_batches_add_up_to_the_whole_batch(
+    settings: Callable[..., Any], method: str, micro: int
+) -> None:
+    batch = make_batch(8, 2 if method == "ga2" else 0)
+    whole = run_once(settings(method), batch)
+    assert_same(run_once(settings(method, training={"micro_batch": micro}), batch), whole)
+
+
+def test_dropout_of_the_mapping_is_the_same_however_the_batch_is_cut(settings: Callable[..., Any]) -> None:
+    """ga2 has dropout 0.5 by default, so the test above covers it; without it the gradients differ from those."""
+    with_dropout = run_once(settings("ga2"), make_batch())
+    without = run_once(settings("ga2", method={"coupling_dropout": 0.0}), make_batch())
+    assert with_dropout[1].loss != pytest.approx(without[1].loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_class_chunks_change_nothing(settings: Callable[..., Any], chunk: int) -> None:
+    plain = {"method": {"coupling_dropout": 0.0}}
+    whole = run_once(settings("ga2", **plain), make_batch())
+    assert_same(run_once(settings("ga2", **plain, training={"class_chunk": chunk}), make_batch()), whole)
+
+
+def test_recomputed_blocks_change_nothing(settings: Callable[..., Any]) -> None:
+    whole = run_once(settings("ga2"), make_batch())
+    assert_same(run_once(settings("ga2", training={"checkpoint_blocks": True}), make_batch()), whole)
+
+
+def test_a_class_subset_always_has_the_classes_of_the_batch(settings: Callable[..., Any]) -> None:
+    updater = Updater(make_model(settings("ga2", training={"classes_per_step": 3}), NAMES), CPU)
+    seen = set()
+    for step in range(20):
+        chosen = updater._choose_classes(torch.tensor([4, 1, 1, -1]), step)
+        assert chosen is not None
+        assert len(chosen) == 3
+        assert {1, 4} <= set(chosen.tolist())
+        assert chosen.tolist() == sorted(chosen.tolist())
+        seen |= set(chosen.tolist())
+    assert seen == set(range(len(NAMES)))
+
+
+def test_a_subset_as_large_as_the_classes_changes_nothing(settings: Callable[..., Any]) -> None:
+    whole = run_once(settings("ga2"), make_batch())
+    assert_same(run_once(settings("ga2", training={"classes_per_step": len(NAMES)}), make_batch()), whole)
+
+
+def test_a_smaller_subset_learns_from_fewer_classes(settings: Callable[..., Any]) -> None:
+    batch = make_batch(2, 1)
+    _, all_classes = run_once(settings("ga2"), batch)
+    _, fewer = run_once(settings("ga2", training={"classes_per_step": 2}), batch)
+    assert fewer.terms["cross_entropy"] < all_classes.terms["cross_entropy"]
+
+
+@pytest.mark.parametrize("method", ["kgcoop", "linear-probe", "coop"])
+def test_cached_features_give_the_update_of_the_pixels(settings: Callable[..., Any], method: str) -> None:
+    batch = make_batch(8, 0)
+    model = make_model(settings(method), NAMES)
+    with torch.no_grad():
+        features = model.encode_video(batch.clip_tensor(model.preprocess, "cpu"))
+    cached = FeatureBatch(features, batch.labels, batch.ids)
+    assert_same(run_once(settings(method), cached), run_once(settings(method), batch))
+
+
+def test_mixed_clips_have_a_gradient_and_another_loss(settings: Callable[..., Any]) -> None:
+    plain = run_once(settings("ga2"), make_batch())
+    mixed = run_once(settings("ga2", augment={"mixup": 1.0}), make_batch())
+    assert mixed[1].loss != pytest.approx(plain[1].loss, rel=1e-4)
+
+
+def test_a_loss_that_is_not_finite_names_step_and_term_and_changes_nothing(
+    settings: Callable[..., Any],
+) -> None:
+    updater = Updater(make_model(settings("ga2"), NAMES), CPU)
+    updater.model.negatives.fill_(float("nan"))
+    before = {name: p.detach().clone() for name, p in updater.parameters.items()}
+    with pytest.raises(UserError, match="step 8 is not finite: anchor = nan"):
+        updater.run(make_batch(), step=7, factor=1.0)
+    assert all(torch.equal(before[name], p) for name, p in updater.parameters.items())
+
+
+def test_a_gradient_that_is_not_finite_is_refused(settings: Callable[..., Any]) -> None:
+    updater = Updater(make_model(settings("ivlp"), NAMES), CPU)
+    first = next(iter(updater.parameters.values()))
+    first.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(UserError, match="gradient of step 1"):
+        updater.run(make_batch(), step=0, factor=1.0)
+
+
+def test_bf16_is_close_to_fp32(settings: Callable[..., Any]) -> None:
+    plain = run_once(settings("ivlp"), make_batch(8, 0))
+    rough = run_once(settings("ivlp", training={"precision": "bf16"}), make_batch(8, 0))
+    assert rough[1].loss == pytest.approx(plain[1].loss, rel=0.05)
+    assert rough[1].loss != plain[1].loss
+    for name, value in plain[0].items():
+        assert torch.cosine_similarity(rough[0][name].flatten(), value.flatten(), dim=0) > 0.98
