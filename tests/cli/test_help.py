@@ -40,6 +40,12 @@ def test_documented_lines_parse(where: str, line: str) -> None:
     command.make_context(words[0], words[1:])
 
 
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_ends_in_examples(ga2clip, name: str) -> None:
     code, out, _ = ga2clip(name, "--help")

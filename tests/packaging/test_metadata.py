@@ -4,6 +4,7 @@ import re
 from importlib.metadata import entry_points, requires
 
 import pytest
+from packaging.requirements import Requirement
 
 REQUIREMENTS = requires("ga2clip") or []
 
@@ -26,16 +27,20 @@ def test_extras(extra: str) -> None:
     assert names(extra)
 
 
-def test_onnxruntime_is_one_wheel_or_the_other() -> None:
+@pytest.mark.parametrize(
+    ("platform", "machine", "wheel"),
+    [
+        ("linux", "x86_64", "onnxruntime-gpu"),
+        ("linux", "aarch64", "onnxruntime"),
+        ("darwin", "arm64", "onnxruntime"),
+        ("win32", "AMD64", "onnxruntime-gpu"),
+    ],
+)
+def test_onnxruntime_is_one_wheel_or_the_other(platform: str, machine: str, wheel: str) -> None:
     """Both together overwrite each other's files."""
-    from packaging.requirements import Requirement
-
+    environment = {"sys_platform": platform, "platform_machine": machine}
     lines = [Requirement(line) for line in REQUIREMENTS if line.startswith("onnxruntime")]
-    for platform, machine in (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("win32", "AMD64")):
-        environment = {"sys_platform": platform, "platform_machine": machine}
-        chosen = [line.name for line in lines if line.marker and line.marker.evaluate(environment)]
-        assert len(chosen) == 1
-        assert chosen == ["onnxruntime-gpu" if (platform, machine) in {("linux", "x86_64"), ("win32", "AMD64")} else "onnxruntime"]
+    assert [line.name for line in lines if line.marker and line.marker.evaluate(environment)] == [wheel]
 
 
 def test_entry_point() -> None:

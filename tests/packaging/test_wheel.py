@@ -17,7 +17,9 @@ pytestmark = pytest.mark.slow
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, so that the checkout gets no build folder and a stale one can't hide a missing file."""
     folder = tmp_path_factory.mktemp("wheel")
-    left_out = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", "demo", "runs")
+    left_out = shutil.ignore_patterns(
+        ".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", "demo", "runs"
+    )
     shutil.copytree(ROOT, folder / "source", ignore=left_out)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
     subprocess.run([*command, str(folder / "source")], check=True, capture_output=True, text=True)
@@ -42,7 +44,11 @@ def shipped(folder: Path, installed_as: str) -> set[str]:
 
 def test_holds_every_file_of_every_package(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
-    for folder, name in (("ga2clip", "ga2clip"), ("ga2clip_cli", "ga2clip_cli"), ("export", "ga2clip_export")):
+    for folder, name in (
+        ("ga2clip", "ga2clip"),
+        ("ga2clip_cli", "ga2clip_cli"),
+        ("export", "ga2clip_export"),
+    ):
         assert shipped(ROOT / folder, name) - inside == set()
     assert {f"{name}/py.typed" for name in ("ga2clip", "ga2clip_cli", "ga2clip_export")} <= inside
     assert "ga2clip/assets/tiny/weights.safetensors" in inside
@@ -61,7 +67,7 @@ def run(unpacked: Path, folder: Path, *words: str) -> subprocess.CompletedProces
 
 
 def test_runs_from_the_wheel(unpacked: Path, tmp_path: Path) -> None:
-    where = "import ga2clip, ga2clip_cli, ga2clip_export as e; print(ga2clip.__file__, ga2clip_cli.__file__, e.__file__)"
+    where = "import ga2clip as a, ga2clip_cli as b, ga2clip_export as c; print(a.__file__, b.__file__, c.__file__)"
     assert all(str(unpacked) in path for path in run(unpacked, tmp_path, "-c", where).stdout.split())
     assert "Examples:" in run(unpacked, tmp_path, "-m", "ga2clip_cli", "--help").stdout
 
