@@ -100,7 +100,9 @@ def find_videos(folder: Path) -> list[Path]:
     visited: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = [name for name in folders if name != WORK_FOLDER and real not in visited]
+        folders[:] = [name for name in sorted(folders) if name != WORK_FOLDER and real not in visited]
+        if real in visited:
+            continue
         visited.add(real)
         found.extend(Path(place, name) for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES)
     return sorted(found)

@@ -61,6 +61,8 @@ def make_task(
     a class without training clips, or classes without any test clip.
     """
     given = bool(data.split_file or data.test_split_file)
+    if data.labels and not given:
+        raise UserError("data.labels is for the ids of split files", "give split_file or test_split_file too")
     evals: tuple[EvalSet, ...]
     pool = _from_lists(manifest, data) if given else _from_manifest(manifest, data.split)
     if data.protocol == "base-to-novel":

@@ -36,8 +36,8 @@ def read_split_lists(manifest: Manifest, data: DataSettings) -> SplitLists:
     `test_split_file` and `labels` may name several files, separated by commas: base and novel lists come
     apart in the field, each with its own CSV and its own count of ids from 0. The n-th CSV names the ids of
     the n-th test list, the first one also those of the training list. Without `labels` a clip has the label
-    of the manifest; without a test list the manifest's test clips are used, which then need the manifest's
-    names.
+    of the manifest; without a test list the manifest's test clips of the same classes (base-to-novel: of
+    all) are used, which need the manifest's names.
     Errors: UserError for files that can't be read, lists of which no clip is prepared, ids without a name,
     names that the test clips don't have.
     """
@@ -55,9 +55,10 @@ def read_split_lists(manifest: Manifest, data: DataSettings) -> SplitLists:
     else:
         held_out = str(manifest.meta.get("test_split", "test"))
         test = tuple(clip for clip in manifest.in_split(data.split) if clip.split == held_out)
-    classes = _classes(names, manifest, [*train, *test])
+    both = tests or data.protocol == "base-to-novel"
+    classes = _classes(names, manifest, [*train, *test] if both else train)
+    test = tuple(clip for clip in test if clip.label in set(classes))
     if names and not tests:
-        test = tuple(clip for clip in test if clip.label in set(classes))
         untested = sorted(set(classes) - {clip.label for clip in test if clip.label})
         if untested:
             raise UserError(

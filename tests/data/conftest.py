@@ -1,5 +1,6 @@
 """Small real videos, and folders laid out as the owners of the datasets hand them out."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,3 +83,100 @@ def ucf101(tmp_path: Path, make_video: VideoMaker) -> Path:
         (lists / f"trainlist0{split}.txt").write_text("\r\n".join(train) + "\r\n")
         (lists / f"testlist0{split}.txt").write_text("\r\n".join(test) + "\r\n")
     return root
+
+
+@pytest.fixture
+def hmdb51(tmp_path: Path, make_video: VideoMaker) -> Path:
+    """Two classes of 4 clips with codes 1, 1, 2, 0 in split 1; a broken test clip, and one that is not there."""
+    root = tmp_path / "hmdb"
+    lists = root / "testTrainMulti_7030_splits"
+    lists.mkdir(parents=True)
+    for number, name in enumerate(("brush_hair", "wave")):
+        clips = [f"#a [x] & b;{clip}_{name}_u_nm_np1_ba_goo_0.avi" for clip in range(4)]
+        for clip, file in enumerate(clips):
+            make_video(root / "hmdb51_org" / name / file, seed=20 * number + clip)
+        for split in (1, 2, 3):
+            codes = ("1120", "1201", "2011")[split - 1]
+            lines = [f"{file} {code} " for file, code in zip(clips, codes, strict=True)]
+            (lists / f"{name}_test_split{split}.txt").write_text("\n".join(lines) + "\n")
+    truncate(root / "hmdb51_org" / "wave" / "#a [x] & b;2_wave_u_nm_np1_ba_goo_0.avi")
+    (root / "hmdb51_org" / "brush_hair" / "#a [x] & b;1_brush_hair_u_nm_np1_ba_goo_0.avi").unlink()
+    return root
+
+
+@pytest.fixture
+def ssv2(tmp_path: Path, make_video: VideoMaker) -> Path:
+    """Two templates of 2 training and 1 validation clips, `.webm`; a broken validation clip."""
+    root = tmp_path / "ssv2"
+    labels = {"Pushing something from left to right": "1", "Holding something": "0"}
+    templates = ["Holding [something]", "Pushing [something] from left to right"]
+    items = []
+    for number in range(6):
+        make_video(root / "20bn-something-something-v2" / f"{100 + number}.webm", seed=40 + number)
+        items.append(
+            {
+                "id": str(100 + number),
+                "label": "holding a cup",
+                "template": templates[number % 2],
+                "placeholders": [],
+            }
+        )
+    (root / "something-something-v2-labels.json").write_text(json.dumps(labels))
+    (root / "something-something-v2-train.json").write_text(
+        json.dumps([*items[:4], {**items[0], "id": "999"}])
+    )
+    (root / "something-something-v2-validation.json").write_text(json.dumps(items[4:]))
+    truncate(root / "20bn-something-something-v2" / "105.webm")
+    return root
+
+
+@pytest.fixture
+def kinetics400(tmp_path: Path, make_video: VideoMaker) -> Path:
+    """Class folders in train/, flat val/, other spellings of the times; a broken clip and dead links."""
+    root = tmp_path / "k400"
+    rows = [
+        ("abseiling", "-aA_1", 3, 13, "train", "train/abseiling/-aA_1_000003_000013.mp4"),
+        ("abseiling", "bb_b2", 0, 10, "train", "train/abseiling/bb_b2_0_10.mp4"),
+        ("air drumming", "cc3", 7, 17, "train", "train/air_drumming/cc3_000007_000017.mp4"),
+        ("air drumming", "dd4", 1, 11, "train", ""),
+        ("abseiling", "ee5", 5, 15, "validate", "val/ee5_000005_000015.mp4"),
+        ("air drumming", "ff6", 6, 16, "validate", "val/ff6_000006_000016.mp4"),
+    ]
+    for number, (*_, file) in enumerate(rows):
+        if file:
+            make_video(root / file, seed=60 + number)
+    truncate(root / "val/ff6_000006_000016.mp4")
+    (root / "annotations").mkdir()
+    for split, name in (("train", "train.csv"), ("validate", "val.csv")):
+        lines = [
+            f'"{label}",{id},{start},{end},{kind}' for label, id, start, end, kind, _ in rows if kind == split
+        ]
+        text = "\n".join(["label,youtube_id,time_start,time_end,split", *lines]) + "\n"
+        (root / "annotations" / name).write_text(text)
+    (root / "annotations" / "other.csv").write_text("a,b\n1,2\n")
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_video: VideoMaker) -> Path:
+    """Two class folders of 4 clips without a split; one clip broken."""
+    root = tmp_path / "mine"
+    for number, name in enumerate(("doing_yoga", "JumpRope")):
+        for clip in range(4):
+            make_video(root / name / f"{clip}.mp4", seed=80 + 10 * number + clip)
+    truncate(root / "JumpRope" / "2.mp4")
+    return root
+
+
+@pytest.fixture
+def csv(folder: Path) -> Path:
+    """The same clips with a list of their own beside the folder; a clip of the list is not there."""
+    lines = [
+        f"{name}/{clip}.mp4,{label},{'test' if clip > 1 else 'train'}"
+        for name, label in (("doing_yoga", "yoga"), ("JumpRope", "jumping a rope"))
+        for clip in range(4)
+    ]
+    (folder.parent / "list.csv").write_text(
+        "path,label,split\n" + "\n".join(lines) + "\nnone.mp4,yoga,train\n"
+    )
+    return folder

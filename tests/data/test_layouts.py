@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import pytest
+
+from ga2clip.data.layouts import find_videos, scan
+from ga2clip.data.registry import DATASETS, get_dataset
+from ga2clip.errors import UserError
+
+
+def roles(listing: object) -> dict[str, list[str]]:
+    """Splits of every clip by file name."""
+    return {e.path.rpartition("/")[2]: [e.split, *e.other_splits] for e in listing.entries}  # type: ignore[attr-defined]
+
+
+def test_ucf101(ucf101: Path) -> None:
+    listing = scan(get_dataset("ucf101"), ucf101)
+    assert listing.classes == ("applying eye makeup", "playing with a yo-yo")
+    assert listing.missing == ("ApplyEyeMakeup/v_ApplyEyeMakeup_g04_c01.avi",)
+    assert roles(listing)["v_YoYo_g02_c01.avi"] == ["train", "test", "train"]
+    assert {entry.group for entry in listing.entries} == {"01", "02", "03", "04"}
+
+
+def test_hmdb51(hmdb51: Path) -> None:
+    listing = scan(get_dataset("hmdb51"), hmdb51)
+    assert listing.classes == ("brushing hair", "waving a hand")
+    assert len(listing.missing) == 1
+    assert roles(listing)["#a [x] & b;3_wave_u_nm_np1_ba_goo_0.avi"] == ["unused", "train", "train"]
+
+
+def test_ssv2(ssv2: Path) -> None:
+    listing = scan(get_dataset("ssv2"), ssv2)
+    assert listing.classes == ("holding something", "pushing something from left to right")
+    assert listing.test_split == "val"
+    assert listing.missing == ("999.webm",)
+    assert [entry.split for entry in listing.entries] == ["train"] * 4 + ["val"] * 2
+    assert not get_dataset("ssv2").flip
+
+
+def test_kinetics_nested_and_flat_with_any_spelling_of_times(kinetics400: Path) -> None:
+    listing = scan(get_dataset("kinetics400"), kinetics400)
+    assert listing.classes == ("abseiling", "air drumming")
+    assert {e.path: (e.label, e.split) for e in listing.entries} == {
+        "train/abseiling/-aA_1_000003_000013.mp4": ("abseiling", "train"),
+        "train/abseiling/bb_b2_0_10.mp4": ("abseiling", "train"),
+        "train/air_drumming/cc3_000007_000017.mp4": ("air drumming", "train"),
+        "val/ee5_000005_000015.mp4": ("abseiling", "val"),
+        "val/ff6_000006_000016.mp4": ("air drumming", "val"),
+    }
+    assert listing.missing == ("train/dd4_000001_000011.mp4",)
+
+
+def test_folder_is_split_by_the_seed_and_says_so(folder: Path) -> None:
+    first = scan(get_dataset("folder"), folder, seed=1)
+    assert first.classes == ("jump rope", "doing yoga")
+    assert first.rule == "25% of each class drawn for testing with seed 1"
+    assert first.entries == scan(get_dataset("folder"), folder, seed=1).entries
+    for label in first.classes:
+        assert sorted(e.split for e in first.entries if e.label == label) == [
+            "test",
+            "train",
+            "train",
+            "train",
+        ]
+    drawn = {
+        seed: tuple(
+            e.path for e in scan(get_dataset("folder"), folder, seed=seed).entries if e.split == "test"
+        )
+        for seed in range(8)
+    }
+    assert len(set(drawn.values())) > 1
+
+
+def test_folder_with_splits_inside(tmp_path: Path) -> None:
+    for place in (
+        "train/run/a.mp4",
+        "train/run/deep/b.mp4",
+        "val/run/c.mp4",
+        "train/sit/d.MKV",
+        "val/readme.txt",
+    ):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    listing = scan(get_dataset("folder"), tmp_path)
+    assert [(e.path, e.label, e.split) for e in listing.entries] == [
+        ("train/run/a.mp4", "run", "train"),
+        ("train/run/deep/b.mp4", "run", "train"),
+        ("train/sit/d.MKV", "sit", "train"),
+        ("val/run/c.mp4", "run", "val"),
+    ]
+    assert listing.test_split == "val"
+
+
+def test_csv(csv: Path) -> None:
+    listing = scan(get_dataset("csv"), csv, list_file=csv.parent / "list.csv")
+    assert listing.classes == ("jumping a rope", "yoga")
+    assert listing.missing == ("none.mp4",)
+    assert sorted(e.split for e in listing.entries) == ["test"] * 4 + ["train"] * 4
+
+
+@pytest.mark.parametrize("line", ["a.mp4", "a.mp4,", "a.mp4,run,tset", "a.mp4,run,train,more"])
+def test_csv_lines_that_are_wrong_are_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "list.csv").write_text(f"b.mp4,run\n{line}\n")
+    with pytest.raises(UserError, match="line 2"):
+        scan(get_dataset("csv"), tmp_path, list_file=tmp_path / "list.csv")
+    with pytest.raises(UserError, match="needs a list"):
+        scan(get_dataset("csv"), tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name, d in DATASETS.items() if d.layout != "generated"])
+def test_without_the_data_it_says_where_to_get_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "list.csv").write_text("a.mp4,run\n")
+    for root in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(UserError) as caught:
+            scan(get_dataset(name), root, list_file=tmp_path / "list.csv")
+        assert caught.value.hint == get_dataset(name).get_it
+
+
+def test_unknown_dataset_gets_the_nearest_name() -> None:
+    with pytest.raises(UserError) as caught:
+        get_dataset("ufc101")
+    assert "did you mean 'ucf101'" in str(caught.value.hint)
+
+
+def test_videos_are_found_through_links_but_not_forever(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.mp4").touch()
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    (tmp_path / ".ga2clip").mkdir()
+    (tmp_path / ".ga2clip" / "2.mp4").touch()
+    assert find_videos(tmp_path) == [tmp_path / "a" / "1.mp4"]

@@ -1,0 +1,138 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ga2clip.data.loader import batches_per_epoch, eval_batches, plan_epoch, train_batches
+from ga2clip.data.manifest import Clip
+from ga2clip.data.protocols import EvalSet, Task
+from ga2clip.errors import UserError
+from ga2clip.settings import Settings
+from ga2clip.video import Preprocess, SamplingRule, sample_frames
+
+PREPROCESS = Preprocess(24, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+CLASSES = ("run", "sit", "jump")
+
+
+@pytest.fixture
+def task(tmp_path: Path, make_video) -> Task:
+    def clips(kind: str, number: int) -> tuple[Clip, ...]:
+        made = []
+        for index in range(number):
+            path = f"{kind}/{index}.mp4"
+            make_video(tmp_path / path, seed=100 + index)
+            label = None if kind == "anchor" else CLASSES[index % 3]
+            made.append(Clip(path, label, kind, 10, 1.0))
+        return tuple(made)
+
+    evals = (EvalSet("test", CLASSES, clips("test", 5)),)
+    return Task("few-shot", "", tmp_path, CLASSES, clips("train", 7), clips("anchor", 3), evals)
+
+
+def settings(root: Path, **sections: dict[str, object]) -> Settings:
+    tree = {
+        "data": {"root": str(root), "frames": 4},
+        "training": {"batch_size": 3},
+        "anchors": {"weight": 1.0},
+    }
+    return Settings.from_dict(tree, "test").updated(sections, "test")
+
+
+def test_an_epoch_shows_every_clip_once_and_anchors_last(task: Task) -> None:
+    batches = list(train_batches(task, settings(task.root), PREPROCESS, epoch=0))
+    assert len(batches) == batches_per_epoch(task, settings(task.root)) == 3
+    seen = [
+        name for batch in batches for name, label in zip(batch.ids, batch.labels, strict=True) if label >= 0
+    ]
+    assert sorted(seen) == sorted(clip.id for clip in task.train)
+    for batch in batches:
+        assert batch.frames.shape == (len(batch.ids), 4, 24, 24, 3)
+        assert batch.frames.dtype == torch.uint8
+        assert batch.labels[-2:].tolist() == [-1, -1]
+        for name, label in zip(batch.ids[:-2], batch.labels[:-2].tolist(), strict=True):
+            assert CLASSES[label] == next(clip.label for clip in task.train if clip.id == name)
+
+
+def test_order_and_pixels_follow_from_seed_and_epoch_alone(task: Task) -> None:
+    def epoch(number: int, seed: int = 1, workers: int = 0) -> list[torch.Tensor]:
+        chosen = settings(task.root, training={"seed": seed, "workers": workers})
+        return [batch.frames for batch in train_batches(task, chosen, PREPROCESS, epoch=number)]
+
+    first = epoch(0)
+    for again in (epoch(0), epoch(0, workers=1)):
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], epoch(1)[0])
+    assert not torch.equal(first[0], epoch(0, seed=2)[0])
+
+
+def test_skipping_batches_resumes_the_same_epoch(task: Task) -> None:
+    whole = list(train_batches(task, settings(task.root), PREPROCESS, epoch=2))
+    rest = list(train_batches(task, settings(task.root), PREPROCESS, epoch=2, skip=2))
+    assert len(rest) == 1
+    assert torch.equal(rest[0].frames, whole[2].frames)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_each_batch_evenly(task: Task, world: int) -> None:
+    chosen = settings(task.root)
+    shares = [plan_epoch(task, chosen, epoch=0, rank=rank, world=world) for rank in range(world)]
+    whole = plan_epoch(task, chosen, epoch=0, rank=0, world=1)
+    assert {len(share) for share in shares} == {batches_per_epoch(task, chosen, world)}
+    for step in range(len(shares[0])):
+        labelled = [[s.clip.id for s in share[step] if s.label >= 0] for share in shares]
+        assert len({len(names) for names in labelled}) == 1
+        assert all(any(s.label < 0 for s in share[step]) for share in shares)
+        together = {name for names in labelled for name in names}
+        assert together <= {s.clip.id for s in whole[step] if s.label >= 0}
+        assert len(together) == sum(map(len, labelled))
+
+
+def test_no_anchors_without_weight(task: Task) -> None:
+    chosen = settings(task.root, anchors={"weight": 0.0})
+    assert all((batch.labels >= 0).all() for batch in train_batches(task, chosen, PREPROCESS, epoch=0))
+
+
+def test_evaluation_sees_each_clip_once_with_the_one_recipe(task: Task) -> None:
+    chosen, clips = settings(task.root), task.evals[0].clips
+    names = []
+    for rank in range(2):
+        for batch in eval_batches(clips, CLASSES, chosen, PREPROCESS, rank=rank, world=2, batch_size=2):
+            names += batch.ids
+            for name, frames in zip(batch.ids, batch.frames, strict=True):
+                sampled = sample_frames(task.root / name, SamplingRule(4)).frames
+                np.testing.assert_array_equal(frames.numpy(), PREPROCESS.frames(sampled))
+    assert sorted(names) == sorted(clip.id for clip in clips)
+
+
+def test_views_are_temporal_times_spatial(task: Task) -> None:
+    chosen = settings(task.root, data={"test_clips": 2, "test_crops": 3})
+    batch = next(iter(eval_batches(task.evals[0].clips, CLASSES, chosen, PREPROCESS)))
+    assert batch.frames.shape == (5, 6, 4, 24, 24, 3)
+    assert batch.clip_tensor(PREPROCESS, "cpu").shape == (5, 6, 4, 3, 24, 24)
+
+
+def test_clip_tensor_is_normalised_as_the_recipe_says(task: Task) -> None:
+    batch = next(iter(eval_batches(task.evals[0].clips, CLASSES, settings(task.root), PREPROCESS)))
+    expected = PREPROCESS.normalise(batch.frames.numpy())
+    np.testing.assert_allclose(batch.clip_tensor(PREPROCESS, "cpu").numpy(), expected, atol=1e-6)
+
+
+def test_broken_clips_are_reported_not_replaced(task: Task, caplog: pytest.LogCaptureFixture) -> None:
+    clips = task.evals[0].clips
+    (task.root / clips[1].path).write_bytes(b"no video")
+    (task.root / clips[3].path).unlink()
+    batches = list(eval_batches(clips, CLASSES, settings(task.root), PREPROCESS, batch_size=1))
+    assert [len(batch.ids) for batch in batches] == [1, 0, 1, 0, 1]
+    assert [name for batch in batches for name, _ in batch.broken] == [clips[1].id, clips[3].id]
+    assert clips[1].id in caplog.text
+
+
+def test_training_goes_on_without_a_broken_clip_but_not_without_any(task: Task) -> None:
+    (task.root / task.train[0].path).write_bytes(b"")
+    batches = list(train_batches(task, settings(task.root), PREPROCESS, epoch=0))
+    assert sum(int((batch.labels >= 0).sum()) for batch in batches) == 6
+    for clip in task.train:
+        (task.root / clip.path).write_bytes(b"")
+    with pytest.raises(UserError, match="no clip of a training batch"):
+        list(train_batches(task, settings(task.root), PREPROCESS, epoch=0))

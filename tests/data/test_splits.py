@@ -1,0 +1,128 @@
+"""Lists and label CSVs as ViFi-CLIP and GA2-CLIP share them."""
+
+from pathlib import Path
+
+import pytest
+
+from ga2clip.data.manifest import Clip, Manifest
+from ga2clip.data.protocols import make_task
+from ga2clip.data.splits import read_clip_list, read_label_csv
+from ga2clip.errors import UserError
+from ga2clip.settings import DataSettings
+
+
+def manifest(root: Path) -> Manifest:
+    clips = [
+        Clip(f"UCF-101/{raw}/v_{raw}_g0{number}_c01.avi", name, split, 10, 1.0)
+        for raw, name in (
+            ("ApplyEyeMakeup", "applying eye makeup"),
+            ("YoYo", "yo yo"),
+            ("TaiChi", "practising tai chi"),
+        )
+        for number, split in ((1, "train"), (2, "train"), (3, "test"))
+    ]
+    return Manifest("ucf101", root, ("applying eye makeup", "yo yo", "practising tai chi"), (), tuple(clips))
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_base_and_novel_lists_with_their_own_ids(tmp_path: Path) -> None:
+    data = DataSettings(
+        protocol="base-to-novel",
+        split_file=write(tmp_path / "fs.txt", "v_yoyo_g01_c01.avi 0\nv_TaiChi_g02_c01.avi 1\n"),
+        test_split_file=write(tmp_path / "base.txt", "v_YoYo_g03_c01.avi 0\nv_TaiChi_g03_c01.avi 1\n")
+        + ","
+        + write(tmp_path / "novel.txt", "v_ApplyEyeMakeup_g03_c01.avi 0\n"),
+        labels=write(tmp_path / "base.csv", "id,name\n0,YoYo\n1,TaiChi\n")
+        + ","
+        + write(tmp_path / "novel.csv", "id,name\n0,ApplyEyeMakeup\n"),
+    )
+    task = make_task(manifest(tmp_path), data, 1)
+    # Names with the same letters get the manifest's spelling, others the CSV's words.
+    assert task.classes == ("yo yo", "tai chi")
+    assert [clip.label for clip in task.train] == ["yo yo", "tai chi"]
+    base, novel = task.evals
+    assert (novel.classes, len(novel.clips)) == (("apply eye makeup",), 1)
+    assert [clip.label for clip in base.clips] == ["yo yo", "tai chi"]
+    assert "lists fs.txt, base.txt, novel.txt" in task.rule
+
+
+def test_without_csv_and_test_list_the_manifest_names_and_tests(tmp_path: Path) -> None:
+    listed = "UCF-101/YoYo/v_YoYo_g01_c01.avi 7\nUCF-101/TaiChi/v_TaiChi_g01_c01.avi 3\n"
+    data = DataSettings(protocol="few-shot", shots=1, split_file=write(tmp_path / "train.txt", listed))
+    task = make_task(manifest(tmp_path), data, 1)
+    assert {clip.label for clip in task.train} == {"yo yo", "practising tai chi"}
+    assert len(task.evals[0].clips) == 2
+
+
+def test_labels_alone_choose_classes_for_zero_shot(tmp_path: Path) -> None:
+    data = DataSettings(
+        protocol="zero-shot",
+        test_split_file=write(tmp_path / "val.txt", "v_YoYo_g03_c01.avi 1\n"),
+        labels=write(tmp_path / "names.csv", "id,name\n0,eating cake\n1,yo-yo\n"),
+    )
+    task = make_task(manifest(tmp_path), data, 1)
+    assert task.evals[0].classes == ("eating cake", "yo yo")
+    assert [clip.label for clip in task.evals[0].clips] == ["yo yo"]
+
+
+def test_listed_clips_that_are_not_there_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listed = "v_YoYo_g01_c01.avi 0\nv_YoYo_g99_c01.avi 0\nv_TaiChi_g01_c01.avi 1\n"
+    data = DataSettings(protocol="few-shot", split_file=write(tmp_path / "train.txt", listed))
+    task = make_task(manifest(tmp_path), data, 1)
+    assert "train.txt (1 of 3 clips not there)" in task.rule
+    assert "1 of 3 clips are not prepared" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("listed", "labels", "message"),
+    [
+        ("nowhere.avi 0\n", "", "none of the 1 clips"),
+        ("v_YoYo_g01_c01.avi zero\n", "", "line 1"),
+        ("\n", "", "empty"),
+        ("v_YoYo_g01_c01.avi 5\n", "id,name\n0,YoYo\n", "no id 5"),
+        ("v_YoYo_g01_c01.avi 0\n", "number,name\n0,YoYo\n", "columns id,name"),
+        ("v_YoYo_g01_c01.avi 0\n", "id,name\n0,YoYo\n0,TaiChi\n", "id 0 occurs twice"),
+        ("v_YoYo_g01_c01.avi 0\n", "id,name\n0,YoYo\n1,yo yo\n", "occurs twice"),
+        ("v_YoYo_g01_c01.avi 0\n", "id,name\n0,YoYo\n1,flying\n", "'flying' is not a class"),
+    ],
+)
+def test_lists_that_do_not_fit_are_refused(tmp_path: Path, listed: str, labels: str, message: str) -> None:
+    data = DataSettings(
+        protocol="few-shot",
+        split_file=write(tmp_path / "train.txt", listed),
+        labels=write(tmp_path / "labels.csv", labels) if labels else "",
+    )
+    with pytest.raises(UserError, match=message):
+        make_task(manifest(tmp_path), data, 1)
+
+
+def test_the_same_file_name_in_two_folders_needs_the_folder(tmp_path: Path) -> None:
+    clips = (
+        Clip("run/1.mp4", "run", "train", 5, 1.0),
+        Clip("sit/1.mp4", "sit", "train", 5, 1.0),
+        Clip("sit/2.mp4", "sit", "test", 5, 1.0),
+        Clip("run/2.mp4", "run", "test", 5, 1.0),
+    )
+    made = Manifest("folder", tmp_path, ("run", "sit"), (), clips)
+    given = DataSettings(
+        protocol="few-shot", split_file=write(tmp_path / "a.txt", "run/1.mp4 0\nsit/1.mp4,1\n")
+    )
+    assert len(make_task(made, given, 1).train) == 2
+    with pytest.raises(UserError, match="none of the 1 clips"):
+        make_task(made, given.model_copy(update={"split_file": write(tmp_path / "b.txt", "1.mp4 0\n")}), 1)
+
+
+def test_paths_with_blanks_and_commas(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("a folder/a clip.mp4 3\nb.mp4,4\n\n")
+    assert read_clip_list(path) == [("a folder/a clip.mp4", 3), ("b.mp4", 4)]
+    with pytest.raises(UserError, match="cannot read"):
+        read_clip_list(tmp_path / "none.txt")
+    with pytest.raises(UserError, match="cannot read"):
+        read_label_csv(tmp_path / "none.csv")
