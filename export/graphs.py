@@ -1,4 +1,5 @@
-"""A folded tower goes in, an ONNX file comes out: traced by torch's dynamo exporter, constants folded, names and shapes plain.
+"""A folded tower goes in, an ONNX file comes out: traced by torch's dynamo exporter, constants folded, names
+and shapes plain.
 
 The graphs take any batch (and any number of frames or tokens) unless they are made static.
 """
@@ -31,7 +32,9 @@ _LARGEST_FILE = 1_900_000_000
 def export_video_encoder(
     encoder: FoldedVideoEncoder, path: Path, *, size: int, frames: int, opset: int, static: bool
 ) -> None:
-    """Write `video_encoder.onnx`: `frames` uint8 (batch, frames, S, S, 3) → `frame_features`, `video_features`."""
+    """Write `video_encoder.onnx`: `frames` uint8 (batch, frames, S, S, 3) → `frame_features`,
+    `video_features`.
+    """
     example = torch.zeros((1, frames, size, size, 3) if static else (2, 3, size, size, 3), dtype=torch.uint8)
     shapes = {0: Dim("batch", min=1), 1: Dim("frames", min=1)}
     outputs = ["frame_features", "video_features"]
@@ -39,7 +42,9 @@ def export_video_encoder(
 
 
 def export_text_encoder(encoder: FoldedTextEncoder, path: Path, *, context: int, opset: int) -> None:
-    """Write `text_encoder.onnx`: `ids` int64 (texts, length) → `features`; length from the shortest text to the context."""
+    """Write `text_encoder.onnx`: `ids` int64 (texts, length) → `features`; length from the shortest text to
+    the context.
+    """
     shortest = encoder.behind_prompt + 2
     example = torch.zeros((2, min(shortest + 3, context)), dtype=torch.int64)
     shapes = {0: Dim("texts", min=1), 1: Dim("length", min=shortest, max=context)}
@@ -73,7 +78,9 @@ def _export(
             verbose=False,
         )
     assert program is not None
-    program.save(str(traced), external_data=sum(t.nbytes for t in module.state_dict().values()) > _LARGEST_FILE)
+    program.save(
+        str(traced), external_data=sum(t.nbytes for t in module.state_dict().values()) > _LARGEST_FILE
+    )
     del program
     save(_plain(_fold_constants(traced)), path)
     for leftover in path.parent.glob(f"{traced.name}*"):
@@ -81,7 +88,8 @@ def _export(
 
 
 def _fold_constants(path: Path) -> onnx.ModelProto:
-    """The model with everything computed that depends on no input: the prompts' way through the text tower above all.
+    """The model with everything computed that depends on no input: the prompts' way through the text tower
+    above all.
 
     ONNX Runtime's basic optimisation does it with its own kernels and writes standard operators only.
     """
@@ -89,8 +97,12 @@ def _fold_constants(path: Path) -> onnx.ModelProto:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folded)
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{folded.name}.data")
-    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_file_name", f"{folded.name}.data"
+    )
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
+    )
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return onnx.load(str(folded))
 
@@ -110,7 +122,12 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
         tensor.doc_string = ""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
-    model.producer_name, model.producer_version, model.doc_string, model.graph.doc_string = "ga2clip", "", "", ""
+    model.producer_name, model.producer_version, model.doc_string, model.graph.doc_string = (
+        "ga2clip",
+        "",
+        "",
+        "",
+    )
     onnx.checker.check_model(model) if model.ByteSize() <= _LARGEST_FILE else None
     return model
 

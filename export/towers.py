@@ -1,7 +1,7 @@
 """A `VideoCLIP` goes in, two plain modules come out in which all that training needed is a constant.
 
-`FoldedVideoEncoder`: frames uint8 (B, T, S, S, 3) → frame features (B, T, D) and video features (B, D), unnormalised.
-`FoldedTextEncoder`: token ids int64 (N, L) → features (N, D), unnormalised.
+`FoldedVideoEncoder`: frames uint8 (B, T, S, S, 3) → frame features (B, T, D) and video features (B, D),
+unnormalised. `FoldedTextEncoder`: token ids int64 (N, L) → features (N, D), unnormalised.
 """
 
 import copy

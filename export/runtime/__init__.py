@@ -1,8 +1,8 @@
 """A bundle and videos go in; ranked class names come out, without torch.
 
-    from ga2clip_export.runtime import Predictor
-    with Predictor("bundle") as predictor:
-        print(predictor.predict("clip.mp4", top=5).predictions)
+from ga2clip_export.runtime import Predictor
+with Predictor("bundle") as predictor:
+    print(predictor.predict("clip.mp4", top=5).predictions)
 """
 
 from ga2clip.predictions import Failure, Prediction
@@ -11,4 +11,13 @@ from ga2clip_export.runtime.card import BundleCard
 from ga2clip_export.runtime.predictor import Predictor
 from ga2clip_export.runtime.scoring import NONE_LABEL
 
-__all__ = ["NONE_LABEL", "Bundle", "BundleCard", "Failure", "Prediction", "Predictor", "is_bundle", "open_bundle"]
+__all__ = [
+    "NONE_LABEL",
+    "Bundle",
+    "BundleCard",
+    "Failure",
+    "Prediction",
+    "Predictor",
+    "is_bundle",
+    "open_bundle",
+]

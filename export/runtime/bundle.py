@@ -1,9 +1,10 @@
-"""A bundle's folder goes in; its checked card, text bank and file paths come out. Nothing outside the folder is read.
+"""A bundle's folder goes in; its checked card, text bank and file paths come out. Nothing outside the folder
+is read.
 
-A file is hashed right before it is used, so that an encoder nobody asks for costs nothing; `Bundle.verify` checks them all.
+A file is hashed right before it is used, so that an encoder nobody asks for costs nothing; `Bundle.verify`
+checks them all.
 """
 
-import hashlib
 import stat
 import zipfile
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ga2clip.errors import UserError
+from ga2clip.files import file_sha256
 from ga2clip_export.runtime.card import TEXT_BANK, BundleCard, parse_card
 from ga2clip_export.runtime.onnx_scan import external_files
 
@@ -42,12 +44,13 @@ class Bundle:
     def file(self, name: str) -> Path:
         """The path of a file of the bundle, after its size and hash were checked.
 
-        Errors: UserError when it is missing, is a link out of the folder, is no plain file or differs from the card.
+        Errors: UserError when it is missing, is a link out of the folder, is no plain file or differs from
+        the card.
         """
         path, entry = self._plain_file(name), self.card.files[name]
         if (size := path.stat().st_size) != entry.bytes:
             raise UserError(f"{path} has {size:,} bytes where bundle.json says {entry.bytes:,}", _AGAIN)
-        if sha256_of(path) != entry.sha256:
+        if file_sha256(path) != entry.sha256:
             raise UserError(f"{path} is damaged: its sha256 is not the one in bundle.json", _AGAIN)
         return path
 
@@ -100,7 +103,9 @@ class Bundle:
         except (OSError, RuntimeError):
             raise UserError(f"the bundle {self.path} lacks {name}", _AGAIN) from None
         if self.path.resolve() not in resolved.parents:
-            raise UserError(f"{path} is a link to a file outside the bundle", "put the file itself into the bundle")
+            raise UserError(
+                f"{path} is a link to a file outside the bundle", "put the file itself into the bundle"
+            )
         if not stat.S_ISREG(mode):
             raise UserError(f"{path} is not a plain file", _AGAIN)
         return path
@@ -112,7 +117,9 @@ def is_bundle(path: str | Path) -> bool:
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Read and check the card of a bundle. Errors: UserError when there is none, or it is not one that we can trust."""
+    """Read and check the card of a bundle. Errors: UserError when there is none, or it is not one that we
+    can trust.
+    """
     folder = Path(path)
     card = folder / CARD
     if not folder.is_dir():
@@ -124,23 +131,18 @@ def open_bundle(path: str | Path) -> Bundle:
             raise UserError(f"{card} is too large to be a bundle's card", _AGAIN)
         text = card.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{folder} is not a bundle: it has no {CARD}", "make one with: ga2clip export RUN") from None
+        raise UserError(
+            f"{folder} is not a bundle: it has no {CARD}", "make one with: ga2clip export RUN"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {card}: {error}", _AGAIN) from None
     return Bundle(folder, parse_card(text, str(card)))
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of an uncompressed .npz without pickles; compressed members are refused since they could unpack to any size."""
+    """Arrays of an uncompressed .npz without pickles; compressed members are refused since they could unpack
+    to any size.
+    """
     with zipfile.ZipFile(path) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise ValueError("it is compressed")

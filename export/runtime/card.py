@@ -1,7 +1,8 @@
-"""The text of a `bundle.json` goes in, a checked `BundleCard` comes out: everything a bundle says about itself, in one typed tree.
+"""The text of a `bundle.json` goes in, a checked `BundleCard` comes out: everything a bundle says about
+itself, in one typed tree.
 
-The card is data from outside: unknown keys, unknown schema versions, non-finite numbers and file names that are more than a
-name are refused here, before anything else of the bundle is opened.
+The card is data from outside: unknown keys, unknown schema versions, non-finite numbers and file names that
+are more than a name are refused here, before anything else of the bundle is opened.
 """
 
 import json
@@ -35,8 +36,9 @@ class FileEntry(_Part):
 
 
 class PreprocessCard(_Part):
-    """The preprocessing recipe: short side to `size` (antialiased bicubic), centre crop; `mean` and `std` are already
-    folded into the encoder and stand here for the record."""
+    """The preprocessing recipe: short side to `size` (antialiased bicubic), centre crop; `mean` and `std`
+    are already folded into the encoder and stand here for the record.
+    """
 
     size: int = Field(ge=1, le=4096)
     mean: Triple
@@ -54,7 +56,8 @@ class SamplingCard(_Part):
 
 
 class TextCard(_Part):
-    """How a class name becomes token ids: start, `prompt_tokens` times `placeholder`, the filled template, end.
+    """How a class name becomes token ids: start, `prompt_tokens` times `placeholder`, the filled template,
+    end.
 
     What stands at the prompt positions is ignored: the folded prompt is there.
     """
@@ -74,7 +77,9 @@ class BackboneCard(_Part):
 
 
 class RejectCard(_Part):
-    """When a clip is none of the classes: its best class cosine minus its best negative cosine is below `threshold`."""
+    """When a clip is none of the classes: its best class cosine minus its best negative cosine is below
+    `threshold`.
+    """
 
     threshold: float
     fitted_on: str

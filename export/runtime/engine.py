@@ -1,7 +1,7 @@
 """An ONNX file and a provider's name go in; an engine comes out that maps named arrays to named arrays.
 
-ONNX Runtime falls back to the CPU without an error when a GPU library is missing, so an engine says which provider it
-really got. OpenVINO reads the same files through its own package (the extra `openvino`).
+ONNX Runtime falls back to the CPU without an error when a GPU library is missing, so an engine says which
+provider it really got. OpenVINO reads the same files through its own package (the extra `openvino`).
 """
 
 import ctypes
@@ -38,10 +38,11 @@ class Engine(Protocol):
 
 
 def open_engine(path: Path, provider: str, *, threads: int = 0) -> Engine:
-    """Load a graph. provider: one of `PROVIDERS`; `auto` takes CUDA where a driver is, else the CPU. threads: 0 lets the
-    engine take all cores.
+    """Load a graph. provider: one of `PROVIDERS`; `auto` takes CUDA where a driver is, else the CPU.
+    threads: 0 lets the engine take all cores.
 
-    Errors: UserError for an unknown provider, a graph that can't be loaded; MissingExtraError for a missing package.
+    Errors: UserError for an unknown provider, a graph that can't be loaded; MissingExtraError for a missing
+    package.
     """
     if provider not in PROVIDERS:
         raise unknown_name("provider", provider, PROVIDERS)
@@ -49,18 +50,17 @@ def open_engine(path: Path, provider: str, *, threads: int = 0) -> Engine:
         raise UserError(f"threads must be 0 or more, got {threads}")
     if provider == "openvino":
         return _OpenVino(path, threads)
-    return _OnnxRuntime(path, _best_provider() if provider == "auto" else provider, threads)
+    if provider == "auto":
+        provider = "cuda" if has_cuda() else "cpu"
+    return _OnnxRuntime(path, provider, threads)
 
 
-def _best_provider() -> str:
+def has_cuda() -> bool:
+    """Whether this ONNX Runtime was built for CUDA and NVIDIA's driver library loads."""
     import onnxruntime
 
-    compiled_in = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    return "cuda" if compiled_in and _has_cuda_driver() else "cpu"
-
-
-def _has_cuda_driver() -> bool:
-    """Whether NVIDIA's driver library loads: the providers that ONNX Runtime lists are only those compiled in."""
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return False
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -109,7 +109,9 @@ class _OpenVino:
         try:
             self._model = openvino.Core().compile_model(str(path), "CPU", config)
         except Exception as error:
-            raise UserError(f"OpenVINO cannot load {path}: {_first_line(error)}", "take --provider cpu") from None
+            raise UserError(
+                f"OpenVINO cannot load {path}: {_first_line(error)}", "take --provider cpu"
+            ) from None
         self._requests = threading.local()
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

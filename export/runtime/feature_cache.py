@@ -1,4 +1,5 @@
-"""Class texts go in; the features (D,) that were computed for them before come out: a small SQLite file per text encoder.
+"""Class texts go in; the features (D,) that were computed for them before come out: a small SQLite file per
+text encoder.
 
 SQLite, because several processes may predict at once and a crash must not leave half a feature.
 """
@@ -18,7 +19,8 @@ _WAIT = 5.0
 
 
 class FeatureCache:
-    """Features of texts under one encoder's fingerprint. A cache that can't be used is reported once and then left alone.
+    """Features of texts under one encoder's fingerprint. A cache that can't be used is reported once and
+    then left alone.
 
     width: D. Features are float32 and finite; anything else in the file is ignored and computed again.
     """
@@ -39,8 +41,16 @@ class FeatureCache:
                 for start in range(0, len(wanted), _PER_QUERY):
                     part = wanted[start : start + _PER_QUERY]
                     marks = ",".join("?" * len(part))
-                    rows = connection.execute(f"SELECT text, feature FROM features WHERE text IN ({marks})", part)
-                    found.update({text: np.frombuffer(blob, np.float32) for text, blob in rows if isinstance(blob, bytes) and len(blob) == 4 * self._width})
+                    rows = connection.execute(
+                        f"SELECT text, feature FROM features WHERE text IN ({marks})", part
+                    )
+                    found.update(
+                        {
+                            text: np.frombuffer(blob, np.float32)
+                            for text, blob in rows
+                            if isinstance(blob, bytes) and len(blob) == 4 * self._width
+                        }
+                    )
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
         return {text: feature for text, feature in found.items() if np.isfinite(feature).all()}
@@ -49,11 +59,15 @@ class FeatureCache:
         """Remember features float32 (D,) by text."""
         if not self._usable or not features:
             return
-        rows = [(text, np.ascontiguousarray(feature, np.float32).tobytes()) for text, feature in features.items()]
+        rows = [
+            (text, np.ascontiguousarray(feature, np.float32).tobytes()) for text, feature in features.items()
+        ]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection, connection:
-                connection.execute("CREATE TABLE IF NOT EXISTS features (text TEXT PRIMARY KEY, feature BLOB)")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS features (text TEXT PRIMARY KEY, feature BLOB)"
+                )
                 connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
@@ -63,11 +77,15 @@ class FeatureCache:
 
     def _give_up(self, error: Exception) -> None:
         self._usable = False
-        _log.warning("the cache of class features %s cannot be used (%s); they are computed instead", self.path, error)
+        _log.warning(
+            "the cache of class features %s cannot be used (%s); they are computed instead", self.path, error
+        )
 
 
 def _cache_folder() -> Path:
-    """`$GA2CLIP_CACHE`, else `ga2clip` in the user's cache folder (XDG base directories; LOCALAPPDATA on Windows)."""
+    """`$GA2CLIP_CACHE`, else `ga2clip` in the user's cache folder (XDG base directories; LOCALAPPDATA on
+    Windows).
+    """
     if own := os.environ.get("GA2CLIP_CACHE"):
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")

@@ -1,8 +1,10 @@
-"""The path of an ONNX file goes in; the names of the files outside it that it wants to read come out, without the `onnx` package.
+"""The path of an ONNX file goes in; the names of the files outside it that it wants to read come out,
+without the `onnx` package.
 
-An ONNX model may keep weights in other files, named by paths inside the model. A hostile bundle could name any file of the
-machine there, so the runtime walks the protobuf and looks for such references before ONNX Runtime sees the file. Only the
-messages that can hold a tensor are entered (onnx.proto3 gives the field numbers); everything else is skipped by its length.
+An ONNX model may keep weights in other files, named by paths inside the model. A hostile bundle could name
+any file of the machine there, so the runtime walks the protobuf and looks for such references before ONNX
+Runtime sees the file. Only the messages that can hold a tensor are entered (onnx.proto3 gives the field
+numbers); everything else is skipped by its length.
 """
 
 import mmap
@@ -29,8 +31,9 @@ _DEEPEST = 32
 
 
 def external_files(path: Path) -> set[str]:
-    """Every `location` of external tensor data in the model. Errors: UserError when the file is not a whole protobuf
-    message or uses external data without naming a location."""
+    """Every `location` of external tensor data in the model. Errors: UserError when the file is not a whole
+    protobuf message or uses external data without naming a location.
+    """
     with path.open("rb") as file:
         try:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -40,7 +43,9 @@ def external_files(path: Path) -> set[str]:
             try:
                 return set(_walk(view, "Model", 0))
             except (_MalformedError, UnicodeDecodeError) as error:
-                raise UserError(f"{path} is not a valid ONNX file: {error}", "export the bundle again") from None
+                raise UserError(
+                    f"{path} is not a valid ONNX file: {error}", "export the bundle again"
+                ) from None
 
 
 class _MalformedError(Exception):
@@ -74,7 +79,9 @@ def _location(entry: memoryview) -> list[str]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(field number, value) of each field; the value is an int for varints and a view for length-delimited fields."""
+    """(field number, value) of each field; the value is an int for varints and a view for length-delimited
+    fields.
+    """
     position, end = 0, len(message)
     while position < end:
         key, position = _varint(message, position)

@@ -1,6 +1,7 @@
 """A bundle and videos go in, rankings of class names come out: `Predictor`, the front door of the runtime.
 
-file → frames uint8 (T, S, S, 3) → video feature (D,) → cosines with class features (C, D) → softmax → ranking.
+file → frames uint8 (T, S, S, 3) → video feature (D,) → cosines with class features (C, D) → softmax →
+ranking.
 """
 
 import itertools
@@ -40,10 +41,10 @@ class _Clip:
 class Predictor:
     """Names actions in videos with a bundle, without torch.
 
-    provider: `auto` (CUDA where there is a driver, else the CPU), `cpu`, `cuda`, `tensorrt` or `openvino`; `provider`
-    then says which one was obtained. threads: cores that the encoder takes, 0: all. cache: remember the features of
-    class names on disk. One object may be used from several threads; `with` closes it.
-    Errors: UserError for a bundle that is missing, damaged or of another schema version.
+    provider: `auto` (CUDA where there is a driver, else the CPU), `cpu`, `cuda`, `tensorrt` or `openvino`;
+    `provider` then says which one was obtained. threads: cores that the encoder takes, 0: all. cache:
+    remember the features of class names on disk. One object may be used from several threads; `with` closes
+    it. Errors: UserError for a bundle that is missing, damaged or of another schema version.
     """
 
     def __init__(
@@ -101,9 +102,9 @@ class Predictor:
     ) -> Prediction:
         """The `top` most probable classes of a video file.
 
-        classes: names to choose from, None: the bundle's own. template: a sentence with `{}` instead of the bundle's
-        class text. reject: let "none of these" take part.
-        Errors: VideoError for a file that can't be decoded, UserError for class names or a template that can't be used.
+        classes: names to choose from, None: the bundle's own. template: a sentence with `{}` instead of the
+        bundle's class text. reject: let "none of these" take part. Errors: VideoError for a file that can't
+        be decoded, UserError for class names or a template that can't be used.
         """
         scorer = self.scorer(classes, template, reject)
         clip = self._decode(Path(path), None)
@@ -137,10 +138,11 @@ class Predictor:
         workers: int = 1,
         time_limit: float = 60.0,
     ) -> Iterator[Prediction | Failure]:
-        """Predictions in the order of the paths; a file that can't be read gives a Failure and the rest goes on.
+        """Predictions in the order of the paths; a file that can't be read gives a Failure and the rest goes
+        on.
 
-        batch: clips encoded at once. workers: threads that decode the next clips meanwhile. time_limit: seconds that
-        decoding one file may take.
+        batch: clips encoded at once. workers: threads that decode the next clips meanwhile. time_limit:
+        seconds that decoding one file may take.
         """
         if batch < 1 or workers < 1:
             raise UserError(f"batch and workers must be at least 1, got {batch} and {workers}")
@@ -156,7 +158,9 @@ class Predictor:
     def scorer(
         self, classes: Sequence[str] | None = None, template: str | None = None, reject: bool = False
     ) -> Scorer:
-        """The classes to ask about, encoded. Errors: UserError as `predict`, and for a bundle that can't reject."""
+        """The classes to ask about, encoded. Errors: UserError as `predict`, and for a bundle that can't
+        reject.
+        """
         if reject and self.card.reject is None:
             raise UserError(f"{self.bundle.path} has no threshold for '{NONE_LABEL}'", "export the run again")
         names = tuple(self.card.classes if classes is None else classes)
@@ -166,7 +170,9 @@ class Predictor:
         return Scorer(labels, features, self._text.bank.negatives, self.card.logit_scale, threshold)
 
     def prepare(self, frames: np.ndarray) -> np.ndarray:
-        """Frames uint8 (T, H, W, 3) RGB → uint8 (T, S, S, 3), the encoder's size. Errors: UserError for anything else."""
+        """Frames uint8 (T, H, W, 3) RGB → uint8 (T, S, S, 3), the encoder's size. Errors: UserError for
+        anything else.
+        """
         if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
             kind = frames.dtype if isinstance(frames, np.ndarray) else type(frames).__name__
             raise UserError(f"frames must be a uint8 array, got {kind}", "RGB values from 0 to 255")
@@ -191,7 +197,9 @@ class Predictor:
         if not all(np.isfinite(output).all() for output in outputs.values()):
             raise UserError(
                 f"{self.bundle.path}: the video encoder gave numbers that are not finite",
-                "export with --precision fp32" if self.card.precision != "fp32" else "export the bundle again",
+                "export with --precision fp32"
+                if self.card.precision != "fp32"
+                else "export the bundle again",
             )
         return outputs
 
@@ -209,7 +217,12 @@ class Predictor:
             return f"{path}: {type(error).__name__}: {error}"
 
     def _decode_ahead(
-        self, pool: ThreadPoolExecutor, paths: Iterable[str | os.PathLike[str]], *, ahead: int, time_limit: float
+        self,
+        pool: ThreadPoolExecutor,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        ahead: int,
+        time_limit: float,
     ) -> Iterator[tuple[str, "_Clip | str"]]:
         """(file, clip or reason) in order, with at most `ahead` files in flight."""
         waiting: deque[tuple[str, Future[_Clip | str]]] = deque()

@@ -1,4 +1,6 @@
-"""Video features (N, D) go in, class probabilities (N, C) come out: the arithmetic between the encoders and a ranking."""
+"""Video features (N, D) go in, class probabilities (N, C) come out: the arithmetic between the encoders and
+a ranking.
+"""
 
 from dataclasses import dataclass
 
@@ -17,9 +19,9 @@ def normalise(features: np.ndarray) -> np.ndarray:
 class Scorer:
     """The classes that a video is asked about.
 
-    labels: C names (the last is `NONE_LABEL` when `threshold` is given). features: float32 (C, D), without a row for that one,
-    and negatives: float32 (K, D), both L2-normalised. scale: what a cosine is multiplied by.
-    threshold: best class cosine minus best negative cosine below which the answer is `NONE_LABEL`.
+    labels: C names (the last is `NONE_LABEL` when `threshold` is given). features: float32 (C, D), without a
+    row for that one, and negatives: float32 (K, D), both L2-normalised. scale: what a cosine is multiplied
+    by. threshold: best class cosine minus best negative cosine below which the answer is `NONE_LABEL`.
     """
 
     labels: tuple[str, ...]
@@ -31,8 +33,8 @@ class Scorer:
     def probabilities(self, video: np.ndarray) -> np.ndarray:
         """Video features (N, D), any length → softmax over the labels, float64 (N, C).
 
-        With rejection, `NONE_LABEL` takes part with the best negative's cosine plus the threshold, so that it ranks
-        first exactly where the margin is below the threshold.
+        With rejection, `NONE_LABEL` takes part with the best negative's cosine plus the threshold, so that
+        it ranks first exactly where the margin is below the threshold.
         """
         unit = normalise(video)
         cosines = unit @ self.features.T

@@ -1,4 +1,6 @@
-"""Class names go in, L2-normalised class features (C, D) come out: from the bank, the cache or the text encoder, in this order."""
+"""Class names go in, L2-normalised class features (C, D) come out: from the bank, the cache or the text
+encoder, in this order.
+"""
 
 import threading
 from collections.abc import Sequence
@@ -33,9 +35,11 @@ class ClassEncoder:
         self._engine: Engine | None = None
 
     def encode(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
-        """Names → float32 (C, D), L2-normalised. A name of the bank keeps its folded feature unless a template is given.
+        """Names → float32 (C, D), L2-normalised. A name of the bank keeps its folded feature unless a
+        template is given.
 
-        Errors: UserError for empty or repeated names, a template without `{}`, a name too long for the context.
+        Errors: UserError for empty or repeated names, a template without `{}`, a name too long for the
+        context.
         """
         check_class_names(names)
         pattern = self._bundle.card.text.template if template is None else template
@@ -43,7 +47,9 @@ class ClassEncoder:
         known = self._known if template is None else {}
         missing = [text for name, text in zip(names, texts, strict=True) if name not in known]
         computed = self._features(missing) if missing else {}
-        rows = [known[name] if name in known else computed[text] for name, text in zip(names, texts, strict=True)]
+        rows = [
+            known[name] if name in known else computed[text] for name, text in zip(names, texts, strict=True)
+        ]
         return np.stack(rows)
 
     def _features(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
@@ -70,7 +76,10 @@ class ClassEncoder:
             assert self._engine is not None
             features = self._engine.run({"ids": ids})["features"]
             if features.shape != (len(part), self._bundle.card.embedding) or not np.isfinite(features).all():
-                raise UserError(f"{self._bundle.path}: the text encoder gave {features.shape} or not finite numbers", "export the bundle again")
+                raise UserError(
+                    f"{self._bundle.path}: the text encoder gave {features.shape} or not finite numbers",
+                    "export the bundle again",
+                )
             computed.update(zip((text for text, _ in part), normalise(features), strict=True))
         return computed
 
@@ -81,7 +90,11 @@ class ClassEncoder:
         return np.concatenate([plain[:1], np.full(card.prompt_tokens, card.placeholder, np.int64), plain[1:]])
 
     def _load(self) -> None:
-        from ga2clip.tokenizer import ClipTokenizer  # brings ftfy and regex, which the bank's classes don't need
+        from ga2clip.tokenizer import (
+            ClipTokenizer,
+        )  # brings ftfy and regex, which the bank's classes don't need
 
         self._tokenizer = ClipTokenizer.from_json(self._bundle.file(TOKENIZER))
-        self._engine = open_engine(self._bundle.onnx_file(TEXT_ENCODER), self._provider, threads=self._threads)
+        self._engine = open_engine(
+            self._bundle.onnx_file(TEXT_ENCODER), self._provider, threads=self._threads
+        )

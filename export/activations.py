@@ -1,0 +1,76 @@
+"""A graph and real inputs go in, what flows inside it comes out: ranges for float16, quantisation errors for
+int8.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnxruntime
+
+_U8_LEVELS, _S7_LARGEST = 255, 64
+_MASK = 1e30  # no activation of a working model comes near; masks hold −3.4e38 or −∞
+
+
+def float_tensors(model: onnx.ModelProto) -> set[str]:
+    """Names of the float32 tensors that nodes compute."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    known = (*inferred.graph.value_info, *inferred.graph.output)
+    floats = {v.name for v in known if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    return floats & {name for node in model.graph.node for name in node.output}
+
+
+def largest_activations(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Largest absolute value of every float tensor that a node computes, by name; what masks hold is left
+    out.
+    """
+    values = _run_inside(model, sorted(float_tensors(model)), inputs)
+    return {name: float(np.abs(v[np.abs(v) < _MASK]).max(initial=0.0)) for name, v in values.items()}
+
+
+def quantisation_errors(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """By name of each MatMul with constant weights: ‖quantised − exact‖ / ‖exact‖ of its output, on these
+    inputs.
+
+    The arithmetic is that of dynamic quantisation: activations unsigned 8 bit over the whole tensor, weights
+    signed 7 bit per column.
+    """
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+    values = _run_inside(model, sorted({node.input[0] for node in nodes}), inputs)
+    errors = {}
+    for node in nodes:
+        weight = onnx.numpy_helper.to_array(weights[node.input[1]])
+        exact = values[node.input[0]] @ weight
+        coarse = _as_u8(values[node.input[0]]) @ _as_s7(weight)
+        errors[node.name] = float(np.linalg.norm(coarse - exact) / max(float(np.linalg.norm(exact)), 1e-12))
+    return errors
+
+
+def _as_u8(x: np.ndarray) -> np.ndarray:
+    low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
+    step = max(high - low, 1e-12) / _U8_LEVELS
+    zero = round(-low / step)
+    return ((np.clip(np.round(x / step) + zero, 0, _U8_LEVELS) - zero) * step).astype(np.float32)
+
+
+def _as_s7(weight: np.ndarray) -> np.ndarray:
+    step = np.maximum(np.abs(weight).max(axis=0, keepdims=True), 1e-12) / _S7_LARGEST
+    return (np.round(weight / step) * step).astype(np.float32)
+
+
+def _run_inside(
+    model: onnx.ModelProto, names: Sequence[str], inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Values of tensors inside the graph."""
+    outputs = {output.name for output in model.graph.output}
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
+    options = onnxruntime.SessionOptions()
+    # Fusions would remove the tensors that are asked for.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        opened.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))

@@ -1,0 +1,122 @@
+"""A model goes in; both encoders as ONNX files of one precision come out, with the agreement that the gate
+measured.
+
+fp32 and fp16 graphs use plain operators (opset 20); int8 keeps attention as one operator (opset 23), without
+which it is slower.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ga2clip.errors import UserError
+from ga2clip.model.video_clip import VideoCLIP
+from ga2clip_export import verify
+from ga2clip_export.graphs import ATTENTION_OPSET, PLAIN_OPSET, export_text_encoder, export_video_encoder
+from ga2clip_export.half import to_half
+from ga2clip_export.quantise import to_int8
+from ga2clip_export.runtime.card import TEXT_ENCODER, VIDEO_ENCODER, Agreement, OnnxCard, Precision
+from ga2clip_export.runtime.engine import Engine, has_cuda, open_engine
+from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
+
+_log = logging.getLogger(__name__)
+
+_MARGIN = 0.995
+"""Cosine that the choice of int8 layers aims at, above the 0.99 of the gate."""
+_FRAMES_INSIDE = 4  # frames whose activations are looked at; each costs memory
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """What was written."""
+
+    precision: Precision
+    card: OnnxCard
+    agreement: Agreement
+
+
+def write_encoders(
+    model: VideoCLIP,
+    folder: Path,
+    expected: verify.Reference,
+    *,
+    precision: str,
+    opset: int | None,
+    static: bool,
+) -> Encoders:
+    """Write both encoders into `folder` and put them through the gate.
+
+    precision `auto`: fp16 where there is a GPU, else int8; fp32 when that one doesn't pass its gate.
+    Errors: UserError when the result disagrees with torch, or the opset is too old for the precision.
+    """
+    if precision != "auto":
+        return _write(model, folder, expected, _precision(precision), opset, static)
+    first: Precision = "fp16" if has_cuda() else "int8"
+    try:
+        return _write(model, folder, expected, first, opset, static)
+    except UserError as error:
+        _log.warning("%s; taking fp32", error.message)
+        return _write(model, folder, expected, "fp32", opset, static)
+
+
+def _precision(name: str) -> Precision:
+    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
+    return known[name]
+
+
+def _write(
+    model: VideoCLIP,
+    folder: Path,
+    expected: verify.Reference,
+    precision: Precision,
+    opset: int | None,
+    static: bool,
+) -> Encoders:
+    version = opset or (ATTENTION_OPSET if precision == "int8" else PLAIN_OPSET)
+    if version < PLAIN_OPSET:
+        raise UserError(f"opset {version} is too old for these graphs", f"take {PLAIN_OPSET} or more")
+    video, text = folder / VIDEO_ENCODER, folder / TEXT_ENCODER
+    size, frames, context = model.preprocess.size, expected.clips.shape[1], model.backbone.context_length
+    export_video_encoder(
+        FoldedVideoEncoder(model), video, size=size, frames=frames, opset=version, static=static
+    )
+    export_text_encoder(FoldedTextEncoder(model), text, context=context, opset=version)
+    kept: tuple[str, ...] = ()
+    if precision != "fp32":
+        clip = {"frames": expected.clips[:1] if static else expected.clips[:1, :_FRAMES_INSIDE]}
+        longest = {"ids": max(expected.ids, key=len)[None]}
+        kept = _convert(video, precision, clip, lambda path: _video_is_good(path, expected, static))
+        kept += _convert(text, precision, longest, lambda path: _text_is_good(path, expected))
+    agreement = verify.measure(
+        _engine(video), _engine(text), expected, context=context, precision=precision, static=static
+    )
+    verify.check(agreement, precision)
+    return Encoders(precision, OnnxCard(opset=version, static=static, float_layers=kept), agreement)
+
+
+def _convert(
+    path: Path, precision: Precision, inputs: dict[str, np.ndarray], good_enough: Callable[[Path], bool]
+) -> tuple[str, ...]:
+    source = path.with_name(f"float_{path.name}")
+    path.replace(source)
+    try:
+        if precision == "fp16":
+            return to_half(source, path, inputs)
+        return to_int8(source, path, inputs, good_enough)
+    finally:
+        source.unlink()
+
+
+def _video_is_good(path: Path, expected: verify.Reference, static: bool) -> bool:
+    return verify.video_cosine(_engine(path), expected, static=static) >= _MARGIN
+
+
+def _text_is_good(path: Path, expected: verify.Reference) -> bool:
+    return verify.text_cosine(_engine(path), expected) >= _MARGIN
+
+
+def _engine(path: Path) -> Engine:
+    return open_engine(path, "cpu")

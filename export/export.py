@@ -1,0 +1,220 @@
+"""A run folder goes in, a bundle folder comes out: folded, traced, verified against torch, or not there at
+all.
+
+Everything is made in a working folder beside the bundle and renamed when the gate was passed.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from ga2clip.data.protocols import Task
+from ga2clip.errors import UserError, unknown_name
+from ga2clip.files import file_sha256, write_error
+from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.run import Run, load_run
+from ga2clip_export import verify
+from ga2clip_export.encoders import Encoders, write_encoders
+from ga2clip_export.footage import footage
+from ga2clip_export.reject import fit_threshold
+from ga2clip_export.runtime.bundle import CARD, is_bundle, open_bundle
+from ga2clip_export.runtime.card import (
+    TEXT_BANK,
+    TOKENIZER,
+    BackboneCard,
+    BundleCard,
+    FileEntry,
+    Precision,
+    PreprocessCard,
+    RejectCard,
+    SamplingCard,
+    TextCard,
+)
+
+_log = logging.getLogger(__name__)
+
+PRECISIONS = (*get_args(Precision), "auto")
+_PACKAGES = ("ga2clip", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "open_clip_torch", "numpy")
+_SMALL_TOWER = 20_000_000  # parameters; below, measuring on many clips takes seconds
+_CLIPS_SMALL, _CLIPS_LARGE = 80, 24
+
+
+def export_run(
+    run_path: Path,
+    out: Path | None = None,
+    *,
+    precision: str = "fp32",
+    opset: int | None = None,
+    static: bool = False,
+    clips: Sequence[Path] = (),
+    root: str = "",
+) -> Path:
+    """Export a run. Returns the bundle's folder: `out`, by default `<run>/bundle` (`bundle-int8` and so on).
+
+    precision: fp32, fp16 (GPUs), int8 (CPUs) or auto. opset: None chooses (README of the bundle). static:
+    one clip of the run's number of frames per call instead of any batch. clips: files to measure agreement
+    on instead of the run's training clips. root: where the run's dataset is now. Errors: UserError for a run
+    that can't be read, an occupied folder, or an export that disagrees with torch.
+    """
+    run = load_run(run_path)
+    name = "bundle" if precision == "fp32" else f"bundle-{precision}"
+    return export_model(
+        run.model(),
+        out or run.path / name,
+        task=_task(run, root),
+        precision=precision,
+        opset=opset,
+        static=static,
+        clips=clips,
+        trained=_history(run),
+    )
+
+
+def export_model(
+    model: VideoCLIP,
+    out: Path,
+    *,
+    task: Task | None = None,
+    precision: str = "fp32",
+    opset: int | None = None,
+    static: bool = False,
+    clips: Sequence[Path] = (),
+    trained: Mapping[str, str | int | float | bool] | None = None,
+) -> Path:
+    """Export a model that is in memory; arguments and errors as `export_run`."""
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    _refuse_occupied(out)
+    model = model.eval()
+    count = _CLIPS_SMALL if _parameters(model) < _SMALL_TOWER else _CLIPS_LARGE
+    pictures, source = footage(task, clips, model.preprocess, model.settings.data.frames, count)
+    _log.info("measuring on %d clips: %s", len(pictures), source)
+    expected = verify.reference(model, pictures, _placeholder(model))
+    threshold = fit_threshold(expected, source) if source == "training clips of the run" else None
+    with _new_folder(out) as work:
+        encoders = write_encoders(model, work, expected, precision=precision, opset=opset, static=static)
+        _write_bank(model, work, expected)
+        (work / TOKENIZER).write_text(model.backbone.tokenizer.to_json(), encoding="utf-8")
+        card = _card(model, work, encoders, threshold, trained or {})
+        (work / CARD).write_text(card.to_text(), encoding="utf-8")
+        open_bundle(work).verify()
+    return out
+
+
+def _write_bank(model: VideoCLIP, folder: Path, expected: verify.Reference) -> None:
+    np.savez(
+        folder / TEXT_BANK,
+        classes=np.array(model.classes),
+        features=expected.bank,
+        negatives=expected.negatives,
+    )
+
+
+def _card(
+    model: VideoCLIP,
+    folder: Path,
+    encoders: Encoders,
+    threshold: RejectCard | None,
+    trained: Mapping[str, str | int | float | bool],
+) -> BundleCard:
+    backbone, pixels, settings = model.backbone, model.preprocess, model.settings
+    files = sorted(path for path in folder.iterdir() if path.name != CARD)
+    return BundleCard(
+        schema_version=1,
+        method=settings.method.name,
+        backbone=BackboneCard(
+            name=backbone.name, pretrained=settings.backbone.pretrained, licence=backbone.licence
+        ),
+        licence=backbone.licence,
+        precision=encoders.precision,
+        classes=tuple(model.classes),
+        preprocess=PreprocessCard(size=pixels.size, mean=pixels.mean, std=pixels.std),
+        sampling=SamplingCard(frames=settings.data.frames),
+        text=TextCard(
+            template=model.class_template,
+            prompt_tokens=model.prompts.text_tokens,
+            placeholder=_placeholder(model),
+            context=backbone.context_length,
+        ),
+        logit_scale=float(model.scale.detach()),
+        embedding=backbone.embed_dim,
+        reject=threshold,
+        negatives=settings.anchors.negatives,
+        onnx=encoders.card,
+        agreement=encoders.agreement,
+        trained=dict(trained),
+        versions=_versions(),
+        files={path.name: FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size) for path in files},
+    )
+
+
+def _placeholder(model: VideoCLIP) -> int:
+    """What stands at prompt positions, as the published code writes it: the letter X."""
+    return model.backbone.tokenizer.encode("X")[0]
+
+
+def _parameters(model: VideoCLIP) -> int:
+    return sum(p.numel() for p in model.backbone.vision.parameters())
+
+
+def _history(run: Run) -> dict[str, str | int | float | bool]:
+    data = run.settings.data
+    return {
+        "dataset": data.dataset,
+        "protocol": data.protocol,
+        "shots": data.shots,
+        "seed": run.settings.training.seed,
+        "run": run.path.name,
+    }
+
+
+def _task(run: Run, root: str) -> Task | None:
+    try:
+        return run.task(root)
+    except UserError as error:
+        if root:
+            raise
+        _log.warning("the run's dataset is not here (%s)", error.message)
+        return None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def _refuse_occupied(out: Path) -> None:
+    if out.exists() and not is_bundle(out) and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} exists and is not a bundle", "choose another --out")
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A working folder that becomes `out` when the block ends well; a bundle that was there before is
+    replaced.
+
+    Errors: UserError when the system refuses.
+    """
+    work = out.with_name(f".{out.name}.{os.getpid()}")
+    old = out.with_name(f".{out.name}.{os.getpid()}.old")
+    try:
+        work.mkdir(parents=True)
+        yield work
+        if out.exists():
+            out.rename(old)
+        work.rename(out)
+    except OSError as error:
+        raise write_error(out, error) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

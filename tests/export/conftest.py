@@ -1,0 +1,68 @@
+"""Fixtures of the export room: a random GA2 run, its bundle, and a short clip."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ga2clip.video import write_video
+
+CLASSES = ("kicking a ball", "riding a bike", "rowing a boat")
+
+
+@pytest.fixture(scope="session")
+def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of 12 frames 48×36: a bright square that moves over a dim pattern."""
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=12)
+
+
+def write_clip(path: Path, *, frames: int, fps: int = 10) -> Path:
+    """A video whose pictures differ from frame to frame."""
+    pixels = np.zeros((frames, 36, 48, 3), np.uint8)
+    pixels[:] = np.arange(48, dtype=np.uint8)[None, None, :, None] * 3
+    for index in range(frames):
+        left = index * 36 // frames
+        pixels[index, 8:24, left : left + 12] = (230, 40 + 10 * (index % 8), 90)
+    write_video(path, pixels, fps)
+    return path
+
+
+def make_model(clip_file: Path, method: str = "ga2", **sections: dict) -> "object":
+    """A random model of a method on the random CLIP, with prompts large enough to matter."""
+    import torch
+
+    from ga2clip.model.backbone import load_backbone
+    from ga2clip.model.methods import method_settings
+    from ga2clip.model.video_clip import build_model
+    from ga2clip.settings import Settings
+
+    tree = method_settings(method)
+    tree = {**tree, "backbone": {"name": "random", "pretrained": str(clip_file)}}
+    small = {"text_length": 4, "vision_length": 3, "text_depth": 2, "vision_depth": 2}
+    if tree["method"].get("inter_modal"):
+        small["vision_length"] = 4
+    small = {key: value for key, value in small.items() if tree["method"].get(key) != 0}
+    tree["method"] = {**small, **tree["method"]}
+    settings = Settings().updated(tree, "test").updated(sections, "test")
+    torch.manual_seed(1)
+    backbone = load_backbone(settings.backbone)
+    hard = torch.randn(4, backbone.text.width) * 0.3
+    model = build_model(backbone, settings, CLASSES, hard if settings.method.coupling != "none" else None)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters().values():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def model(clip_file: Path) -> "object":
+    """A random GA2 model."""
+    return make_model(clip_file)
+
+
+@pytest.fixture(scope="session")
+def bundle(model: "object", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fp32 bundle of the random GA2 model, measured on built-in drawings."""
+    from ga2clip_export.export import export_model
+
+    return export_model(model, tmp_path_factory.mktemp("bundles") / "fp32")
