@@ -1,6 +1,7 @@
 """A dataset's name and folder go in; a checked `manifest.json`, a report and optionally a frame cache come out."""
 
 import csv
+import hashlib
 import io
 import logging
 from collections import Counter
@@ -14,7 +15,8 @@ from ga2clip.data.layouts import Listing, scan
 from ga2clip.data.manifest import WORK_FOLDER, Clip, Manifest
 from ga2clip.data.pool import Lost, default_workers, run_jobs, silent
 from ga2clip.data.registry import Dataset, get_dataset
-from ga2clip.data.stickfigures import BASE_CLASSES, CLASSES, OTHER_CLASSES
+from ga2clip.data.stickfigures import BASE_CLASSES
+from ga2clip.data.stickfigures import DATASETS as STICKFIGURES
 from ga2clip.data.stickfigures.generate import GeneratedClip, generate
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
@@ -183,21 +185,26 @@ def _generated(
         workers=workers,
         progress=lambda done, total: progress("generating", done, total),
     )
-    main = dataset.name == "stickfigures"
     manifest = Manifest(
         dataset=dataset.name,
         root=root,
-        classes=tuple(CLASSES if main else OTHER_CLASSES),
-        base_classes=tuple(BASE_CLASSES) if main else (),
+        classes=STICKFIGURES[dataset.name],
+        base_classes=tuple(name for name in STICKFIGURES[dataset.name] if name in BASE_CLASSES),
         clips=tuple(_generated_clip(record) for record in records),
         meta={
             "rule": f"generated with seed {seed}",
             "seed": seed,
             "flip": dataset.flip,
             "test_split": "test",
+            "pixels_sha256": _digest(record.pixels_sha256 for record in records),
         },
     )
     return PrepareReport(manifest, checked=len(records))
+
+
+def _digest(hashes: Iterable[str]) -> str:
+    """One hash for the pixels of all clips before encoding: equal for equal seeds, on any machine."""
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _generated_clip(record: GeneratedClip, folder: str = "") -> Clip:
