@@ -49,6 +49,10 @@ def set_up(debug: bool) -> None:
         logger.handlers = [handler]
         logger.setLevel(logging.DEBUG if debug else logging.INFO)
         logger.propagate = False
+    if not debug:
+        # A download that fails is said in one line by our own error, not in forty by the libraries below.
+        logging.getLogger().addHandler(logging.NullHandler())
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
 
 def note(text: str) -> None:
@@ -103,22 +107,23 @@ def bars(unit: str) -> Iterator[Callable[[str, int, int], None]]:
     """A function of (what, done, total) that shows one progress bar after the other on stderr."""
     from tqdm import tqdm
 
-    bar: Any = None
+    shown: dict[str, Any] = {}
 
     def show(what: str, done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None or bar.desc != f"{what}: ":
-            if bar is not None:
-                bar.close()
-            bar = tqdm(total=total, desc=what, unit=unit, disable=None, leave=False)
-        bar.total = total
-        bar.update(done - bar.n)
+        if what not in shown:
+            close()
+            shown[what] = tqdm(total=total, desc=what, unit=unit, disable=None, leave=False)
+        shown[what].total = total
+        shown[what].update(done - shown[what].n)
+
+    def close() -> None:
+        while shown:
+            shown.popitem()[1].close()
 
     try:
         yield show
     finally:
-        if bar is not None:
-            bar.close()
+        close()
 
 
 def report(error: BaseException, *, debug: bool) -> int:
