@@ -4,6 +4,7 @@ A job that crashes its process or is silent for too long is answered with `Lost`
 process.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from ga2clip.errors import UserError
 
@@ -42,11 +43,12 @@ def silent(*_: object) -> None:
 
 
 class Worker:
-    """One process that runs `ga2clip.data.worker`."""
+    """One process that runs `ga2clip.data.worker`; started by its first job, and again after it was lost."""
 
     def __init__(self, time_limit: float) -> None:
         self._time_limit = time_limit
         self._process: subprocess.Popen[str] | None = None
+        self._ended = False
 
     def ask(self, job: Job, hear: Callable[[Answer], None]) -> Answer | Lost:
         """The answer to a job. hear: is called with what the process says before."""
@@ -54,33 +56,42 @@ class Worker:
         if self._process is None:
             self._process, limit = _start(), limit + _START_UP
         process, last = self._process, None
+        if self._ended:
+            process.kill()
         try:
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(job) + "\n")
-            process.stdin.flush()
+            _pipe(process.stdin).write(json.dumps(job) + "\n")
+            _pipe(process.stdin).flush()
         except BrokenPipeError:
-            return self._lost(False, last)
+            return self._lost(process, False, last)
         while True:
             line, late = _read_line(process, limit)
             if not line.endswith("\n"):
-                return self._lost(late, last)
+                return self._lost(process, late, last)
             limit, said = self._time_limit, json.loads(line)
             if "done" in said:
                 return dict(said["done"])
             last = said
             hear(said)
 
-    def stop(self) -> None:
-        """End the process, whatever it is doing."""
+    def end(self) -> None:
+        """Kill the process, whatever it is doing; a thread that waits for its answer gets `Lost`."""
+        self._ended = True
         if self._process is not None:
             self._process.kill()
-            self._process.communicate()
+
+    def close(self) -> None:
+        """Give back what the process held."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    _pipe(pipe).close()
             self._process = None
 
-    def _lost(self, late: bool, last: Answer | None) -> Lost:
-        assert self._process is not None
-        code = self._process.wait()
-        self.stop()
+    def _lost(self, process: "subprocess.Popen[str]", late: bool, last: Answer | None) -> Lost:
+        code = process.wait()
+        self.close()
         if late:
             return Lost(f"decoding took longer than {self._time_limit:.0f} seconds", last)
         return Lost(f"the decoder crashed (exit code {code})", last)
@@ -116,8 +127,10 @@ def run_jobs(
                 yield job, future.result()
     finally:
         for worker in everyone:
-            worker.stop()
-        threads.shutdown(wait=False, cancel_futures=True)
+            worker.end()
+        threads.shutdown(cancel_futures=True)
+        for worker in everyone:
+            worker.close()
 
 
 def _start() -> "subprocess.Popen[str]":
@@ -134,6 +147,11 @@ def _start() -> "subprocess.Popen[str]":
         raise UserError(f"cannot start a worker process: {error.strerror}", "use fewer --workers") from None
 
 
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None  # all of a worker's pipes are open
+    return pipe
+
+
 def _read_line(process: "subprocess.Popen[str]", limit: float) -> tuple[str, bool]:
     """The next line, and whether the process had to be killed because it took longer than the limit."""
     late = threading.Event()
@@ -142,10 +160,9 @@ def _read_line(process: "subprocess.Popen[str]", limit: float) -> tuple[str, boo
         late.set()
         process.kill()
 
-    assert process.stdout is not None
     timer = threading.Timer(limit, kill)
     timer.start()
     try:
-        return process.stdout.readline(), late.is_set()
+        return _pipe(process.stdout).readline(), late.is_set()
     finally:
         timer.cancel()

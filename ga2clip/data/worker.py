@@ -3,6 +3,7 @@
 Decoders can hang or crash on damaged files; in a process of its own that costs one clip, not the run.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -67,4 +68,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone: nobody wants the answer
+        main()

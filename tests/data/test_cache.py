@@ -1,0 +1,138 @@
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ga2clip.data import cache
+from ga2clip.data.cache import FrameStore, cache_folder, plan_shards, write_shard
+from ga2clip.data.manifest import Clip
+from ga2clip.errors import UserError
+from ga2clip.files import file_sha256
+from ga2clip.video import read_frames
+
+
+@pytest.fixture
+def clips(tmp_path: Path, make_video) -> list[Clip]:
+    made = []
+    for number, frames in enumerate((10, 10, 90)):
+        path = make_video(tmp_path / f"{number}.mp4", seed=number, frames=frames)
+        made.append(Clip(path.name, "run", "train", frames, 1.0, file_sha256(path), width=64, height=48))
+    return made
+
+
+def build(root: Path, clips: list[Clip]) -> list[str]:
+    """Write what is missing; the paths of the clips that were decoded for it."""
+    written: list[str] = []
+    for shard, group in plan_shards(root, clips):
+        write_shard(shard, root, group, lambda clip: written.append(clip.path))
+    return written
+
+
+def test_stored_frames_are_those_of_the_file_up_to_jpeg(tmp_path: Path, clips: list[Clip]) -> None:
+    build(tmp_path, clips)
+    store = FrameStore.find(tmp_path)
+    assert store is not None
+    assert [store.count(clip) for clip in clips] == [10, 10, cache.FRAMES]
+    numbers = [7, 0, 3, 3]
+    frames = store.read(clips[1], numbers)
+    original, _ = read_frames(tmp_path / "1.mp4", numbers)
+    assert frames.dtype == np.uint8
+    assert np.abs(frames.astype(int) - original).mean() < 4
+    assert (frames[2] == frames[3]).all()
+    long = store.read(clips[2], [0, cache.FRAMES - 1])
+    ends, _ = read_frames(tmp_path / "2.mp4", [0, 89])
+    assert np.abs(long.astype(int) - ends).mean() < 4
+
+
+def test_large_pictures_are_scaled_down_small_ones_never_up(
+    tmp_path: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "SHORT_SIDE", 24)
+    build(tmp_path, clips[:1])
+    store = FrameStore.find(tmp_path)
+    assert store is not None
+    assert store.read(clips[0], [0]).shape == (1, 24, 32, 3)
+
+
+def test_shards_are_plain_tars_that_others_read(tmp_path: Path, clips: list[Clip]) -> None:
+    build(tmp_path, clips)
+    with tarfile.open(cache_folder(tmp_path) / "frames-000000.tar") as tar:
+        names = tar.getnames()
+    assert names[:3] == ["0000000000.json", "0000000000.000.jpg", "0000000000.001.jpg"]
+    assert len({name.partition(".")[0] for name in names}) == 3
+
+
+def test_only_what_is_missing_or_changed_is_decoded(
+    tmp_path: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "CLIPS_PER_SHARD", 2)
+    assert build(tmp_path, clips[:2]) == ["0.mp4", "1.mp4"]
+    assert build(tmp_path, clips) == ["2.mp4"]
+    assert build(tmp_path, clips) == []
+    changed = [Clip(**{**clips[0].__dict__, "sha256": "other"}), *clips[1:]]
+    store = FrameStore.find(tmp_path)
+    assert store is not None
+    assert changed[0] not in store
+    assert build(tmp_path, changed) == ["0.mp4"]
+
+
+def test_an_interrupted_shard_leaves_no_trace(tmp_path: Path, clips: list[Clip]) -> None:
+    folder = cache_folder(tmp_path)
+
+    def interrupt(clip: Clip) -> None:
+        if clip is clips[1]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_shard(folder / "frames-000000.tar", tmp_path, clips, interrupt)
+    assert FrameStore.find(tmp_path) is None
+    assert list(folder.iterdir()) == []
+    # A kill leaves temporary files, or a shard without its index.
+    (folder / ".frames-000000.17.tar").write_bytes(b"half")
+    (folder / "frames-000000.tar").write_bytes(b"whole, but not vouched for")
+    assert [path.name for path, _ in plan_shards(tmp_path, clips)] == ["frames-000000.tar"]
+    assert list(folder.iterdir()) == []
+
+
+def test_another_recipe_is_made_again(
+    tmp_path: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path, clips)
+    monkeypatch.setattr(cache, "_RECIPE", {"schema": 2})
+    assert FrameStore.find(tmp_path) is None
+    assert len(build(tmp_path, clips)) == 3
+
+
+def test_damage_is_noticed(tmp_path: Path, clips: list[Clip]) -> None:
+    build(tmp_path, clips)
+    store = FrameStore.find(tmp_path)
+    assert store is not None
+    assert store.verify() == []
+    shard = cache_folder(tmp_path) / "frames-000000.tar"
+    data = bytearray(shard.read_bytes())
+    data[3 * 512 : 4 * 512] = bytes(512)
+    shard.write_bytes(data)
+    assert store.verify() == [shard]
+    shard.write_bytes(data[:700])
+    with pytest.raises(UserError, match="damaged"):
+        FrameStore(store.folder, store._places).read(clips[1], [0])
+
+
+def test_a_broken_clip_does_not_end_a_shard(tmp_path: Path, clips: list[Clip]) -> None:
+    (tmp_path / "1.mp4").write_bytes(b"gone bad")
+    [(shard, group)] = plan_shards(tmp_path, clips)
+    broken = write_shard(shard, tmp_path, group, lambda clip: None)
+    assert [path for path, _ in broken] == ["1.mp4"]
+    store = FrameStore.find(tmp_path)
+    assert store is not None
+    assert [clip in store for clip in clips] == [True, False, True]
+
+
+def test_a_store_travels_to_other_processes(tmp_path: Path, clips: list[Clip]) -> None:
+    build(tmp_path, clips)
+    store = FrameStore.find(tmp_path)
+    assert store is not None
+    expected = store.read(clips[0], range(10))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).read(clips[0], range(10)), expected)

@@ -1,0 +1,66 @@
+"""Workers that hang, crash or are interrupted, played by small scripts in place of the real one."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ga2clip.data import pool
+from ga2clip.data.pool import Lost, run_jobs
+
+SCRIPT = """
+import json, os, sys, time
+for line in sys.stdin:
+    job = json.loads(line)
+    print(json.dumps({"started": job["n"]}), flush=True)
+    if job["do"] == "hang":
+        time.sleep(60)
+    if job["do"] == "crash":
+        os.kill(os.getpid(), 11)
+    print(json.dumps({"done": {"n": job["n"], "pid": os.getpid()}}), flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start() -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii"
+        )
+
+    monkeypatch.setattr(pool, "_start", start)
+    monkeypatch.setattr(pool, "_START_UP", 5.0)
+
+
+def jobs(*what: str) -> list[dict[str, object]]:
+    return [{"n": number, "do": do} for number, do in enumerate(what)]
+
+
+def test_every_job_is_answered_by_few_processes() -> None:
+    heard: list[dict[str, object]] = []
+    answers = list(run_jobs(jobs(*["work"] * 9), workers=2, time_limit=5, hear=heard.append))
+    assert sorted(answer["n"] for _, answer in answers) == list(range(9))  # type: ignore[index]
+    assert len({answer["pid"] for _, answer in answers}) <= 2  # type: ignore[index]
+    assert len(heard) == 9
+
+
+def test_hanging_and_crashing_jobs_cost_only_themselves() -> None:
+    todo = jobs("work", "hang", "crash", "work", "work")
+    answers = {job["n"]: answer for job, answer in run_jobs(todo, workers=1, time_limit=0.5)}
+    assert [n for n, answer in answers.items() if isinstance(answer, Lost)] == [1, 2]
+    assert answers[1] == Lost("decoding took longer than 0 seconds", {"started": 1})
+    assert answers[2] == Lost("the decoder crashed (exit code -11)", {"started": 2})
+
+
+def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
+    heard: list[dict[str, object]] = []
+    answers = run_jobs(jobs("work", "hang", "work"), workers=2, time_limit=30, hear=heard.append)
+    pid = next(answers)[1]["pid"]  # type: ignore[index]
+    begin = time.monotonic()
+    answers.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - begin < 5
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

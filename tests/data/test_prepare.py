@@ -1,0 +1,177 @@
+"""From a folder as its owners hand it out to batches, with a broken clip in each; and interrupted on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ga2clip.data import prepare as prepare_module
+from ga2clip.data.loader import eval_batches, train_batches
+from ga2clip.data.manifest import Manifest
+from ga2clip.data.prepare import PrepareReport, Size, prepare
+from ga2clip.data.protocols import make_task
+from ga2clip.errors import UserError
+from ga2clip.settings import Settings
+from ga2clip.video import Preprocess
+
+PREPROCESS = Preprocess(24, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+
+# dataset: (clips on disk, missing, protocol's test clips)
+EXPECTED = {
+    "ucf101": (7, 1, 2),
+    "hmdb51": (7, 1, 2),
+    "ssv2": (6, 1, 2),
+    "kinetics400": (5, 1, 2),
+    "folder": (8, 0, 2),
+    "csv": (8, 1, 4),
+}
+
+
+@pytest.fixture(autouse=True)
+def few_anchors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare_module, "_ANCHORS", 2)
+
+
+def run(name: str, root: Path, **options: object) -> PrepareReport:
+    list_file = root.parent / "list.csv" if name == "csv" else None
+    return prepare(name, root, workers=1, list_file=list_file, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_each_layout_goes_from_prepare_to_batches(name: str, request: pytest.FixtureRequest) -> None:
+    root = request.getfixturevalue(name)
+    report = run(name, root, cache=name == "ucf101")
+    on_disk, missing, tested = EXPECTED[name]
+    assert (report.checked, len(report.missing), len(report.broken)) == (on_disk, missing, 1)
+    assert Manifest.read(root) == report.manifest
+    tree = {
+        "data": {"dataset": name, "root": str(root), "protocol": "few-shot", "shots": 1, "frames": 2},
+        "training": {"batch_size": 2},
+        "anchors": {"weight": 1.0, "per_step": 1},
+    }
+    settings = Settings.from_dict(tree, "test")
+    task = make_task(report.manifest, settings.data, 1, settings.anchors)
+    [batch] = train_batches(task, settings, PREPROCESS, epoch=0)
+    assert sorted(batch.labels.tolist()) == [-1, 0, 1]
+    evals = task.evals[0]
+    answered = list(eval_batches(evals.clips, evals.classes, settings, PREPROCESS))
+    seen = sum(len(batch.ids) + len(batch.broken) for batch in answered)
+    assert seen == len(evals.clips) == tested
+
+
+def test_the_report_names_what_is_wrong(ucf101: Path) -> None:
+    twin = ucf101 / "UCF-101/YoYo"
+    (twin / "v_YoYo_g01_c01.avi").write_bytes((twin / "v_YoYo_g02_c01.avi").read_bytes())
+    (twin / "v_YoYo_g03_c01.avi").write_bytes(b"RIFF, but nothing else")
+    report = run("ucf101", ucf101)
+    lines = (ucf101 / "prepare_report.csv").read_text().splitlines()
+    assert lines[0] == "status,clip,reason"
+    assert "missing,ApplyEyeMakeup/v_ApplyEyeMakeup_g04_c01.avi,no file" in lines
+    assert any(line.startswith("broken,UCF-101/YoYo/v_YoYo_g03_c01.avi,") for line in lines)
+    assert "duplicate,UCF-101/YoYo/v_YoYo_g01_c01.avi,same as UCF-101/YoYo/v_YoYo_g02_c01.avi" in lines
+    for word in ("missing", "broken", "duplicates", "prepare_report.csv"):
+        assert word in report.table()
+
+
+def test_what_was_checked_is_not_decoded_again_unless_it_changed(folder: Path) -> None:
+    run("folder", folder)
+    journal = folder / ".ga2clip" / "checked.jsonl"
+    first = journal.read_text()
+    told: list[tuple[str, int, int]] = []
+    run("folder", folder, progress=lambda *event: told.append(event))
+    assert journal.read_text() == first
+    assert ("checking", 8, 8) in told
+    repaired = folder / "JumpRope" / "2.mp4"
+    repaired.write_bytes((folder / "JumpRope" / "1.mp4").read_bytes())
+    assert run("folder", folder).broken == ()
+    assert journal.read_text().count("\n") == first.count("\n") + 1
+
+
+def test_a_half_written_journal_line_loses_one_clip(folder: Path) -> None:
+    run("folder", folder)
+    journal = folder / ".ga2clip" / "checked.jsonl"
+    text = journal.read_text()
+    journal.write_text(text[:-40])
+    report = run("folder", folder)
+    assert (report.checked, len(report.broken)) == (8, 1)
+    assert len(journal.read_text().splitlines()) == 9  # 7 whole ones, the half one, and one more
+
+
+def test_killed_and_started_again_nothing_is_lost_or_done_twice(tmp_path: Path, make_video) -> None:
+    root = tmp_path / "many"
+    for number in range(60):
+        make_video(root / "run" / f"{number}.mp4", seed=number % 3, frames=40)
+    code = (
+        "import sys; from pathlib import Path; from ga2clip.data import prepare as p; p._ANCHORS = 0\n"
+        "p.prepare('folder', Path(sys.argv[1]), workers=1)"
+    )
+    journal = root / ".ga2clip" / "checked.jsonl"
+    process = subprocess.Popen([sys.executable, "-c", code, str(root)])
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not journal.exists() or journal.read_text().count("\n") < 5):
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = journal.read_text().count("\n")
+    assert 5 <= done < 60
+    assert not (root / "manifest.json").exists()
+    assert run("folder", root).checked == 60
+    paths = [json.loads(line)["path"] for line in journal.read_text().splitlines()]
+    assert len(paths) == len(set(paths)) == 60
+
+
+def test_interrupted_by_ctrl_c_it_ends_quietly_and_leaves_no_process(tmp_path: Path, make_video) -> None:
+    root = tmp_path / "many"
+    for number in range(60):
+        make_video(root / "run" / f"{number}.mp4", seed=number % 3, frames=40)
+    code = (
+        "import sys; from pathlib import Path; from ga2clip.data.prepare import prepare\n"
+        "try: prepare('folder', Path(sys.argv[1]), workers=1)\n"
+        "except KeyboardInterrupt: sys.exit(130)"
+    )
+    journal = root / ".ga2clip" / "checked.jsonl"
+    process = subprocess.Popen([sys.executable, "-c", code, str(root)], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not journal.exists() or journal.read_text().count("\n") < 5):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == b""
+
+
+def test_generated_datasets_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    size = Size(train_per_class=0, test_per_class=0, irrelevant=3)
+    first = prepare("stickfigures-other", tmp_path / "a", workers=1, size=size)
+    again = prepare("stickfigures-other", tmp_path / "b", workers=1, size=size)
+    other = prepare("stickfigures-other", tmp_path / "c", workers=1, size=size, seed=1)
+    assert first.manifest.clips == again.manifest.clips
+    assert first.manifest.meta["pixels_sha256"] == again.manifest.meta["pixels_sha256"]
+    assert first.manifest.meta["pixels_sha256"] != other.manifest.meta["pixels_sha256"]
+
+
+def test_a_generated_dataset_has_the_sizes_it_was_asked_for(tmp_path: Path) -> None:
+    size = Size(train_per_class=1, test_per_class=1, irrelevant=2)
+    report = prepare("stickfigures-other", tmp_path, workers=1, size=size)
+    assert report.cached == len(report.manifest.clips) == 16 * 2 + 2
+    task = make_task(report.manifest, Settings().data.model_copy(update={"protocol": "full"}), 1)
+    assert len(task.train) == len(task.evals[0].clips) == len(task.classes) == 16
+
+
+def test_a_folder_without_any_picture_is_an_error_and_writes_nothing(tmp_path: Path) -> None:
+    for name in ("run", "sit"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.mp4").write_text("text")
+    with pytest.raises(UserError, match="none of the 2 clips"):
+        run("folder", tmp_path)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_torch_is_not_needed() -> None:
+    code = "import sys; import ga2clip.data.prepare, ga2clip.data.reader; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
