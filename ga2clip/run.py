@@ -5,7 +5,9 @@ backbone weight), `metrics.jsonl`, `environment.json` and `state/` (for resuming
 """
 
 import json
+import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,8 +113,23 @@ def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None 
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.trainable_state().items()}
     header = {key: json.dumps(value) for key, value in (meta | dict(note or {})).items()}
-    with replacing(folder / PROMPTS) as temporary:
-        save_file(tensors, temporary, header)
+    save_tensors(folder / PROMPTS, tensors, header)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Write tensors on the CPU as safetensors, whole or not at all. Errors: UserError, as `replacing`."""
+    with replacing(path) as temporary:
+        try:
+            save_file(dict(tensors), temporary, dict(header))
+        except SafetensorError as error:
+            raise _as_os_error(error) from error
+
+
+def _as_os_error(error: SafetensorError) -> OSError:
+    """What the system said, which safetensors has only in the text of its own exception."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    number = int(found[1]) if found else 0
+    return OSError(number, os.strerror(number) if number else str(error))
 
 
 def write_run(

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ga2clip.errors import UserError
-from ga2clip.files import replacing
-from ga2clip.run import STATE
+from ga2clip.run import STATE, save_tensors
 from ga2clip.training.update import Updater
 
 _FILE = "checkpoint.safetensors"
@@ -33,8 +31,7 @@ class Position:
 def save_checkpoint(folder: Path, updater: Updater, position: Position) -> None:
     """Write the state of a run. Errors: UserError for a full disk; the previous state is then still whole."""
     header = {"position": json.dumps(asdict(position)), "scaler": json.dumps(updater.scaler.state_dict())}
-    with replacing(folder / STATE / _FILE) as temporary:
-        save_file(_tensors(updater), temporary, header)
+    save_tensors(folder / STATE / _FILE, _tensors(updater), header)
 
 
 def load_checkpoint(folder: Path, updater: Updater) -> Position:

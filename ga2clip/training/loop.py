@@ -37,6 +37,13 @@ class Plan:
         """All updates of the training."""
         return self.epochs * self.steps_per_epoch
 
+    def after(self, position: Position) -> Position:
+        """The place one update later."""
+        batch = position.batch + 1
+        if batch == self.steps_per_epoch:
+            return Position(position.epoch + 1, 0, position.step + 1)
+        return Position(position.epoch, batch, position.step + 1)
+
 
 @dataclass
 class Tally:
@@ -70,7 +77,7 @@ class Watcher(Protocol):
     """Who is told what happens."""
 
     def on_step(self, position: Position, factor: float, outcome: Outcome) -> None:
-        """After every update; position is the one after it."""
+        """After every update; position is the one before it."""
 
     def on_epoch(self, tally: Tally) -> None:
         """After every epoch."""
@@ -96,9 +103,9 @@ def fit(
             factor = lr_factor(position.step, plan.steps, plan.warmup)
             with _memory_errors(updater, position.step):
                 outcome = updater.run(batch, position.step, factor, stop=bool(stop))
-            position = Position(epoch, position.batch + 1, position.step + 1)
             tally.add(outcome)
             watcher.on_step(position, factor, outcome)
+            position = plan.after(position)
             if outcome.stop:
                 watcher.save(position)
                 return position
@@ -106,7 +113,6 @@ def fit(
                 watcher.save(position)
                 saved_at = time.monotonic()
         tally.seconds = time.monotonic() - started
-        position = Position(epoch + 1, 0, position.step)
         watcher.on_epoch(tally)
         watcher.save(position)
         saved_at = time.monotonic()

@@ -40,11 +40,12 @@ class Recorder:
 
     def on_step(self, position: Position, factor: float, outcome: Outcome) -> None:
         """Write a line of metrics and move the bar."""
+        step, epoch = position.step + 1, position.epoch + 1
         lr = self.updater.settings.lr * factor
         accuracy = outcome.correct / max(1, outcome.labelled)
         line: dict[str, Any] = {
-            "step": position.step,
-            "epoch": position.epoch + 1,
+            "step": step,
+            "epoch": epoch,
             "lr": lr,
             "loss": outcome.loss,
         }
@@ -55,7 +56,7 @@ class Recorder:
         )
         self._bar.set_postfix(
             {
-                "epoch": position.epoch + 1,
+                "epoch": epoch,
                 "loss": f"{outcome.loss:.3f}",
                 **terms,
                 "acc": f"{accuracy:.0%}",
@@ -66,7 +67,7 @@ class Recorder:
         self._bar.update()
         if self._events:
             for name, value in line.items():
-                self._events.add_scalar(name, value, position.step)
+                self._events.add_scalar(name, value, step)
 
     def on_epoch(self, tally: Tally) -> None:
         """Log what the epoch added up to, and how long it waited for data."""

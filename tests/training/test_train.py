@@ -1,0 +1,303 @@
+"""Whole trainings on a few tiny videos: what a run holds, and that a stopped one ends where it would have ended."""
+
+import errno
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ga2clip.errors import MissingExtraError, UserError
+from ga2clip.evaluation.evaluate import evaluate_all, evaluate_run
+from ga2clip.run import load_run, read_metrics
+from ga2clip.settings import Settings
+from ga2clip.training import progress, train
+from ga2clip.training.curves import draw_curves
+from ga2clip.training.signals import StoppedError
+
+Make = Callable[..., Settings]
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than these trainings."""
+    monkeypatch.setattr(train, "draw_curves", lambda _: None)
+
+
+def run(settings: Settings, out: Path, **options: Any) -> Path:
+    return train.train(settings, out, device="cpu", progress=False, **options)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    states = load_run(one).state(), load_run(other).state()
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+    assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+
+
+def test_a_run_holds_all_that_repeats_it(settings: Make, tmp_path: Path) -> None:
+    chosen = settings()
+    out = run(chosen, tmp_path / "run")
+    names = {path.name for path in out.iterdir()}
+    assert names >= {
+        "settings.toml",
+        "prompts.safetensors",
+        "metrics.jsonl",
+        "environment.json",
+        "state",
+    }
+    again = run(train.resume_settings(out), tmp_path / "again")
+    assert train.resume_settings(out) == chosen
+    assert_same_run(out, again)
+    assert not list(out.rglob(".*"))  # no temporary file is left
+    loaded = load_run(out)
+    assert loaded.meta["step"] == 4
+    assert list(loaded.classes) == ["waving a flag", "kicking a ball"]
+    assert json.loads((out / "environment.json").read_text())["packages"]["torch"]
+
+
+def test_curves_are_drawn(settings: Make, tmp_path: Path) -> None:
+    out = run(settings(), tmp_path / "run")
+    path = draw_curves(out)
+    assert path == out / "curves.png"
+    assert path.read_bytes().startswith(b"\x89PNG")
+    (out / "metrics.jsonl").write_text("")
+    assert draw_curves(out) is None
+
+
+def test_the_loaded_model_is_the_trained_one(settings: Make, tmp_path: Path) -> None:
+    out = run(settings(), tmp_path / "run")
+    untrained = train.make_model(settings(), ("waving a flag", "kicking a ball"))
+    loaded = load_run(out).model()
+    names = ["riding a bike", "something new"]
+    with torch.no_grad():
+        assert not torch.allclose(loaded.encode_classes(names), untrained.eval().encode_classes(names))
+    assert not loaded.training
+
+
+def test_training_learns(settings: Make, tmp_path: Path) -> None:
+    chosen = settings("zero-shot", method={"tune": "both"}, training={"epochs": 10, "backbone_lr": 1e-3})
+    out = run(chosen, tmp_path / "run")
+    lines = read_metrics(out)
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+    assert {"step", "epoch", "lr", "loss", "cross_entropy", "accuracy"} <= lines[0].keys()
+    assert "cross_entropy" in train.result_table(out)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
+def test_a_stopped_training_ends_as_one_that_was_not(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    chosen = settings(training={"epochs": 3})
+    whole = run(chosen, tmp_path / "whole")
+    _signal_after(monkeypatch, stop_after)
+    with pytest.raises(StoppedError, match=f"SIGTERM after step {stop_after}") as caught:
+        run(chosen, tmp_path / "cut")
+    assert caught.value.exit_code == 143
+    assert str(tmp_path / "cut") in (caught.value.hint or "")
+    assert load_run(tmp_path / "cut").meta["step"] == stop_after
+    monkeypatch.undo()
+    run(train.resume_settings(tmp_path / "cut"), tmp_path / "cut", resume=True)
+    assert_same_run(tmp_path / "cut", whole)
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_a_crashed_training_goes_on_from_its_last_checkpoint(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """An exception in the middle stands for a kill: nothing is saved then; a line of metrics is cut in two."""
+    chosen = settings(training={"epochs": 3})
+    whole = run(chosen, tmp_path / "whole")
+    _call_after(monkeypatch, step, _crash)
+    with pytest.raises(RuntimeError, match="crash"):
+        run(chosen, tmp_path / "cut")
+    with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "ep')
+    monkeypatch.undo()
+    run(chosen, tmp_path / "cut", resume=True)
+    assert_same_run(tmp_path / "cut", whole)
+
+
+def test_resuming_a_finished_run_changes_nothing(settings: Make, tmp_path: Path) -> None:
+    out = run(settings(), tmp_path / "run")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    run(settings(), out, resume=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_good(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(training={"epochs": 3})
+    whole = run(chosen, tmp_path / "whole")
+    saves = []
+
+    def full(*_: Any, **__: Any) -> None:
+        saves.append(1)
+        if len(saves) == 3:  # the second epoch's checkpoint
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(*_, **__)
+
+    from ga2clip import run as run_module
+
+    original = run_module.save_file
+    monkeypatch.setattr(run_module, "save_file", full)
+    with pytest.raises(UserError, match="No space left") as caught:
+        run(chosen, tmp_path / "cut")
+    assert "free some space" in (caught.value.hint or "")
+    monkeypatch.undo()
+    assert load_run(tmp_path / "cut").meta["step"] == 2
+    run(chosen, tmp_path / "cut", resume=True)
+    assert_same_run(tmp_path / "cut", whole)
+
+
+def test_out_of_memory_says_what_to_lower(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr("ga2clip.training.update.Updater._backward", no_memory)
+    with pytest.raises(UserError, match="out of memory on cpu in step 1") as caught:
+        run(settings(), tmp_path / "run")
+    assert "training.micro_batch=2 (now 4 clips)" in (caught.value.hint or "")
+
+
+def test_an_occupied_folder_is_refused_and_left_alone(settings: Make, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="not empty"):
+        run(settings(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    out = run(settings(training={"epochs": 0}), tmp_path / "run")
+    with pytest.raises(UserError, match="already holds a run"):
+        run(settings(), out)
+
+
+def test_nothing_is_written_when_the_data_is_missing(settings: Make, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        run(settings(data={"root": str(tmp_path / "nowhere")}), tmp_path / "run")
+    assert "ga2clip prepare" in (caught.value.hint or "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_frozen_tower_is_encoded_once(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ga2clip.model.video_clip import VideoCLIP
+
+    calls = []
+    original = VideoCLIP.encode_video
+
+    def counted(self: VideoCLIP, video: torch.Tensor) -> torch.Tensor:
+        calls.append(len(video))
+        return original(self, video)
+
+    monkeypatch.setattr(VideoCLIP, "encode_video", counted)
+    run(settings("coop", training={"epochs": 5}), tmp_path / "cached")
+    assert sum(calls) <= 8 + 2  # the 8 training clips, and those of the estimate
+    calls.clear()
+    run(settings("coop", training={"epochs": 5, "cache_features": False}), tmp_path / "not")
+    assert sum(calls) >= 5 * 8
+    # Augmentation is off in these settings, so both see the evaluation's frames or the random ones of training.
+    assert read_metrics(tmp_path / "cached")[-1]["loss"] < read_metrics(tmp_path / "cached")[0]["loss"]
+
+
+def test_zero_shot_makes_a_run_without_training(settings: Make, tmp_path: Path) -> None:
+    out = run(settings("zero-shot"), tmp_path / "run")
+    assert load_run(out).state() == {}
+    assert train.result_table(out) == ""
+    report = evaluate_run(out, device="cpu", progress=False)
+    assert set(report.to_json()) >= {"protocol", "base", "novel", "harmonic_mean"}
+
+
+def test_the_summary_says_what_trains_and_touches_nothing(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = train.summary(settings(), device="cpu")
+    assert "trains    9,792 parameters" in text
+    for part in (
+        "prompts.coupling.mapping.weight 64 × 128",
+        "frozen",
+        "estimate",
+        "2 epochs of 2 updates",
+        "GiB",
+    ):
+        assert part in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_epoch_says_how_long_it_waited(
+    settings: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "ga2clip"):
+        run(settings(), tmp_path / "run")
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch")]
+    assert len(lines) == 2
+    assert "waiting for data" in lines[0]
+
+
+def test_interpolation_is_between_the_original_and_the_tuned(settings: Make, tmp_path: Path) -> None:
+    tuned = settings("zero-shot", method={"tune": "vision"}, training={"epochs": 2, "backbone_lr": 1e-3})
+    whole = run(tuned, tmp_path / "whole")
+    half = run(tuned.updated({"method": {"interpolate": 0.5}}, "test"), tmp_path / "half")
+    original = train.make_model(tuned, ("a", "b")).trainable_state()
+    for name, value in load_run(whole).state().items():
+        assert torch.allclose(load_run(half).state()[name], (value + original[name]) / 2, atol=1e-6), name
+
+
+def test_evaluation_of_all_protocols_and_its_files(settings: Make, tmp_path: Path) -> None:
+    out = run(settings(), tmp_path / "run")
+    halves, everything = evaluate_all(out, device="cpu", progress=False)
+    assert [part.name for part in halves.sets] == ["base", "novel"]
+    assert [len(part.classes) for part in everything.sets] == [4]
+    assert everything.to_json()["test"]["n"] == 8
+    tree = evaluate_run(out, device="cpu", progress=False).to_json()
+    assert tree["base"].keys() >= {"top1", "top5", "n"}
+    assert tree["harmonic_mean"] == halves.harmonic_mean
+    halves.write(tmp_path / "report")
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert names == {"report.json", "per_class.csv", "confusion.png"}
+    assert json.loads((tmp_path / "report" / "report.json").read_text()) == halves.to_json()
+    assert len((tmp_path / "report" / "per_class.csv").read_text().splitlines()) == 1 + 4
+
+
+def test_tensorboard_is_an_extra(settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtraError, match="tensorboard"):
+        run(settings(training={"tensorboard": True}), tmp_path / "run")
+
+
+def _crash() -> None:
+    raise RuntimeError("crash")
+
+
+def _signal_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Send SIGTERM while step `step` runs: it is noticed when the step is done."""
+    _call_after(monkeypatch, step - 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def _call_after(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
+    original = progress.Recorder.on_step
+    if step == 0:
+        first = train.fit
+
+        def fit(*arguments: Any) -> Any:
+            action()
+            return first(*arguments)
+
+        monkeypatch.setattr(train, "fit", fit)
+        return
+
+    def on_step(self: progress.Recorder, position: Any, factor: float, outcome: Any) -> None:
+        original(self, position, factor, outcome)
+        if position.step + 1 == step:
+            action()
+
+    monkeypatch.setattr(progress.Recorder, "on_step", on_step)
