@@ -65,6 +65,11 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def has_terminal() -> bool:
+    """Progress bars are for people: a log file gets the lines alone."""
+    return sys.stderr.isatty()
+
+
 def emit(text: str) -> None:
     """A result, on stdout."""
     if is_first_process():
@@ -98,7 +103,7 @@ def progress(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
     """The same items with a progress bar on stderr, when that is a terminal and there are several."""
     from tqdm import tqdm
 
-    quiet = total < 2 or not sys.stderr.isatty()
+    quiet = total < 2 or not has_terminal()
     yield from tqdm(items, total=total, unit=unit, disable=quiet, leave=False)
 
 

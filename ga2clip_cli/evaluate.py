@@ -38,11 +38,12 @@ def evaluate(
     from ga2clip.evaluation.evaluate import evaluate_all, evaluate_run
 
     found = []
+    bar = console.has_terminal()
     for run in runs:
         if protocol == "all":
-            reports = evaluate_all(run, dataset=dataset, root=root)
+            reports = evaluate_all(run, dataset=dataset, root=root, progress=bar)
         else:
-            reports = [evaluate_run(run, protocol=protocol, dataset=dataset, root=root)]
+            reports = [evaluate_run(run, protocol=protocol, dataset=dataset, root=root, progress=bar)]
         for report in reports:
             if console.is_first_process():
                 report.write(run / "eval" / f"{report.about['dataset']}-{report.protocol}")

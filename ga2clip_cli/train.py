@@ -107,9 +107,9 @@ def train(
     if dry_run:
         console.emit(summary(settings))
         return
-    run_training(settings, folder, resume=resume is not None)
-    if console.is_first_process():
-        console.note(result_table(folder))
+    run_training(settings, folder, resume=resume is not None, progress=console.has_terminal())
+    if console.is_first_process() and (table := result_table(folder)):
+        console.note(table)
     console.emit(str(folder))
 
 

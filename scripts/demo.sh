@@ -4,11 +4,10 @@
 set -euo pipefail
 folder=${1:-demo}
 data=$folder/data
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
 
 say() { printf '\n$ %s\n' "$*"; "$@"; }
 
-# A run counts as finished when its report is there; a run that was stopped goes on.
+# A run that is there already goes on where it was stopped, or is found finished.
 train() {
   local run=$1
   shift

@@ -1,10 +1,12 @@
 """The command line as a user meets it: an empty working folder, an exit code, stdout and stderr."""
 
+import io
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,46 @@ class Outcome(NamedTuple):
 Run = Callable[..., Outcome]
 
 
+@contextmanager
+def _restored() -> Iterator[None]:
+    """What `main` changes in a process that is its own: loggers, streams, arguments, working folder."""
+    loggers = [logging.getLogger(name) for name in (None, "ga2clip", "ga2clip_export")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    streams, argv, folder = (sys.stdout, sys.stderr), sys.argv, Path.cwd()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        sys.argv = argv
+        sys.stdout, sys.stderr = streams
+        for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+            logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
+
+
+@pytest.fixture(scope="session")
+def invoke() -> Callable[[Path, list[str]], Outcome]:
+    """Runs a command line in a folder inside this process: importing torch once is enough for all tests."""
+
+    def run(folder: Path, words: list[str]) -> Outcome:
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        code = 0
+        with _restored():
+            os.chdir(folder)
+            sys.argv, sys.stdout, sys.stderr = ["ga2clip", *words], out, err
+            try:
+                main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read())
+        assert "Traceback" not in texts[1], texts[1]
+        return Outcome(code, *texts)
+
+    return run
+
+
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with nothing in it."""
@@ -34,28 +76,9 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def ga2clip(
-    empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Run]:
-    """Runs a command line inside this process (importing torch once is enough)."""
-    loggers = [logging.getLogger(name) for name in ("ga2clip", "ga2clip_export")]
-    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
-
-    def run(*words: str | Path) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["ga2clip", *map(str, words)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return Outcome(code, out, err)
-
-    yield run
-    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
-        logger.handlers, logger.level, logger.propagate = handlers, level, propagate
+def ga2clip(invoke: Callable[[Path, list[str]], Outcome], empty: Path) -> Run:
+    """Runs a command line in the empty folder."""
+    return lambda *words: invoke(empty, [str(word) for word in words])
 
 
 @pytest.fixture
