@@ -22,6 +22,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Triple = tuple[float, float, float]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class _Part(BaseModel):
@@ -42,7 +43,7 @@ class PreprocessCard(_Part):
 
     size: int = Field(ge=1, le=4096)
     mean: Triple
-    std: Triple
+    std: tuple[Positive, Positive, Positive]
     resize: Literal["bicubic-short-side"] = "bicubic-short-side"
     crop: Literal["centre"] = "centre"
     colour: Literal["RGB"] = "RGB"

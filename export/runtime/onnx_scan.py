@@ -39,9 +39,9 @@ def external_files(path: Path) -> set[str]:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:  # an empty file can't be mapped
             raise UserError(f"{path} is empty", "export the bundle again") from None
-        with content, memoryview(content) as view:
+        with content:
             try:
-                return set(_walk(view, "Model", 0))
+                return set(_walk(content, (0, len(content)), "Model", 0))
             except (_MalformedError, UnicodeDecodeError) as error:
                 raise UserError(
                     f"{path} is not a valid ONNX file: {error}", "export the bundle again"
@@ -52,61 +52,63 @@ class _MalformedError(Exception):
     pass
 
 
-def _walk(message: memoryview, kind: str, depth: int) -> Iterator[str]:
+_Span = tuple[int, int]  # first byte and the one behind the last
+
+
+def _walk(content: mmap.mmap, message: _Span, kind: str, depth: int) -> Iterator[str]:
     if depth > _DEEPEST:
         raise _MalformedError("nested too deeply")
     external = False
     locations: list[str] = []
-    for number, value in _fields(message):
+    for number, value in _fields(content, message):
         child = _CHILDREN[kind].get(number)
         if kind == "Tensor" and number == _DATA_LOCATION:
             external = value == 1
-        if child is None or not isinstance(value, memoryview):
+        if child is None or isinstance(value, int):
             continue
         if child == "Entry":
-            locations += _location(value)
+            locations += _location(content, value)
         else:
-            yield from _walk(value, child, depth + 1)
+            yield from _walk(content, value, child, depth + 1)
     if external and not locations:
         raise _MalformedError("a tensor has external data and no location")
     yield from locations
 
 
-def _location(entry: memoryview) -> list[str]:
+def _location(content: mmap.mmap, entry: _Span) -> list[str]:
     """The value of a StringStringEntryProto whose key is `location`, as a list of one or none."""
-    parts = {number: bytes(value) for number, value in _fields(entry) if isinstance(value, memoryview)}
+    fields = _fields(content, entry)
+    parts = {number: content[span[0] : span[1]] for number, span in fields if not isinstance(span, int)}
     return [parts.get(2, b"").decode()] if parts.get(1) == b"location" else []
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(field number, value) of each field; the value is an int for varints and a view for length-delimited
-    fields.
-    """
-    position, end = 0, len(message)
+def _fields(content: mmap.mmap, message: _Span) -> Iterator[tuple[int, int | _Span]]:
+    """(field number, value) of each field: an int for varints, the span of the bytes for everything else."""
+    position, end = message
     while position < end:
-        key, position = _varint(message, position)
+        key, position = _varint(content, position, end)
         number, wire = key >> 3, key & 7
         if wire == 0:
-            value, position = _varint(message, position)
+            value, position = _varint(content, position, end)
             yield number, value
             continue
         length = {1: 8, 5: 4}.get(wire)
         if wire == 2:
-            length, position = _varint(message, position)
+            length, position = _varint(content, position, end)
         if length is None or number == 0:
             raise _MalformedError(f"unknown field at byte {position}")
         if position + length > end:
             raise _MalformedError("it ends too early")
-        yield number, message[position : position + length]
+        yield number, (position, position + length)
         position += length
 
 
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
+def _varint(content: mmap.mmap, position: int, end: int) -> tuple[int, int]:
     result = 0
     for shift in range(0, 70, 7):
-        if position >= len(message):
+        if position >= end:
             raise _MalformedError("it ends too early")
-        byte = message[position]
+        byte = content[position]
         position += 1
         result |= (byte & 0x7F) << shift
         if byte < 0x80:

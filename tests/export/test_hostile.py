@@ -1,0 +1,204 @@
+"""Damaged and hostile bundles give an error that names the file; they never crash the process or read elsewhere."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from ga2clip.errors import UserError
+from ga2clip.files import file_sha256
+from ga2clip_export.runtime import Predictor, is_bundle, open_bundle
+from ga2clip_export.runtime.onnx_scan import external_files
+
+
+@pytest.fixture
+def copy(bundle: Path, tmp_path: Path) -> Path:
+    target = tmp_path / "bundle"
+    shutil.copytree(bundle, target)
+    return target
+
+
+def edit_card(folder: Path, change) -> None:
+    path = folder / "bundle.json"
+    card = json.loads(path.read_text(encoding="utf-8"))
+    change(card)
+    path.write_text(json.dumps(card), encoding="utf-8")
+
+
+def rehash(folder: Path, name: str) -> None:
+    """What a forger would do after changing a file."""
+    entry = {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
+    edit_card(folder, lambda card: card["files"].__setitem__(name, entry))
+
+
+def use(folder: Path, *, text: bool = False) -> None:
+    with Predictor(folder, provider="cpu", cache=False) as predictor:
+        predictor.predict_frames(np.zeros((2, 8, 8, 3), np.uint8), ["a new class"] if text else None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(schema_version=2), "schema version 2"),
+        (lambda c: c.update(schema_version=True), "schema version True"),
+        (lambda c: c.pop("schema_version"), "schema version None"),
+        (lambda c: c.update(logit_scale=float("nan")), "NaN"),
+        (lambda c: c.update(logit_scale=float("inf")), "Infinity"),
+        (lambda c: c.update(logit_scale=-1), "logit_scale"),
+        (lambda c: c.update(extra="x"), "extra"),
+        (lambda c: c["files"].pop("text_bank.npz"), "text_bank.npz"),
+        (lambda c: c["files"].__setitem__("../../etc/passwd", c["files"]["text_bank.npz"]), "files"),
+        (lambda c: c["files"].__setitem__("/etc/passwd", c["files"]["text_bank.npz"]), "files"),
+        (lambda c: c["preprocess"].update(size=10**9), "preprocess.size"),
+        (lambda c: c["preprocess"].update(std=[0, 1, 1]), "preprocess.std"),
+        (lambda c: c["sampling"].update(frames=0), "sampling.frames"),
+        (lambda c: c.update(classes=["a", "a", "b"]), "twice"),
+        (lambda c: c.update(classes=[]), "classes"),
+        (lambda c: c.update(embedding=7), "features"),
+    ],
+)
+def test_a_card_that_lies_is_refused(copy: Path, change, message: str) -> None:
+    edit_card(copy, change)
+    with pytest.raises(UserError) as caught:
+        use(copy)
+    assert message in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "1e999", "[" * 100_000, "\ufeff{}", '{"schema_version": 1}']
+)
+def test_a_card_that_is_no_card_is_refused(copy: Path, text: str) -> None:
+    (copy / "bundle.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"bundle\.json"):
+        use(copy)
+
+
+@pytest.mark.parametrize(
+    "name", ["video_encoder.onnx", "text_encoder.onnx", "text_bank.npz", "tokenizer.json"]
+)
+@pytest.mark.parametrize("damage", ["missing", "truncated", "bit", "directory", "fifo", "link out"])
+def test_a_damaged_file_is_named(copy: Path, name: str, damage: str) -> None:
+    path = copy / name
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "bit":
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+    elif damage == "directory":
+        path.mkdir()
+    elif damage == "fifo":
+        os.mkfifo(path)
+    elif damage == "link out":
+        outside = copy.parent / "outside"
+        outside.write_bytes(content)
+        path.symlink_to(outside)
+    with pytest.raises(UserError, match=name.replace(".", r"\.")):
+        use(copy, text=name.startswith("t"))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", ["text_bank.npz", "tokenizer.json", "bundle.json", "video_encoder.onnx"])
+def test_random_damage_with_matching_hashes_never_escapes_as_another_error(
+    copy: Path, name: str, seed: int
+) -> None:
+    rng = random.Random(seed)
+    content = bytearray((copy / name).read_bytes())
+    if seed < 2:
+        del content[rng.randrange(len(content)) :]
+    for _ in range(rng.randrange(1, 30)):
+        if content:
+            content[rng.randrange(min(len(content), 4096))] = rng.randrange(256)
+    (copy / name).write_bytes(content)
+    if name != "bundle.json":
+        rehash(copy, name)
+    with contextlib.suppress(UserError):  # some damage is harmless, such as a changed weight
+        use(copy, text=name == "tokenizer.json")
+
+
+def test_weights_outside_the_bundle_are_not_read(copy: Path, bundle: Path) -> None:
+    path = copy / "video_encoder.onnx"
+    for location in ("../secret.bin", "/etc/passwd", "unlisted.bin"):
+        model = onnx.load(str(bundle / path.name))
+        tensor = next(t for t in model.graph.initializer if t.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+        path.write_bytes(model.SerializeToString())
+        rehash(copy, path.name)
+        with pytest.raises(UserError, match="no file of this bundle"):
+            use(copy)
+
+
+def test_the_scan_finds_external_data_wherever_a_tensor_can_hide(tmp_path: Path) -> None:
+    def tensor(location: str) -> onnx.TensorProto:
+        found = onnx.TensorProto(name="t", data_type=1, data_location=onnx.TensorProto.EXTERNAL)
+        found.external_data.add(key="offset", value="0")
+        found.external_data.add(key="location", value=location)
+        return found
+
+    inner = onnx.GraphProto(initializer=[tensor("in subgraph")])
+    attributes = [
+        onnx.AttributeProto(name="v", t=tensor("in attribute")),
+        onnx.AttributeProto(name="vs", tensors=[tensor("in list")]),
+        onnx.AttributeProto(name="g", g=inner),
+        onnx.AttributeProto(name="s", sparse_tensor=onnx.SparseTensorProto(values=tensor("in sparse"))),
+    ]
+    graph = onnx.GraphProto(
+        node=[onnx.NodeProto(op_type="If", attribute=attributes)],
+        initializer=[tensor("in graph")],
+        sparse_initializer=[onnx.SparseTensorProto(indices=tensor("in indices"))],
+    )
+    function = onnx.FunctionProto(
+        node=[onnx.NodeProto(attribute=[onnx.AttributeProto(t=tensor("in function"))])]
+    )
+    path = tmp_path / "m.onnx"
+    path.write_bytes(onnx.ModelProto(graph=graph, functions=[function]).SerializeToString())
+    places = ("graph", "attribute", "list", "subgraph", "sparse", "indices", "function")
+    assert external_files(path) == {f"in {place}" for place in places}
+
+
+def test_a_bank_that_could_unpack_to_anything_or_run_code_is_refused(copy: Path) -> None:
+    path = copy / "text_bank.npz"
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    np.savez_compressed(path, **content)
+    rehash(copy, path.name)
+    with pytest.raises(UserError, match="compressed"):
+        use(copy)
+    np.savez(path, **{**content, "classes": np.array(list(content["classes"]), dtype=object)})
+    rehash(copy, path.name)
+    with pytest.raises(UserError, match=r"text_bank\.npz"):
+        use(copy)
+    content["features"][0, 0] = np.nan
+    np.savez(path, **content)
+    rehash(copy, path.name)
+    with pytest.raises(UserError, match="not finite"):
+        use(copy)
+
+
+def test_a_bank_whose_header_promises_terabytes_is_refused(copy: Path) -> None:
+    path = copy / "text_bank.npz"
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }"
+    member = b"\x93NUMPY\x01\x00" + len(header + b"\n").to_bytes(2, "little") + header + b"\n" + b"0000"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("features.npy", member)
+    rehash(copy, path.name)
+    with pytest.raises(UserError, match=r"text_bank\.npz"):
+        use(copy)
+
+
+def test_what_is_no_bundle_says_how_to_make_one(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(UserError) as caught:
+            open_bundle(path)
+        assert "ga2clip export" in str(caught.value.hint)
+        assert not is_bundle(path)
