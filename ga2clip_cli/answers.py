@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ga2clip.predictions import Failure, Prediction, as_json
 from ga2clip_cli import console
@@ -64,13 +64,22 @@ def ranking(answer: Prediction) -> str:
 
 
 def open_sink(
-    predictor: "Predictor | TorchPredictor", as_json: bool, out: Path | None, *, resume: bool
+    predictor: "Predictor | TorchPredictor",
+    *,
+    as_json: bool,
+    csv: Path | None,
+    jsonl: Path | None,
+    resume: Path | None,
 ) -> "TextAnswers | JsonAnswers | ResultFile":
-    """Where answers go: the file `out` (its suffix chooses the format), one JSON object, or text."""
+    """Where answers go: a file (`resume` continues one and takes the format from its suffix), JSON or text."""
+    out = csv or jsonl or resume
     if out is not None:
         from ga2clip_export.runtime.results import ResultFile
 
-        return ResultFile(out, model=predictor.name, provider=predictor.provider, resume=resume)
+        kind: Literal["csv", "jsonl"] | None = "csv" if csv else "jsonl" if jsonl else None
+        return ResultFile(
+            out, model=predictor.name, provider=predictor.provider, format=kind, resume=resume is not None
+        )
     return JsonAnswers(predictor.name, predictor.provider) if as_json else TextAnswers()
 
 

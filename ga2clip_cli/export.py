@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from ga2clip_cli import console
+from ga2clip_cli.options import Root
 
 EXAMPLES = (
     "ga2clip export runs/ga2",
     "ga2clip export runs/ga2 --precision int8 --out bundles/ga2-int8",
-    "ga2clip export runs/ga2 --verify-accuracy --triton triton/models",
 )
 
 
@@ -33,12 +33,7 @@ def export(
         list[Path] | None,
         typer.Option("--clip", metavar="FILE", help="Clip to compare torch and ONNX on; repeatable."),
     ] = None,
-    verify_accuracy: Annotated[
-        bool, typer.Option("--verify-accuracy", help="Measure the exported model on the run's test clips.")
-    ] = False,
-    triton: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write an NVIDIA Triton model repository.")
-    ] = None,
+    root: Root = None,
 ) -> None:
     """Turn a run into a verified ONNX bundle.
 
@@ -55,7 +50,6 @@ def export(
         opset=opset,
         static=not dynamic,
         clips=clips or (),
-        verify_accuracy=verify_accuracy,
-        triton=triton,
+        root="" if root is None else str(root),
     )
     console.emit(str(path))

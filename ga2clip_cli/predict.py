@@ -92,7 +92,7 @@ def predict(
             )
         else:
             question |= {"top": top, "batch": batch, "workers": workers}
-            sink = answers.open_sink(predictor, as_json, csv or jsonl or resume, resume=resume is not None)
+            sink = answers.open_sink(predictor, as_json=as_json, csv=csv, jsonl=jsonl, resume=resume)
             if answers.answer_files(predictor, files, sink, **question):
                 raise typer.Exit(1)
 
