@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 Times = npt.NDArray[np.float64]
 
-# From so many frames on it can pay to look for key frames first (measured: docs/video.md).
+# Shorter videos are decoded in full: only so the number of their frames is certain, and damage is seen.
 _LONG = 1000
 
 
@@ -206,7 +206,7 @@ def _decode(video: OpenVideo, found: _Collector, *, last: int | None = None) -> 
 def _seek(video: OpenVideo, table: PacketTable, found: _Collector) -> VideoInfo | None:
     """Decodes around the wanted frames only. None when that is not worth it or not safe."""
     wanted = sorted(found.wanted or ())
-    if not table.worth_seeking(wanted):
+    if len(table) < _LONG or not table.worth_seeking(wanted):
         return None
     sizes = []
     first, unit = int(table.stamps[0]), video.time_base
