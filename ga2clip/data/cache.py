@@ -27,10 +27,11 @@ FRAMES = 64
 SHORT_SIDE = 256
 """Larger pictures are scaled down to it."""
 QUALITY = 90
-"""Of the JPEGs; benchmarks/frame_cache.py measures what it costs."""
+"""Of the JPEGs, whose colour is stored at full resolution: halving it, as JPEG does by default, costs 2 to 9 dB
+for a fifth of the bytes (benchmarks/frame_cache.py)."""
 CLIPS_PER_SHARD = 256
 
-_RECIPE = {"schema": 1, "frames": FRAMES, "short_side": SHORT_SIDE, "quality": QUALITY}
+_RECIPE = {"schema": 1, "frames": FRAMES, "short_side": SHORT_SIDE, "quality": QUALITY, "colour": "4:4:4"}
 _BLOCK = tarfile.BLOCKSIZE
 
 
@@ -83,17 +84,15 @@ class FrameStore:
 
         Errors: UserError when the shard is gone or damaged.
         """
-        import cv2
-
         place, lengths = self._places[clip.path], self._header(clip)["lengths"]
         starts = np.cumsum([_member_size(place.header), *map(_member_size, lengths[:-1])])
         frames = {}
         for number in set(map(int, numbers)):
             data = self._bytes(place, int(starts[number]) + _BLOCK, lengths[number])
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            picture = decode_picture(data)
             if picture is None:
                 raise self._damaged(place)
-            frames[number] = picture[..., ::-1]
+            frames[number] = picture
         return np.stack([frames[int(number)] for number in numbers])
 
     def verify(self) -> list[Path]:
@@ -184,14 +183,28 @@ def write_shard(
     return broken
 
 
-def _encode(root: Path, clip: Clip) -> tuple[bytes, list[bytes]]:
+def encode_picture(frame: npt.NDArray[np.uint8], quality: int, colour: str) -> bytes:
+    """A frame uint8 (H, W, 3) RGB as JPEG; colour: its resolution, `420`, `422` or `444`."""
     import cv2
 
+    factor = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{colour}")
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+    return bytes(cv2.imencode(".jpg", frame[..., ::-1], flags)[1])
+
+
+def decode_picture(data: bytes) -> npt.NDArray[np.uint8] | None:
+    """The frame uint8 (H, W, 3) RGB of a JPEG, None when it is damaged."""
+    import cv2
+
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return None if picture is None else np.asarray(picture, np.uint8)[..., ::-1]
+
+
+def _encode(root: Path, clip: Clip) -> tuple[bytes, list[bytes]]:
     rule = SamplingRule(min(FRAMES, clip.frames))
     size = SHORT_SIDE if min(clip.width, clip.height) > SHORT_SIDE else None
     sampled = sample_frames(root / clip.path, rule, size=size)
-    flags = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-    pictures = [cv2.imencode(".jpg", frame[..., ::-1], flags)[1].tobytes() for frame in sampled.frames]
+    pictures = [encode_picture(frame, QUALITY, "444") for frame in sampled.frames]
     header = {
         "path": clip.path,
         "label": clip.label,

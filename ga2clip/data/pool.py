@@ -20,7 +20,7 @@ from ga2clip.errors import UserError
 Job = dict[str, Any]
 Answer = dict[str, Any]
 
-_START_UP = 60.0  # seconds a new process may take to import before its first job counts
+_START_UP = 120.0  # seconds in which a new process must be ready
 
 
 @dataclass(frozen=True)
@@ -51,23 +51,27 @@ class Worker:
         self._ended = False
 
     def ask(self, job: Job, hear: Callable[[Answer], None]) -> Answer | Lost:
-        """The answer to a job. hear: is called with what the process says before."""
-        limit = self._time_limit
+        """The answer to a job. hear: is called with what the process says before.
+
+        Errors: UserError when no process can be started.
+        """
         if self._process is None:
-            self._process, limit = _start(), limit + _START_UP
+            self._process = _start()
+            if self._ended:
+                self._process.kill()
+            elif not _read_line(self._process, _START_UP)[0].endswith("\n"):
+                raise UserError("a worker process ended before it was ready", "its own message is above")
         process, last = self._process, None
-        if self._ended:
-            process.kill()
         try:
             _pipe(process.stdin).write(json.dumps(job) + "\n")
             _pipe(process.stdin).flush()
         except BrokenPipeError:
             return self._lost(process, False, last)
         while True:
-            line, late = _read_line(process, limit)
+            line, late = _read_line(process, self._time_limit)
             if not line.endswith("\n"):
                 return self._lost(process, late, last)
-            limit, said = self._time_limit, json.loads(line)
+            said = json.loads(line)
             if "done" in said:
                 return dict(said["done"])
             last = said

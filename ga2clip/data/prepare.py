@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -134,13 +135,14 @@ def build_cache(manifest: Manifest, workers: int, progress: Progress = silent) -
     clips = [clip for clip in manifest.clips if clip.frames]
     shards = plan_shards(manifest.root, clips)
     todo = sum(len(group) for _, group in shards)
-    done = len(clips) - todo
+    done, counting = len(clips) - todo, threading.Lock()
     progress("caching", done, len(clips))
 
     def hear(_: dict[str, object]) -> None:
         nonlocal done
-        done += 1
-        progress("caching", min(done, len(clips)), len(clips))
+        with counting:
+            done += 1
+            progress("caching", min(done, len(clips)), len(clips))
 
     jobs = [
         {

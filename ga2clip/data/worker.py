@@ -5,6 +5,7 @@ Decoders can hang or crash on damaged files; in a process of its own that costs 
 
 import contextlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -51,14 +52,18 @@ def cache_clips(shard: Path, root: Path, clips: list[dict[str, Any]], say: Say) 
 
 
 def main() -> None:
-    """Answer jobs until stdin ends, which it does when the parent is gone, however it ended."""
+    """Say that it is ready, then answer jobs until stdin ends: so it does when the parent is gone, however."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a decoder that prints must not garble the answers
+    logging.getLogger("ga2clip").addHandler(
+        logging.NullHandler()
+    )  # what is wrong with a clip is in its answer
 
     def say(answer: dict[str, Any]) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
+    say({"ready": True})
     for line in sys.stdin:
         job = json.loads(line)
         if job["job"] == "check":

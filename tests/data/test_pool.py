@@ -10,9 +10,11 @@ import pytest
 
 from ga2clip.data import pool
 from ga2clip.data.pool import Lost, run_jobs
+from ga2clip.errors import UserError
 
 SCRIPT = """
 import json, os, sys, time
+print('{"ready": true}', flush=True)
 for line in sys.stdin:
     job = json.loads(line)
     print(json.dumps({"started": job["n"]}), flush=True)
@@ -32,7 +34,6 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(pool, "_start", start)
-    monkeypatch.setattr(pool, "_START_UP", 5.0)
 
 
 def jobs(*what: str) -> list[dict[str, object]]:
@@ -53,6 +54,14 @@ def test_hanging_and_crashing_jobs_cost_only_themselves() -> None:
     assert [n for n, answer in answers.items() if isinstance(answer, Lost)] == [1, 2]
     assert answers[1] == Lost("decoding took longer than 0 seconds", {"started": 1})
     assert answers[2] == Lost("the decoder crashed (exit code -11)", {"started": 2})
+
+
+def test_a_process_that_cannot_start_is_an_error_not_a_thousand_broken_clips(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(f"{__name__}.SCRIPT", "raise SystemExit(3)")
+    with pytest.raises(UserError, match="before it was ready"):
+        list(run_jobs(jobs("work", "work"), workers=1, time_limit=5))
 
 
 def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:

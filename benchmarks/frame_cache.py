@@ -1,0 +1,146 @@
+"""A prepared dataset in; tables out: what the frame cache costs and saves, and whether accuracy notices it.
+
+python benchmarks/frame_cache.py ROOT [--clips 200] [--frames 8] [--size 224] [--accuracy 3]
+
+Without --accuracy: bytes per clip and JPEG error by quality, then the time to read an epoch with and without the
+cache, in this process, for training and evaluation. Times are CPU times, which other work on the machine disturbs
+little. With --accuracy N: trains and evaluates the dataset's recipe with and without the cache for seeds 1 … N.
+"""
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ga2clip.data.cache import (
+    QUALITY,
+    SHORT_SIDE,
+    FrameStore,
+    cache_folder,
+    decode_picture,
+    encode_picture,
+)
+from ga2clip.data.loader import Batch, eval_batches, train_batches
+from ga2clip.data.manifest import Clip, Manifest
+from ga2clip.data.protocols import EvalSet, Task
+from ga2clip.settings import Settings
+from ga2clip.video import Preprocess, SamplingRule, sample_frames
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def quality_table(manifest: Manifest, clips: list[Clip]) -> str:
+    """Bytes per frame and error of the JPEGs, over 8 frames of some clips."""
+    lines = ["| JPEG quality | colour | bytes/frame | PSNR dB | worst tenth dB |", "|---|---|---|---|---|"]
+    frames: list[np.ndarray] = []
+    for clip in clips[:40]:
+        small = SHORT_SIDE if min(clip.width, clip.height) > SHORT_SIDE else None
+        frames += list(sample_frames(manifest.root / clip.path, SamplingRule(8), size=small).frames)
+    for quality, colour in itertools.product((80, 85, 90, 95), ("420", "444")):
+        sizes, ratios = [], []
+        for frame in frames:
+            data = encode_picture(frame, quality, colour)
+            decoded = decode_picture(data)
+            assert decoded is not None
+            sizes.append(len(data))
+            ratios.append(10 * np.log10(255**2 / ((decoded.astype(np.float64) - frame) ** 2).mean()))
+        mark = " (used)" if (quality, colour) == (QUALITY, "444") else ""
+        low = np.percentile(ratios, 10)
+        lines.append(
+            f"| {quality}{mark} | {colour} | {np.mean(sizes):.0f} | {np.mean(ratios):.1f} | {low:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def size_line(manifest: Manifest) -> str:
+    """Bytes of the cache beside those of the videos it holds."""
+    store = FrameStore.find(manifest.root)
+    if store is None:
+        raise SystemExit("there is no frame cache: ga2clip prepare … --cache")
+    cached = sum(path.stat().st_size for path in cache_folder(manifest.root).iterdir())
+    videos = sum((manifest.root / clip.path).stat().st_size for clip in manifest.clips if clip in store)
+    return (
+        f"{len(store)} clips: cache {cached / len(store) / 1024:.0f} KiB/clip, "
+        f"videos {videos / len(store) / 1024:.0f} KiB/clip ({cached / videos:.1f} ×)"
+    )
+
+
+def speed_table(manifest: Manifest, clips: list[Clip], frames: int, size: int) -> str:
+    """CPU milliseconds per clip of an epoch, from files and from the cache."""
+    preprocess = Preprocess(size, CLIP_MEAN, CLIP_STD)
+    lines = ["| read | from files, ms/clip | from the cache, ms/clip | × |", "|---|---|---|---|"]
+    task = Task(
+        "", "", manifest.root, manifest.classes, tuple(clips), (), (EvalSet("", manifest.classes, ()),)
+    )
+    for what in ("training", "evaluation"):
+        times = []
+        for cache in (False, True):
+            settings = Settings.from_dict(
+                {"data": {"root": str(manifest.root), "frames": frames, "cache": cache}}, "benchmark"
+            )
+            if what == "training":
+                batches = train_batches(task, settings, preprocess, epoch=0)
+            else:
+                batches = eval_batches(clips, manifest.classes, settings, preprocess)
+            times.append(epoch_time(batches))
+        lines.append(f"| {what} | {times[0]:.1f} | {times[1]:.1f} | {times[0] / times[1]:.1f} |")
+    return "\n".join(lines)
+
+
+def epoch_time(batches: Iterable[Batch]) -> float:
+    begin = time.process_time()
+    clips = sum(len(batch.ids) for batch in batches)
+    return (time.process_time() - begin) / clips * 1000
+
+
+def accuracy_table(manifest: Manifest, seeds: int) -> str:
+    """Base, novel and HM of the dataset's recipe, trained and tested with and without the cache."""
+    from ga2clip.evaluation.evaluate import evaluate_run
+    from ga2clip.training.configure import configure
+    from ga2clip.training.train import train
+
+    lines = ["| cache | seed | base | novel | HM |", "|---|---|---|---|---|"]
+    for cache in (False, True):
+        scores = []
+        for seed in range(1, seeds + 1):
+            options = {"data": {"root": str(manifest.root), "cache": cache}, "training": {"seed": seed}}
+            settings = configure(dataset=manifest.dataset, options=options)
+            with tempfile.TemporaryDirectory() as folder:
+                report = evaluate_run(train(settings, Path(folder) / "run", progress=False)).to_json()
+            score = (report["base"]["top1"], report["novel"]["top1"], report["harmonic_mean"])
+            lines.append(
+                f"| {'yes' if cache else 'no'} | {seed} | " + " | ".join(f"{x:.3f}" for x in score) + " |"
+            )
+            scores.append(score)
+        means = " | ".join(f"{statistics.mean(column):.3f}" for column in zip(*scores, strict=True))
+        lines.append(f"| {'yes' if cache else 'no'} | mean | {means} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--accuracy", type=int, default=0, metavar="SEEDS")
+    options = parser.parse_args()
+    manifest = Manifest.read(options.root)
+    if options.accuracy:
+        print(accuracy_table(manifest, options.accuracy))
+        return
+    clips = [clip for clip in manifest.clips if clip.label and clip.frames]
+    clips = [clips[number] for number in np.random.default_rng(0).permutation(len(clips))[: options.clips]]
+    print(size_line(manifest), quality_table(manifest, clips), sep="\n\n")
+    print("\n" + speed_table(manifest, clips, options.frames, options.size))
+
+
+if __name__ == "__main__":
+    main()
