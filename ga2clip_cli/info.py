@@ -20,7 +20,9 @@ def info(
     Method, backbone and licence, classes, preprocessing, agreement with torch. A bundle's files are compared
     with their recorded hashes.
     """
-    if (path / "bundle.json").is_file():
+    from ga2clip_cli.models import is_bundle, is_run, nothing_there
+
+    if is_bundle(path):
         from ga2clip_export.runtime import open_bundle
 
         bundle = open_bundle(path)
@@ -30,6 +32,8 @@ def info(
         else:
             console.emit(bundle.describe())
         return
+    if not is_run(path):
+        raise nothing_there(path)
     from ga2clip.run import load_run
 
     run = load_run(path)

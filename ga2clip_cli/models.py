@@ -30,21 +30,18 @@ def open_model(
         console.note("no bundle in this folder: taking the built-in backbone 'tiny', zero-shot")
         chosen = "tiny"
     folder = Path(chosen)
-    if (folder / "bundle.json").is_file():
+    if is_bundle(folder):
         from ga2clip_export.runtime import Predictor
 
         return Predictor(folder, provider=provider, threads=threads)
     if provider not in ("auto", "cpu", "cuda"):
         raise UserError(f"provider '{provider}' needs a bundle", "`ga2clip export RUN` makes one")
-    if (folder / "settings.toml").is_file():
+    if is_run(folder):
         from ga2clip.evaluation.predict import TorchPredictor
 
         return TorchPredictor.from_run(folder, device=provider, threads=threads)
     if folder.exists() or os.sep in chosen.partition(":")[0]:
-        raise UserError(
-            f"--model {chosen}: neither a bundle nor a run is there",
-            "a bundle holds bundle.json (made by `ga2clip export`), a run settings.toml (by `ga2clip train`)",
-        )
+        raise nothing_there(folder)
     if not classes:
         raise UserError(
             f"'{chosen}' zero-shot has no classes of its own", "give --classes FILE, one name a line"
@@ -59,3 +56,20 @@ def newest_bundle(folder: Path) -> str | None:
     """The bundle below `folder` whose bundle.json was written last, or None."""
     found = [card for level in _LEVELS for card in folder.glob(f"{level}/bundle.json")]
     return str(max(found, key=lambda card: card.stat().st_mtime).parent) if found else None
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether export wrote something there."""
+    return (folder / "bundle.json").is_file()
+
+
+def is_run(folder: Path) -> bool:
+    """Whether training wrote something there."""
+    return (folder / "settings.toml").is_file()
+
+
+def nothing_there(path: Path) -> UserError:
+    """The error for a path that should be a bundle or a run."""
+    found = "neither a bundle nor a run" if path.exists() else "nothing"
+    hint = "a bundle holds bundle.json (made by `ga2clip export`), a run settings.toml (by `ga2clip train`)"
+    return UserError(f"{found} at {path}", hint)

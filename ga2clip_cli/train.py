@@ -57,6 +57,15 @@ def train(
     interpolate: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of the tuned backbone, mixed with the original.")
     ] = None,
+    split_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A shared training list, lines `path label`.")
+    ] = None,
+    test_split_file: Annotated[
+        str | None, typer.Option(metavar="FILE[,FILE]", help="The test lists that go with it.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="FILE[,FILE]", help="CSVs `id,name`, one per test list.")
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(metavar="FILE|NAME", help="Settings instead of the dataset's own recipe.")
     ] = None,
@@ -72,7 +81,14 @@ def train(
     settings.toml repeats the run.
     """
     given: dict[str, dict[str, Any]] = {
-        "data": {"root": None if root is None else str(root), "shots": shots, "frames": frames},
+        "data": {
+            "root": None if root is None else str(root),
+            "shots": shots,
+            "frames": frames,
+            "split_file": split_file,
+            "test_split_file": test_split_file,
+            "labels": labels,
+        },
         "backbone": {"name": backbone, "pretrained": pretrained},
         "method": {
             "hard_prompts": hard_prompts,

@@ -50,7 +50,7 @@ def short(err: str) -> bool:
         (("train", "--resume", "nowhere"), "nowhere", "ga2clip train"),
         (("eval", "nowhere"), "no run at nowhere", "ga2clip train"),
         (("export", "nowhere"), "no run at nowhere", "ga2clip train"),
-        (("info", "nowhere"), "nowhere", ""),
+        (("info", "nowhere"), "nothing at nowhere", "ga2clip export"),
         (("prepare", "--dataset", "ucf101"), "ucf101", "UCF-101/<Class>"),
         (("methods", "--backbone", "ViT-B-17"), "unknown backbone 'ViT-B-17'", "ViT-B-16"),
     ],
@@ -111,10 +111,13 @@ def test_zero_shot_asks_for_classes(ga2clip, clip: Path) -> None:
 
 def test_model_that_is_nothing(ga2clip, empty: Path, clip: Path, labels: Path) -> None:
     (empty / "folder").mkdir()
-    for model in ("folder", "no/such/folder"):
+    for model, found in (
+        ("folder", "neither a bundle nor a run at folder"),
+        ("no/such", "nothing at no/such"),
+    ):
         code, _, err = ga2clip("predict", clip, "--model", model, "--classes", labels)
         assert code == 1
-        assert "neither a bundle nor a run" in err
+        assert found in err
     code, _, err = ga2clip("predict", clip, "--model", "ViT-B-61", "--classes", labels)
     assert code == 1
     assert "did you mean 'ViT-B-16'" in err
