@@ -1,0 +1,232 @@
+"""A long video goes in, segments (start, end, label, score) come out, in memory that doesn't grow with its
+length.
+
+Every frame is encoded once, at `fps` frames per second; windows are means over a sliding sum (`sliding.py`);
+each window has class probabilities, which may be smoothed over time; neighbouring windows with the same best
+class are a segment.
+"""
+
+import csv
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ga2clip.errors import UserError
+from ga2clip_export.runtime.frames import frame_features
+from ga2clip_export.runtime.predictor import Predictor
+from ga2clip_export.runtime.sliding import Features, Window, check_window, windows
+
+_Scored = tuple[Window, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Seconds during which one label is the most probable, and its mean probability there."""
+
+    start: float
+    end: float
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best label of one window."""
+
+    start: float
+    end: float
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What happens when in a video.
+
+    windows: one answer per window, overlapping. encoded_frames: how many pictures the encoder saw. labels:
+    those that were asked about.
+    """
+
+    file: str
+    duration: float
+    window: float
+    stride: float
+    fps: float
+    encoded_frames: int
+    labels: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    windows: tuple[Answer, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The timeline as a JSON object; segments and windows are lists of objects, times in seconds."""
+        return {
+            "file": self.file,
+            "duration": self.duration,
+            "window": self.window,
+            "stride": self.stride,
+            "fps": self.fps,
+            "encoded_frames": self.encoded_frames,
+            "segments": [vars(segment) for segment in self.segments],
+            "windows": [vars(answer) for answer in self.windows],
+        }
+
+    def to_csv(self) -> str:
+        """`start,end,label,score`, a segment a line."""
+        text = io.StringIO()
+        rows = [(f"{s.start:.3f}", f"{s.end:.3f}", s.label, f"{s.score:.6f}") for s in self.segments]
+        csv.writer(text, lineterminator="\n").writerows([("start", "end", "label", "score"), *rows])
+        return text.getvalue()
+
+    def table(self) -> str:
+        """The segments for people, and how many pictures it took."""
+        lines = [f"{s.start:9.2f} – {s.end:8.2f} s  {100 * s.score:5.1f} %  {s.label}" for s in self.segments]
+        took = f"{self.duration:.1f} s, {self.encoded_frames} frames encoded, {len(self.windows)} windows"
+        return "\n".join([f"{self.file}  ({took})", *lines])
+
+
+def timeline(
+    predictor: Predictor,
+    source: str | os.PathLike[str],
+    *,
+    window: float = 2.0,
+    stride: float = 0.5,
+    fps: float = 4.0,
+    classes: Sequence[str] | None = None,
+    template: str | None = None,
+    reject: bool = False,
+    smooth: float = 0.0,
+    min_length: float = 0.0,
+    progress: Callable[[float], None] | None = None,
+) -> Timeline:
+    """The timeline of a video file.
+
+    window, stride: seconds that an answer averages over, and between answers. fps: frames encoded per
+    second. smooth: seconds of a moving average over answers. min_length: seconds below which a segment is
+    left out. progress: called with the seconds done. Errors: UserError for numbers or classes that can't be
+    used, VideoError.
+    """
+    check_window(window, stride, fps)
+    if not (0 <= smooth < np.inf and 0 <= min_length < np.inf):
+        raise UserError(f"smooth and min_length must be 0 or more, got {smooth:g} and {min_length:g}")
+    scorer = predictor.scorer(classes, template, reject)
+    counter = _Counter(progress)
+    found = windows(counter.watch(frame_features(predictor, source, fps)), window, stride, 1 / fps)
+    scored = ((w, scorer.probabilities(w.feature[None])[0]) for w in found)
+    builder = _Segments(scorer.labels, min_length)
+    answers = []
+    for part, probabilities in smoothed(scored, 2 * int(smooth / stride / 2) + 1):
+        builder.add(part, probabilities)
+        best = int(probabilities.argmax())
+        answers.append(Answer(part.start, part.end, scorer.labels[best], float(probabilities[best])))
+    duration = answers[-1].end
+    return Timeline(
+        file=os.fspath(source),
+        duration=duration,
+        window=window,
+        stride=stride,
+        fps=fps,
+        encoded_frames=counter.frames,
+        labels=scorer.labels,
+        segments=builder.finish(duration),
+        windows=tuple(answers),
+    )
+
+
+def smoothed(scored: Iterable[_Scored], length: int) -> Iterator[_Scored]:
+    """Each window with the mean probabilities of the `length` (odd) windows around it, fewer at both ends."""
+    half = length // 2
+    around: deque[_Scored] = deque()
+    first = done = arrived = 0
+
+    def centre() -> _Scored:
+        nonlocal first, done
+        while first < done - half:
+            around.popleft()
+            first += 1
+        part = around[done - first][0]
+        done += 1
+        return part, np.mean([probabilities for _, probabilities in around], axis=0)
+
+    for item in scored:
+        around.append(item)
+        arrived += 1
+        if arrived > half:
+            yield centre()
+    while done < arrived:
+        yield centre()
+
+
+@dataclass
+class _Run:
+    """Neighbouring windows with one best label: seconds, summed probability, number of windows."""
+
+    label: int
+    start: float
+    end: float
+    total: float
+    count: int
+
+
+class _Segments:
+    """Joins windows with the same best label; the border between two runs lies between their windows'
+    middles.
+    """
+
+    def __init__(self, labels: Sequence[str], min_length: float) -> None:
+        self._labels, self._min_length = labels, min_length
+        self._kept: list[_Run] = []
+        self._open: _Run | None = None
+        self._middle = 0.0
+
+    def add(self, window: Window, probabilities: np.ndarray) -> None:
+        """The next window."""
+        best = int(probabilities.argmax())
+        middle = (window.start + window.end) / 2
+        if self._open is None or self._open.label != best:
+            border = (self._middle + middle) / 2 if self._open else 0.0
+            self._close(border)
+            self._open = _Run(best, border, window.end, 0.0, 0)
+        self._open.total += float(probabilities[best])
+        self._open.count += 1
+        self._middle = middle
+
+    def finish(self, duration: float) -> tuple[Segment, ...]:
+        """All segments of at least the minimal length."""
+        self._close(duration)
+        return tuple(Segment(r.start, r.end, self._labels[r.label], r.total / r.count) for r in self._kept)
+
+    def _close(self, end: float) -> None:
+        """End the open run; leave it out if it is short; join it with the one before when that has its
+        label.
+        """
+        run = self._open
+        if run is None:
+            return
+        run.end = end
+        if run.end - run.start < self._min_length:
+            return
+        last = self._kept[-1] if self._kept else None
+        if last and last.label == run.label and run.start - last.end < self._min_length:
+            last.end, last.total, last.count = run.end, last.total + run.total, last.count + run.count
+        else:
+            self._kept.append(run)
+
+
+class _Counter:
+    """Counts the frames that pass."""
+
+    def __init__(self, progress: Callable[[float], None] | None) -> None:
+        self.frames = 0
+        self._progress = progress
+
+    def watch(self, features: Features) -> Features:
+        for time, feature in features:
+            self.frames += 1
+            if self._progress:
+                self._progress(time)
+            yield time, feature
