@@ -13,7 +13,7 @@ from ga2clip.settings import AugmentSettings
 
 Frames = npt.NDArray[np.uint8]
 
-_LOG_ASPECT = (
+_LOG_ASPECT, _TRIES = math.log(4 / 3), 10
     -math.log(4 / 3),
     math.log(4 / 3),
 )  # of the crop, as in Inception-style training (Szegedy et al., CVPR 2015, section 6)
@@ -42,18 +42,20 @@ def random_box(
 ) -> tuple[float, float, float, float]:
     """A crop (left, top, right, bottom) in pixels of a picture of shape (H, W).
 
-    Its area is scale_min … 1 of the largest centred square, its aspect 3:4 … 4:3; scale_min 1: that square.
+    Its area is scale_min … 1 of the picture's, its aspect 3:4 … 4:3 (Szegedy et al., CVPR 2015, section 6). Where
+    such a crop doesn't fit in ten tries, and for scale_min 1, it is the centred square, as in evaluation.
     """
     height, width = shape
+    for _ in range(_TRIES if scale_min < 1 else 0):
+        area = height * width * rng.uniform(scale_min, 1)
+        aspect = math.exp(rng.uniform(-_LOG_ASPECT, _LOG_ASPECT))
+        crop_width, crop_height = math.sqrt(area * aspect), math.sqrt(area / aspect)
+        if crop_width <= width and crop_height <= height:
+            left, top = rng.uniform(0, width - crop_width), rng.uniform(0, height - crop_height)
+            return left, top, left + crop_width, top + crop_height
     side = min(height, width)
-    if scale_min == 1:
-        left, top = (width - side) / 2, (height - side) / 2
-        return left, top, left + side, top + side
-    area = side * side * rng.uniform(scale_min, 1)
-    aspect = math.exp(rng.uniform(*_LOG_ASPECT))
-    crop_width, crop_height = min(math.sqrt(area * aspect), width), min(math.sqrt(area / aspect), height)
-    left, top = rng.uniform(0, width - crop_width), rng.uniform(0, height - crop_height)
-    return left, top, left + crop_width, top + crop_height
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
 
 
 def _resized_crop(frames: Frames, size: int, box: tuple[float, float, float, float]) -> Frames:

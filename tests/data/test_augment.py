@@ -57,13 +57,17 @@ def test_no_flip_where_left_and_right_matter() -> None:
 
 def test_boxes_lie_inside_and_have_the_promised_area() -> None:
     rng = np.random.default_rng(0)
+    shares = []
     for _ in range(500):
-        left, top, right, bottom = random_box((40, 60), 0.5, rng)
+        left, top, right, bottom = random_box((40, 60), 0.3, rng)
         assert 0 <= left < right <= 60
         assert 0 <= top < bottom <= 40
-        share = (right - left) * (bottom - top) / 40**2
-        assert 0.5 * 0.86 <= share <= 1.0001  # an aspect of 4:3 may be cut off at the border
+        assert 3 / 4 - 1e-6 <= (right - left) / (bottom - top) <= 4 / 3 + 1e-6
+        shares.append((right - left) * (bottom - top) / (40 * 60))
+    assert 0.3 <= min(shares) < 0.35
+    assert max(shares) > 0.8
     assert random_box((40, 60), 1, rng) == (10, 0, 50, 40)
+    assert random_box((40, 400), 0.9, rng) == (180, 0, 220, 40)  # nothing so large fits
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
