@@ -14,9 +14,6 @@ from ga2clip.settings import AugmentSettings
 Frames = npt.NDArray[np.uint8]
 
 _LOG_ASPECT, _TRIES = math.log(4 / 3), 10
-    -math.log(4 / 3),
-    math.log(4 / 3),
-)  # of the crop, as in Inception-style training (Szegedy et al., CVPR 2015, section 6)
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
 
