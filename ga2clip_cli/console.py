@@ -131,6 +131,19 @@ def bars(unit: str) -> Iterator[Callable[[str, int, int], None]]:
         close()
 
 
+@contextmanager
+def seconds_bar() -> Iterator[Callable[[float], None]]:
+    """A function of the seconds of video done so far that shows them on stderr."""
+    from tqdm import tqdm
+
+    with tqdm(unit="s", disable=None, leave=False, bar_format="{n:.0f} s of video, {elapsed}") as bar:
+
+        def show(done: float) -> None:
+            bar.update(done - bar.n)
+
+        yield show
+
+
 def report(error: BaseException, *, debug: bool) -> int:
     """Show an error that ended a command on stderr and return the exit code."""
     if debug:

@@ -16,7 +16,8 @@ def find_segments(predictor: "Predictor | TorchPredictor", video: Path, **questi
     """What happens when in a video. Errors: UserError for a model that is no bundle."""
     from ga2clip_export.runtime.timeline import timeline
 
-    return timeline(_of_bundle(predictor), video, **question)
+    with console.seconds_bar() as show:
+        return timeline(_of_bundle(predictor), video, progress=show, **question)
 
 
 def show_segments(
@@ -57,7 +58,8 @@ def follow_stream(
 
     for result in follow(_of_bundle(predictor), source, **options):
         label, probability = result.predictions[0]
-        text = f"{result.time:8.1f} s  {100 * probability:5.1f} %  {label}  ({result.dropped} frames dropped)"
+        late = f"  ({result.dropped} frames dropped)" if result.dropped else ""
+        text = f"{result.time:8.1f} s  {100 * probability:5.1f} %  {label}{late}"
         console.emit(json.dumps(result.to_json()) if as_json else text)
 
 
