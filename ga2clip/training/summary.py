@@ -47,10 +47,11 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `40 s`, `12 min` or `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    """Seconds as `40 s`, `12 min`, `3.5 h` or `9 days`."""
+    for unit, length, limit in (("s", 1, 90), ("min", 60, 5400), ("h", 3600, 48 * 3600)):
+        if seconds < limit:
+            return f"{seconds / length:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86400:.0f} days"
 
 
 def _tensors(parameters: dict[str, nn.Parameter]) -> Iterable[str]:
