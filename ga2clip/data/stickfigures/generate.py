@@ -1,0 +1,187 @@
+"""Write the built-in datasets: a folder and a seed go in, H.264 clips and one `GeneratedClip` record for each come out.
+
+Layout: `videos/<class>/<split>_<nnn>.mp4` and `irrelevant/<kind>_<nnn>.mp4`. A clip's pixels depend on the seed, the
+class, the split and the number alone. Beside the clips lies `generated.json` with the records of finished files:
+what it vouches for isn't rendered again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ga2clip.data.stickfigures.classes import ACTION_CLASSES, DATASETS
+from ga2clip.data.stickfigures.empty import EMPTY_KINDS
+from ga2clip.data.stickfigures.render import FPS, render_clip, render_empty
+from ga2clip.errors import UserError, unknown_name
+from ga2clip.files import file_sha256, write_text
+from ga2clip.video import write_video
+
+JOURNAL = "generated.json"
+VERSION = 1
+"""Raised when the drawings change, so that finished files of an older drawing are rendered again."""
+
+_ACTORS = {"train": 0, "test": 500_000, "anchor": 1_000_000}
+_SAVE_EVERY = 100
+
+
+@dataclass(frozen=True)
+class GeneratedClip:
+    """One clip on disk.
+
+    Attributes:
+        path: relative to the dataset's folder, with `/`.
+        label: class name; None for an irrelevant clip.
+        split: "train", "test" or "anchor".
+        actor: seed of the clip; train and test never share one.
+        frames: how many.
+        duration: seconds.
+        pixels_sha256: of the frames before encoding, uint8 (T, H, W, 3) in C order.
+        sha256: of the file.
+    """
+
+    path: str
+    label: str | None
+    split: str
+    actor: int
+    frames: int
+    duration: float
+    pixels_sha256: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A clip to be written; `kind` is the class or the kind of irrelevant clip."""
+
+    path: str
+    kind: str
+    split: str
+    actor: int
+
+
+def generate(
+    out: Path,
+    *,
+    dataset: str = "stickfigures",
+    seed: int = 0,
+    train_per_class: int = 20,
+    test_per_class: int = 10,
+    irrelevant: int = 120,
+    workers: int | None = None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> list[GeneratedClip]:
+    """Generate a dataset into a folder, going on where an earlier call stopped.
+
+    Args:
+        out: the folder; made if missing.
+        dataset: "stickfigures" or "stickfigures-other".
+        seed: decides every pixel.
+        train_per_class, test_per_class: clips of each class.
+        irrelevant: clips without a figure, spread over the kinds.
+        workers: processes; None takes the processors that there are, 1 uses this process.
+        progress: is told how many clips are done, and of how many.
+
+    Returns:
+        One record per clip: classes in the order of the dataset, train before test, irrelevant ones last.
+
+    Raises:
+        UserError: unknown dataset, impossible count, or a folder that can't be written to.
+    """
+    if dataset not in DATASETS:
+        raise unknown_name("built-in dataset", dataset, list(DATASETS))
+    counts = {"train": train_per_class, "test": test_per_class}
+    if min(*counts.values(), irrelevant) < 0 or max(*counts.values(), irrelevant) > 999:
+        raise UserError("the number of clips must be between 0 and 999")
+    jobs = list(_jobs(dataset, seed, counts, irrelevant))
+    finished = _read_journal(out)
+    records = {job.path: finished[job.path] for job in jobs if _is_done(out, job, finished)}
+    missing = [job for job in jobs if job.path not in records]
+    progress(len(records), len(jobs))
+    try:
+        for number, record in enumerate(_run(out, missing, workers), start=1):
+            records[record.path] = finished[record.path] = record
+            progress(len(records), len(jobs))
+            if number % _SAVE_EVERY == 0:
+                _write_journal(out, finished)
+    finally:
+        if missing:
+            _write_journal(out, finished)
+    return [records[job.path] for job in jobs]
+
+
+def _jobs(dataset: str, seed: int, counts: dict[str, int], irrelevant: int) -> Iterator[_Job]:
+    for name in DATASETS[dataset]:
+        for split, count in counts.items():
+            for number in range(count):
+                path = f"videos/{ACTION_CLASSES[name].slug}/{split}_{number:03d}.mp4"
+                yield _Job(path, name, split, _actor(seed, split, number))
+    for number in range(irrelevant):
+        kind = EMPTY_KINDS[number % len(EMPTY_KINDS)]
+        path = f"irrelevant/{kind}_{number // len(EMPTY_KINDS):03d}.mp4"
+        yield _Job(path, kind, "anchor", _actor(seed, "anchor", number))
+
+
+def _actor(seed: int, split: str, number: int) -> int:
+    return seed * 2_000_000 + _ACTORS[split] + number
+
+
+def _run(out: Path, jobs: list[_Job], workers: int | None) -> Iterator[GeneratedClip]:
+    count = min(workers or len(os.sched_getaffinity(0)), len(jobs))
+    if count <= 1:
+        yield from (_make(out, job) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context) as pool:
+        yield from pool.map(_make, [out] * len(jobs), jobs, chunksize=8)
+
+
+def _make(out: Path, job: _Job) -> GeneratedClip:
+    """Render, encode and describe one clip."""
+    label = None if job.split == "anchor" else job.kind
+    clip = render_clip(job.kind, job.actor) if label else render_empty(job.kind, job.actor)
+    path = out / job.path
+    write_video(path, clip, FPS)
+    return GeneratedClip(
+        path=job.path,
+        label=label,
+        split=job.split,
+        actor=job.actor,
+        frames=len(clip),
+        duration=len(clip) / FPS,
+        pixels_sha256=hashlib.sha256(np.ascontiguousarray(clip)).hexdigest(),
+        sha256=file_sha256(path),
+    )
+
+
+def _is_done(out: Path, job: _Job, finished: dict[str, GeneratedClip]) -> bool:
+    """Whether the file that the journal speaks of is still there, whole, and of this seed."""
+    record, path = finished.get(job.path), out / job.path
+    if record is None or record.actor != job.actor or not path.is_file():
+        return False
+    return file_sha256(path) == record.sha256
+
+
+def _read_journal(out: Path) -> dict[str, GeneratedClip]:
+    try:
+        journal = json.loads((out / JOURNAL).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {out / JOURNAL}: {error}", "delete it to generate again") from None
+    if journal.get("version") != VERSION:
+        return {}
+    return {row["path"]: GeneratedClip(**row) for row in journal["clips"]}
+
+
+def _write_journal(out: Path, finished: dict[str, GeneratedClip]) -> None:
+    journal = {"version": VERSION, "clips": [asdict(record) for record in finished.values()]}
+    write_text(out / JOURNAL, json.dumps(journal))
