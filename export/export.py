@@ -21,11 +21,13 @@ from ga2clip.files import file_sha256, write_error
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import Run, load_run
 from ga2clip_export import verify
+from ga2clip_export.accuracy import measure_accuracy
 from ga2clip_export.encoders import Encoders, write_encoders
 from ga2clip_export.footage import footage
 from ga2clip_export.reject import fit_threshold
 from ga2clip_export.runtime.bundle import CARD, is_bundle, open_bundle
 from ga2clip_export.runtime.card import (
+    PROBE,
     TEXT_BANK,
     TOKENIZER,
     BackboneCard,
@@ -37,6 +39,7 @@ from ga2clip_export.runtime.card import (
     SamplingCard,
     TextCard,
 )
+from ga2clip_export.triton import refuse_occupied, write_triton
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ PRECISIONS = (*get_args(Precision), "auto")
 _PACKAGES = ("ga2clip", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "open_clip_torch", "numpy")
 _SMALL_TOWER = 20_000_000  # parameters; below, measuring on many clips takes seconds
 _CLIPS_SMALL, _CLIPS_LARGE = 80, 24
+_PROBE_FRAMES = 2
 
 
 def export_run(
@@ -55,6 +59,8 @@ def export_run(
     static: bool = False,
     clips: Sequence[Path] = (),
     root: str = "",
+    verify_accuracy: bool = False,
+    triton: Path | None = None,
 ) -> Path:
     """Export a run. Returns the bundle's folder: `out`, by default `<run>/bundle` (`bundle-int8` and so on).
 
@@ -63,18 +69,29 @@ def export_run(
     on instead of the run's training clips. root: where the run's dataset is now. Errors: UserError for a run
     that can't be read, an occupied folder, or an export that disagrees with torch.
     """
+    if triton is not None:
+        refuse_occupied(triton)
     run = load_run(run_path)
     name = "bundle" if precision == "fp32" else f"bundle-{precision}"
-    return export_model(
+    task = _task(run, root)
+    if verify_accuracy and task is None:
+        raise UserError(
+            "there is nothing to verify accuracy on", "prepare the run's dataset, or say where it is"
+        )
+    path = export_model(
         run.model(),
         out or run.path / name,
-        task=_task(run, root),
+        task=task,
         precision=precision,
         opset=opset,
         static=static,
         clips=clips,
         trained=_history(run),
+        verify_accuracy=verify_accuracy,
     )
+    if triton is not None:
+        write_triton(path, triton)
+    return path
 
 
 def export_model(
@@ -87,6 +104,7 @@ def export_model(
     static: bool = False,
     clips: Sequence[Path] = (),
     trained: Mapping[str, str | int | float | bool] | None = None,
+    verify_accuracy: bool = False,
 ) -> Path:
     """Export a model that is in memory; arguments and errors as `export_run`."""
     if precision not in PRECISIONS:
@@ -100,20 +118,32 @@ def export_model(
     threshold = fit_threshold(expected, source) if source == "training clips of the run" else None
     with _new_folder(out) as work:
         encoders = write_encoders(model, work, expected, precision=precision, opset=opset, static=static)
-        _write_bank(model, work, expected)
+        _write_arrays(model, work, expected, static=static)
         (work / TOKENIZER).write_text(model.backbone.tokenizer.to_json(), encoding="utf-8")
         card = _card(model, work, encoders, threshold, trained or {})
         (work / CARD).write_text(card.to_text(), encoding="utf-8")
         open_bundle(work).verify()
+        if verify_accuracy and task is not None:
+            card = card.model_copy(update={"accuracy": measure_accuracy(work, task)})
+            (work / CARD).write_text(card.to_text(), encoding="utf-8")
     return out
 
 
-def _write_bank(model: VideoCLIP, folder: Path, expected: verify.Reference) -> None:
+def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *, static: bool) -> None:
+    """The text bank, and a few frames and a text with torch's answers for providers to prove themselves on."""
     np.savez(
         folder / TEXT_BANK,
         classes=np.array(model.classes),
         features=expected.bank,
         negatives=expected.negatives,
+    )
+    frames = slice(None) if static else slice(_PROBE_FRAMES)
+    np.savez(
+        folder / PROBE,
+        frames=expected.clips[:1, frames],
+        frame_features=expected.frame_features[:1, frames],
+        ids=expected.ids[0][None],
+        text_features=expected.text_features[:1],
     )
 
 
@@ -130,7 +160,9 @@ def _card(
         schema_version=1,
         method=settings.method.name,
         backbone=BackboneCard(
-            name=backbone.name, pretrained=settings.backbone.pretrained, licence=backbone.licence
+            name=backbone.name,
+            pretrained=Path(settings.backbone.pretrained).name,  # a file's folder is nobody's business
+            licence=backbone.licence,
         ),
         licence=backbone.licence,
         precision=encoders.precision,

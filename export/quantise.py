@@ -29,15 +29,18 @@ def to_int8(
     pleases it stays. When none does, the last one, half of whose layers are float32, stays: the gate has the
     last word.
     """
+    _quantise(source, target, [])
+    if good_enough(target):
+        return ()
     ranked = _worst_first(source, inputs)
-    count = 0
+    count = 1
     while True:
         kept = ranked[:count]
+        _log.info("%s: %d of %d layers stay float32", source.name, count, len(ranked))
         _quantise(source, target, kept)
         if good_enough(target) or count >= len(ranked) // 2:
             return tuple(kept)
-        count = max(1, 2 * count)
-        _log.info("%s: %d of %d layers stay float32", source.name, count, len(ranked))
+        count *= 2
 
 
 def _worst_first(source: Path, inputs: Mapping[str, np.ndarray]) -> list[str]:

@@ -7,6 +7,7 @@ checks them all.
 
 import stat
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
-from ga2clip_export.runtime.card import TEXT_BANK, BundleCard, parse_card
+from ga2clip_export.runtime.card import PROBE, TEXT_BANK, BundleCard, parse_card
+from ga2clip_export.runtime.describe import describe
 from ga2clip_export.runtime.onnx_scan import external_files
 
 CARD = "bundle.json"
@@ -32,6 +34,20 @@ class TextBank:
     classes: tuple[str, ...]
     features: np.ndarray
     negatives: np.ndarray
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Inputs with torch's answers, on which a provider other than the CPU has to prove itself.
+
+    frames: uint8 (1, T, S, S, 3), frame_features: float32 (1, T, D). ids: int64 (1, L), text_features:
+    float32 (1, D).
+    """
+
+    frames: np.ndarray
+    frame_features: np.ndarray
+    ids: np.ndarray
+    text_features: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -68,23 +84,57 @@ class Bundle:
 
     def text_bank(self) -> TextBank:
         """Class features. Errors: UserError when the file is damaged or doesn't fit the card."""
-        path = self.file(TEXT_BANK)
+        count, width = len(self.card.classes), self.card.embedding
+        arrays = self._arrays(
+            TEXT_BANK,
+            {
+                "features": ((count, width), np.float32),
+                "negatives": ((len(self.card.negatives), width), np.float32),
+                "classes": ((count,), np.str_),
+            },
+        )
+        if arrays["classes"].tolist() != list(self.card.classes):
+            raise UserError(f"{self.path / TEXT_BANK} names other classes than bundle.json", _AGAIN)
+        return TextBank(self.card.classes, arrays["features"], arrays["negatives"])
+
+    def probe(self) -> Probe:
+        """Known answers. Errors: UserError when the file is damaged or doesn't fit the card."""
+        side, width = self.card.preprocess.size, self.card.embedding
+        arrays = self._arrays(
+            PROBE,
+            {
+                "frames": ((1, None, side, side, 3), np.uint8),
+                "frame_features": ((1, None, width), np.float32),
+                "ids": ((1, None), np.int64),
+                "text_features": ((1, width), np.float32),
+            },
+        )
+        return Probe(**arrays)
+
+    def _arrays(
+        self, name: str, expected: Mapping[str, tuple[tuple[int | None, ...], type[np.generic]]]
+    ) -> dict[str, np.ndarray]:
+        """Arrays of a file by name, of the shapes (None: any) and kinds expected, all numbers finite."""
+        path = self.file(name)
         try:
             arrays = _read_npz(path)
         except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} cannot be read: {error}", _AGAIN) from None
-        count, width = len(self.card.classes), self.card.embedding
-        shapes = {"features": (count, width), "negatives": (len(self.card.negatives), width)}
-        for key, shape in shapes.items():
+        for key, (shape, kind) in expected.items():
             array = arrays.get(key)
-            if array is None or array.shape != shape or array.dtype != np.float32:
-                found = "none" if array is None else f"{array.dtype} {array.shape}"
-                raise UserError(f"{path}: '{key}' should be float32 {shape}, found {found}", _AGAIN)
-            if not np.isfinite(array).all():
+            if array is None or not np.issubdtype(array.dtype, kind) or not _fits(array.shape, shape):
+                found = "nothing" if array is None else f"{array.dtype} {array.shape}"
+                wanted = ", ".join("any" if side is None else str(side) for side in shape)
+                raise UserError(
+                    f"{path}: '{key}' should be {kind.__name__} ({wanted}), found {found}", _AGAIN
+                )
+            if kind is np.float32 and not np.isfinite(array).all():
                 raise UserError(f"{path}: '{key}' holds numbers that are not finite", _AGAIN)
-        if [str(name) for name in arrays.get("classes", np.empty(0)).ravel()] != list(self.card.classes):
-            raise UserError(f"{path} names other classes than bundle.json", _AGAIN)
-        return TextBank(self.card.classes, arrays["features"], arrays["negatives"])
+        return {key: arrays[key] for key in expected}
+
+    def describe(self) -> str:
+        """The card for people, about a dozen lines."""
+        return describe(self.card, str(self.path))
 
     def verify(self) -> None:
         """Check every file that the card lists. Errors: UserError for the first that is missing or differs."""
@@ -94,6 +144,7 @@ class Bundle:
             else:
                 self.file(name)
         self.text_bank()
+        self.probe()
 
     def _plain_file(self, name: str) -> Path:
         path = self.path / name
@@ -137,6 +188,10 @@ def open_bundle(path: str | Path) -> Bundle:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {card}: {error}", _AGAIN) from None
     return Bundle(folder, parse_card(text, str(card)))
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -17,8 +17,14 @@ VIDEO_ENCODER = "video_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
 TEXT_BANK = "text_bank.npz"
 TOKENIZER = "tokenizer.json"
+PROBE = "probe.npz"
 
 Precision = Literal["fp32", "fp16", "int8"]
+PROVIDER_LIMIT: dict[Precision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
+"""Smallest cosine to torch that a provider other than the CPU must reach; GPUs round products to TF32 or
+halves.
+"""
+
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Triple = tuple[float, float, float]
@@ -145,7 +151,7 @@ class BundleCard(_Part):
 
     @model_validator(mode="after")
     def _files_are_complete(self) -> "BundleCard":
-        if missing := {VIDEO_ENCODER, TEXT_BANK, TEXT_ENCODER, TOKENIZER} - set(self.files):
+        if missing := {VIDEO_ENCODER, TEXT_BANK, TEXT_ENCODER, TOKENIZER, PROBE} - set(self.files):
             raise ValueError(f"lists no {', '.join(sorted(missing))}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("a class name stands twice in 'classes'")

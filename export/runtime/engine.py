@@ -55,6 +55,25 @@ def open_engine(path: Path, provider: str, *, threads: int = 0) -> Engine:
     return _OnnxRuntime(path, provider, threads)
 
 
+def check_provider(
+    engine: Engine, name: str, inputs: np.ndarray, output: str, truth: np.ndarray, limit: float
+) -> None:
+    """Run what torch was run on; a provider other than the CPU may compute in another precision, or wrongly.
+
+    name, inputs: one input of the graph. output, truth: features (…, D) that torch gave. limit: smallest
+    cosine. Errors: UserError when the provider disagrees.
+    """
+    found = engine.run({name: inputs})[output].astype(np.float64)
+    lengths = np.linalg.norm(found, axis=-1) * np.linalg.norm(truth, axis=-1)
+    cosine = float(((found * truth).sum(axis=-1) / lengths).min())
+    _log.info("provider %s: cosine to torch %.6f", engine.provider, cosine)
+    if not cosine >= limit:
+        raise UserError(
+            f"the provider '{engine.provider}' computes {output} wrongly: cosine to torch {cosine:.4f} < {limit}",
+            "take --provider cpu",
+        )
+
+
 def has_cuda() -> bool:
     """Whether this ONNX Runtime was built for CUDA and NVIDIA's driver library loads."""
     import onnxruntime

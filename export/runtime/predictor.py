@@ -20,8 +20,8 @@ from ga2clip.errors import UserError
 from ga2clip.predictions import Failure, Prediction, rank
 from ga2clip.video import Preprocess, SamplingRule, sample_frames
 from ga2clip_export.runtime.bundle import open_bundle
-from ga2clip_export.runtime.card import VIDEO_ENCODER
-from ga2clip_export.runtime.engine import open_engine
+from ga2clip_export.runtime.card import PROVIDER_LIMIT, VIDEO_ENCODER
+from ga2clip_export.runtime.engine import check_provider, open_engine
 from ga2clip_export.runtime.scoring import NONE_LABEL, Scorer
 from ga2clip_export.runtime.text import ClassEncoder
 
@@ -55,6 +55,12 @@ class Predictor:
         self.requested_provider = provider
         self._engine = open_engine(self.bundle.onnx_file(VIDEO_ENCODER), provider, threads=threads)
         self.provider = self._engine.provider
+        if self.provider != "cpu":
+            probe = self.bundle.probe()
+            limit = PROVIDER_LIMIT[self.card.precision]
+            check_provider(
+                self._engine, "frames", probe.frames, "frame_features", probe.frame_features, limit
+            )
         if provider not in ("auto", self.provider):
             _log.warning("asked for the provider '%s', got '%s'", provider, self.provider)
         if self.card.precision == "int8" and self.provider in ("cuda", "tensorrt"):

@@ -1,0 +1,31 @@
+"""A bundle and a run's task go in, the accuracy of the exported model on each evaluation set comes out.
+
+The bundle predicts the very files, one view each, among the classes of their set.
+"""
+
+import logging
+from pathlib import Path
+
+from ga2clip.data.protocols import Task
+from ga2clip.predictions import Prediction
+from ga2clip_export.runtime.predictor import Predictor
+
+_log = logging.getLogger(__name__)
+
+
+def measure_accuracy(bundle: Path, task: Task) -> dict[str, float]:
+    """Top-1 accuracy by evaluation set (`base`, `novel` or `test`), as fractions; a broken clip counts as
+    wrong.
+    """
+    found = {}
+    with Predictor(bundle, provider="cpu", cache=False) as predictor:
+        for part in task.evals:
+            paths = [task.root / clip.path for clip in part.clips]
+            answers = predictor.predict_many(paths, part.classes, top=1)
+            right = [
+                isinstance(answer, Prediction) and answer.predictions[0][0] == clip.label
+                for answer, clip in zip(answers, part.clips, strict=True)
+            ]
+            found[part.name] = sum(right) / len(right)
+            _log.info("%s: %.1f %% of %d clips", part.name, 100 * found[part.name], len(right))
+    return found

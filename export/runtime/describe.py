@@ -1,0 +1,36 @@
+"""A bundle's card goes in, a short text for people comes out (`ga2clip info`)."""
+
+from ga2clip_export.runtime.card import BundleCard
+
+_CLASSES_SHOWN = 12
+
+
+def describe(card: BundleCard, where: str) -> str:
+    """What the bundle is, what it was measured to do and what it may be used for; about a dozen lines."""
+    videos = card.agreement.outputs["video_features"]
+    size = sum(entry.bytes for entry in card.files.values()) / 2**20
+    shown = ", ".join(card.classes[:_CLASSES_SHOWN])
+    more = f", … {len(card.classes) - _CLASSES_SHOWN} more" if len(card.classes) > _CLASSES_SHOWN else ""
+    trained = ", ".join(f"{key} {value}" for key, value in card.trained.items()) or "not said"
+    rows = {
+        "bundle": f"{where} (schema {card.schema_version}, {size:.1f} MiB)",
+        "method": f"{card.method} on {card.backbone.name} ({card.backbone.pretrained})",
+        "licence": card.licence,
+        "trained": trained,
+        "classes": f"{len(card.classes)}: {shown}{more}",
+        "class text": f"{card.text.template!r} behind {card.text.prompt_tokens} prompt positions, "
+        f"context {card.text.context}",
+        "frames": f"{card.sampling.frames} per clip, {card.preprocess.size}×{card.preprocess.size}, "
+        f"{card.preprocess.resize}, centre crop",
+        "precision": f"{card.precision}, opset {card.onnx.opset}"
+        + (f", {len(card.onnx.float_layers)} layers in float32" if card.onnx.float_layers else ""),
+        "agreement": f"cosine ≥ {videos.min_cosine:.6f}, same top-1 on {100 * card.agreement.top1:.1f} % of "
+        f"{card.agreement.clips} clips, probabilities within {card.agreement.max_probability_error:.1g}",
+        "accuracy": ", ".join(f"{name} {100 * value:.1f} %" for name, value in card.accuracy.items())
+        or "not measured (export --verify-accuracy)",
+        "reject": f"below a margin of {card.reject.threshold:.4f} ({card.reject.fitted_on})"
+        if card.reject
+        else "no threshold",
+        "made with": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
+    }
+    return "\n".join(f"{key:<11}{value}" for key, value in rows.items())

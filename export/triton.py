@@ -1,0 +1,111 @@
+"""A bundle goes in, an NVIDIA Triton model repository of both encoders comes out.
+
+    DIR/ga2clip_video/config.pbtxt    frames uint8 (T, S, S, 3) → frame_features (T, D), video_features (D)
+    DIR/ga2clip_video/1/model.onnx
+    DIR/ga2clip_text/…                ids int64 (L) → features (D)
+
+Triton adds the batch dimension and gathers requests of one shape into batches. The class features of the
+bundle's text bank, the tokenizer and the temperature stay with the client: they are in the bundle.
+"""
+
+import shutil
+from pathlib import Path
+
+from ga2clip.errors import UserError
+from ga2clip.files import write_error
+from ga2clip_export.runtime.bundle import Bundle, open_bundle
+from ga2clip_export.runtime.card import TEXT_ENCODER, VIDEO_ENCODER
+from ga2clip_export.runtime.onnx_scan import external_files
+
+_VIDEO, _TEXT = "ga2clip_video", "ga2clip_text"
+_LARGEST_BATCH = {VIDEO_ENCODER: 16, TEXT_ENCODER: 64}
+_WAIT_MICROSECONDS = 2000
+
+_CONFIG = """\
+name: "{name}"
+backend: "onnxruntime"
+default_model_filename: "model.onnx"
+max_batch_size: {batch}
+input [ {{ name: "{input}" data_type: {type} dims: [ {dims} ] }} ]
+output [
+{outputs}
+]
+{batching}"""
+
+
+def write_triton(bundle: Path, out: Path) -> Path:
+    """Write the repository; returns `out`.
+
+    Errors: UserError for a bundle that can't be trusted, models of these names in `out`, or a full disk.
+    """
+    refuse_occupied(out)
+    opened = open_bundle(bundle)
+    opened.verify()
+    card = opened.card
+    side, width = card.preprocess.size, card.embedding
+    frames = f"{card.sampling.frames}, {side}, {side}, 3" if card.onnx.static else f"-1, {side}, {side}, 3"
+    per_frame = card.sampling.frames if card.onnx.static else -1
+    try:
+        _write_model(
+            opened,
+            out / _VIDEO,
+            VIDEO_ENCODER,
+            inputs=("frames", "TYPE_UINT8", frames),
+            outputs={"frame_features": f"{per_frame}, {width}", "video_features": f"{width}"},
+            batch=1 if card.onnx.static else _LARGEST_BATCH[VIDEO_ENCODER],
+        )
+        _write_model(
+            opened,
+            out / _TEXT,
+            TEXT_ENCODER,
+            inputs=("ids", "TYPE_INT64", "-1"),
+            outputs={"features": f"{width}"},
+            batch=_LARGEST_BATCH[TEXT_ENCODER],
+        )
+    except OSError as error:
+        raise write_error(out, error) from error
+    return out
+
+
+def refuse_occupied(out: Path) -> None:
+    """Errors: UserError when `out` has models of these names already."""
+    for taken in (out / _VIDEO, out / _TEXT):
+        if taken.exists():
+            raise UserError(f"{taken} exists", "choose another folder, or remove it")
+
+
+def _write_model(
+    bundle: Bundle,
+    folder: Path,
+    graph: str,
+    *,
+    inputs: tuple[str, str, str],
+    outputs: dict[str, str],
+    batch: int,
+) -> None:
+    """One model: made under a temporary name in the same folder, then renamed."""
+    name, kind, dims = inputs
+    rows = [f'  {{ name: "{key}" data_type: TYPE_FP32 dims: [ {shape} ] }}' for key, shape in outputs.items()]
+    batching = (
+        f"dynamic_batching {{ max_queue_delay_microseconds: {_WAIT_MICROSECONDS} }}\n" if batch > 1 else ""
+    )
+    config = _CONFIG.format(
+        name=folder.name,
+        batch=batch,
+        input=name,
+        type=kind,
+        dims=dims,
+        outputs=",\n".join(rows),
+        batching=batching,
+    )
+    work = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        (work / "1").mkdir(parents=True)
+        (work / "config.pbtxt").write_text(config, encoding="utf-8")
+        shutil.copyfile(bundle.path / graph, work / "1" / "model.onnx")
+        for extra in external_files(bundle.path / graph):
+            shutil.copyfile(bundle.path / extra, work / "1" / extra)
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
