@@ -26,7 +26,7 @@ FRAMES = 64
 """Stored per clip, spread evenly; clips with fewer are stored whole. Twice the 32 that the field samples."""
 SHORT_SIDE = 256
 """Larger pictures are scaled down to it."""
-QUALITY = 90
+QUALITY = 85
 """Of the JPEGs, whose colour is stored at full resolution: halving it, as JPEG does by default, costs 2 to 9 dB
 for a fifth of the bytes (benchmarks/frame_cache.py)."""
 CLIPS_PER_SHARD = 256

@@ -11,14 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ga2clip.data.manifest import WORK_FOLDER
-from ga2clip.data.pool import Lost, run_jobs, silent
+from ga2clip.data.pool import Job, Lost, run_jobs, silent
 from ga2clip.files import write_error
-
-TIME_LIMIT = 120.0
-"""Seconds that decoding one clip may take."""
 
 _JOURNAL = "checked.jsonl"
 _GRACE = 10.0  # seconds after the decoder's own time limit until its process is killed
+_MEGABYTE = 2**20
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,11 @@ class Checked:
     error: str = ""
 
 
+def time_limit(size: int) -> float:
+    """Seconds that decoding a file of `size` bytes may take: two minutes, and more for long recordings."""
+    return 120.0 + 2.0 * size / _MEGABYTE
+
+
 def check_clips(
     root: Path,
     paths: Sequence[str],
@@ -50,7 +53,7 @@ def check_clips(
     Errors: UserError when the journal can't be written.
     """
     known = _read_journal(root / WORK_FOLDER / _JOURNAL)
-    stamps = {path: _stamp(root / path) for path in paths}
+    stamps = {path: file_stamp(root / path) for path in paths}
     results = {
         path: known[path]
         for path in paths
@@ -70,13 +73,13 @@ def _decode(
     if not paths:
         return
     journal = root / WORK_FOLDER / _JOURNAL
-    jobs = ({"job": "check", "path": os.fspath(root / path), "time_limit": TIME_LIMIT} for path in paths)
+    jobs = (_job(root / path, stamps[path][0]) for path in paths)
     by_file = {os.fspath(root / path): path for path in paths}
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         _end_last_line(journal)
         with journal.open("a", encoding="ascii") as lines:
-            for job, answer in run_jobs(jobs, workers=workers, time_limit=TIME_LIMIT + _GRACE):
+            for job, answer in run_jobs(jobs, workers=workers):
                 found = {"error": answer.reason} if isinstance(answer, Lost) else answer
                 path = by_file[job["path"]]
                 size, changed = stamps[path]
@@ -86,6 +89,11 @@ def _decode(
                 yield result
     except OSError as error:
         raise write_error(journal, error) from error
+
+
+def _job(path: Path, size: int) -> Job:
+    limit = time_limit(size)
+    return {"job": "check", "path": os.fspath(path), "decode_limit": limit, "time_limit": limit + _GRACE}
 
 
 def _read_journal(journal: Path) -> dict[str, Checked]:
@@ -114,9 +122,10 @@ def _result(fields: dict[str, object]) -> Checked:
     return Checked(**fields, warnings=tuple(warnings))  # type: ignore[arg-type]
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of change in nanoseconds; zeros for a file that isn't there."""
     try:
         status = path.stat()
     except OSError:
-        return (-1, -1)
+        return (0, 0)
     return (status.st_size, status.st_mtime_ns)

@@ -173,7 +173,7 @@ def _kinetics(dataset: Dataset, root: Path) -> Listing:
     for split, row in _kinetics_rows(dataset, root):
         label = " ".join(row["label"].replace("_", " ").split())
         labels.add(label)
-        start, end = round(float(row["time_start"])), round(float(row["time_end"]))
+        start, end = (round(float(row[column])) for column in ("time_start", "time_end"))
         stem = f"{row['youtube_id']}_{start:06d}_{end:06d}"
         names = (stem, f"{row['youtube_id']}_{start}_{end}", row["youtube_id"])
         path = next((videos[name] for name in names if name in videos), None)
@@ -198,10 +198,18 @@ def _kinetics_rows(dataset: Dataset, root: Path) -> Iterator[tuple[str, Mapping[
             guess = next((kind for kind in kinds if kind in file.stem.lower()), "")
             for row in reader:
                 split = kinds.get((row.get("split") or guess).strip().lower())
-                if split and row["label"]:
+                if split and row["label"]:  # test CSVs have no labels
+                    if not _is_number(row["time_start"]) or not _is_number(row["time_end"]):
+                        raise UserError(
+                            f"{file}, line {reader.line_num}: times must be numbers", dataset.get_it
+                        )
                     yield split, row
     if not found:
         raise UserError(f"{root} has no Kinetics annotation CSV", dataset.get_it)
+
+
+def _is_number(text: str | None) -> bool:
+    return text is not None and re.fullmatch(r"\d+(\.\d*)?", text.strip()) is not None
 
 
 def _folder(root: Path, seed: int) -> Listing:
@@ -223,11 +231,14 @@ def _csv(dataset: Dataset, root: Path, list_file: Path | None, seed: int) -> Lis
     if list_file is None:
         raise UserError("the dataset 'csv' needs a list of clips", dataset.get_it)
     rows, missing = [], []
-    for number, row in enumerate(_csv_rows(list_file), start=1):
+    lines: dict[str, int] = {}
+    for number, row in _csv_rows(list_file):
         if len(row) not in (2, 3) or not row[1].strip() or (len(row) == 3 and row[2] not in SPLITS):
             raise UserError(
                 f"{list_file}, line {number}: expected path,label or path,label,split", dataset.get_it
             )
+        if lines.setdefault(row[0], number) != number:
+            raise UserError(f"{list_file}: {row[0]} is on line {lines[row[0]]} and again on line {number}")
         if (root / row[0]).exists():
             rows.append((relative_path(root / row[0], root), row[1].strip(), row[2] if len(row) == 3 else ""))
         else:
@@ -235,15 +246,17 @@ def _csv(dataset: Dataset, root: Path, list_file: Path | None, seed: int) -> Lis
     return _own(rows, seed, lambda raw: " ".join(raw.split()), missing)
 
 
-def _csv_rows(file: Path) -> list[list[str]]:
+def _csv_rows(file: Path) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV with their line numbers, without a header and without empty lines."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = [row for row in csv.reader(lines) if row]
+            reader = csv.reader(lines)
+            rows = [(reader.line_num, row) for row in reader if row]
     except OSError as error:
         raise UserError(f"cannot read list {file}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"list {file} is not a UTF-8 CSV: {error}") from None
-    has_header = bool(rows) and [cell.strip().lower() for cell in rows[0][:2]] == ["path", "label"]
+    has_header = bool(rows) and [cell.strip().lower() for cell in rows[0][1][:2]] == ["path", "label"]
     return rows[1:] if has_header else rows
 
 

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +73,6 @@ class Manifest:
     base_classes: tuple[str, ...]
     clips: tuple[Clip, ...]
     meta: dict[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def by_path(self) -> Mapping[str, Clip]:
-        """The clips by their path."""
-        return {clip.path: clip for clip in self.clips}
 
     @property
     def splits(self) -> int:

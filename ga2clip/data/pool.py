@@ -45,8 +45,7 @@ def silent(*_: object) -> None:
 class Worker:
     """One process that runs `ga2clip.data.worker`; started by its first job, and again after it was lost."""
 
-    def __init__(self, time_limit: float) -> None:
-        self._time_limit = time_limit
+    def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._ended = False
 
@@ -66,11 +65,11 @@ class Worker:
             _pipe(process.stdin).write(json.dumps(job) + "\n")
             _pipe(process.stdin).flush()
         except BrokenPipeError:
-            return self._lost(process, False, last)
+            return self._lost(process, 0, last)
         while True:
-            line, late = _read_line(process, self._time_limit)
+            line, late = _read_line(process, job["time_limit"])
             if not line.endswith("\n"):
-                return self._lost(process, late, last)
+                return self._lost(process, job["time_limit"] if late else 0, last)
             said = json.loads(line)
             if "done" in said:
                 return dict(said["done"])
@@ -93,11 +92,11 @@ class Worker:
                     _pipe(pipe).close()
             self._process = None
 
-    def _lost(self, process: "subprocess.Popen[str]", late: bool, last: Answer | None) -> Lost:
+    def _lost(self, process: "subprocess.Popen[str]", waited: float, last: Answer | None) -> Lost:
         code = process.wait()
         self.close()
-        if late:
-            return Lost(f"decoding took longer than {self._time_limit:.0f} seconds", last)
+        if waited:
+            return Lost(f"decoding took longer than {waited:.0f} seconds", last)
         return Lost(f"the decoder crashed (exit code {code})", last)
 
 
@@ -105,15 +104,15 @@ def run_jobs(
     jobs: Iterable[Job],
     *,
     workers: int,
-    time_limit: float,
     hear: Callable[[Answer], None] = silent,
 ) -> Iterator[tuple[Job, Answer | Lost]]:
     """Answer every job, in the order in which they are ready.
 
-    time_limit: seconds between two signs of life of a job. hear: see `Worker.ask`, called from several
-    threads. When the caller stops, by an error or Ctrl-C too, the processes are ended.
+    jobs: what `ga2clip.data.worker` understands, each with `time_limit`: seconds between two signs of life.
+    hear: see `Worker.ask`, called from several threads. When the caller stops, by an error or Ctrl-C too, the
+    processes are ended. Errors: UserError when no process can be started.
     """
-    idle = [Worker(time_limit) for _ in range(workers)]
+    idle = [Worker() for _ in range(workers)]
     everyone = list(idle)
     pending: dict[Future[Answer | Lost], tuple[Job, Worker]] = {}
     threads = ThreadPoolExecutor(workers)

@@ -7,11 +7,11 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ga2clip.data.cache import plan_shards
-from ga2clip.data.check import TIME_LIMIT, Checked, check_clips
+from ga2clip.data.check import Checked, check_clips, file_stamp, time_limit
 from ga2clip.data.layouts import Listing, scan
 from ga2clip.data.manifest import WORK_FOLDER, Clip, Manifest
 from ga2clip.data.pool import Lost, default_workers, run_jobs, silent
@@ -122,7 +122,7 @@ def prepare(
     report.manifest.write()
     write_text(root / REPORT_NAME, report.to_csv())
     if cache or declaration.layout == "generated":
-        return PrepareReport(**{**report.__dict__, "cached": build_cache(report.manifest, workers, progress)})
+        return replace(report, cached=build_cache(report.manifest, workers, progress))
     return report
 
 
@@ -150,13 +150,14 @@ def build_cache(manifest: Manifest, workers: int, progress: Progress = silent) -
             "shard": str(shard),
             "root": str(manifest.root),
             "clips": [asdict(clip) for clip in group],
+            "time_limit": time_limit(max(file_stamp(manifest.root / clip.path)[0] for clip in group)),
         }
         for shard, group in shards
     ]
     lost = 0
     while jobs:
         again = []
-        for job, answer in run_jobs(jobs, workers=min(workers, len(jobs)), time_limit=TIME_LIMIT, hear=hear):
+        for job, answer in run_jobs(jobs, workers=min(workers, len(jobs)), hear=hear):
             if isinstance(answer, Lost):
                 name = str((answer.last or {"clip": job["clips"][0]["path"]})["clip"])
                 logger.warning("clip %s can't be cached: %s", name, answer.reason)

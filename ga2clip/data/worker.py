@@ -67,7 +67,7 @@ def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         if job["job"] == "check":
-            say({"done": check_clip(Path(job["path"]), job["time_limit"])})
+            say({"done": check_clip(Path(job["path"]), job["decode_limit"])})
         else:
             say({"done": cache_clips(Path(job["shard"]), Path(job["root"]), job["clips"], say)})
 

@@ -106,6 +106,20 @@ def test_csv_lines_that_are_wrong_are_named(tmp_path: Path, line: str) -> None:
         scan(get_dataset("csv"), tmp_path)
 
 
+def test_csv_with_the_same_clip_twice_is_refused(csv: Path) -> None:
+    (csv.parent / "list.csv").write_text("path,label\nJumpRope/1.mp4,run\n\nJumpRope/1.mp4,sit\n")
+    with pytest.raises(UserError, match="on line 2 and again on line 4"):
+        scan(get_dataset("csv"), csv, list_file=csv.parent / "list.csv")
+
+
+def test_kinetics_with_times_that_are_none_is_refused(kinetics400: Path) -> None:
+    (kinetics400 / "annotations" / "val.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\nabseiling,ee5,soon,15,validate\n"
+    )
+    with pytest.raises(UserError, match=r"val.csv, line 2"):
+        scan(get_dataset("kinetics400"), kinetics400)
+
+
 @pytest.mark.parametrize("name", [name for name, d in DATASETS.items() if d.layout != "generated"])
 def test_without_the_data_it_says_where_to_get_it(tmp_path: Path, name: str) -> None:
     (tmp_path / "list.csv").write_text("a.mp4,run\n")

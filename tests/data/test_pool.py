@@ -37,12 +37,12 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def jobs(*what: str) -> list[dict[str, object]]:
-    return [{"n": number, "do": do} for number, do in enumerate(what)]
+    return [{"n": number, "do": do, "time_limit": 2.0} for number, do in enumerate(what)]
 
 
 def test_every_job_is_answered_by_few_processes() -> None:
     heard: list[dict[str, object]] = []
-    answers = list(run_jobs(jobs(*["work"] * 9), workers=2, time_limit=5, hear=heard.append))
+    answers = list(run_jobs(jobs(*["work"] * 9), workers=2, hear=heard.append))
     assert sorted(answer["n"] for _, answer in answers) == list(range(9))  # type: ignore[index]
     assert len({answer["pid"] for _, answer in answers}) <= 2  # type: ignore[index]
     assert len(heard) == 9
@@ -50,9 +50,9 @@ def test_every_job_is_answered_by_few_processes() -> None:
 
 def test_hanging_and_crashing_jobs_cost_only_themselves() -> None:
     todo = jobs("work", "hang", "crash", "work", "work")
-    answers = {job["n"]: answer for job, answer in run_jobs(todo, workers=1, time_limit=0.5)}
+    answers = {job["n"]: answer for job, answer in run_jobs(todo, workers=1)}
     assert [n for n, answer in answers.items() if isinstance(answer, Lost)] == [1, 2]
-    assert answers[1] == Lost("decoding took longer than 0 seconds", {"started": 1})
+    assert answers[1] == Lost("decoding took longer than 2 seconds", {"started": 1})
     assert answers[2] == Lost("the decoder crashed (exit code -11)", {"started": 2})
 
 
@@ -61,12 +61,13 @@ def test_a_process_that_cannot_start_is_an_error_not_a_thousand_broken_clips(
 ) -> None:
     monkeypatch.setattr(f"{__name__}.SCRIPT", "raise SystemExit(3)")
     with pytest.raises(UserError, match="before it was ready"):
-        list(run_jobs(jobs("work", "work"), workers=1, time_limit=5))
+        list(run_jobs(jobs("work", "work"), workers=1))
 
 
 def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
     heard: list[dict[str, object]] = []
-    answers = run_jobs(jobs("work", "hang", "work"), workers=2, time_limit=30, hear=heard.append)
+    todo = [{**job, "time_limit": 30.0} for job in jobs("work", "hang", "work")]
+    answers = run_jobs(todo, workers=2, hear=heard.append)
     pid = next(answers)[1]["pid"]  # type: ignore[index]
     begin = time.monotonic()
     answers.close()  # type: ignore[attr-defined]
