@@ -35,10 +35,6 @@ class Pose:
     knees: tuple[float, float] = (1.0, 1.0)
     nod: float = 0.0
 
-    @property
-    def shoulder(self) -> Point:
-        return shoulder(self.hip, self.lean)
-
 
 @dataclass(frozen=True, slots=True)
 class Body:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
+from ga2clip.data.pool import default_workers, silent
 from ga2clip.data.stickfigures.classes import ACTION_CLASSES, DATASETS
 from ga2clip.data.stickfigures.empty import EMPTY_KINDS
 from ga2clip.data.stickfigures.render import FPS, render_clip, render_empty
@@ -77,7 +75,7 @@ def generate(
     test_per_class: int = 10,
     irrelevant: int = 120,
     workers: int | None = None,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Callable[[int, int], object] = silent,
 ) -> list[GeneratedClip]:
     """Generate a dataset into a folder, going on where an earlier call stopped.
 
@@ -135,7 +133,7 @@ def _actor(seed: int, split: str, number: int) -> int:
 
 
 def _run(out: Path, jobs: list[_Job], workers: int | None) -> Iterator[GeneratedClip]:
-    count = min(workers or len(os.sched_getaffinity(0)), len(jobs))
+    count = min(workers or default_workers(), len(jobs))
     if count <= 1:
         yield from (_make(out, job) for job in jobs)
         return
@@ -157,7 +155,7 @@ def _make(out: Path, job: _Job) -> GeneratedClip:
         actor=job.actor,
         frames=len(clip),
         duration=len(clip) / FPS,
-        pixels_sha256=hashlib.sha256(np.ascontiguousarray(clip)).hexdigest(),
+        pixels_sha256=hashlib.sha256(clip.tobytes()).hexdigest(),
         sha256=file_sha256(path),
     )
 

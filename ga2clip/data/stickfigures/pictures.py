@@ -1,4 +1,4 @@
-"""Picture–caption pairs for pre-training: a random generator goes in, a uint8 (72, 72, 3) RGB picture and a caption come out.
+"""Picture–caption pairs for pre-training: a seed goes in, uint8 (72, 72, 3) RGB pictures with captions come out.
 
 The pictures show the dataset's verbs, objects and places and many other combinations of them, in another drawing
 style: people are filled silhouettes with thick limbs and clothes, things are filled without outlines, colours are
@@ -15,11 +15,13 @@ import numpy as np
 
 from ga2clip.data.stickfigures.empty import EMPTY_KINDS, EMPTY_WORDS, empty_strokes
 from ga2clip.data.stickfigures.figure import Body
+from ga2clip.data.stickfigures.motion import shot_strokes
 from ga2clip.data.stickfigures.objects import FIXED, HELD, LOOSE
 from ga2clip.data.stickfigures.places import PLACES
 from ga2clip.data.stickfigures.render import blend, hsv
 from ga2clip.data.stickfigures.strokes import (
     SUPERSAMPLING,
+    Colour,
     Frame,
     Image,
     Stroke,
@@ -29,7 +31,7 @@ from ga2clip.data.stickfigures.strokes import (
     shrink,
     view,
 )
-from ga2clip.data.stickfigures.verbs import ACTIONS, shot_strokes
+from ga2clip.data.stickfigures.verbs import ACTIONS
 
 SIZE = 72
 """Side of a picture in pixels."""
@@ -243,7 +245,7 @@ def _texture(rng: np.random.Generator, picture: Image) -> Image:
     """A painted picture with soft blotches of light and some grain."""
     blotches = rng.normal(0.0, rng.uniform(0, 8), (6, 6, 3)).astype(np.float32)
     light = cv2.resize(blotches, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
-    light += rng.standard_normal((SIZE, SIZE, 1), dtype=np.float32) * rng.uniform(0, 6)
+    light = light + rng.standard_normal((SIZE, SIZE, 1), dtype=np.float32) * rng.uniform(0, 6)
     return np.clip(picture + light, 0, 255).astype(np.uint8)
 
 

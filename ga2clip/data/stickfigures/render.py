@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 
 from ga2clip.data.stickfigures.classes import ACTION_CLASSES
-from ga2clip.data.stickfigures.empty import empty_strokes
+from ga2clip.data.stickfigures.empty import EMPTY_KINDS, empty_strokes
 from ga2clip.data.stickfigures.figure import Body
+from ga2clip.data.stickfigures.motion import shot_strokes
 from ga2clip.data.stickfigures.objects import LOOSE
 from ga2clip.data.stickfigures.places import PLACES
 from ga2clip.data.stickfigures.strokes import (
@@ -33,7 +34,8 @@ from ga2clip.data.stickfigures.strokes import (
     shrink,
     view,
 )
-from ga2clip.data.stickfigures.verbs import ACTIONS, shot_strokes
+from ga2clip.data.stickfigures.verbs import ACTIONS
+from ga2clip.errors import unknown_name
 
 FPS = 12
 FRAMES = 24
@@ -197,8 +199,10 @@ def render_clip(class_name: str, seed: int, *, frames: int = FRAMES) -> Image:
         uint8 (frames, 96, 128, 3), RGB; the same on every run.
 
     Raises:
-        KeyError: there is no such class.
+        UserError: there is no such class.
     """
+    if class_name not in ACTION_CLASSES:
+        raise unknown_name("built-in class", class_name, list(ACTION_CLASSES))
     action = ACTION_CLASSES[class_name]
     rng = np.random.default_rng([seed, *class_name.encode()])
     body = stick_body(rng)
@@ -226,8 +230,10 @@ def render_empty(kind: str, seed: int, *, frames: int = FRAMES) -> Image:
         uint8 (frames, 96, 128, 3), RGB; the same on every run.
 
     Raises:
-        KeyError: there is no such kind.
+        UserError: there is no such kind.
     """
+    if kind not in EMPTY_KINDS:
+        raise unknown_name("kind of irrelevant clip", kind, list(EMPTY_KINDS))
     rng = np.random.default_rng([seed, *kind.encode()])
     style = ink_style(rng, float(rng.uniform(0.03, 0.055)))
     if kind != "shapes":  # backdrops have no outlines in clips with a figure either
