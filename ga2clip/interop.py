@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 from ga2clip.files import replacing
-from ga2clip.labels import check_class_names, read_class_list
+from ga2clip.labels import check_class_names, fill, read_class_list
 from ga2clip.model.backbone import Backbone, backbone_from_weights
 from ga2clip.model.video_clip import VideoCLIP, build_model, phrase_embedding
 from ga2clip.model.weights import read_weights
@@ -275,7 +275,7 @@ def _check_class_text(
     if len(suffix) != len(classes):
         raise UserError(f"{source} was tuned on {len(suffix)} classes, the list has {len(classes)}")
     assert isinstance(length, int)
-    texts = [f"{name}." for name in classes]
+    texts = [fill("{}.", name) for name in classes]
     ids = backbone.tokenizer.tokens(
         texts, length=backbone.context_length - length, context=backbone.context_length
     )

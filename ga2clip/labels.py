@@ -78,6 +78,7 @@ def readable_name(raw: str) -> str:
 def fill(template: str, name: str) -> str:
     """The template with its one `{}` replaced by the class name (whose own braces stay as they are).
 
+    Underscores of the name become blanks, as in CoOp (IJCV 2022) and the methods after it.
     Errors: UserError for a template that doesn't have exactly one `{}`.
     """
     if template.count("{}") != 1:
@@ -85,7 +86,7 @@ def fill(template: str, name: str) -> str:
             f"the template '{template}' must have exactly one {{}} for the class name",
             f"such as '{SCENARIO_TEMPLATE}'",
         )
-    return template.replace("{}", name)
+    return template.replace("{}", name.replace("_", " "))
 
 
 def _comparable(name: str) -> str:

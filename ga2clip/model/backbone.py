@@ -65,7 +65,9 @@ class VisionTower(_Tower):
     """Pixels (N, 3, H, W) normalised → features (N, D), unnormalised.
 
     Prompts (m, W) of the input layer are appended after the patch tokens, before `ln_pre`; deeper ones replace
-    the last m tokens before their block (VPT-Deep, ECCV 2022, sec. 3.2, with the prompts last).
+    the last m tokens before their block (VPT-Deep, ECCV 2022, sec. 3.2, with the prompts last). What a block makes
+    of prompts that are replaced after it is never read: such prompts are only looked at, as keys and values that
+    all pictures share, which is exact and spares N · m tokens.
     """
 
     def __init__(self, visual: VisionTransformer) -> None:
@@ -80,20 +82,30 @@ class VisionTower(_Tower):
     def forward(self, pixels: Tensor, prompts: LayerPrompts = ()) -> Tensor:
         """Encode pictures; `prompts[i]` enters before block i."""
         prompts = _per_layer(prompts, self.depth)
-        x = self._tokens(pixels, prompts[0])
+        x = self._tokens(pixels)
+        tokens = x.shape[1]
         for index, block in enumerate(self.blocks):
-            if index:
-                x = _replace_last(x, prompts[index])
-            x = self._run(_pooled_block if index == self.depth - 1 else _block, block, x)
+            context = self._context(prompts[index], index, x)
+            last = index == self.depth - 1
+            if context is not None:
+                x = x[:, :tokens]
+                if not last and prompts[index + 1] is None:
+                    x, context = torch.cat([x, context.expand(x.shape[0], -1, -1)], dim=1), None
+            x = self._run(_pooled_block if last else _block, block, x, context)
         return self.visual.ln_post(x[:, 0]) @ self.visual.proj
 
-    def _tokens(self, pixels: Tensor, prompt: Tensor | None) -> Tensor:
+    def _tokens(self, pixels: Tensor) -> Tensor:
         patches = self.visual.conv1(pixels).flatten(2).transpose(1, 2)
         class_token = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         x = torch.cat([class_token, patches], dim=1) + self.visual.positional_embedding.to(patches.dtype)
-        if prompt is not None:
-            x = torch.cat([x, prompt.to(x.dtype).expand(x.shape[0], -1, -1)], dim=1)
         return self.visual.ln_pre(x)
+
+    def _context(self, prompt: Tensor | None, index: int, x: Tensor) -> Tensor | None:
+        """A layer's prompt as tokens (1, m, W)."""
+        if prompt is None:
+            return None
+        tokens = prompt.to(x.dtype)[None]
+        return tokens if index else self.visual.ln_pre(tokens)
 
 
 class TextTower(_Tower):
@@ -160,15 +172,28 @@ def _suffix_mask(split: int, length: int, device: torch.device) -> Tensor:
     return column <= row + split
 
 
-def _block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-    q, k, v = _project(block, x)
+def _block(block: ResidualAttentionBlock, x: Tensor, context: Tensor | None = None) -> Tensor:
+    """A block over tokens (N, L, W) that also look at context tokens (1, m, W), which are the same for all."""
+    q, k, v = _project_with(block, x, context)
     return _finish(block, x, F.scaled_dot_product_attention(q, k, v))
 
 
-def _pooled_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+def _pooled_block(block: ResidualAttentionBlock, x: Tensor, context: Tensor | None = None) -> Tensor:
     """The last block for the class token alone, since nothing else of it is read: (N, L, W) → (N, 1, W)."""
-    q, k, v = _project(block, x)
+    q, k, v = _project_with(block, x, context)
     return _finish(block, x[:, :1], F.scaled_dot_product_attention(q[:, :, :1], k, v))
+
+
+def _project_with(
+    block: ResidualAttentionBlock, x: Tensor, context: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries of x; keys and values of x and then the context."""
+    q, k, v = _project(block, x)
+    if context is None:
+        return q, k, v
+    _, context_k, context_v = _project(block, context)
+    keys = torch.cat([k, context_k.expand(x.shape[0], -1, -1, -1)], dim=2)
+    return q, keys, torch.cat([v, context_v.expand(x.shape[0], -1, -1, -1)], dim=2)
 
 
 def _prefixed_block(

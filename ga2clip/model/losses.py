@@ -56,19 +56,20 @@ def cross_entropy(features: Features, settings: Settings) -> Tensor:
 
 
 def published_shift(features: Features) -> Tensor:
-    """What the published GA2-CLIP step adds to all cosines of a video: mean cosine of anchor and negative prompt.
+    """What the published GA2-CLIP step adds to all cosines of a video: cosines of anchor and negative prompts, (1, K).
 
-    One number for all classes, which a softmax ignores: its gradient is zero. Kept for reproduction.
-    Errors: UserError for several negative prompts, for which the published step is not defined.
+    With one negative prompt that is one number for all classes, which a softmax ignores: its gradient is zero.
+    Kept for reproduction. Errors: UserError where K is neither 1 nor C, for which the published step is not defined.
     """
-    if features.negatives is None or len(features.negatives) != 1:
+    count = 0 if features.negatives is None else len(features.negatives)
+    if features.negatives is None or count not in (1, len(features.classes)):
         raise UserError(
-            "the published anchor term is defined for one negative prompt",
+            f"the published anchor term is defined for one negative prompt, not {count}",
             """--set 'anchors.negatives=["else"]', or take --anchor-loss margin""",
         )
     if not len(features.anchors):
-        return features.scale.new_zeros(())
-    return cosine(features.anchors, features.negatives).mean()
+        return features.scale.new_zeros(1, count)
+    return cosine(features.anchors, features.negatives).mean(dim=0, keepdim=True)
 
 
 def anchor(features: Features, settings: Settings) -> Tensor:
