@@ -11,6 +11,7 @@ from ga2clip_cli.options import Root
 EXAMPLES = (
     "ga2clip export runs/ga2",
     "ga2clip export runs/ga2 --precision int8 --out bundles/ga2-int8",
+    "ga2clip export runs/ga2 --verify-accuracy --triton models",
 )
 
 
@@ -34,6 +35,12 @@ def export(
         typer.Option("--clip", metavar="FILE", help="Clip to compare torch and ONNX on; repeatable."),
     ] = None,
     root: Root = None,
+    verify_accuracy: Annotated[
+        bool, typer.Option("--verify-accuracy", help="Measure the exported model on the run's test clips.")
+    ] = False,
+    triton: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write an NVIDIA Triton model repository.")
+    ] = None,
 ) -> None:
     """Turn a run into a verified ONNX bundle.
 
@@ -51,5 +58,7 @@ def export(
         static=not dynamic,
         clips=clips or (),
         root="" if root is None else str(root),
+        verify_accuracy=verify_accuracy,
+        triton=triton,
     )
     console.emit(str(path))

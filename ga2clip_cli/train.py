@@ -14,6 +14,7 @@ EXAMPLES = (
     "ga2clip train --dataset ucf101 --root data/ucf101 --backbone ViT-B-16 --pretrained openai --dry-run",
     "ga2clip train --dataset stickfigures --set training.lr=0.01 --set data.frames=4",
     "ga2clip train --resume runs/plugged",
+    "ga2clip train --resume runs/plugged --set training.micro_batch=2",
 )
 
 
@@ -104,9 +105,11 @@ def train(
     from ga2clip.training.train import train as run_training
 
     if resume is not None:
-        if _compact(given) or any((dataset, protocol, method, recipe, overrides, out)):
-            raise typer.BadParameter("a run continues with its own settings; give no other option with it")
-        settings, folder = resume_settings(resume), resume
+        if _compact(given) or any((dataset, protocol, method, recipe, out)):
+            raise typer.BadParameter(
+                "a run continues with its own settings; only --set may stand beside --resume"
+            )
+        settings, folder = resume_settings(resume, overrides or ()), resume
     else:
         from ga2clip.training.configure import configure
 

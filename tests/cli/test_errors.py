@@ -52,6 +52,7 @@ def short(err: str) -> bool:
         (("export", "nowhere"), "no run at nowhere", "ga2clip train"),
         (("info", "nowhere"), "nothing at nowhere", "ga2clip export"),
         (("prepare", "--dataset", "ucf101"), "ucf101", "UCF-101/<Class>"),
+        (("reproduce", "stickfigures"), "no published GA2-CLIP figures for 'stickfigures'", "ucf101"),
         (("methods", "--backbone", "ViT-B-17"), "unknown backbone 'ViT-B-17'", "ViT-B-16"),
     ],
 )
