@@ -9,9 +9,12 @@ little. With --accuracy N: trains and evaluates the dataset's recipe with and wi
 
 import argparse
 import itertools
+import json
 import statistics
+import tarfile
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,7 +23,6 @@ import numpy as np
 from ga2clip.data.cache import (
     QUALITY,
     SHORT_SIDE,
-    FrameStore,
     cache_folder,
     decode_picture,
     encode_picture,
@@ -58,16 +60,23 @@ def quality_table(manifest: Manifest, clips: list[Clip]) -> str:
 
 
 def size_line(manifest: Manifest) -> str:
-    """Bytes of the cache beside those of the videos it holds."""
-    store = FrameStore.find(manifest.root)
-    if store is None:
+    """Bytes in the cache beside those of the videos, for clips with a label."""
+    labelled = {clip.path: clip for clip in manifest.clips if clip.label}
+    cached: Counter[str] = Counter()
+    for shard in cache_folder(manifest.root).glob("*.tar"):
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                if member.name.endswith(".json"):
+                    header = tar.extractfile(member)
+                    assert header is not None
+                    path = json.load(header)["path"]
+                cached[path] += tarfile.BLOCKSIZE + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    kept = [path for path in cached if path in labelled]
+    if not kept:
         raise SystemExit("there is no frame cache: ga2clip prepare … --cache")
-    cached = sum(path.stat().st_size for path in cache_folder(manifest.root).iterdir())
-    videos = sum((manifest.root / clip.path).stat().st_size for clip in manifest.clips if clip in store)
-    return (
-        f"{len(store)} clips: cache {cached / len(store) / 1024:.0f} KiB/clip, "
-        f"videos {videos / len(store) / 1024:.0f} KiB/clip ({cached / videos:.1f} ×)"
-    )
+    stored = statistics.mean(cached[path] for path in kept) / 1024
+    videos = statistics.mean((manifest.root / path).stat().st_size for path in kept) / 1024
+    return f"{len(kept)} clips: cache {stored:.0f} KiB/clip, videos {videos:.0f} KiB/clip"
 
 
 def speed_table(manifest: Manifest, clips: list[Clip], frames: int, size: int) -> str:

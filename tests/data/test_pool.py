@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from ga2clip.data import pool
+from ga2clip.data.cache import FrameStore
+from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.data.pool import Lost, run_jobs
+from ga2clip.data.prepare import build_cache
 from ga2clip.errors import UserError
 
 SCRIPT = """
@@ -74,3 +77,44 @@ def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 5
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+CRASHES_ON_ONE_CLIP = """
+import os
+from ga2clip.data import worker
+
+write_shard = worker.write_shard
+
+def crash_before(clip):
+    if clip.path == "1.mp4":
+        os.kill(os.getpid(), 9)
+
+worker.write_shard = lambda shard, root, clips, before: write_shard(
+    shard, root, clips, lambda clip: (before(clip), crash_before(clip))
+)
+worker.main()
+"""
+
+
+def test_a_clip_that_crashes_the_decoder_costs_only_its_place_in_the_cache(
+    tmp_path: Path, make_video, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(f"{__name__}.SCRIPT", CRASHES_ON_ONE_CLIP)
+    clips = tuple(
+        Clip(
+            make_video(tmp_path / f"{n}.mp4", seed=n).name,
+            "run",
+            "train",
+            10,
+            1.0,
+            "hash",
+            width=64,
+            height=48,
+        )
+        for n in range(3)
+    )
+    assert build_cache(Manifest("folder", tmp_path, ("run",), (), clips), workers=1) == 2
+    store = FrameStore.find(tmp_path)
+    assert store is not None
+    assert [clip in store for clip in clips] == [True, False, True]
+    assert "1.mp4 can't be cached: the decoder crashed" in caplog.text
