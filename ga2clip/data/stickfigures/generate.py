@@ -24,7 +24,7 @@ from ga2clip.files import file_sha256, write_text
 from ga2clip.video import write_video
 
 JOURNAL = "generated.json"
-VERSION = 1
+VERSION = 2
 """Raised when the drawings change, so that finished files of an older drawing are rendered again."""
 
 _ACTORS = {"train": 0, "test": 500_000, "anchor": 1_000_000}

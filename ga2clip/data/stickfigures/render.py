@@ -88,7 +88,7 @@ def random_camera(rng: np.random.Generator) -> Camera:
 def ink_style(rng: np.random.Generator, line: float) -> Style:
     """A palette of one ink on one paper: light or dark, with pale fills or hollow shapes."""
     paper_hue, thing_hue = rng.random(2)
-    dark = rng.random() < 0.3
+    dark = rng.random() < 0.12
     paper = hsv(
         paper_hue, rng.uniform(0.02, 0.25), rng.uniform(0.12, 0.3) if dark else rng.uniform(0.82, 1.0)
     )
