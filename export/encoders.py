@@ -111,7 +111,8 @@ def _convert(
 
 
 def _video_is_good(path: Path, expected: verify.Reference, static: bool) -> bool:
-    return verify.video_cosine(_engine(path), expected, static=static) >= _MARGIN
+    cosine, top1 = verify.video_agreement(_engine(path), expected, static=static)
+    return cosine >= _MARGIN and top1 >= verify.TOLERANCES["int8"]["top1_but_ties"]
 
 
 def _text_is_good(path: Path, expected: verify.Reference) -> bool:

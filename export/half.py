@@ -49,8 +49,9 @@ class _Conversion:
         self._graph = model.graph
         self._kept = kept
         self._constants = {t.name: t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
-        self._floats = float_tensors(model) | self._constants.keys()
-        self._forms: set[str] = set()
+        given = {i.name for i in model.graph.input if i.type.tensor_type.elem_type == TensorProto.FLOAT}
+        self._floats = float_tensors(model) | self._constants.keys() | given
+        self._forms = given
 
     def nodes(self) -> Iterator[NodeProto]:
         """The nodes of the converted graph, in order."""

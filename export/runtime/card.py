@@ -108,6 +108,8 @@ class Agreement(_Part):
     outputs: dict[str, OutputAgreement]
     top1: float = Field(ge=0, le=1)
     """Share of the clips for which torch and ONNX Runtime name the same class."""
+    top1_but_ties: float = Field(ge=0, le=1)
+    """The same, not counting clips whose two classes are equally probable to torch within 0.02."""
     max_probability_error: float = Field(ge=0)
     clips: int = Field(ge=0)
     texts: int = Field(ge=0)

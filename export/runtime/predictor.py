@@ -188,11 +188,21 @@ class Predictor:
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
         """Prepared frames uint8 (T, S, S, 3) → frame features float32 (T, D), unnormalised."""
-        return self._encode(frames[None])["frame_features"][0]
+        if not self.card.onnx.static:
+            return self._encode(frames[None])["frame_features"][0]
+        length = self.card.sampling.frames
+        filled = np.concatenate([frames, np.repeat(frames[-1:], -len(frames) % length, axis=0)])
+        clips = filled.reshape(-1, 1, length, *frames.shape[1:])
+        return np.concatenate([self._encode(clip)["frame_features"][0] for clip in clips])[: len(frames)]
 
     def encode_clips(self, clips: np.ndarray) -> np.ndarray:
-        """Prepared clips uint8 (B, T, S, S, 3) → video features float32 (B, D): the mean over frames."""
-        return self._encode(clips)["video_features"]
+        """Prepared clips uint8 (B, T, S, S, 3) → video features float32 (B, D): the mean over frames.
+
+        Errors: UserError for another T than a static bundle has.
+        """
+        if not self.card.onnx.static:
+            return self._encode(clips)["video_features"]
+        return np.concatenate([self._encode(clip[None])["video_features"] for clip in clips])
 
     def encode_classes(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
         """Class names → features float32 (C, D), L2-normalised."""

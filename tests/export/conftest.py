@@ -1,5 +1,6 @@
 """Fixtures of the export room: a random GA2 run, its bundle, and a short clip."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ def write_clip(path: Path, *, frames: int, fps: int = 10) -> Path:
     return path
 
 
-def make_model(clip_file: Path, method: str = "ga2", **sections: dict) -> "object":
-    """A random model of a method on the random CLIP, with prompts large enough to matter."""
+@pytest.fixture(scope="session")
+def make_model(clip_file: Path) -> Callable[..., "object"]:
+    """A function that makes a random model of a method on the random CLIP, with prompts large enough to matter."""
     import torch
 
     from ga2clip.model.backbone import load_backbone
@@ -36,28 +38,28 @@ def make_model(clip_file: Path, method: str = "ga2", **sections: dict) -> "objec
     from ga2clip.model.video_clip import build_model
     from ga2clip.settings import Settings
 
-    tree = method_settings(method)
-    tree = {**tree, "backbone": {"name": "random", "pretrained": str(clip_file)}}
-    small = {"text_length": 4, "vision_length": 3, "text_depth": 2, "vision_depth": 2}
-    if tree["method"].get("inter_modal"):
-        small["vision_length"] = 4
-    small = {key: value for key, value in small.items() if tree["method"].get(key) != 0}
-    tree["method"] = {**small, **tree["method"]}
-    settings = Settings().updated(tree, "test").updated(sections, "test")
-    torch.manual_seed(1)
-    backbone = load_backbone(settings.backbone)
-    hard = torch.randn(4, backbone.text.width) * 0.3
-    model = build_model(backbone, settings, CLASSES, hard if settings.method.coupling != "none" else None)
-    with torch.no_grad():
-        for parameter in model.trainable_parameters().values():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    return model.eval()
+    def make(method: str = "ga2", **changes: object) -> "object":
+        tree = method_settings(method)
+        short = {"text_length": 4, "vision_length": 4, "text_depth": 2, "vision_depth": 2}
+        tree["method"] = {**short, **tree["method"], **changes}
+        tree["backbone"] = {"name": "random", "pretrained": str(clip_file)}
+        settings = Settings().updated(tree, "test")
+        torch.manual_seed(1)
+        backbone = load_backbone(settings.backbone)
+        hard = torch.randn(4, backbone.text.width) * 0.3 if settings.method.coupling != "none" else None
+        model = build_model(backbone, settings, CLASSES, hard)
+        with torch.no_grad():
+            for parameter in model.trainable_parameters().values():
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+        return model.eval()
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def model(clip_file: Path) -> "object":
+def model(make_model: Callable[..., "object"]) -> "object":
     """A random GA2 model."""
-    return make_model(clip_file)
+    return make_model()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,284 @@
+"""Bundles and clips go in, a table of times, ratios, memory and agreement comes out.
+
+All engines take turns in every round, so that a busy machine slows all of them alike; medians are shown.
+Start-up and memory are those of a fresh process that opens the bundle and answers once.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ga2clip.errors import UserError
+from ga2clip.video import Preprocess, SamplingRule, sample_frames, write_video
+from ga2clip_export.runtime.bundle import open_bundle
+from ga2clip_export.runtime.predictor import Predictor
+
+_NAMES = tuple(f"doing thing number {number}" for number in range(32))
+_ANSWER_ONCE = """
+import json, sys
+from ga2clip_export.runtime import Predictor
+bundle, provider, threads, clip = json.loads(sys.argv[1])
+with Predictor(bundle, provider=provider, threads=threads, cache=False) as predictor:
+    predictor.predict(clip)
+try:
+    import resource
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
+except ImportError:
+    print("nan")
+"""
+
+
+@dataclass
+class Row:
+    """One engine: seconds of each round, or of each process start. An empty list was not measured."""
+
+    engine: str
+    provider: str
+    encode: list[float] = field(default_factory=list)
+    """A clip's frames → its feature."""
+    text: list[float] = field(default_factory=list)
+    """A new class name → its feature, none cached."""
+    start: list[float] = field(default_factory=list)
+    """A fresh process: import, open, decode, encode, answer."""
+    memory: float = float("nan")
+    """Peak MiB of that process."""
+    cosine: float = float("nan")
+    """Smallest cosine of the frame features to torch's, on the bundle's probe."""
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """What was measured. decode, preprocess: seconds of each round, shared by all engines."""
+
+    machine: str
+    frames: int
+    size: int
+    clips: int
+    decode: list[float]
+    preprocess: list[float]
+    rows: list[Row]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything measured; numbers that were not are null."""
+        return {
+            "machine": self.machine,
+            "frames": self.frames,
+            "size": self.size,
+            "clips": self.clips,
+            "decode": self.decode,
+            "preprocess": self.preprocess,
+            "rows": [{k: None if v != v else v for k, v in asdict(row).items()} for row in self.rows],
+        }
+
+    def table(self) -> str:
+        """A Markdown table; ratios are to the first row."""
+        decode, preprocess = _median(self.decode), _median(self.preprocess)
+        first = _median(self.rows[0].encode)
+        lines = [
+            f"{self.machine}  ",
+            f"{self.clips} clip(s), {self.frames} frames of {self.size}×{self.size}; medians of {len(self.decode)} "
+            f"rounds. Decoding a clip takes {1e3 * decode:.1f} ms, preprocessing {1e3 * preprocess:.1f} ms.",
+            "",
+            "| engine | provider | encode ms/frame | × | decode + preprocess + encode ms/clip | text ms/name "
+            "| process start to answer s | peak MiB | min cosine to torch |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for row in self.rows:
+            encode = _median(row.encode)
+            cells = [
+                row.engine,
+                row.provider,
+                _number(1e3 * encode / self.frames, 2),
+                _number(first / encode, 2),
+                _number(1e3 * (decode + preprocess + encode), 1),
+                _number(1e3 * _median(row.text), 2),
+                _number(_median(row.start), 2),
+                _number(row.memory, 0),
+                _number(row.cosine, 6),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+
+def bench(
+    bundles: Sequence[Path],
+    clips: Sequence[Path] = (),
+    *,
+    providers: Sequence[str] = ("cpu",),
+    rounds: int = 5,
+    torch_run: Path | None = None,
+    threads: int = 0,
+) -> BenchReport:
+    """Measure every bundle with every provider, and a run in torch beside them.
+
+    clips: files to read, by default a made one (10 s of 320×240). threads: of every engine, 0: all cores.
+    Errors: UserError for bundles of different picture sizes or frame numbers, which can't share clips.
+    """
+    if rounds < 1:
+        raise UserError(f"rounds must be at least 1, got {rounds}")
+    cards = [open_bundle(path).card for path in bundles]
+    shapes = {(card.sampling.frames, card.preprocess.size) for card in cards}
+    if len(shapes) != 1:
+        raise UserError("these bundles take clips of different shapes", "measure them one after the other")
+    frames, size = shapes.pop()
+    with _clips_or_made(clips) as files:
+        measured = [_torch_engine(torch_run, threads)] if torch_run else []
+        measured += [_bundle_engine(path, name, threads) for path in bundles for name in providers]
+        report = _measure(measured, files, rounds, frames, size)
+        for row, engine in zip(report.rows, measured, strict=True):
+            if engine.bundle is not None:
+                _measure_process(row, engine, files[0], rounds, threads)
+    return report
+
+
+@dataclass(frozen=True)
+class _Engine:
+    row: Row
+    encode: Callable[[np.ndarray], Any]
+    text: Callable[[Sequence[str]], Any]
+    bundle: Path | None = None
+    provider: str = ""
+
+
+def _bundle_engine(path: Path, provider: str, threads: int) -> _Engine:
+    predictor = Predictor(path, provider=provider, threads=threads, cache=False)
+    probe = predictor.bundle.probe()
+    found = predictor.encode_frames(probe.frames[0]).astype(np.float64)
+    truth = probe.frame_features[0]
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(truth, axis=1)
+    row = Row(f"ONNX {predictor.card.precision}", predictor.provider)
+    row.cosine = float(((found * truth).sum(axis=1) / lengths).min())
+    return _Engine(
+        row, lambda clip: predictor.encode_clips(clip[None]), predictor.encode_classes, path, provider
+    )
+
+
+def _torch_engine(run: Path, threads: int) -> _Engine:
+    import torch
+
+    from ga2clip.run import load_run
+
+    if threads:
+        torch.set_num_threads(threads)
+    model = load_run(run).model()
+
+    @torch.no_grad()
+    def encode(clip: np.ndarray) -> Any:
+        return model.encode_video(torch.from_numpy(model.preprocess.normalise(clip[None])))
+
+    @torch.no_grad()
+    def text(names: Sequence[str]) -> Any:
+        return model.encode_classes(list(names))
+
+    return _Engine(Row("torch fp32", "cpu"), encode, text)
+
+
+def _measure(
+    engines: Sequence[_Engine], files: Sequence[Path], rounds: int, frames: int, size: int
+) -> BenchReport:
+    rule, preprocess = SamplingRule(frames=frames), Preprocess(size=size)
+    decode: list[float] = []
+    resize: list[float] = []
+    for number in range(-1, rounds):  # the first round warms up
+        for file in files:
+            taken, sampled = _timed(sample_frames, file, rule)
+            spent, clip = _timed(preprocess.frames, sampled.frames)
+            if number >= 0:
+                decode.append(taken)
+                resize.append(spent)
+            for engine in engines:
+                seconds, _ = _timed(engine.encode, clip)
+                if number >= 0:
+                    engine.row.encode.append(seconds)
+        for engine in engines:
+            seconds, _ = _timed(engine.text, _NAMES)
+            if number >= 0:
+                engine.row.text.append(seconds / len(_NAMES))
+    return BenchReport(
+        _machine(), frames, size, len(files), decode, resize, [engine.row for engine in engines]
+    )
+
+
+def _measure_process(row: Row, engine: _Engine, clip: Path, rounds: int, threads: int) -> None:
+    question = json.dumps([str(engine.bundle), engine.provider, threads, str(clip)])
+    for _ in range(rounds):
+        command = [sys.executable, "-c", _ANSWER_ONCE, question]
+        seconds, done = _timed(_run, command)
+        row.start.append(seconds)
+        row.memory = float(done.stdout)
+
+
+def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, check=True, text=True)
+
+
+def _timed(work: Callable[..., Any], *inputs: Any) -> tuple[float, Any]:
+    """Seconds that a call takes, and what it returns."""
+    start = time.perf_counter()
+    result = work(*inputs)
+    return time.perf_counter() - start, result
+
+
+@contextmanager
+def _clips_or_made(clips: Sequence[Path]) -> Any:
+    if clips:
+        yield list(clips)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "made.mp4"
+        pattern = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        big = pattern.repeat(8, axis=0).repeat(8, axis=1)
+        write_video(path, (np.roll(big, 2 * index, axis=1) for index in range(300)), 30)
+        yield [path]
+
+
+def _machine() -> str:
+    packages = [
+        f"onnxruntime {_onnxruntime_version()}",
+        f"numpy {np.__version__}",
+        f"av {metadata.version('av')}",
+    ]
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {', '.join(packages)}"
+    )
+
+
+def _onnxruntime_version() -> str:
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def _processor() -> str:
+    """The processor's name and whether it has instructions for 8-bit products."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    entries = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
+    flags = entries.get("flags", "").split()
+    products = [flag for flag in flags if "vnni" in flag] or ["no VNNI"]
+    vectors = next((name for name in ("avx512f", "avx2") if name in flags), "no AVX2")
+    return f"{entries.get('model name', platform.machine())} ({vectors}, {', '.join(products)})"
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else float("nan")
+
+
+def _number(value: float, digits: int) -> str:
+    return "–" if value != value else f"{value:,.{digits}f}"

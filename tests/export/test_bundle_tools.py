@@ -1,0 +1,80 @@
+"""What stands around a bundle: its description, Triton repositories, providers that have to prove themselves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ga2clip.errors import UserError
+from ga2clip_export.export import export_model
+from ga2clip_export.runtime import Predictor, open_bundle
+from ga2clip_export.runtime.engine import check_provider
+from ga2clip_export.triton import write_triton
+
+
+def test_a_description_names_what_one_must_know(bundle: Path) -> None:
+    text = open_bundle(bundle).describe()
+    for part in ("ga2 on ", "licence", "kicking a ball", "fp32, opset 20", "cosine", "16×16"):
+        assert part in text
+    assert str(Path(__file__).parents[2]) not in text
+
+
+def test_a_triton_repository_has_both_encoders_with_their_shapes(bundle: Path, tmp_path: Path) -> None:
+    out = write_triton(bundle, tmp_path / "models")
+    video = (out / "ga2clip_video" / "config.pbtxt").read_text()
+    assert 'name: "frames" data_type: TYPE_UINT8 dims: [ -1, 16, 16, 3 ]' in video
+    assert 'name: "video_features" data_type: TYPE_FP32 dims: [ 32 ]' in video
+    assert video.count("{") == video.count("}")
+    assert "TYPE_INT64 dims: [ -1 ]" in (out / "ga2clip_text" / "config.pbtxt").read_text()
+    for name in ("video", "text"):
+        copied = out / f"ga2clip_{name}" / "1" / "model.onnx"
+        assert copied.read_bytes() == (bundle / f"{name}_encoder.onnx").read_bytes()
+    with pytest.raises(UserError, match="exists"):
+        write_triton(bundle, out)
+
+
+class Wrong:
+    """A provider that rounds: it adds an error of a given size."""
+
+    provider = "wrong"
+
+    def __init__(self, error: float, truth: np.ndarray) -> None:
+        self._found = truth + error * np.random.default_rng(0).normal(size=truth.shape)
+
+    def run(self, inputs):
+        return {"features": self._found}
+
+
+@pytest.mark.parametrize(("error", "passes"), [(0.001, True), (0.5, False), (float("nan"), False)])
+def test_a_provider_that_computes_wrongly_is_refused(error: float, passes: bool) -> None:
+    truth = np.random.default_rng(1).normal(size=(3, 16))
+    if passes:
+        check_provider(Wrong(error, truth), "ids", np.zeros(1), "features", truth, 0.999)
+        return
+    with pytest.raises(UserError, match="'wrong' computes features wrongly"):
+        check_provider(Wrong(error, truth), "ids", np.zeros(1), "features", truth, 0.999)
+
+
+def test_the_probe_holds_what_torch_computed(bundle: Path) -> None:
+    probe = open_bundle(bundle).probe()
+    with Predictor(bundle, provider="cpu", cache=False) as predictor:
+        found = predictor.encode_frames(probe.frames[0])
+    np.testing.assert_allclose(found, probe.frame_features[0], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_static_export_takes_one_clip_and_replaces_the_bundle_before_it(model, clip_path, tmp_path) -> None:
+    out = export_model(model, tmp_path / "bundle")
+    export_model(model, out, static=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
+    with Predictor(out, provider="cpu", cache=False) as predictor:
+        assert predictor.predict(clip_path).frames == 8
+        frames = np.random.default_rng(0).integers(0, 256, (11, 16, 16, 3), dtype=np.uint8)
+        together = predictor.encode_frames(frames)
+        np.testing.assert_allclose(together[9:], predictor.encode_frames(frames[9:]), atol=1e-5)
+        with pytest.raises(UserError, match="encoder failed"):
+            predictor.predict_frames(frames)
+        answers = list(predictor.predict_many([clip_path, clip_path, clip_path], batch=4))
+    assert len(answers) == 3
+    config = write_triton(out, tmp_path / "models") / "ga2clip_video" / "config.pbtxt"
+    assert "dims: [ 8, 16, 16, 3 ]" in config.read_text()
