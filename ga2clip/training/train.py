@@ -16,11 +16,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
 from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError
+from ga2clip.files import write_text
 from ga2clip.interop import read_hard_prompt
 from ga2clip.model.backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import PROMPTS, SETTINGS, load_task, read_metrics, refuse_occupied, save_prompts, start_run
-from ga2clip.settings import Settings
+from ga2clip.settings import Settings, parse_overrides
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
 from ga2clip.training.distributed import Group, join_group
@@ -58,6 +59,8 @@ def train(
         job.log_summary()
         if group.is_first and not resume:
             start_run(out, settings, {"devices_used": group.size})
+        elif group.is_first:
+            write_text(out / SETTINGS, settings.to_toml())
         redirect = logging_redirect_tqdm() if progress and group.is_first else nullcontext()
         with redirect:
             job.run(out, resume=resume, bar=progress and group.is_first)
@@ -65,13 +68,39 @@ def train(
     return out
 
 
-def resume_settings(run: Path) -> Settings:
-    """The settings with which a run was started. Errors: UserError when `run` is no run."""
+# What may differ when a run goes on: the updates are the same.
+_MAY_CHANGE = {
+    "data": {"root"},
+    "training": {
+        "micro_batch",
+        "checkpoint_blocks",
+        "class_chunk",
+        "compile",
+        "workers",
+        "checkpoint_minutes",
+        "tensorboard",
+    },
+}
+
+
+def resume_settings(run: Path, overrides: Iterable[str] = ()) -> Settings:
+    """The settings with which a run was started, with `section.key=value` overrides that leave its updates as they are.
+
+    Errors: UserError when `run` is no run, or for an override that would make it another training.
+    """
     if not (run / SETTINGS).is_file():
         raise UserError(
             f"{run} is not a run: it has no {SETTINGS}", "start one with `ga2clip train --out DIR`"
         )
-    return Settings.read(run / SETTINGS)
+    changes = parse_overrides(overrides)
+    for section, values in changes.items():
+        for key in values.keys() - _MAY_CHANGE.get(section, set()):
+            allowed = [f"{name}.{one}" for name, keys in _MAY_CHANGE.items() for one in sorted(keys)]
+            raise UserError(
+                f"'{section}.{key}' would make it another training",
+                f"with --resume may change: {', '.join(allowed)}",
+            )
+    return Settings.read(run / SETTINGS).updated(changes, "the command line")
 
 
 def summary(settings: Settings, *, device: str = "auto") -> str:

@@ -70,6 +70,35 @@ def test_shared_prefix_is_exact_with_gradients(backbone: Backbone, reference: op
         torch.testing.assert_close(parameter.grad, prompt.grad, atol=1e-5, rtol=1e-4)
 
 
+def plain_vision(clip: open_clip.CLIP, pixels: torch.Tensor, prompts: list[torch.Tensor]) -> torch.Tensor:
+    """The plain reading: prompts behind the patch tokens, in every picture, replaced before each prompted block."""
+    visual = clip.visual
+    x = visual.conv1(pixels).flatten(2).transpose(1, 2)
+    x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1) + visual.positional_embedding
+    x = visual.ln_pre(torch.cat([x, prompts[0].expand(len(x), -1, -1)], dim=1))
+    for index, block in enumerate(visual.transformer.resblocks):
+        if 0 < index < len(prompts):
+            x = torch.cat([x[:, : -len(prompts[0])], prompts[index].expand(len(x), -1, -1)], dim=1)
+        x = block(x)
+    return visual.ln_post(x[:, 0]) @ visual.proj
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_shared_vision_prompts_are_exact_with_gradients(
+    backbone: Backbone, reference: open_clip.CLIP, depth: int
+) -> None:
+    prompts = [torch.randn(4, 64, requires_grad=True) for _ in range(depth)]
+    copies = [prompt.detach().clone().requires_grad_() for prompt in prompts]
+    pixels = torch.randn(5, 3, 16, 16)
+    ours, theirs = backbone.vision(pixels, prompts), plain_vision(reference, pixels, copies)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    direction = torch.randn_like(ours)
+    (ours * direction).sum().backward()
+    (theirs * direction).sum().backward()
+    for prompt, copy in zip(prompts, copies, strict=True):
+        torch.testing.assert_close(prompt.grad, copy.grad, atol=1e-5, rtol=1e-4)
+
+
 def test_recomputing_blocks_changes_nothing(backbone: Backbone) -> None:
     settings = Settings().updated({"method": {"text_length": 4, "vision_length": 4}}, "test")
     model = build_model(backbone, settings, NAMES)

@@ -131,6 +131,17 @@ def test_resuming_a_finished_run_changes_nothing(settings: Make, tmp_path: Path)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+def test_a_run_goes_on_with_less_memory_but_not_as_another_training(settings: Make, tmp_path: Path) -> None:
+    whole = run(settings("ivlp"), tmp_path / "whole")
+    chosen = train.resume_settings(whole, ["training.micro_batch=1", "training.class_chunk=1"])
+    assert (chosen.training.micro_batch, chosen.training.class_chunk) == (1, 1)
+    with pytest.raises(UserError, match=r"training\.lr.*another training") as caught:
+        train.resume_settings(whole, ["training.lr=1"])
+    assert "training.micro_batch" in (caught.value.hint or "")
+    with pytest.raises(UserError, match="is not a run"):
+        train.resume_settings(tmp_path)
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_good(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
