@@ -1,10 +1,12 @@
 """A prepared dataset in; tables out: what the frame cache costs and saves, and whether accuracy notices it.
 
-python benchmarks/frame_cache.py ROOT [--clips 200] [--frames 8] [--size 224] [--accuracy 3]
+python benchmarks/frame_cache.py ROOT [--clips 200] [--frames 8] [--size 224]
+python benchmarks/frame_cache.py ROOT --accuracy 3 [--method ivlp] [--set KEY=VALUE]
 
-Without --accuracy: bytes per clip and JPEG error by quality, then the time to read an epoch with and without the
-cache, in this process, for training and evaluation. Times are CPU times, which other work on the machine disturbs
-little. With --accuracy N: trains and evaluates the dataset's recipe with and without the cache for seeds 1 … N.
+Without --accuracy: bytes per clip and JPEG error by quality, then the time to read an epoch with and without
+the cache, in this process, for training and evaluation. Times are CPU times, which other work on the machine
+disturbs little. With --accuracy N: trains and evaluates a method with the dataset's recipe with and without
+the cache for seeds 1 … N.
 """
 
 import argparse
@@ -107,7 +109,7 @@ def epoch_time(batches: Iterable[Batch]) -> float:
     return (time.process_time() - begin) / clips * 1000
 
 
-def accuracy_table(manifest: Manifest, seeds: int) -> str:
+def accuracy_table(manifest: Manifest, method: str, seeds: int, overrides: list[str]) -> str:
     """Base, novel and HM of the dataset's recipe, trained and tested with and without the cache."""
     from ga2clip.evaluation.evaluate import evaluate_run
     from ga2clip.training.configure import configure
@@ -118,7 +120,9 @@ def accuracy_table(manifest: Manifest, seeds: int) -> str:
         scores = []
         for seed in range(1, seeds + 1):
             options = {"data": {"root": str(manifest.root), "cache": cache}, "training": {"seed": seed}}
-            settings = configure(dataset=manifest.dataset, options=options)
+            settings = configure(
+                dataset=manifest.dataset, method=method, options=options, overrides=overrides
+            )
             with tempfile.TemporaryDirectory() as folder:
                 report = evaluate_run(train(settings, Path(folder) / "run", progress=False)).to_json()
             score = (report["base"]["top1"], report["novel"]["top1"], report["harmonic_mean"])
@@ -140,10 +144,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--accuracy", type=int, default=0, metavar="SEEDS")
+    parser.add_argument("--method", default="ivlp", help="for --accuracy")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], help="for --accuracy")
     options = parser.parse_args()
     manifest = Manifest.read(options.root)
     if options.accuracy:
-        print(accuracy_table(manifest, options.accuracy))
+        print(accuracy_table(manifest, options.method, options.accuracy, options.overrides))
         return
     clips = [clip for clip in manifest.clips if clip.label and clip.frames]
     clips = [clips[number] for number in np.random.default_rng(0).permutation(len(clips))[: options.clips]]

@@ -19,6 +19,8 @@ from ga2clip.errors import UserError
 
 Job = dict[str, Any]
 Answer = dict[str, Any]
+Progress = Callable[[str, int, int], None]
+"""Called with what is done (such as `checking`), how many are done, and of how many."""
 
 _START_UP = 120.0  # seconds in which a new process must be ready
 

@@ -3,18 +3,16 @@
 import csv
 import hashlib
 import io
-import logging
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ga2clip.data.cache import plan_shards
-from ga2clip.data.check import Checked, check_clips, file_stamp, time_limit
+from ga2clip.data.cache_build import build_cache
+from ga2clip.data.check import Checked, check_clips
 from ga2clip.data.layouts import Listing, scan
 from ga2clip.data.manifest import WORK_FOLDER, Clip, Manifest
-from ga2clip.data.pool import Lost, default_workers, run_jobs, silent
+from ga2clip.data.pool import Progress, default_workers, silent
 from ga2clip.data.registry import Dataset, get_dataset
 from ga2clip.data.stickfigures import BASE_CLASSES
 from ga2clip.data.stickfigures import DATASETS as STICKFIGURES
@@ -22,14 +20,9 @@ from ga2clip.data.stickfigures.generate import GeneratedClip, generate
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
 
-logger = logging.getLogger(__name__)
-
 REPORT_NAME = "prepare_report.csv"
 _ANCHORS = 120
 _ANCHOR_SEED = 0
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is done (such as `checking`), how many are done, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -124,55 +117,6 @@ def prepare(
     if cache or declaration.layout == "generated":
         return replace(report, cached=build_cache(report.manifest, workers, progress))
     return report
-
-
-def build_cache(manifest: Manifest, workers: int, progress: Progress = silent) -> int:
-    """Bring the frame cache of a prepared dataset up to date; returns the number of clips in it.
-
-    An interrupted run loses the shards that were being written, at most one per worker.
-    Errors: UserError when a shard can't be written.
-    """
-    clips = [clip for clip in manifest.clips if clip.frames]
-    shards = plan_shards(manifest.root, clips)
-    todo = sum(len(group) for _, group in shards)
-    done, counting = len(clips) - todo, threading.Lock()
-    progress("caching", done, len(clips))
-
-    def hear(_: dict[str, object]) -> None:
-        nonlocal done
-        with counting:
-            done += 1
-            progress("caching", min(done, len(clips)), len(clips))
-
-    jobs = [
-        {
-            "job": "cache",
-            "shard": str(shard),
-            "root": str(manifest.root),
-            "clips": [asdict(clip) for clip in group],
-            "time_limit": time_limit(max(file_stamp(manifest.root / clip.path)[0] for clip in group)),
-        }
-        for shard, group in shards
-    ]
-    lost = 0
-    while jobs:
-        again = []
-        for job, answer in run_jobs(jobs, workers=min(workers, len(jobs)), hear=hear):
-            if isinstance(answer, Lost):
-                name = str((answer.last or {"clip": job["clips"][0]["path"]})["clip"])
-                logger.warning("clip %s can't be cached: %s", name, answer.reason)
-                rest = [clip for clip in job["clips"] if clip["path"] != name]
-                lost += 1
-                again += [{**job, "clips": rest}] if rest else []
-            elif "failed" in answer:
-                raise UserError(answer["failed"], answer["hint"])
-            else:
-                lost += len(answer["broken"])
-                for name, reason in answer["broken"]:
-                    logger.warning("clip %s can't be cached: %s", name, reason)
-        jobs = again
-    progress("caching", len(clips), len(clips))
-    return len(clips) - lost
 
 
 def _generated(

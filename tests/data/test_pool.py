@@ -10,9 +10,9 @@ import pytest
 
 from ga2clip.data import pool
 from ga2clip.data.cache import FrameStore
+from ga2clip.data.cache_build import build_cache
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.data.pool import Lost, run_jobs
-from ga2clip.data.prepare import build_cache
 from ga2clip.errors import UserError
 
 SCRIPT = """
