@@ -69,7 +69,7 @@ class PrepareReport:
         return "\n".join(lines)
 
     def to_csv(self) -> str:
-        """One line per problem: status,clip,reason."""
+        """One line per problem: status,clip,reason; bytes of names that are no text are written as \\udc…."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("status", "clip", "reason"))
@@ -77,7 +77,7 @@ class PrepareReport:
         writer.writerows(("broken", *item) for item in self.broken)
         writer.writerows(("damaged", *item) for item in self.damaged)
         writer.writerows(("duplicate", test, f"same as {train}") for test, train in self.duplicates)
-        return text.getvalue()
+        return text.getvalue().encode("utf-8", "backslashreplace").decode()
 
 
 def prepare(

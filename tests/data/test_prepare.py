@@ -78,6 +78,19 @@ def test_the_report_names_what_is_wrong(ucf101: Path) -> None:
         assert word in report.table()
 
 
+def test_any_name_that_the_system_allows(folder: Path, make_video) -> None:
+    names = [os.fsdecode(b"not utf-8 \xff.mp4"), "a:b%03d#?.mp4", "-dash.mp4", "line\nbreak.mp4"]
+    for number, name in enumerate(names):
+        make_video(folder / "JumpRope" / name, seed=number)
+    (folder / "doing_yoga" / os.fsdecode(b"broken \xfe.mp4")).write_bytes(b"x")
+    report = run("folder", folder, cache=True)
+    frames = {clip.path: clip.frames for clip in Manifest.read(folder).clips}
+    assert [frames[f"JumpRope/{name}"] for name in names] == [10] * 4
+    assert len(report.broken) == 2
+    assert report.cached == len(report.manifest.clips) - 2
+    assert "broken \\udcfe.mp4" in (folder / "prepare_report.csv").read_text("utf-8")
+
+
 def test_what_was_checked_is_not_decoded_again_unless_it_changed(folder: Path) -> None:
     run("folder", folder)
     journal = folder / ".ga2clip" / "checked.jsonl"
