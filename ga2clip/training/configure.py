@@ -52,10 +52,19 @@ def configure(
     named = tree.get("method", {}).get("name")
     if method and named and method != named:
         tree = {section: values for section, values in tree.items() if section not in _OF_THE_METHOD}
-    settings = Settings().updated(method_settings(method or named or Settings().method.name), "method")
-    settings = settings.updated(tree, source)
+    composed = method_settings(method or named or Settings().method.name)
+    # A file that names its method was written for it; others may give lengths to branches that have no prompt.
+    tree = tree if named else _within(composed, tree)
+    settings = Settings().updated(composed, "method").updated(tree, source)
     chosen = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
     return settings.updated(merge(chosen, wishes), "the command line")
+
+
+def _within(composed: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe without prompt lengths for a branch that the method leaves unprompted."""
+    absent = {key for key in ("text_length", "vision_length") if composed["method"].get(key) == 0}
+    kept = {key: value for key, value in tree.get("method", {}).items() if key not in absent}
+    return {**tree, "method": kept}
 
 
 def recipe_names() -> list[str]:

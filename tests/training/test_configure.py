@@ -36,6 +36,14 @@ def test_a_run_repeats_itself_and_another_method_replaces_its_parts(tmp_path: Pa
     assert other.training.seed == 5
 
 
+def test_a_recipe_prompts_no_branch_that_the_method_leaves_alone(tmp_path: Path) -> None:
+    assert configure(dataset="ucf101", method="vpt").method.text_length == 0
+    assert configure(dataset="ucf101", method="zero-shot").method.vision_length == 0
+    chosen = configure(method="vpt", overrides=["method.text_length=4"])
+    (tmp_path / "settings.toml").write_text(chosen.to_toml())
+    assert configure(recipe=tmp_path) == chosen
+
+
 def test_parts_are_laid_over_any_method() -> None:
     settings = configure(method="vpt", options={"anchors": {"weight": 0.5}})
     assert settings.anchors.weight == 0.5
