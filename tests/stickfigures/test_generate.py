@@ -102,3 +102,11 @@ def test_impossible_wishes_are_refused(tmp_path: Path, wrong: dict[str, object])
     with pytest.raises(UserError):
         generate(tmp_path, **{**SMALL, **wrong})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_folder_that_cannot_be_written_to_is_reported(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "videos").write_text("a file, where a folder must be")
+    with pytest.raises(UserError, match="cannot write"):
+        generate(tmp_path, **{**SMALL, "workers": workers})
+    assert (tmp_path / "videos").read_text() == "a file, where a folder must be"

@@ -7,13 +7,18 @@ what it vouches for isn't rendered again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import SimpleQueue
+
+import cv2
 
 from ga2clip.data.pool import default_workers, silent
 from ga2clip.data.stickfigures.classes import ACTION_CLASSES, DATASETS
@@ -133,13 +138,73 @@ def _actor(seed: int, split: str, number: int) -> int:
 
 
 def _run(out: Path, jobs: list[_Job], workers: int | None) -> Iterator[GeneratedClip]:
+    """The records in the order of the jobs.
+
+    Processes are plain ones, not of `multiprocessing`: that one runs the caller's script again, which fails for
+    scripts from standard input and without a main guard.
+    """
     count = min(workers or default_workers(), len(jobs))
     if count <= 1:
         yield from (_make(out, job) for job in jobs)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
-        yield from pool.map(_make, [out] * len(jobs), jobs, chunksize=8)
+    processes: list[subprocess.Popen[str]] = []
+    idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
+    threads = ThreadPoolExecutor(count)
+
+    def ask(job: _Job) -> GeneratedClip:
+        process = idle.get()
+        try:
+            return _ask(process, job)
+        finally:
+            idle.put(process)
+
+    try:
+        for _ in range(count):
+            processes.append(_start(out))
+            idle.put(processes[-1])
+        yield from threads.map(ask, jobs)
+    finally:
+        for process in processes:
+            process.kill()
+        threads.shutdown(cancel_futures=True)
+        for process in processes:
+            process.communicate()
+
+
+def _start(out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ga2clip.data.stickfigures.generate", str(out)]
+    pipe = subprocess.PIPE
+    try:  # in a session of its own, so that Ctrl-C reaches the parent alone, which then ends it
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, encoding="ascii", start_new_session=True)
+    except OSError as error:
+        raise UserError(f"cannot start a process: {error.strerror}", "use fewer workers") from None
+
+
+def _ask(process: subprocess.Popen[str], job: _Job) -> GeneratedClip:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(asdict(job)) + "\n")
+        process.stdin.flush()
+    answer = process.stdout.readline()
+    if not answer:
+        raise UserError(f"the process that renders {job.path} ended early (exit code {process.wait()})")
+    said = json.loads(answer)
+    if "failed" in said:
+        raise UserError(said["failed"], said["hint"])
+    return GeneratedClip(**said)
+
+
+def _main() -> None:
+    """Answer the jobs on stdin until it ends, as it does when the parent is gone."""
+    cv2.setNumThreads(1)
+    out = Path(sys.argv[1])
+    for line in sys.stdin:
+        try:
+            said = asdict(_make(out, _Job(**json.loads(line))))
+        except UserError as error:
+            said = {"failed": error.message, "hint": error.hint}
+        print(json.dumps(said), flush=True)
 
 
 def _make(out: Path, job: _Job) -> GeneratedClip:
@@ -183,3 +248,7 @@ def _read_journal(out: Path) -> dict[str, GeneratedClip]:
 def _write_journal(out: Path, finished: dict[str, GeneratedClip]) -> None:
     journal = {"version": VERSION, "clips": [asdict(record) for record in finished.values()]}
     write_text(out / JOURNAL, json.dumps(journal))
+
+
+if __name__ == "__main__":
+    _main()
