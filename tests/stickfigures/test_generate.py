@@ -105,8 +105,9 @@ def test_impossible_wishes_are_refused(tmp_path: Path, wrong: dict[str, object])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_folder_that_cannot_be_written_to_is_reported(tmp_path: Path, workers: int) -> None:
-    (tmp_path / "videos").write_text("a file, where a folder must be")
+def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path, workers: int) -> None:
+    in_the_way = tmp_path / "videos" / OTHER_CLASSES[0].replace(" ", "_") / "train_000.mp4"
+    in_the_way.mkdir(parents=True)
     with pytest.raises(UserError, match="cannot write"):
         generate(tmp_path, **{**SMALL, "workers": workers})
-    assert (tmp_path / "videos").read_text() == "a file, where a folder must be"
+    assert list(in_the_way.parent.glob(".*")) == []
