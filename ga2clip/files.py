@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ga2clip.errors import UserError
@@ -20,7 +20,8 @@ def replacing(path: Path) -> Iterator[Path]:
     The folder is made if it is missing. The temporary name keeps the suffix, since writers look at it.
     Errors: UserError for a full disk, a read-only folder or any other refusal of the system.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    # Cut, since a name may have 255 bytes and a stem may take them all.
+    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}{path.suffix[-20:]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -28,7 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise write_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # nothing was made where the folder could not be
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -49,5 +51,7 @@ def file_sha256(path: Path) -> str:
 def write_error(path: Path, error: OSError) -> UserError:
     """The error for a file that cannot be written; it says what to do about a full disk."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    hint = "free some space on that disk and start again; what was there before is still whole" if full else None
+    hint = (
+        "free some space on that disk and start again; what was there before is still whole" if full else None
+    )
     return UserError(f"cannot write {path}: {error.strerror or error}", hint)

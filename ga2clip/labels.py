@@ -90,4 +90,4 @@ def fill(template: str, name: str) -> str:
 
 
 def _comparable(name: str) -> str:
-    return " ".join(name.split()).casefold()
+    return " ".join(name.replace("_", " ").split()).casefold()

@@ -97,7 +97,8 @@ class MethodSettings(_Section):
     """Soft vision prompt tokens; 0: no vision prompt."""
     vision_depth: int = Field(default=9, ge=0)
     text_init: str = ""
-    """A phrase whose token embeddings start the soft text prompt; empty: random, std 0.02."""
+    """A phrase from which the soft text prompts start (deeper ones from what the frozen tower makes of it); empty:
+    random, std 0.02, as published."""
     coupling: CouplingKind = "none"
     """How the frozen hard prompt joins the soft one: not at all, as extra tokens (`concat`), through the
     mapping layer ReLU(Linear(2W → W)) (`mapping`), or the mapping added to the soft prompt (`residual`)."""

@@ -135,6 +135,20 @@ class TextTower(_Tower):
         """Token ids (…) int64 → token embeddings (…, W) without positions."""
         return self.token_embedding(ids)
 
+    def prefix_states(self, prompt: Tensor) -> list[Tensor]:
+        """What a prompt (n, W) behind SOT has become before each block, (n, W) each: the input itself first.
+
+        Deep prompts that start from these leave the model as it is with the input prompt alone.
+        """
+        x = self.embed(torch.full((1, 1), self.start_id, device=prompt.device))
+        x = torch.cat([x, prompt[None]], dim=1) + self.positional_embedding[: 1 + len(prompt)]
+        states = [prompt]
+        for block in self.blocks[:-1]:
+            q, k, v = _project(block, x)
+            x = _finish(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
+            states.append(x[0, 1:])
+        return states
+
     def forward(self, ids: Tensor, prompts: LayerPrompts = ()) -> Tensor:
         """Encode texts; `prompts[i]` (n, W) enters before block i."""
         prompts = _per_layer(prompts, self.depth)

@@ -27,14 +27,14 @@ class Prompts(NamedTuple):
 class SoftPrompt(nn.Module):
     """Learnable prompts of one branch: `depth` tensors (length, width), the first for the input layer."""
 
-    def __init__(self, length: int, width: int, depth: int, start: Tensor | None = None) -> None:
+    def __init__(self, length: int, width: int, depth: int, start: Sequence[Tensor] = ()) -> None:
         super().__init__()
         self.layers = nn.ParameterList(
             nn.Parameter(torch.randn(length, width) * PROMPT_STD) for _ in range(depth)
         )
-        if start is not None:
-            with torch.no_grad():
-                self.layers[0].copy_(start)
+        with torch.no_grad():
+            for layer, value in zip(self.layers, start, strict=False):
+                layer.copy_(value)
 
     def forward(self) -> list[Tensor]:
         """The prompts, input layer first."""
@@ -89,7 +89,8 @@ class InterModalMap(nn.Module):
 class PromptLearner(nn.Module):
     """All prompt parts of a method: soft prompts, coupling and inter-modal maps → `Prompts`.
 
-    widths: (text, vision) channels; depths: numbers of blocks. start: (n, W_t) initial soft text prompt or None.
+    widths: (text, vision) channels; depths: numbers of blocks. start: initial soft text prompts (n, W_t), input
+    layer first; layers without one start at random.
     hard: (n, W_t) or None. Errors: UserError where lengths do not go together.
     """
 
@@ -99,7 +100,7 @@ class PromptLearner(nn.Module):
         *,
         widths: tuple[int, int],
         depths: tuple[int, int],
-        start: Tensor | None = None,
+        start: Sequence[Tensor] = (),
         hard: Tensor | None = None,
     ) -> None:
         super().__init__()

@@ -267,7 +267,7 @@ def build_model(
         method,
         widths=(backbone.text.width, backbone.vision.width),
         depths=(backbone.text.depth, backbone.vision.depth),
-        start=_phrase_prompt(backbone, method.text_init, method.text_length),
+        start=_phrase_prompts(backbone, method.text_init, method.text_length),
         hard=hard_prompt if method.coupling != "none" else None,
     )
     return VideoCLIP(backbone, settings, classes, prompts)
@@ -282,11 +282,17 @@ def phrase_embedding(backbone: Backbone, phrase: str) -> Tensor:
         return backbone.text.embed(torch.tensor(ids, device=backbone.logit_scale.device)).clone()
 
 
-def _phrase_prompt(backbone: Backbone, phrase: str, length: int) -> Tensor | None:
-    """A soft prompt that starts with random tokens and ends with a phrase, next to the class name."""
+@torch.no_grad()
+def _phrase_prompts(backbone: Backbone, phrase: str, length: int) -> list[Tensor]:
+    """Soft text prompts of all layers with which the untrained model reads the phrase before every class name.
+
+    The input prompt ends with the phrase, next to the class name, behind random tokens where it is longer. Deeper
+    prompts start from what the frozen tower makes of it there, so that training starts from the zero-shot model
+    instead of from one whose prompt positions were overwritten with noise.
+    """
     if not phrase or not length:
-        return None
+        return []
     words = phrase_embedding(backbone, phrase)[-length:]
     start = torch.randn(length, words.shape[1]) * words.std()
     start[length - len(words) :] = words
-    return start
+    return backbone.text.prefix_states(start)

@@ -51,7 +51,10 @@ class Files:
     def __init__(self, folder: Path, state: dict[str, Tensor], weights: dict[str, Tensor], key: str) -> None:
         self.checkpoint, self.clip = folder / "last_model.pt", folder / "clip.pt"
         self.hard, self.classes = folder / "hard.pt", folder / "classes.txt"
-        torch.save({"epoch": 3, key: state, "optimizer_state_dict": {"state": {}}, "x": OrderedDict()}, self.checkpoint)
+        torch.save(
+            {"epoch": 3, key: state, "optimizer_state_dict": {"state": {}}, "x": OrderedDict()},
+            self.checkpoint,
+        )
         torch.save(dict(weights), self.clip)
         self.hard_prompt = torch.randn(LENGTH, 64)
         torch.save({"epoch": 1, "model_state_dict": {"prompt_learner.ctx_VPT": self.hard_prompt}}, self.hard)
@@ -107,7 +110,9 @@ def test_unknown_tensors_are_listed(tmp_path: Path, clip_weights: dict[str, Any]
         load_published(files.checkpoint, files.clip, files.hard, NAMES)
 
 
-def test_hard_prompts_from_a_file_a_run_and_a_phrase(files: Files, tmp_path: Path, make_backbone: Any) -> None:
+def test_hard_prompts_from_a_file_a_run_and_a_phrase(
+    files: Files, tmp_path: Path, make_backbone: Any
+) -> None:
     backbone = make_backbone()
 
     def read(spec: str) -> Tensor:

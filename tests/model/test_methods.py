@@ -95,7 +95,9 @@ def test_published_anchor_term_moves_nothing_but_ours_does(
 
 
 def test_published_anchor_term_is_for_one_negative(backbone: Backbone) -> None:
-    model = make(backbone, {"anchors": {"weight": 1.0, "loss": "published", "negatives": ["else", "nothing"]}})
+    model = make(
+        backbone, {"anchors": {"weight": 1.0, "loss": "published", "negatives": ["else", "nothing"]}}
+    )
     with pytest.raises(UserError, match="one negative prompt"):
         model.losses(*batch())
 

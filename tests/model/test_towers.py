@@ -47,7 +47,10 @@ def plain_text(clip: open_clip.CLIP, ids: torch.Tensor, prompts: list[torch.Tens
     """The plain reading: 77 tokens of every class, prompts overwrite positions 1…n before each block."""
     n = len(prompts[0])
     x = clip.token_embedding(ids)
-    x = torch.cat([x[:, :1], prompts[0].expand(len(x), -1, -1), x[:, 1 + n :]], dim=1) + clip.positional_embedding
+    x = (
+        torch.cat([x[:, :1], prompts[0].expand(len(x), -1, -1), x[:, 1 + n :]], dim=1)
+        + clip.positional_embedding
+    )
     for index, block in enumerate(clip.transformer.resblocks):
         if 0 < index < len(prompts):
             x = torch.cat([x[:, :1], prompts[index].expand(len(x), -1, -1), x[:, 1 + n :]], dim=1)
@@ -129,3 +132,13 @@ def test_logits_keep_float32_under_autocast(backbone: Backbone) -> None:
         logits = model.logits(a, b)
     expected = model.scale * F.cosine_similarity(a[:, None], b[None], dim=-1)
     torch.testing.assert_close(logits, expected)
+
+
+def test_prompts_started_from_a_phrase_leave_the_model_as_it_reads_that_phrase(backbone: Backbone) -> None:
+    phrase = "a video of a person doing"
+    tree = {"text_length": 6, "text_init": phrase, "vision_length": 0}
+    model = build_model(backbone, Settings().updated({"method": tree}, "test"), NAMES)
+    assert len(model.folded_prompts().text) == 3
+    plain = backbone.tokenizer.tokens([f"{phrase} {name}." for name in NAMES])
+    expected = backbone.text(torch.from_numpy(plain[:, 1:]))
+    torch.testing.assert_close(model.encode_classes(NAMES), expected, atol=1e-5, rtol=1e-5)

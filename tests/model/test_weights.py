@@ -91,7 +91,12 @@ def test_missing_and_unexpected_tensors_are_listed(clip_weights: dict[str, Any])
 
 def test_a_file_of_openai_weights_gives_its_sizes(clip_file: Path) -> None:
     backbone = load_backbone(BackboneSettings(name="ViT-B-16", pretrained=str(clip_file)))
-    assert (backbone.preprocess.size, backbone.vision.width, backbone.text.depth, backbone.embed_dim) == (16, 64, 3, 32)
+    assert (backbone.preprocess.size, backbone.vision.width, backbone.text.depth, backbone.embed_dim) == (
+        16,
+        64,
+        3,
+        32,
+    )
     assert not any(p.requires_grad for p in backbone.parameters())
 
 

@@ -105,3 +105,11 @@ def test_a_recipe_with_an_unknown_table_is_refused(tmp_path: Path) -> None:
     recipe.write_text("[common.training]\nlr = 1\n[fewshot.training]\nlr = 2\n")
     with pytest.raises(UserError, match="fewshot"):
         configure(recipe=recipe)
+
+
+def test_a_recipes_prompt_lengths_give_no_prompt_to_a_method_without(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[method]\ntext_length = 3\nvision_length = 5\n")
+    for method, lengths in {"coop": (3, 0), "vpt": (0, 5), "ivlp": (3, 5), "zero-shot": (0, 0)}.items():
+        found = configure(method=method, recipe=recipe).method
+        assert (found.text_length, found.vision_length) == lengths

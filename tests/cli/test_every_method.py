@@ -1,0 +1,46 @@
+"""Every method, from training to a prediction without torch, on the built-in data."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ga2clip.model.methods import METHODS
+
+TORCH = ("torch", "torchvision", "open_clip", "safetensors", "onnx", "matplotlib")
+SMALL = ("training.batch_size=10", "data.frames=2", "anchors.per_step=1")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, invoke) -> Path:
+    folder = tmp_path_factory.mktemp("methods")
+    code, _, err = invoke(
+        folder, ["prepare", "--dataset", "stickfigures", "--clips-per-class", "1", "--workers", "1"]
+    )
+    assert code == 0, err
+    return folder
+
+
+@pytest.mark.parametrize("method", [*METHODS, "vilt --couple --anchors"])
+def test_trains_evaluates_exports_and_predicts(method: str, data: Path, invoke, process, empty: Path) -> None:
+    name, *parts = method.split()
+    root = ["--root", str(data / "data/stickfigures")]
+    train = ["train", "--method", name, *parts, *root, "--shots", "1", "--epochs", "1", "--out", "run"]
+    code, _, err = invoke(empty, [*train, *(word for size in SMALL for word in ("--set", size))])
+    assert code == 0, err
+    report = json.loads(invoke(empty, ["eval", "run", "--json"]).out)
+    assert report["method"] == name
+    assert 0 <= report["harmonic_mean"] <= 1
+    code, _, err = invoke(empty, ["export", "run"])
+    assert code == 0, err
+    clip = str(next((data / "data/stickfigures").glob("videos/*/test_*.mp4")))
+    (empty / "labels.txt").write_text("kicking a ball\nplaying a violin\nrepairing a roof\n")
+    words = ["predict", clip, "--classes", "labels.txt", "--json", "--model"]
+    by_onnx = process(*words, "run/bundle", without=TORCH)
+    assert by_onnx.code == 0, by_onnx.err
+    by_torch = invoke(empty, [*words, "run"])
+    ours, theirs = (
+        {row["label"]: row["probability"] for row in json.loads(answer.out)["results"][0]["predictions"]}
+        for answer in (by_onnx, by_torch)
+    )
+    assert ours == pytest.approx(theirs, abs=1e-4)
