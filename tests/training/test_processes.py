@@ -1,0 +1,97 @@
+"""Real processes, really killed: what signals and torchrun do to `ga2clip train`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ga2clip.run import load_run, read_metrics
+
+pytestmark = pytest.mark.slow
+
+COMMAND = (
+    *("train", "--dataset", "stickfigures", "--shots", "4", "--frames", "2", "--method", "ga2"),
+    *("--hard-prompts", "a hard prompt about people"),
+)
+SETTINGS = {"training.batch_size": "4", "method.text_length": "4", "method.vision_length": "4"}
+
+
+def arguments(dataset: Path, clip_file: Path, out: Path, epochs: int) -> list[str]:
+    given = [*COMMAND, "--root", str(dataset), "--pretrained", str(clip_file), "--out", str(out)]
+    pairs = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+    return [*given, "--epochs", str(epochs), *pairs]
+
+
+def start(words: list[str], *, processes: int = 1) -> subprocess.Popen[str]:
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
+    launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+    command = [sys.executable, *(launcher if processes > 1 else []), "-m", "ga2clip_cli", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def wait_for_steps(run: Path, steps: int, process: subprocess.Popen[str]) -> None:
+    for _ in range(3000):
+        if (run / "metrics.jsonl").exists() and len(read_metrics(run)) >= steps:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("no progress")
+
+
+EPOCHS = 30
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Path, clip_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never stopped."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert finish(start(arguments(dataset, clip_file, out, EPOCHS)))[0] == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_a_killed_run_goes_on_to_the_same_weights(
+    dataset: Path, clip_file: Path, tmp_path: Path, whole: Path, number: signal.Signals, code: int
+) -> None:
+    cut = tmp_path / "cut"
+    process = start(arguments(dataset, clip_file, cut, EPOCHS))
+    wait_for_steps(cut, 5, process)
+    process.send_signal(number)
+    returned, _, err = finish(process)
+    assert returned == code
+    assert "Traceback" not in err
+    assert load_run(cut).meta["step"] < 2 * EPOCHS
+    assert finish(start(["train", "--resume", str(cut)]))[0] == 0
+    state = load_run(cut).state()
+    for name, value in load_run(whole).state().items():
+        assert torch.equal(state[name], value), name
+    assert (whole / "metrics.jsonl").read_bytes() == (cut / "metrics.jsonl").read_bytes()
+
+
+def test_torchrun_trains_and_tests_as_one_process_does(
+    dataset: Path, clip_file: Path, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert finish(start(arguments(dataset, clip_file, one, 2)))[0] == 0
+    code, out, err = finish(start(arguments(dataset, clip_file, two, 2), processes=2))
+    assert code == 0, err
+    assert out.splitlines() == [str(two)]  # the first process speaks alone
+    for name, value in load_run(one).state().items():
+        torch.testing.assert_close(load_run(two).state()[name], value, rtol=1e-3, atol=1e-4)
+    alone = finish(start(["eval", str(two), "--json"]))[1]
+    assert finish(start(["eval", str(two), "--json"], processes=2))[1] == alone
