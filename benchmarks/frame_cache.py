@@ -124,7 +124,9 @@ def accuracy_table(manifest: Manifest, method: str, seeds: int, overrides: list[
                 dataset=manifest.dataset, method=method, options=options, overrides=overrides
             )
             with tempfile.TemporaryDirectory() as folder:
-                report = evaluate_run(train(settings, Path(folder) / "run", progress=False)).to_json()
+                report = evaluate_run(
+                    train(settings, Path(folder) / "run", progress=False), progress=False
+                ).to_json()
             score = (report["base"]["top1"], report["novel"]["top1"], report["harmonic_mean"])
             lines.append(
                 f"| {'yes' if cache else 'no'} | {seed} | " + " | ".join(f"{x:.3f}" for x in score) + " |"
