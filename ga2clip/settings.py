@@ -272,6 +272,6 @@ def _explain(error: ValidationError, source: str) -> UserError:
     if first["type"] != "extra_forbidden":
         return UserError(f"{source}: setting '{where}': {first['msg']} (got {first['input']!r})")
     section = Settings.model_fields.get(str(first["loc"][0])) if len(first["loc"]) > 1 else None
-    valid = section.annotation.model_fields if section and section.annotation else Settings.model_fields  # type: ignore[union-attr]
+    valid = section.annotation.model_fields if section and section.annotation else Settings.model_fields
     unknown = unknown_name("setting", str(first["loc"][-1]), valid)
     return UserError(f"{source}: unknown setting '{where}'", unknown.hint)
