@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson
+from ga2clip_cli.options import AsJson, Threads
 
 EXAMPLES = (
     "ga2clip bench runs/ga2/bundle",
@@ -26,13 +26,22 @@ def bench(
     torch_run: Annotated[
         Path | None, typer.Option("--torch", metavar="RUN", help="Measure this run in torch beside them.")
     ] = None,
+    threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure bundles, as a table for an issue tracker."""
+    """Measure bundles, as a table for an issue tracker.
+
+    Decoding, preprocessing, encoding, text and all of it together: medians and ratios, and memory.
+    """
     from ga2clip_export.bench import bench as measure
 
     report = measure(
-        bundles, clips or (), providers=providers or ("cpu",), rounds=rounds, torch_run=torch_run
+        bundles,
+        clips or (),
+        providers=providers or ("cpu",),
+        rounds=rounds,
+        torch_run=torch_run,
+        threads=threads,
     )
     if as_json:
         console.emit_json(report.to_json())
