@@ -213,7 +213,9 @@ def main() -> None:
     options = parser.parse_args()
     lines = read(options.out)
     if options.report:
-        print(*(markdown(lines, t) for t in ("methods", "ablation")), few_shot_markdown(lines), sep="\n\n")
+        known = {line["table"] for line in lines}
+        for table in sorted(known):
+            print(few_shot_markdown(lines) if table == "few-shot" else markdown(lines, table), end="\n\n")
         if options.plot:
             plot(lines, options.plot)
         return
