@@ -223,7 +223,10 @@ def _measure_process(row: Row, engine: _Engine, clip: Path, rounds: int, threads
 
 
 def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, capture_output=True, check=True, text=True)
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    if done.returncode:
+        raise UserError(f"a fresh process failed: {(done.stderr.splitlines() or ['no output'])[-1]}")
+    return done
 
 
 def _timed(work: Callable[..., Any], *inputs: Any) -> tuple[float, Any]:

@@ -23,7 +23,7 @@ from ga2clip.run import Run, load_run
 from ga2clip_export import verify
 from ga2clip_export.accuracy import measure_accuracy
 from ga2clip_export.encoders import Encoders, write_encoders
-from ga2clip_export.footage import footage
+from ga2clip_export.footage import OWN_CLIPS, anchors_of, footage
 from ga2clip_export.reject import fit_threshold
 from ga2clip_export.runtime.bundle import CARD, is_bundle, open_bundle
 from ga2clip_export.runtime.card import (
@@ -115,7 +115,7 @@ def export_model(
     pictures, source = footage(task, clips, model.preprocess, model.settings.data.frames, count)
     _log.info("measuring on %d clips: %s", len(pictures), source)
     expected = verify.reference(model, pictures, _placeholder(model))
-    threshold = fit_threshold(expected, source) if source == "training clips of the run" else None
+    threshold = _threshold(model, task, expected, count) if task and source == OWN_CLIPS else None
     with _new_folder(out) as work:
         encoders = write_encoders(model, work, expected, precision=precision, opset=opset, static=static)
         _write_arrays(model, work, expected, static=static)
@@ -127,6 +127,13 @@ def export_model(
             card = card.model_copy(update={"accuracy": measure_accuracy(work, task)})
             (work / CARD).write_text(card.to_text(), encoding="utf-8")
     return out
+
+
+def _threshold(model: VideoCLIP, task: Task, expected: verify.Reference, count: int) -> RejectCard:
+    clips = anchors_of(task, model.preprocess, model.settings.data.frames, count)
+    return fit_threshold(
+        expected, None if clips is None else verify.frame_features(model, clips).mean(axis=1)
+    )
 
 
 def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *, static: bool) -> None:

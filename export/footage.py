@@ -6,7 +6,7 @@ them; and the built-in drawings where a run's dataset is not on this machine.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,9 @@ from ga2clip.video import Preprocess, SamplingRule, VideoError, sample_frames, s
 
 _log = logging.getLogger(__name__)
 
+OWN_CLIPS = "training clips of the run"
+"""What `footage` says when the clips show the run's classes."""
+
 
 def from_files(paths: Sequence[Path], preprocess: Preprocess, frames: int) -> np.ndarray:
     """Clips of these files: uint8 (N, T, S, S, 3). Errors: VideoError for a file that can't be read."""
@@ -28,9 +31,25 @@ def from_files(paths: Sequence[Path], preprocess: Preprocess, frames: int) -> np
 
 def from_task(task: Task, preprocess: Preprocess, frames: int, count: int) -> np.ndarray | None:
     """`count` training clips spread over the classes, or None when none can be read here."""
-    clips = _spread(task.train or tuple(clip for part in task.evals for clip in part.clips), count)
-    read = readable(task, clips, lambda path: read_clip(path, preprocess, frames))
-    return np.stack([part for _, part in read]) if read else None
+    clips = task.train or tuple(clip for part in task.evals for clip in part.clips)
+    return _read(task, clips, preprocess, frames, count)
+
+
+def anchors_of(task: Task, preprocess: Preprocess, frames: int, count: int) -> np.ndarray | None:
+    """`count` of the clips that show no class, or None when the run has none that can be read here."""
+    return _read(task, task.anchors, preprocess, frames, count)
+
+
+def _read(
+    task: Task, clips: Sequence[Clip], preprocess: Preprocess, frames: int, count: int
+) -> np.ndarray | None:
+    found = []
+    for clip in _spread(clips, count):
+        try:
+            found.append(read_clip(task.root / clip.path, preprocess, frames))
+        except VideoError as error:
+            _log.warning("left out: %s", error.message)
+    return np.stack(found) if found else None
 
 
 def built_in(preprocess: Preprocess, frames: int, count: int) -> np.ndarray:
@@ -47,19 +66,6 @@ def read_clip(path: Path, preprocess: Preprocess, frames: int) -> np.ndarray:
     """One clip as the runtime reads it: uint8 (T, S, S, 3). Errors: VideoError."""
     clip = sample_frames(path, SamplingRule(frames=frames), size=preprocess.size)
     return preprocess.frames(clip.frames)
-
-
-def readable(
-    task: Task, clips: Sequence[Clip], read: Callable[[Path], np.ndarray]
-) -> list[tuple[Clip, np.ndarray]]:
-    """The clips that can be read here, with what `read` makes of them; the others are logged."""
-    found = []
-    for clip in clips:
-        try:
-            found.append((clip, read(task.root / clip.path)))
-        except VideoError as error:
-            _log.warning("left out: %s", error.message)
-    return found
 
 
 def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
@@ -82,5 +88,5 @@ def footage(
         return from_files(files, preprocess, frames), "given files"
     own = from_task(task, preprocess, frames, count) if task else None
     if own is not None:
-        return own, "training clips of the run"
+        return own, OWN_CLIPS
     return built_in(preprocess, frames, count), "built-in drawings"

@@ -65,11 +65,16 @@ class Reference:
 
 
 @torch.no_grad()
+def frame_features(model: VideoCLIP, clips: np.ndarray) -> np.ndarray:
+    """Torch's features of prepared clips: uint8 (N, T, S, S, 3) → float32 (N, T, D)."""
+    pixels = (torch.from_numpy(model.preprocess.normalise(clip)) for clip in clips)
+    return np.stack([_numpy(model.encode_frames(part)) for part in pixels])
+
+
+@torch.no_grad()
 def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Reference:
     """Run torch on prepared clips, uint8 (N, T, S, S, 3), and on the model's class names and a few others."""
-    frames = [
-        _numpy(model.encode_frames(torch.from_numpy(model.preprocess.normalise(clip)))) for clip in clips
-    ]
+    frames = frame_features(model, clips)
     names = [*model.classes[:_MOST_TEXTS], *(phrase for phrase in _PHRASES if phrase not in model.classes)]
     prompts = model.folded_prompts().text
     tokens = [model.class_tokens([name]) for name in names]
@@ -77,7 +82,7 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
     start = np.array([model.backbone.text.start_id] + [placeholder] * model.prompts.text_tokens, np.int64)
     return Reference(
         clips=clips,
-        frame_features=np.stack(frames),
+        frame_features=frames,
         ids=[np.concatenate([start, ids[0].numpy()]) for ids in tokens],
         text_features=np.stack(features),
         bank=normalise(_numpy(model.encode_classes(model.classes))),

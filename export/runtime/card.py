@@ -91,7 +91,9 @@ class RejectCard(_Part):
     threshold: float
     fitted_on: str
     kept: float = Field(ge=0, le=1)
-    """Share of the fitting clips that stay above the threshold."""
+    """Share of the class clips it was fitted on that stay above the threshold."""
+    rejected: float | None = Field(ge=0, le=1)
+    """Share of the anchor clips it was fitted on that fall below; None: there were none."""
 
 
 class OutputAgreement(_Part):

@@ -28,9 +28,16 @@ def describe(card: BundleCard, where: str) -> str:
         f"{card.agreement.clips} clips, probabilities within {card.agreement.max_probability_error:.1g}",
         "accuracy": ", ".join(f"{name} {100 * value:.1f} %" for name, value in card.accuracy.items())
         or "not measured (export --verify-accuracy)",
-        "reject": f"below a margin of {card.reject.threshold:.4f} ({card.reject.fitted_on})"
-        if card.reject
-        else "no threshold",
+        "reject": _reject(card),
         "made with": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
     }
     return "\n".join(f"{key:<11}{value}" for key, value in rows.items())
+
+
+def _reject(card: BundleCard) -> str:
+    rule = card.reject
+    if rule is None:
+        return "no threshold"
+    share = f"{100 * (1 - rule.kept):.0f} % of class clips"
+    share += "" if rule.rejected is None else f", {100 * rule.rejected:.0f} % of clips without a class"
+    return f"below a margin of {rule.threshold:.4f}: {share} ({rule.fitted_on})"
