@@ -6,6 +6,7 @@ log and to TensorBoard only.
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from io import TextIOWrapper
 from pathlib import Path
@@ -49,7 +50,7 @@ class Recorder:
             "lr": lr,
             "loss": outcome.loss,
         }
-        line |= outcome.terms | {"accuracy": accuracy, "grad_norm": outcome.grad_norm}
+        line |= outcome.terms | {"accuracy": accuracy, "grad_norm": _finite(outcome.grad_norm)}
         self._write(line)
         terms = (
             {name: f"{value:.3f}" for name, value in outcome.terms.items()} if len(outcome.terms) > 1 else {}
@@ -67,7 +68,8 @@ class Recorder:
         self._bar.update()
         if self._events:
             for name, value in line.items():
-                self._events.add_scalar(name, value, step)
+                if value is not None:
+                    self._events.add_scalar(name, value, step)
 
     def on_epoch(self, tally: Tally) -> None:
         """Log what the epoch added up to, and how long it waited for data."""
@@ -127,6 +129,11 @@ def _reopen(path: Path, step: int) -> TextIOWrapper:
         return path.open("a", encoding="utf-8")
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity, which a gradient in fp16 may have: that update is left out and the scale lowered."""
+    return value if math.isfinite(value) else None
 
 
 def _event_writer(folder: Path, settings: TrainingSettings, step: int) -> Any:

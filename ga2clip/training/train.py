@@ -4,6 +4,7 @@ The same function serves one process and each of the processes that torchrun sta
 """
 
 import logging
+import os
 import random
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -114,7 +115,7 @@ def result_table(run: Path) -> str:
     lines = read_metrics(run)
     if not lines:
         return ""
-    names = [name for name in lines[0] if name not in ("step", "epoch")]
+    names = [name for name in lines[0] if name not in ("step", "epoch", "grad_norm")]
     first = [line for line in lines if line["epoch"] == lines[0]["epoch"]]
     last = [line for line in lines if line["epoch"] == lines[-1]["epoch"]]
     width = max(map(len, names))
@@ -236,4 +237,8 @@ def _seed(seed: int, deterministic: bool) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+    # cuBLAS reads this when it starts; without it some of its products differ from run to run.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # Filling fresh memory finds bugs in kernels; here it would only cost time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

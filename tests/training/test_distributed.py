@@ -12,6 +12,7 @@ import torch
 
 from ga2clip.errors import UserError
 from ga2clip.evaluation.evaluate import evaluate_all
+from ga2clip.model.methods import METHODS
 from ga2clip.run import load_run, read_metrics
 from ga2clip.settings import Settings
 from ga2clip.training import train
@@ -81,6 +82,18 @@ def test_two_processes_train_as_one(
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4, msg=name)
     for alone, together in zip(read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two"), strict=True):
         assert together == pytest.approx(alone, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("tune", ["prompts", "both"])
+def test_every_method_trains_in_two_processes(settings: Make, tmp_path: Path, method: str, tune: str) -> None:
+    """Everything that is declared trainable gets a gradient, else DDP would refuse the second step."""
+    if tune == "both" and method in ("promptsrc", "linear-probe"):
+        pytest.skip("these want a frozen vision tower")
+    sections = {"method": {"tune": tune}} if method != "zero-shot" or tune == "both" else {}
+    in_two_processes(_train, settings(method, **sections), tmp_path / "two")
+    assert load_run(tmp_path / "two").meta["method"] == method
 
 
 def test_sharded_evaluation_is_exactly_that_of_one_process(settings: Make, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import signal
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -280,9 +282,33 @@ def test_evaluation_of_all_protocols_and_its_files(settings: Make, tmp_path: Pat
 
 
 def test_tensorboard_is_an_extra(settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match="tensorboard"):
         run(settings(training={"tensorboard": True}), tmp_path / "run")
+
+
+def test_tensorboard_gets_every_step(settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the extra, with the part of its interface that is used."""
+    seen: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            assert folder.startswith(str(tmp_path))
+            assert purge_step == 1
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            seen.append((name, float(value), step))
+
+        def close(self) -> None:
+            seen.append(("closed", 0, 0))
+
+    stand_in = types.ModuleType("torch.utils.tensorboard")
+    stand_in.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
+    out = run(settings(training={"tensorboard": True}), tmp_path / "run")
+    losses = [(step, value) for name, value, step in seen if name == "loss"]
+    assert losses == [(line["step"], line["loss"]) for line in read_metrics(out)]
+    assert {name for name, *_ in seen} >= {"time/waiting_share", "closed"}
 
 
 def _crash() -> None:
