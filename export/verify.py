@@ -73,14 +73,17 @@ def frame_features(model: VideoCLIP, clips: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Reference:
-    """Run torch on prepared clips, uint8 (N, T, S, S, 3), and on the model's class names and a few others."""
+    """Run torch on prepared clips, uint8 (N, T, S, S, 3), and on the model's class names and a few others.
+
+    Errors: UserError for a model whose features are not finite.
+    """
     frames = frame_features(model, clips)
     names = [*model.classes[:_MOST_TEXTS], *(phrase for phrase in _PHRASES if phrase not in model.classes)]
     prompts = model.folded_prompts().text
     tokens = [model.class_tokens([name]) for name in names]
     features = [_numpy(model.backbone.text(ids, prompts))[0] for ids in tokens]
     start = np.array([model.backbone.text.start_id] + [placeholder] * model.prompts.text_tokens, np.int64)
-    return Reference(
+    made = Reference(
         clips=clips,
         frame_features=frames,
         ids=[np.concatenate([start, ids[0].numpy()]) for ids in tokens],
@@ -89,6 +92,12 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
         negatives=normalise(_numpy(model.negatives)),
         scale=float(model.scale.detach()),
     )
+    for name, values in vars(made).items():
+        if isinstance(values, np.ndarray) and not np.isfinite(values).all():
+            raise UserError(
+                f"the model gives {name} that are not finite", "the training diverged: train again"
+            )
+    return made
 
 
 def measure(
@@ -105,10 +114,7 @@ def measure(
     if not static:
         alone = video.run({"frames": expected.clips[:1, :1]})["frame_features"]
         outputs["single_frame"] = _compare(expected.frame_features[:1, :1], alone)
-    scorer = Scorer(
-        tuple(map(str, range(len(expected.bank)))), expected.bank, expected.negatives, expected.scale
-    )
-    truth, found = scorer.probabilities(expected.video_features), scorer.probabilities(means)
+    truth, found = expected.probabilities(expected.video_features), expected.probabilities(means)
     return Agreement(
         outputs=outputs,
         top1=float((truth.argmax(axis=1) == found.argmax(axis=1)).mean()),
@@ -121,9 +127,7 @@ def measure(
 
 
 def video_agreement(video: Engine, expected: Reference, *, static: bool) -> tuple[float, float]:
-    """Smallest cosine of a video feature to torch's, and the share of clips with the same best class, but
-    ties.
-    """
+    """Smallest cosine of a video feature to torch's, and the share of clips with the same best class."""
     means = _encode_clips(video, expected.clips, 1 if static else _CLIPS_PER_RUN)[1]
     truth, found = expected.probabilities(expected.video_features), expected.probabilities(means)
     return _compare(expected.video_features, means).min_cosine, _top1_but_ties(truth, found)

@@ -128,3 +128,12 @@ def test_the_card_says_what_was_measured_and_where_the_weights_are_from(bundle: 
     assert set(card["files"]) == {path.name for path in bundle.iterdir()} - {"bundle.json"}
     for path in bundle.glob("*.onnx"):
         assert str(Path(export.__file__).parent).encode() not in path.read_bytes()  # no paths of this machine
+
+
+def test_a_model_that_diverged_is_not_exported(make_model, tmp_path) -> None:
+    broken = make_model()
+    with torch.no_grad():
+        next(iter(broken.trainable_parameters().values())).fill_(float("nan"))
+    with pytest.raises(UserError, match="not finite"):
+        export.export_model(broken, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
