@@ -1,7 +1,7 @@
 """A task goes in; batches of clips come out: frames uint8 (B, T, H, W, 3), labels int64 (B,), seeded and sharded."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,22 +61,27 @@ def train_batches(
     preprocess: Preprocess,
     *,
     epoch: int,
+    until: int | None = None,
     rank: int = 0,
     world: int = 1,
     skip: int = 0,
 ) -> Iterator[Batch]:
-    """One epoch of training batches, for one of `world` processes.
+    """Training batches of one epoch, or of the epochs up to `until`, for one of `world` processes.
 
     Every training clip occurs once, in an order and with random choices that depend on
     `settings.training.seed` and `epoch` alone; a batch of `settings.training.batch_size` clips is dealt out
     to the processes. So that no process is left without a clip, up to world - 1 clips of the last batch are
     dropped. With anchors switched on, `settings.anchors.per_step` anchor clips (at least one per process)
-    follow the labelled ones. skip: batches to leave out at the beginning, for resuming.
+    follow the labelled ones. With `until`, the same loader processes serve all epochs and read ahead from one
+    into the next. skip: batches to leave out at the beginning, for resuming.
     Errors: UserError when no clip of a batch can be read.
     """
-    batches = plan_epoch(task, settings, epoch=epoch, rank=rank, world=world)[skip:]
+    epochs = range(epoch, epoch + 1 if until is None else until)
+    plans = _Plans(
+        lambda number: plan_epoch(task, settings, epoch=number, rank=rank, world=world), epochs, skip
+    )
     reader = ClipReader(task.root, settings, preprocess, flip=task.flip)
-    for batch in _load(batches, reader, settings.training.workers):
+    for batch in _load(plans, reader, settings.training.workers):
         if not (batch.labels >= 0).any():
             name, reason = batch.broken[0]
             raise UserError(
@@ -161,7 +166,18 @@ class _Clips(Dataset[Any]):
             return sample, error.reason
 
 
-def _load(batches: list[list[_Sample]], reader: ClipReader, workers: int) -> Iterable[Batch]:
+class _Plans:
+    """The planned batches of several epochs in a row, each epoch planned when it is reached."""
+
+    def __init__(self, plan: Callable[[int], list[list[_Sample]]], epochs: range, skip: int) -> None:
+        self._plan, self._epochs, self._skip = plan, epochs, skip
+
+    def __iter__(self) -> Iterator[list[_Sample]]:
+        for place, epoch in enumerate(self._epochs):
+            yield from self._plan(epoch)[0 if place else self._skip :]
+
+
+def _load(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int) -> Iterable[Batch]:
     return DataLoader(
         _Clips(reader),
         batch_sampler=batches,

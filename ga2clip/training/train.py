@@ -6,8 +6,9 @@ The same function serves one process and each of the processes that torchrun sta
 import logging
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,8 @@ from ga2clip.training.loop import Batches, Plan, fit
 from ga2clip.training.progress import Recorder, Silent
 from ga2clip.training.signals import StoppedError, stop_flag
 from ga2clip.training.summary import describe
-from ga2clip.training.update import FeatureBatch, Updater
+from ga2clip.training.update import Updater
+from ga2clip.video import Preprocess
 
 _log = logging.getLogger(__name__)
 
@@ -197,18 +199,31 @@ class _Job:
             _log.info("the vision tower does not train: computing the features of %d clips once", len(clips))
             found = video_features(self.model, clips, self.settings, self.group)
             return CachedBatches(self.task, self.settings, self.group, found)
-        return self._decoded
+        return _Stream(self.task, self.settings, self.model.preprocess, self.group)
 
-    def _decoded(self, epoch: int, skip: int) -> Iterable[Batch | FeatureBatch]:
-        return train_batches(
-            self.task,
-            self.settings,
-            self.model.preprocess,
-            epoch=epoch,
-            rank=self.group.rank,
-            world=self.group.size,
-            skip=skip,
-        )
+
+class _Stream:
+    """The decoded batches of all epochs, from loader processes that live as long as the training."""
+
+    def __init__(self, task: Task, settings: Settings, preprocess: Preprocess, group: Group) -> None:
+        self.task, self.settings, self.preprocess, self.group = task, settings, preprocess, group
+        self.per_epoch = batches_per_epoch(task, settings, group.size)
+        self._running: Iterator[Batch] | None = None
+
+    def __call__(self, epoch: int, skip: int) -> Iterator[Batch]:
+        """The batches of an epoch after the first `skip`; epochs are asked for one after the other."""
+        if self._running is None:
+            self._running = train_batches(
+                self.task,
+                self.settings,
+                self.preprocess,
+                epoch=epoch,
+                until=self.settings.training.epochs,
+                rank=self.group.rank,
+                world=self.group.size,
+                skip=skip,
+            )
+        return islice(self._running, self.per_epoch - skip)
 
 
 def _prepare(settings: Settings, group: Group) -> _Job:

@@ -73,6 +73,14 @@ def test_skipping_batches_resumes_the_same_epoch(task: Task) -> None:
     assert torch.equal(rest[0].frames, whole[2].frames)
 
 
+def test_epochs_in_a_row_are_those_epochs(task: Task) -> None:
+    chosen = settings(task.root)
+    single = [b for epoch in (1, 2) for b in train_batches(task, chosen, PREPROCESS, epoch=epoch)]
+    stream = list(train_batches(task, chosen, PREPROCESS, epoch=1, until=3, skip=1))
+    assert [b.ids for b in stream] == [b.ids for b in single[1:]]
+    assert all(torch.equal(a.frames, b.frames) for a, b in zip(stream, single[1:], strict=True))
+
+
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_share_each_batch_evenly(task: Task, world: int) -> None:
     chosen = settings(task.root)

@@ -221,6 +221,26 @@ def test_a_frozen_tower_is_encoded_once(
     assert read_metrics(tmp_path / "cached")[-1]["loss"] < read_metrics(tmp_path / "cached")[0]["loss"]
 
 
+def test_loader_processes_live_through_the_training_and_change_nothing(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ga2clip.data import loader
+
+    made = []
+    original = loader.DataLoader
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        made.append(options["num_workers"])
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(loader, "DataLoader", counted)
+    augmented = {"augment": {"scale_min": 0.3, "flip": 0.5}}
+    alone = run(settings(**augmented, training={"epochs": 3}), tmp_path / "alone")
+    with_workers = run(settings(**augmented, training={"epochs": 3, "workers": 2}), tmp_path / "workers")
+    assert made == [0, 2]
+    assert_same_run(alone, with_workers)
+
+
 def test_zero_shot_makes_a_run_without_training(settings: Make, tmp_path: Path) -> None:
     out = run(settings("zero-shot"), tmp_path / "run")
     assert load_run(out).state() == {}
