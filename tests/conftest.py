@@ -1,11 +1,16 @@
 """Fixtures for all rooms: a random CLIP small enough for thousands of steps, and its weights on disk."""
 
 import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+if threading.current_thread() is threading.main_thread():
+    # A shell that starts the tests in the background lets them ignore Ctrl-C; commands that they start must not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; one thread each
 
 
