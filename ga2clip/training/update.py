@@ -62,6 +62,7 @@ class Updater:
         self.optimiser = build_optimiser(self.parameters, settings)
         self.dtype = autocast_dtype(settings.precision, group.device, model.backbone.vision.width)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=self.dtype == torch.float16)
+        self._frozen_classes: Tensor | None = None
         self._losses: nn.Module = _ChunkLosses(model)
         if group.size > 1 and self.parameters:
             self._losses = DistributedDataParallel(self._losses, broadcast_buffers=False)
@@ -180,18 +181,24 @@ class Updater:
         return mix_clips(video, labels, len(self.model.classes), augment, rng)
 
     def _class_features(self, class_ids: Tensor | None) -> Tensor:
-        """(C, D) with the graph of the text tower, in chunks that are recomputed where there are many classes."""
-        names = (
-            self.model.classes if class_ids is None else [self.model.classes[i] for i in class_ids.tolist()]
-        )
+        """(C, D) with the graph of the text tower; without one, and computed once, where that tower is frozen."""
+        if self.model.text_trains:
+            names = self.model.classes
+            return self._encode(names if class_ids is None else [names[i] for i in class_ids.tolist()])
+        if self._frozen_classes is None:
+            with torch.no_grad():
+                self._frozen_classes = self._encode(self.model.classes)
+        return self._frozen_classes if class_ids is None else self._frozen_classes[class_ids]
+
+    def _encode(self, names: Sequence[str]) -> Tensor:
+        """Class features in chunks whose activations are recomputed, where there are many classes."""
         size = self.settings.class_chunk or len(names)
         with autocast(self.group.device, self.dtype):
             if size >= len(names):
                 return self.model.encode_classes(names)
             parts = [names[start : start + size] for start in range(0, len(names), size)]
-            return torch.cat(
-                [checkpoint(self.model.encode_classes, part, use_reentrant=False) for part in parts]
-            )
+            encode = self.model.encode_classes
+            return torch.cat([checkpoint(encode, part, use_reentrant=False) for part in parts])
 
     def _no_sync(self) -> AbstractContextManager[Any]:
         if isinstance(self._losses, DistributedDataParallel):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ga2clip.data.loader import Batch
 from ga2clip.errors import UserError
+from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.training.distributed import Group
 from ga2clip.training.train import make_model
 from ga2clip.training.update import FeatureBatch, Outcome, Updater
@@ -116,6 +117,20 @@ def test_cached_features_give_the_update_of_the_pixels(settings: Callable[..., A
         features = model.encode_video(batch.clip_tensor(model.preprocess, "cpu"))
     cached = FeatureBatch(features, batch.labels, batch.ids)
     assert_same(run_once(settings(method), cached), run_once(settings(method), batch))
+
+
+def test_a_frozen_text_tower_is_encoded_once(
+    settings: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updater = Updater(make_model(settings("vpt"), NAMES), CPU)
+    calls = []
+    original = VideoCLIP.encode_classes
+    monkeypatch.setattr(
+        VideoCLIP, "encode_classes", lambda self, names: calls.append(1) or original(self, names)
+    )
+    for step in range(3):
+        updater.run(make_batch(8, 0), step, factor=1.0)
+    assert len(calls) == 1
 
 
 def test_mixed_clips_have_a_gradient_and_another_loss(settings: Callable[..., Any]) -> None:
