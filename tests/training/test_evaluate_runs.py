@@ -1,0 +1,106 @@
+"""Evaluation of trained runs on real (tiny) videos: views, unreadable clips, other datasets, official splits."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ga2clip.data.manifest import Manifest
+from ga2clip.errors import UserError
+from ga2clip.evaluation.evaluate import evaluate_model, evaluate_run
+from ga2clip.run import load_run
+from ga2clip.settings import Settings
+from ga2clip.training import train
+from ga2clip.training.distributed import Group
+
+Make = Callable[..., Settings]
+CPU = Group(torch.device("cpu"))
+
+
+@pytest.fixture
+def trained(settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(train, "draw_curves", lambda _: None)
+    return train.train(settings("ivlp"), tmp_path / "run", device="cpu", progress=False)
+
+
+@pytest.fixture
+def copied(dataset: Path, tmp_path: Path) -> Path:
+    """The dataset, to be damaged."""
+    return Path(shutil.copytree(dataset, tmp_path / "copy"))
+
+
+def test_an_unreadable_clip_counts_as_wrong_and_is_named(trained: Path, copied: Path) -> None:
+    whole = evaluate_run(trained, device="cpu", progress=False).to_json()
+    (copied / "0_4.mp4").write_bytes(b"no video")
+    damaged = evaluate_run(trained, root=copied, device="cpu", progress=False)
+    tree = damaged.to_json()
+    assert tree["base"]["n"] == whole["base"]["n"]
+    assert tree["base"]["top5"] == pytest.approx(1 - 1 / 4)
+    assert [error["file"] for error in tree["errors"]] == ["0_4.mp4"]
+    assert "1 clips could not be read" in damaged.table()
+
+
+def test_views_are_averaged_and_clips_counted_once(trained: Path) -> None:
+    run = load_run(trained)
+    model = run.model()
+    settings = run.settings.updated({"data": {"test_clips": 2, "test_crops": 3}}, "test")
+    report = evaluate_model(model, settings, ["base-to-novel"], CPU)[0]
+    assert [part.scores.n for part in report.sets] == [4, 4]
+
+
+def test_official_splits_give_mean_and_deviation(trained: Path, copied: Path) -> None:
+    """Split 2 tests what split 1 trains on."""
+    manifest = Manifest.read(copied)
+    swapped = {"train": "test", "test": "train", "anchor": "anchor"}
+    clips = tuple(replace(clip, other_splits=(swapped[clip.split],)) for clip in manifest.clips)
+    replace(manifest, clips=clips).write()
+    report = evaluate_run(trained, protocol="zero-shot", root=copied, device="cpu", progress=False)
+    assert [(part.split, part.scores.n) for part in report.sets] == [(1, 8), (2, 16)]
+    test = report.to_json()["test"]
+    assert test["top1"] == pytest.approx(sum(split["top1"] for split in test["splits"]) / 2)
+    assert "±" in report.table()
+
+
+def test_another_dataset_is_tested_zero_shot(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    root = tmp_path / "other"
+    shutil.copytree(dataset, root)
+    manifest = Manifest.read(root)
+    names = {name: f"{name} slowly" for name in manifest.classes}
+    clips = tuple(replace(clip, label=names[clip.label] if clip.label else None) for clip in manifest.clips)
+    replace(manifest, dataset="ucf101", classes=tuple(names.values()), base_classes=(), clips=clips).write()
+    report = evaluate_run(trained, dataset="ucf101", root=root, device="cpu", progress=False)
+    assert report.protocol == "zero-shot"
+    assert report.sets[0].classes == tuple(names.values())
+    assert report.about["dataset"] == "ucf101"
+
+
+def test_a_folder_that_is_no_run_names_the_runs_nearby(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run at") as caught:
+        evaluate_run(tmp_path / "typo", device="cpu")
+    assert str(trained) in (caught.value.hint or "")
+    with pytest.raises(UserError, match="is not a run"):
+        evaluate_run(tmp_path, device="cpu")
+
+
+def test_a_damaged_run_is_refused(trained: Path) -> None:
+    file = trained / "prompts.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="damaged"):
+        load_run(trained)
+    header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
+    assert json.loads(header["__metadata__"]["schema"]) == 1
+    file.write_bytes(whole.replace(b'"schema":"1"', b'"schema":"7"'))
+    with pytest.raises(UserError, match="schema 7"):
+        load_run(trained)
+
+
+def test_a_run_that_does_not_fit_its_settings_is_refused(trained: Path) -> None:
+    settings = trained / "settings.toml"
+    settings.write_text(settings.read_text().replace("vision_length = 4", "vision_length = 5"))
+    with pytest.raises(UserError, match="does not fit"):
+        load_run(trained).model()
