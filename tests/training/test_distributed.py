@@ -23,7 +23,7 @@ Make = Callable[..., Settings]
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than these trainings; forked processes inherit this."""
+    """Drawing takes longer than these trainings."""
     monkeypatch.setattr(train, "draw_curves", lambda _: None)
     monkeypatch.setattr("ga2clip.evaluation.report._draw_confusion", lambda *_: None)
 
@@ -33,7 +33,9 @@ def in_two_processes(function: Callable[..., None], *arguments: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
+    # Forked from a clean server: a process that has run autograd itself can't be forked.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ga2clip.training.train", "ga2clip.evaluation.evaluate"])
     processes = [
         context.Process(target=_as_rank, args=(rank, port, function, arguments)) for rank in range(2)
     ]
