@@ -3,6 +3,7 @@ names.
 
     python benchmarks/runtime.py --work /tmp/bench                        # tiny, ViT-B/32 and ViT-B/16, random prompts
     python benchmarks/runtime.py --backbones tiny --rounds 9 --threads 1
+    python benchmarks/runtime.py --reject runs/ga2/bundle data/stickfigures     # how good "none of these" is
 
 The ViTs have random weights in OpenAI's file format: their speed is that of the real ones, their agreement
 is not. Runs and bundles are kept in --work and used again. Prints Markdown.
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +26,21 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
+from ga2clip.data.manifest import Manifest
 from ga2clip.data.stickfigures.classes import CLASSES
+from ga2clip.data.stickfigures.empty import EMPTY_KINDS
+from ga2clip.data.stickfigures.render import render_empty
 from ga2clip.model.backbone import load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import build_model
 from ga2clip.run import write_run
 from ga2clip.settings import Settings
-from ga2clip.video import write_video
+from ga2clip.video import SamplingRule, sample_frames, sample_indices, write_video
 from ga2clip_export.bench import bench
 from ga2clip_export.export import export_run
 from ga2clip_export.runtime import Predictor, is_bundle
 from ga2clip_export.runtime.engine import open_engine
+from ga2clip_export.runtime.scoring import rejection_margin
 
 TIMELINE = """
 import json, resource, sys
@@ -181,6 +187,50 @@ def show_names(bundle: Path, threads: int) -> None:
                 print(f"{what}: {time.perf_counter() - start:.2f} s", flush=True)
 
 
+def auroc(above: np.ndarray, below: np.ndarray) -> float:
+    """Probability that a value of `above` is larger than one of `below`."""
+    ranks = np.concatenate([above, below]).argsort().argsort()[: len(above)]
+    return float((ranks.sum() - len(above) * (len(above) - 1) / 2) / (len(above) * len(below)))
+
+
+def show_reject(bundle: Path, root: Path, threads: int) -> None:
+    """How well "none of these" tells the test clips of `stickfigures` from new irrelevant ones."""
+    manifest = Manifest.read(root)
+    print("\n### None of these\n")
+    columns = ["classes", "test clips", "AUROC of the margin", "AUROC of the best probability", "kept"]
+    columns += ["right, all", "right, kept", "irrelevant clips rejected"]
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    with Predictor(bundle, provider="cpu", threads=threads, cache=False) as predictor:
+        rule = SamplingRule(frames=predictor.card.sampling.frames)
+        drawn = (render_empty(kind, 10_000 + seed) for seed in range(40) for kind in EMPTY_KINDS)
+        empty = encode_films(predictor, (film[sample_indices(len(film), rule).ravel()] for film in drawn))
+        for name in ("base", "novel"):
+            asked = [c for c in manifest.classes if (c in manifest.base_classes) == (name == "base")]
+            clips = [clip for clip in manifest.clips if clip.split == "test" and clip.label in asked]
+            shown = encode_films(predictor, (sample_frames(root / clip.path, rule).frames for clip in clips))
+            scorer, plain = predictor.scorer(asked, reject=True), predictor.scorer(asked)
+            margins = [rejection_margin(part, scorer.features, scorer.negatives) for part in (shown, empty)]
+            ranked = [plain.probabilities(part) for part in (shown, empty)]
+            kept = margins[0] >= scorer.threshold
+            right = ranked[0].argmax(axis=1) == [asked.index(str(clip.label)) for clip in clips]
+            cells = [
+                auroc(*margins),
+                auroc(*(part.max(axis=1) for part in ranked)),
+                kept.mean(),
+                right.mean(),
+            ]
+            cells += [right[kept].mean(), (margins[1] < scorer.threshold).mean()]
+            print(
+                f"| {name} ({len(asked)}) | {len(clips)} | {' | '.join(f'{c:.3f}' for c in cells)} |",
+                flush=True,
+            )
+
+
+def encode_films(predictor: Predictor, films: Iterable[np.ndarray]) -> np.ndarray:
+    """Frames (T, H, W, 3) of several clips → their features (N, D)."""
+    return np.stack([predictor.encode_clips(predictor.prepare(film)[None])[0] for film in films])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -191,7 +241,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("bench"))
+    parser.add_argument(
+        "--reject", nargs=2, type=Path, metavar=("BUNDLE", "DATA"), help="trained bundle, stickfigures"
+    )
     options = parser.parse_args()
+    if options.reject:
+        show_reject(*options.reject, options.threads)
+        return
     options.work.mkdir(parents=True, exist_ok=True)
     show_encoders(
         options.work, options.backbones, options.precisions, options.rounds, options.threads, options.clips

@@ -4,16 +4,20 @@ encoder, in this order.
 
 import threading
 from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names, fill
 from ga2clip_export.runtime.bundle import Bundle, TextBank
-from ga2clip_export.runtime.card import TEXT_ENCODER, TOKENIZER
-from ga2clip_export.runtime.engine import Engine, open_engine
-from ga2clip_export.runtime.feature_cache import FeatureCache
+from ga2clip_export.runtime.card import PROVIDER_LIMIT, TEXT_ENCODER, TOKENIZER
+from ga2clip_export.runtime.engine import Engine, check_provider, open_engine
 from ga2clip_export.runtime.scoring import normalise
+
+if TYPE_CHECKING:
+    from ga2clip_export.runtime.feature_cache import FeatureCache
 
 _TEXTS_PER_RUN = 64
 
@@ -25,12 +29,10 @@ class ClassEncoder:
     """
 
     def __init__(self, bundle: Bundle, *, provider: str, threads: int, cache: bool) -> None:
-        card = bundle.card
         self.bank: TextBank = bundle.text_bank()
         self._bundle, self._provider, self._threads = bundle, provider, threads
         self._known = dict(zip(self.bank.classes, self.bank.features, strict=True))
-        fingerprint = f"{card.files[TEXT_ENCODER].sha256[:24]}-{card.files[TOKENIZER].sha256[:8]}"
-        self._cache = FeatureCache(fingerprint, card.embedding) if cache else None
+        self._remember = cache
         self._lock = threading.Lock()
         self._engine: Engine | None = None
 
@@ -53,12 +55,20 @@ class ClassEncoder:
         return np.stack(rows)
 
     def _features(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        found = self._cache.get(texts) if self._cache else {}
+        found = self._cache.get(texts) if self._remember else {}
         missing = sorted({text for text in texts if text not in found})
         computed = self._run(missing) if missing else {}
-        if self._cache:
+        if self._remember:
             self._cache.put(computed)
         return found | computed
+
+    @cached_property
+    def _cache(self) -> "FeatureCache":
+        from ga2clip_export.runtime.feature_cache import FeatureCache  # brings SQLite
+
+        card = self._bundle.card
+        fingerprint = f"{card.files[TEXT_ENCODER].sha256[:24]}-{card.files[TOKENIZER].sha256[:8]}"
+        return FeatureCache(fingerprint, card.embedding)
 
     def _run(self, texts: list[str]) -> dict[str, np.ndarray]:
         """Texts → features, run in groups of about equal length so that little padding is computed."""
@@ -90,11 +100,13 @@ class ClassEncoder:
         return np.concatenate([plain[:1], np.full(card.prompt_tokens, card.placeholder, np.int64), plain[1:]])
 
     def _load(self) -> None:
-        from ga2clip.tokenizer import (
-            ClipTokenizer,
-        )  # brings ftfy and regex, which the bank's classes don't need
+        # Brings ftfy and regex, which the bank's classes don't need.
+        from ga2clip.tokenizer import ClipTokenizer
 
-        self._tokenizer = ClipTokenizer.from_json(self._bundle.file(TOKENIZER))
-        self._engine = open_engine(
-            self._bundle.onnx_file(TEXT_ENCODER), self._provider, threads=self._threads
-        )
+        bundle = self._bundle
+        engine = open_engine(bundle.onnx_file(TEXT_ENCODER), self._provider, threads=self._threads)
+        if engine.provider != "cpu":
+            probe, limit = bundle.probe(), PROVIDER_LIMIT[bundle.card.precision]
+            check_provider(engine, "ids", probe.ids, "features", probe.text_features, limit)
+        self._tokenizer = ClipTokenizer.from_json(bundle.file(TOKENIZER))
+        self._engine = engine

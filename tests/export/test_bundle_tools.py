@@ -1,5 +1,6 @@
 """What stands around a bundle: its description, Triton repositories, providers that have to prove themselves."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,22 @@ def test_a_static_export_takes_one_clip_and_replaces_the_bundle_before_it(model,
     assert len(answers) == 3
     config = write_triton(out, tmp_path / "models") / "ga2clip_video" / "config.pbtxt"
     assert "dims: [ 8, 16, 16, 3 ]" in config.read_text()
+
+
+def test_openvino_gives_the_same_features(bundle: Path, clip_path: Path) -> None:
+    pytest.importorskip("openvino")
+    with (
+        Predictor(bundle, provider="openvino", cache=False) as other,
+        Predictor(bundle, provider="cpu", cache=False) as cpu,
+    ):
+        assert other.provider == "openvino"
+        names = ["juggling", "sleeping"]
+        theirs, ours = (dict(p.predict(clip_path, names).predictions) for p in (other, cpu))
+        np.testing.assert_allclose([theirs[n] for n in names], [ours[n] for n in names], atol=0.01)
+
+
+def test_a_missing_package_names_its_extra(bundle: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError) as caught:
+        Predictor(bundle, provider="openvino")
+    assert "ga2clip[openvino]" in caught.value.hint
