@@ -161,7 +161,7 @@ class TrainingSettings(_Section):
     batch_size: int = Field(default=16, ge=1)
     """Clips per update, over all devices."""
     micro_batch: int = Field(default=0, ge=0)
-    """Clips per forward pass on one device; 0: the device's whole share. Less memory, same update."""
+    """Clips per forward pass on one device, anchors included; 0: its whole share. Less memory, same update."""
     lr: float = Field(default=2e-3, gt=0)
     backbone_lr: float = Field(default=1e-5, gt=0)
     """Learning rate of tuned backbone weights (`tune` other than `prompts`)."""

@@ -126,16 +126,13 @@ class Updater:
         return torch.cat([own, others]).sort().values.to(self.group.device)
 
     def _chunks(self, batch: Batch | FeatureBatch) -> list[Batch | FeatureBatch]:
-        """The batch cut into micro-batches, anchors spread over them."""
-        labelled = int((batch.labels >= 0).sum())
-        size = self.settings.micro_batch or max(1, labelled)
-        count = max(1, math.ceil(labelled / size))
-        rows = zip(
-            torch.arange(labelled).tensor_split(count),
-            torch.arange(labelled, len(batch.labels)).tensor_split(count),
-            strict=True,
-        )
-        return [batch] if count == 1 else [take(batch, torch.cat(pair)) for pair in rows]
+        """The batch cut into micro-batches of so many clips, anchors included; one with labelled clips is the last."""
+        clips = len(batch.labels)
+        size = self.settings.micro_batch or clips
+        if size >= clips:
+            return [batch]
+        parts = torch.arange(clips).split(size)
+        return [take(batch, rows) for rows in reversed(parts)]
 
     def _backward(
         self,
@@ -161,7 +158,7 @@ class Updater:
                 total = self.scaler.scale(output.total * self.group.size)
                 if last and leaf.grad is not None:
                     torch.autograd.backward([total, classes], [None, leaf.grad])
-                else:
+                elif total.requires_grad:  # anchors alone have no gradient under the published loss
                     total.backward()
             outputs.append(output)
         return outputs
