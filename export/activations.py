@@ -54,9 +54,20 @@ def _as_u8(x: np.ndarray) -> np.ndarray:
     return ((np.clip(np.round(x / step) + zero, 0, _U8_LEVELS) - zero) * step).astype(np.float32)
 
 
+def as_int7(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A weight (K, M) as int8 (K, M) from −64 to 64 and float32 scales (M,) of its columns.
+
+    7 of the 8 bits: x86 CPUs without VNNI (AVX2, AVX-512 before it) add pairs of 8-bit products in 16 bits
+    and saturate with larger weights, so that a bundle verified on one machine would be wrong on another; 2 ·
+    255 · 64 fits.
+    """
+    scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / _S7_LARGEST
+    return np.round(weight / scale).astype(np.int8), scale.astype(np.float32)
+
+
 def _as_s7(weight: np.ndarray) -> np.ndarray:
-    step = np.maximum(np.abs(weight).max(axis=0, keepdims=True), 1e-12) / _S7_LARGEST
-    return (np.round(weight / step) * step).astype(np.float32)
+    values, scale = as_int7(weight)
+    return values * scale
 
 
 def _run_inside(

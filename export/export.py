@@ -64,7 +64,7 @@ def export_run(
 ) -> Path:
     """Export a run. Returns the bundle's folder: `out`, by default `<run>/bundle` (`bundle-int8` and so on).
 
-    precision: fp32, fp16 (GPUs), int8 (CPUs) or auto. opset: None chooses (README of the bundle). static:
+    precision: fp32, fp16 (GPUs), int8 (CPUs) or auto. opset: None chooses by precision. static:
     one clip of the run's number of frames per call instead of any batch. clips: files to measure agreement
     on instead of the run's training clips. root: where the run's dataset is now. Errors: UserError for a run
     that can't be read, an occupied folder, or an export that disagrees with torch.

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from ga2clip.errors import UserError
 from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
 
 PLAIN_OPSET = 20
@@ -103,7 +104,13 @@ def _fold_constants(path: Path) -> onnx.ModelProto:
     options.add_session_config_entry(
         "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
     )
-    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own classes share no base
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"ONNX Runtime cannot fold the traced graph: {reason}", "is there space on the disk?"
+        ) from None
     return onnx.load(str(folded))
 
 
