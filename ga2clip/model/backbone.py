@@ -207,7 +207,8 @@ def _project_with(
         return q, k, v
     _, context_k, context_v = _project(block, context)
     keys = torch.cat([k, context_k.expand(x.shape[0], -1, -1, -1)], dim=2)
-    return q, keys, torch.cat([v, context_v.expand(x.shape[0], -1, -1, -1)], dim=2)
+    # A copy of the queries lets go of the packed projection, whose other two thirds are copied above.
+    return q.contiguous(), keys, torch.cat([v, context_v.expand(x.shape[0], -1, -1, -1)], dim=2)
 
 
 def _prefixed_block(
