@@ -1,10 +1,12 @@
 """Every method on `stickfigures`, over seeds: base-to-novel, few-shot, and an ablation of GA2-CLIP.
 
 One line of JSON per trained model goes to --out as soon as it is known; what is there already is not trained again,
-so the benchmark can be stopped and continued. --report prints the Markdown tables and draws the plot from that file.
+so the benchmark can be stopped and continued, and several processes can share the work (--share 0/2, 1/2). --timing
+measures a step of every method, in turns in one process. --report prints the Markdown tables and draws the plot.
 
     ga2clip prepare --dataset stickfigures
     python benchmarks/methods.py --out methods.jsonl --tables methods ablation few-shot --seeds 1 2 3
+    python benchmarks/methods.py --out methods.jsonl --timing
     python benchmarks/methods.py --out methods.jsonl --report --plot docs/images/methods.png
 """
 
@@ -13,16 +15,18 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ga2clip.model.methods import METHODS
+
 Tree = dict[str, dict[str, Any]]
 
-_PLAIN = {"coupling": "none"}
+_COUPLED = {"method": {"coupling": "mapping"}}
+_ANCHORED = {"anchors": {"weight": 1.0}}
 _NO_ANCHORS = {"anchors": {"weight": 0.0}}
 SHOTS = (2, 4, 8, 16)
-FEW_SHOT = ("zero-shot", "linear-probe", "coop", "ivlp", "vilt", "ga2")
 
 
 class Row(NamedTuple):
@@ -34,42 +38,36 @@ class Row(NamedTuple):
 
 
 METHOD_ROWS = [
-    *(
-        Row(name, name, {})
-        for name in (
-            "zero-shot",
-            "linear-probe",
-            "coop",
-            "vpt",
-            "ivlp",
-            "maple",
-            "kgcoop",
-            "promptsrc",
-            "vilt",
-            "ga2",
-        )
-    ),
-    Row("ivlp + coupling", "ivlp", {"method": {"coupling": "mapping"}}),
-    Row("ivlp + anchors", "ivlp", {"anchors": {"weight": 1.0}}),
-    Row("vilt + coupling + anchors", "vilt", {"method": {"coupling": "mapping"}, "anchors": {"weight": 1.0}}),
+    *(Row(name, name, {}) for name in METHODS),
+    Row("ivlp + coupling", "ivlp", _COUPLED),
+    Row("ivlp + anchors", "ivlp", _ANCHORED),
+    Row("vilt + coupling + anchors", "vilt", {**_COUPLED, **_ANCHORED}),
     Row("fine-tune vision", "zero-shot", {"method": {"tune": "vision"}}),
     Row("fine-tune both", "zero-shot", {"method": {"tune": "both"}}),
     Row("fine-tune both, interpolated 0.5", "zero-shot", {"method": {"tune": "both", "interpolate": 0.5}}),
 ]
+_RESIDUAL = {"method": {"coupling": "residual"}}
 ABLATION_ROWS = [
-    Row("soft prompts only", "ga2", {"method": _PLAIN, **_NO_ANCHORS}),
+    Row("soft prompts only", "ivlp", {}),
     Row("+ hard prompt concatenated, no mapping", "ga2", {"method": {"coupling": "concat"}, **_NO_ANCHORS}),
-    Row("+ mapping layer", "ga2", _NO_ANCHORS),
-    Row("+ mapping layer, residual", "ga2", {"method": {"coupling": "residual"}, **_NO_ANCHORS}),
-    Row("mapping + negative prompts", "ga2", {"anchors": {"per_step": 0}}),
-    Row("mapping + anchor videos, margin (= ga2)", "ga2", {}),
-    Row("mapping + anchor videos, contrast", "ga2", {"anchors": {"loss": "contrast"}}),
-    Row(
-        "mapping + anchor videos, published", "ga2", {"anchors": {"loss": "published", "negatives": ["else"]}}
-    ),
-    Row("soft prompts + anchor videos, margin", "ga2", {"method": _PLAIN}),
-    Row("residual + anchor videos, margin", "ga2", {"method": {"coupling": "residual"}}),
+    Row("+ mapping layer", "ivlp", _COUPLED),
+    Row("+ mapping layer, residual", "ga2", {**_RESIDUAL, **_NO_ANCHORS}),
+    Row("soft prompts + anchors, margin", "ivlp", _ANCHORED),
+    Row("mapping + negative prompts alone", "ga2", {"anchors": {"per_step": 0}}),
+    Row("mapping + anchors, margin (= ga2)", "ga2", {}),
+    Row("mapping + anchors, contrast", "ga2", {"anchors": {"loss": "contrast"}}),
+    Row("mapping + anchors, preserve", "ga2", {"anchors": {"loss": "preserve"}}),
+    Row("mapping + anchors, published", "ga2", {"anchors": {"loss": "published", "negatives": ["else"]}}),
+    Row("residual + anchors, margin", "ga2", _RESIDUAL),
+    Row("residual + anchors, preserve", "ga2", {**_RESIDUAL, "anchors": {"loss": "preserve"}}),
 ]
+# Rows of the ablation that are a method of the first table: trained once.
+SAME = {
+    row.name: method.name
+    for row in ABLATION_ROWS
+    for method in METHOD_ROWS
+    if (row.method, row.tree) == (method.method, method.tree)
+}
 
 
 class Job(NamedTuple):
@@ -87,28 +85,30 @@ def jobs(tables: list[str], seeds: list[int]) -> Iterator[Job]:
         if "methods" in tables:
             yield from (Job("methods", row, seed, 16) for row in METHOD_ROWS)
         if "ablation" in tables:
-            yield from (Job("ablation", row, seed, 16) for row in ABLATION_ROWS)
+            yield from (Job("ablation", row, seed, 16) for row in ABLATION_ROWS if row.name not in SAME)
         if "few-shot" in tables:
-            yield from (Job("few-shot", Row(m, m, {}), seed, shots) for m in FEW_SHOT for shots in SHOTS)
+            yield from (Job("few-shot", Row(m, m, {}), seed, shots) for m in METHODS for shots in SHOTS)
+
+
+def job_settings(job: Job, root: str) -> Any:
+    """The dataset's recipe for the method, with the row's changes."""
+    from ga2clip.training.configure import configure
+
+    protocol = "few-shot" if job.table == "few-shot" else "base-to-novel"
+    options: Tree = {"data": {"root": root, "shots": job.shots}, "training": {"seed": job.seed}}
+    settings = configure(dataset="stickfigures", method=job.row.method, protocol=protocol, options=options)
+    return settings.updated(job.row.tree, job.row.name)
 
 
 def run(job: Job, root: str) -> dict[str, Any]:
     """Train and test one model in a temporary folder."""
     from ga2clip.evaluation.evaluate import evaluate_run
-    from ga2clip.run import load_run, read_metrics
-    from ga2clip.training.configure import configure
+    from ga2clip.run import load_run
     from ga2clip.training.train import train
 
-    protocol = "few-shot" if job.table == "few-shot" else "base-to-novel"
-    options: Tree = {"data": {"root": root, "shots": job.shots}, "training": {"seed": job.seed}}
-    settings = configure(dataset="stickfigures", method=job.row.method, protocol=protocol, options=options)
-    settings = settings.updated(job.row.tree, job.row.name)
     with tempfile.TemporaryDirectory() as folder:
-        started = time.monotonic()
-        path = train(settings, Path(folder) / "run", progress=False)
-        seconds = time.monotonic() - started
+        path = train(job_settings(job, root), Path(folder) / "run", progress=False)
         report = evaluate_run(path, progress=False).to_json()
-        steps = max((line["step"] for line in read_metrics(path)), default=0)
         parameters = sum(p.numel() for p in load_run(path).model().trainable_parameters().values())
     scores = {name: report[name]["top1"] for name in ("base", "novel", "test") if name in report}
     return {
@@ -119,14 +119,50 @@ def run(job: Job, root: str) -> dict[str, Any]:
         **scores,
         "harmonic_mean": report.get("harmonic_mean"),
         "parameters": parameters,
-        "seconds": round(seconds, 1),
-        "seconds_per_step": round(seconds / steps, 4) if steps else None,
     }
+
+
+def timings(root: str, rounds: int = 7) -> Iterator[dict[str, Any]]:
+    """Seconds of an update of every row that trains, without loading: medians of rounds in which all take turns."""
+    steps = {}
+    for row in [*METHOD_ROWS, *ABLATION_ROWS]:  # those of SAME are timed under both names
+        settings = job_settings(Job("timing", row, 1, 16), root)
+        if settings.training.epochs:
+            steps[row.name] = _step(settings)
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            found[name].append(time.perf_counter() - started)
+    for name, seconds in found.items():
+        yield {"table": "timing", "row": name, "seconds_per_step": round(statistics.median(seconds[1:]), 4)}
+
+
+def _step(settings: Any) -> Callable[[], Any]:
+    """One update of a method on its first batch; on features where its vision tower does not train."""
+    import torch
+
+    from ga2clip.data.loader import train_batches
+    from ga2clip.run import load_task
+    from ga2clip.training.distributed import Group
+    from ga2clip.training.train import make_model
+    from ga2clip.training.update import FeatureBatch, Updater
+
+    task = load_task(settings)
+    model = make_model(settings, task.classes).train()
+    batch: Any = next(iter(train_batches(task, settings, model.preprocess, epoch=0)))
+    if not model.vision_trains:
+        with torch.no_grad():
+            features = model.encode_video(batch.clip_tensor(model.preprocess, model.device))
+        batch = FeatureBatch(features, batch.labels, batch.ids)
+    updater = Updater(model, Group(model.device))
+    return lambda: updater.run(batch, 0, factor=1.0)
 
 
 def key(line: dict[str, Any]) -> tuple[Any, ...]:
     """What makes a result the same job."""
-    return line["table"], line["row"], line["seed"], line["shots"]
+    return line["table"], line["row"], line.get("seed"), line.get("shots")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -143,12 +179,21 @@ def percent(values: list[float]) -> str:
 def markdown(lines: list[dict[str, Any]], table: str) -> str:
     """A base-to-novel table."""
     rows = [line for line in lines if line["table"] == table]
+    if table == "ablation":
+        again = {method: name for name, method in SAME.items()}
+        rows += [
+            line | {"row": again[line["row"]]}
+            for line in lines
+            if line["table"] == "methods" and line["row"] in again
+        ]
+        order = [row.name for row in ABLATION_ROWS]
+        rows.sort(key=lambda line: order.index(line["row"]))
+    steps = {line["row"]: line["seconds_per_step"] for line in lines if line["table"] == "timing"}
     text = ["| | base | novel | HM | trained parameters | s/step | seeds |", "|---|---|---|---|---|---|---|"]
     for name in dict.fromkeys(line["row"] for line in rows):
         own = [line for line in rows if line["row"] == name]
         cells = [percent([line[field] for line in own]) for field in ("base", "novel", "harmonic_mean")]
-        steps = [line["seconds_per_step"] for line in own if line["seconds_per_step"]]
-        speed = f"{statistics.median(steps):.2f}" if steps else "–"
+        speed = f"{steps[name]:.2f}" if name in steps else "–"
         text.append(f"| {name} | {' | '.join(cells)} | {own[0]['parameters']:,} | {speed} | {len(own)} |")
     return "\n".join(text)
 
@@ -208,21 +253,29 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--rows", nargs="+", help="only these rows")
     parser.add_argument("--root", default="data/stickfigures")
+    parser.add_argument("--share", default="0/1", help="this process's share of the jobs, such as 0/2")
+    parser.add_argument("--timing", action="store_true", help="measure a step of every method instead")
     parser.add_argument("--report", action="store_true", help="print the tables instead of training")
     parser.add_argument("--plot", type=Path, help="with --report: draw base against novel to this file")
     options = parser.parse_args()
     lines = read(options.out)
+    if options.timing:
+        kept = [line for line in lines if line["table"] != "timing"]
+        options.out.write_text("".join(json.dumps(line) + "\n" for line in [*kept, *timings(options.root)]))
+        return
     if options.report:
-        known = {line["table"] for line in lines}
-        for table in sorted(known):
+        for table in ("methods", "ablation", "few-shot"):
             print(few_shot_markdown(lines) if table == "few-shot" else markdown(lines, table), end="\n\n")
         if options.plot:
             plot(lines, options.plot)
         return
     done = {key(line) for line in lines}
-    for job in jobs(options.tables, options.seeds):
-        wanted = not options.rows or job.row.name in options.rows
-        if not wanted or (job.table, job.row.name, job.seed, job.shots) in done:
+    mine, sharing = map(int, options.share.split("/"))
+    wanted = [
+        job for job in jobs(options.tables, options.seeds) if not options.rows or job.row.name in options.rows
+    ]
+    for job in wanted[mine::sharing]:
+        if (job.table, job.row.name, job.seed, job.shots) in done:
             continue
         result = run(job, options.root)
         with options.out.open("a") as file:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -19,6 +20,7 @@ from ga2clip.errors import UserError
 from ga2clip.files import replacing
 from ga2clip.labels import check_class_names, fill, read_class_list
 from ga2clip.model.backbone import Backbone, backbone_from_weights
+from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model, phrase_embedding
 from ga2clip.model.weights import read_weights
 from ga2clip.run import BACKBONE, HARD_PROMPT, PROMPTS, load_run, write_run
@@ -70,6 +72,7 @@ def import_run(
 ) -> Path:
     """Write a published checkpoint as a run that eval, export and predict take like any other.
 
+    settings: of what the checkpoint doesn't say, such as its dataset and the number of frames; None: no dataset.
     The backbone stays outside the run when it is that of `clip`; a tuned one is stored in the run as
     `backbone.safetensors`. Errors: as `load_published`, and for an `out` that holds something else.
     """
@@ -77,7 +80,7 @@ def import_run(
     published = _state_dict(checkpoint)
     backbone, tuned = _published_backbone(published, checkpoint, clip)
     hard = None if hard_prompts is None else _hard_from_file(hard_prompts)
-    base = settings or Settings()
+    base = settings or Settings().updated({"data": {"dataset": ""}}, "import")
     weights = BACKBONE if tuned else str(clip.resolve())
     base = base.updated({"backbone": {"name": backbone.name, "pretrained": weights}}, "import")
     model = _assemble(published, backbone, hard, names, base, str(checkpoint))
@@ -199,7 +202,7 @@ def _assemble(
 ) -> VideoCLIP:
     state = published_prompts(published, hard, source)
     method = _describe(state)
-    settings = base.updated({"method": method}, source)
+    settings = base.updated(method_settings(method["name"]), source).updated({"method": method}, source)
     _check_class_text(published, backbone, classes, method["text_length"], source)
     model = build_model(backbone, settings, classes, state.get(HARD_PROMPT))
     model.load_trainable_state(state, source)
@@ -245,7 +248,7 @@ def _our_name(name: str) -> str | None:
     return None
 
 
-def _describe(state: Mapping[str, Tensor]) -> dict[str, object]:
+def _describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The method settings that a published state dict implies."""
 
     def size(branch: str) -> tuple[int, int]:
@@ -266,7 +269,7 @@ def _describe(state: Mapping[str, Tensor]) -> dict[str, object]:
 
 
 def _check_class_text(
-    published: Mapping[str, Tensor], backbone: Backbone, classes: Sequence[str], length: object, source: str
+    published: Mapping[str, Tensor], backbone: Backbone, classes: Sequence[str], length: int, source: str
 ) -> None:
     """Compare the checkpoint's embedded class texts with the names given: wrong or reordered names are refused."""
     suffix = published.get("prompt_learner.token_suffix")
@@ -274,7 +277,6 @@ def _check_class_text(
         return
     if len(suffix) != len(classes):
         raise UserError(f"{source} was tuned on {len(suffix)} classes, the list has {len(classes)}")
-    assert isinstance(length, int)
     texts = [fill("{}.", name) for name in classes]
     ids = backbone.tokenizer.tokens(
         texts, length=backbone.context_length - length, context=backbone.context_length

@@ -38,7 +38,6 @@ BACKBONE = "backbone.safetensors"
 """An imported run's own backbone, where its checkpoint held a tuned one."""
 HARD_PROMPT = "prompts.coupling.hard"
 """The tensor (n, W) under which a run keeps the frozen hard prompt."""
-HARD_PROMPT = "prompts.coupling.hard"
 _PACKAGES = ("ga2clip", "torch", "torchvision", "open_clip_torch", "numpy", "av", "pillow", "safetensors")
 
 

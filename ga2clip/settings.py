@@ -23,7 +23,7 @@ Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
 CouplingKind = Literal["none", "concat", "mapping", "residual"]
 InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
-AnchorLoss = Literal["margin", "contrast", "published"]
+AnchorLoss = Literal["margin", "contrast", "preserve", "published"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 
 

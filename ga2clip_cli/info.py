@@ -47,7 +47,9 @@ def info(
     console.emit(
         f"method    {method.name} on {run.meta['backbone']} (licence of the backbone: {run.meta['licence']})"
     )
-    console.emit(
-        f"data      {data.dataset}, {data.protocol}, {data.shots} shots, {data.frames} frames a clip"
-    )
+    imported = run.meta.get("imported")
+    if imported:
+        console.emit(f"imported  from {imported['checkpoint']} and {imported['clip']}")
+    known = f"{data.dataset}, {data.protocol}, {data.shots} shots, " if data.dataset else ""
+    console.emit(f"data      {known}{data.frames} frames a clip")
     console.emit(f"classes   {len(run.classes)}: {', '.join(run.classes)}")

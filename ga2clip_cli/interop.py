@@ -9,6 +9,7 @@ from ga2clip_cli import console
 
 EXAMPLES = (
     "ga2clip import last_model.pt --clip ViT-B-16.pt --hard-prompts hard.pt --classes ucf101.txt --out runs/ga2",
+    "ga2clip import last_model.pt --clip ViT-B-16.pt --classes base.txt --dataset ucf101 --out runs/vifi",
 )
 
 
@@ -22,6 +23,12 @@ def import_published(
     hard_prompts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The frozen hard prompts that belong to it.")
     ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What it was tuned on: eval tests there, with that recipe's frames."
+        ),
+    ] = None,
 ) -> None:
     """Turn a published checkpoint into a run.
 
@@ -29,5 +36,6 @@ def import_published(
     weight is listed, never ignored.
     """
     from ga2clip.interop import import_run
+    from ga2clip.training.configure import imported_settings
 
-    console.emit(str(import_run(checkpoint, clip, hard_prompts, classes, out)))
+    console.emit(str(import_run(checkpoint, clip, hard_prompts, classes, out, imported_settings(dataset))))

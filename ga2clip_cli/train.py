@@ -47,7 +47,7 @@ def train(
         bool | None, typer.Option("--anchors/--no-anchors", help="Train against negative prompts.")
     ] = None,
     anchor_loss: Annotated[
-        str | None, typer.Option(metavar="NAME", help="margin, contrast or published.")
+        str | None, typer.Option(metavar="NAME", help="margin, contrast, preserve or published.")
     ] = None,
     scenario_weight: Annotated[
         float | None, typer.Option(min=0, help="Weight of the scenario term (ViLT-CLIP).")

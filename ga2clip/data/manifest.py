@@ -148,7 +148,14 @@ class Manifest:
 
 
 def dataset_root(data: DataSettings) -> Path:
-    """Where the dataset of these settings lies: `data.root`, else `data/<dataset>` in the working folder."""
+    """Where the dataset of these settings lies: `data.root`, else `data/<dataset>` in the working folder.
+
+    Errors: UserError for settings without a dataset, as an imported run may have them.
+    """
+    if not (data.root or data.dataset):
+        raise UserError(
+            "this run names no dataset", "say which: --dataset NAME, and --root DIR where it lies elsewhere"
+        )
     return Path(data.root) if data.root else Path("data") / data.dataset
 
 

@@ -36,6 +36,8 @@ class Features:
     """(C, D) frozen features of the scenario template filled with the class names."""
     frozen_video: Tensor | None = None
     """(B, D) video features of the backbone without prompts."""
+    frozen_anchors: Tensor | None = None
+    """(A, D) the same of the anchor videos."""
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -77,7 +79,8 @@ def anchor(features: Features, settings: Settings) -> Tensor:
 
     An anchor video a must be nearer to a frozen negative prompt n than to any class t, in logits s = scale · cos:
     margin: softplus(max_t s(a, t) − max_n s(a, n) + scale · margin), mean over anchors;
-    contrast: −log of the softmax share that the negatives have among classes and negatives.
+    contrast: −log of the softmax share that the negatives have among classes and negatives;
+    preserve: see `_preserve`.
     With `per_step` 0 there are no anchor videos: the negative prompts repel the labelled ones, own class
     against nearest negative.
     """
@@ -87,12 +90,29 @@ def anchor(features: Features, settings: Settings) -> Tensor:
         own = (features.logits * _one_hot(features)).sum(dim=-1)
         against = features.scale * cosine(features.video, features.negatives).amax(dim=-1)
         return F.softplus(against - own + margin).mean()
+    if settings.anchors.loss == "preserve":
+        return _preserve(features)
     to_classes = features.scale * cosine(features.anchors, features.classes)
     to_negatives = features.scale * cosine(features.anchors, features.negatives)
     if settings.anchors.loss == "contrast":
         everything = torch.cat([to_classes, to_negatives], dim=-1)
         return (everything.logsumexp(dim=-1) - to_negatives.logsumexp(dim=-1)).mean()
     return F.softplus(to_classes.amax(dim=-1) - to_negatives.amax(dim=-1) + margin).mean()
+
+
+def _preserve(features: Features) -> Tensor:
+    """KL(frozen ‖ tuned) of an anchor video's distribution over classes and negative prompts, mean over anchors.
+
+    The paper's words: anchors "maintain the generic relevance of the attributes in the pre-trained semantic space".
+    """
+    assert features.negatives is not None
+    assert features.scenario is not None
+    assert features.frozen_anchors is not None
+    before = torch.cat([features.scenario, features.negatives])
+    after = torch.cat([features.classes, features.negatives])
+    frozen = (features.scale * cosine(features.frozen_anchors, before)).log_softmax(dim=-1)
+    tuned = (features.scale * cosine(features.anchors, after)).log_softmax(dim=-1)
+    return F.kl_div(tuned, frozen, log_target=True, reduction="batchmean")
 
 
 def scenario(features: Features, _: Settings) -> Tensor:

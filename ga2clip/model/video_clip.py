@@ -46,7 +46,11 @@ class VideoCLIP(nn.Module):
         self.loss_weights = active_terms(settings)
         # Frozen features are computed once, before anything is tuned.
         self.register_buffer("negatives", negative_features(backbone, settings.anchors), persistent=False)
-        needs_scenario = settings.method.linear_probe or _FROZEN_TEXT_TERMS & self.loss_weights.keys()
+        needs_scenario = (
+            settings.method.linear_probe
+            or _FROZEN_TEXT_TERMS & self.loss_weights.keys()
+            or _preserves(settings)
+        )
         scenario = self.frozen_class_features(self.classes) if needs_scenario else None
         self.register_buffer("scenario", scenario, persistent=False)
         self.classifier = (
@@ -173,19 +177,26 @@ class VideoCLIP(nn.Module):
         video: (B + A, T, 3, H, W), anchor videos among them. labels: (B + A,) int64, −1 for anchors. targets:
         (B, C) soft labels instead of the labels.
         """
-        frozen = self.encode_frozen_video(video) if self.needs_frozen_video else None
+        frozen = self.encode_frozen_video(video, labels)
         classes = self.encode_classes(self.classes)
         return self.objective(self.encode_video(video), labels, classes, targets=targets, frozen_video=frozen)
 
-    @property
-    def needs_frozen_video(self) -> bool:
-        """True when a loss term looks at the video features of the backbone without prompts."""
-        return bool(_FROZEN_VIDEO_TERMS & self.loss_weights.keys())
-
     @torch.no_grad()
-    def encode_frozen_video(self, video: Tensor) -> Tensor:
-        """As `encode_video`, by the vision tower without prompts."""
-        return self.backbone.vision(video.flatten(0, 1)).unflatten(0, video.shape[:2]).mean(dim=1)
+    def encode_frozen_video(self, video: Tensor, labels: Tensor) -> Tensor | None:
+        """As `encode_video`, by the vision tower without prompts: (B + A, D).
+
+        labels: (B + A,) int64. Videos that no loss term compares have zeros; None where there is no such term.
+        """
+        wanted = torch.zeros_like(labels, dtype=torch.bool)
+        if _FROZEN_VIDEO_TERMS & self.loss_weights.keys():
+            wanted |= labels >= 0
+        if _preserves(self.settings):
+            wanted |= labels < 0
+        if not wanted.any():
+            return None
+        found = self.backbone.vision(video[wanted].flatten(0, 1))
+        found = found.unflatten(0, (-1, video.shape[1])).mean(dim=1)
+        return found.new_zeros(len(video), found.shape[1]).index_put((wanted,), found)
 
     def objective(
         self,
@@ -224,6 +235,7 @@ class VideoCLIP(nn.Module):
             negatives=self.negatives,
             scenario=scenario,
             frozen_video=None if frozen_video is None else frozen_video[labelled],
+            frozen_anchors=None if frozen_video is None else frozen_video[~labelled],
         )
         terms = {}
         for name in self.loss_weights:
@@ -240,6 +252,10 @@ class VideoCLIP(nn.Module):
             parameter.lerp_(before[name].to(parameter.device), 1 - share)
 
 
+def _preserves(settings: Settings) -> bool:
+    return settings.anchors.weight > 0 and settings.anchors.loss == "preserve"
+
+
 def build_model(
     backbone: Backbone, settings: Settings, classes: Sequence[str], hard_prompt: Tensor | None = None
 ) -> VideoCLIP:
@@ -250,10 +266,13 @@ def build_model(
     """
     method = settings.method
     weights = active_terms(settings)
-    if method.tune in ("vision", "both") and _FROZEN_VIDEO_TERMS & weights.keys():
+    if method.tune in ("vision", "both") and (_FROZEN_VIDEO_TERMS & weights.keys() or _preserves(settings)):
         raise UserError(
-            "image and logit consistency need a frozen vision tower", "set method.tune to prompts or text"
+            "image and logit consistency, and anchors that preserve, need a frozen vision tower",
+            "set method.tune to prompts or text",
         )
+    if _preserves(settings) and not settings.anchors.per_step:
+        raise UserError("anchor loss 'preserve' needs anchor videos", "set anchors.per_step above 0")
     if method.coupling != "none" and hard_prompt is None:
         raise UserError(
             "coupling needs a hard prompt", "--hard-prompts takes a run, a published file or a phrase"

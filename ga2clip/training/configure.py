@@ -67,6 +67,16 @@ def _within(composed: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, A
     return {**tree, "method": kept}
 
 
+def imported_settings(dataset: str | None) -> Settings:
+    """The published settings for a checkpoint of others; with a dataset its recipe, else one that names none.
+
+    Errors: UserError for an unknown dataset.
+    """
+    if dataset is not None:
+        return configure(dataset=dataset, method="ivlp")
+    return configure(recipe="published", method="ivlp").updated({"data": {"dataset": ""}}, "import")
+
+
 def recipe_names() -> list[str]:
     """The recipes that ship, by dataset."""
     return sorted(file.stem for file in _folder().glob("*.toml"))

@@ -248,10 +248,9 @@ class _ChunkLosses(nn.Module):
         counts: tuple[int, int] | None,
     ) -> LossOutput:
         """video: (B + A, T, 3, H, W) pixels or (B + A, D) features; the rest as `VideoCLIP.objective`."""
-        frozen = None
-        features = video if video.ndim == 2 else self.model.encode_video(video)
-        if self.model.needs_frozen_video:
-            frozen = video if video.ndim == 2 else self.model.encode_frozen_video(video)
+        cached = video.ndim == 2
+        features = video if cached else self.model.encode_video(video)
+        frozen = video if cached else self.model.encode_frozen_video(video, labels)
         return self.model.objective(
             features,
             labels,

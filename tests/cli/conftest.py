@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
+from ga2clip.video import write_video
 from ga2clip_cli.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +75,15 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def clip(empty: Path) -> Path:
+    """A second of noise as a video file."""
+    path = empty / "clip.mp4"
+    frames = np.random.default_rng(0).integers(0, 255, (6, 48, 64, 3), dtype=np.uint8)
+    write_video(path, frames, fps=6)
+    return path
 
 
 @pytest.fixture

@@ -5,18 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from ga2clip.video.write import write_video
-
-
-@pytest.fixture
-def clip(empty: Path) -> Path:
-    path = empty / "clip.mp4"
-    frames = np.random.default_rng(0).integers(0, 255, (6, 48, 64, 3), dtype=np.uint8)
-    write_video(path, frames, fps=6)
-    return path
 
 
 @pytest.fixture

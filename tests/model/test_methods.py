@@ -72,6 +72,7 @@ def test_every_method_trains_its_parts_and_only_those(name: str, backbone: Backb
         {"loss": {"label_smoothing": 0.1}},
         {"anchors": {"weight": 1.0, "loss": "margin"}},
         {"anchors": {"weight": 1.0, "loss": "contrast"}},
+        {"anchors": {"weight": 1.0, "loss": "preserve"}},
         {"anchors": {"weight": 1.0, "per_step": 0}},
     ],
     ids=str,
@@ -92,6 +93,13 @@ def test_published_anchor_term_moves_nothing_but_ours_does(
     assert differ(plain, inert) < 1e-5 * largest
     assert differ(plain, ours) > 1e-3 * largest
     assert "changes no gradient" in caplog.text
+
+
+def test_anchors_that_preserve_ask_nothing_of_a_model_that_has_not_changed(backbone: Backbone) -> None:
+    preserve = {"anchors": {"weight": 1.0, "loss": "preserve"}}
+    unchanged = make(backbone, preserve, {"method": {"text_length": 0, "vision_length": 0}})
+    assert unchanged.losses(*batch()).terms["anchor"].abs() < 1e-5
+    assert make(backbone, preserve).losses(*batch()).terms["anchor"] > 1e-3
 
 
 def test_published_anchor_term_is_for_one_negative(backbone: Backbone) -> None:
@@ -154,7 +162,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(backbone: Backbone) -> None:
     video, labels = batch()
     whole = model.losses(video, labels)
     classes = model.encode_classes(NAMES)
-    features, frozen = model.encode_video(video), model.encode_frozen_video(video)
+    features, frozen = model.encode_video(video), model.encode_frozen_video(video, labels)
     parts = [
         model.objective(features[p], labels[p], classes, frozen_video=frozen[p], counts=(3, 2))
         for p in ([0, 3], [1], [2, 4])
@@ -203,6 +211,8 @@ def test_linear_probe_knows_its_classes_and_leaves_others_frozen(backbone: Backb
         ({"method": {"inter_modal": "both", "vision_length": 2}}, "one length"),
         ({"method": {"tune": "vision"}, "loss": {"image_consistency": 1.0}}, "frozen vision tower"),
         ({"method": {"linear_probe": True}}, "takes no prompts"),
+        ({"method": {"tune": "both"}, "anchors": {"weight": 1.0, "loss": "preserve"}}, "frozen vision tower"),
+        ({"anchors": {"weight": 1.0, "loss": "preserve", "per_step": 0}}, "needs anchor videos"),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(

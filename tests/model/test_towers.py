@@ -43,6 +43,13 @@ def test_short_text_is_open_clips_with_77_tokens(backbone: Backbone, reference: 
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
+def close_gradients(ours: torch.Tensor | None, theirs: torch.Tensor | None) -> None:
+    """Relative error of a whole gradient: single elements are sums that may cancel."""
+    assert ours is not None
+    assert theirs is not None
+    assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
+
+
 def plain_text(clip: open_clip.CLIP, ids: torch.Tensor, prompts: list[torch.Tensor]) -> torch.Tensor:
     """The plain reading: 77 tokens of every class, prompts overwrite positions 1…n before each block."""
     n = len(prompts[0])
@@ -70,7 +77,7 @@ def test_shared_prefix_is_exact_with_gradients(backbone: Backbone, reference: op
     (ours * direction).sum().backward()
     (theirs * direction).sum().backward()
     for parameter, prompt in zip(model.prompts.text.layers, prompts, strict=True):
-        torch.testing.assert_close(parameter.grad, prompt.grad, atol=1e-5, rtol=1e-4)
+        close_gradients(parameter.grad, prompt.grad)
 
 
 def plain_vision(clip: open_clip.CLIP, pixels: torch.Tensor, prompts: list[torch.Tensor]) -> torch.Tensor:
@@ -99,7 +106,7 @@ def test_shared_vision_prompts_are_exact_with_gradients(
     (ours * direction).sum().backward()
     (theirs * direction).sum().backward()
     for prompt, copy in zip(prompts, copies, strict=True):
-        torch.testing.assert_close(prompt.grad, copy.grad, atol=1e-5, rtol=1e-4)
+        close_gradients(prompt.grad, copy.grad)
 
 
 def test_recomputing_blocks_changes_nothing(backbone: Backbone) -> None:
