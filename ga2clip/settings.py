@@ -137,6 +137,15 @@ class AnchorSettings(_Section):
     per_step: int = Field(default=2, ge=0)
     """Anchor videos mixed into each batch; 0 uses the negative prompts alone, against the labelled videos."""
 
+    @property
+    def needs_videos(self) -> bool:
+        """False where anchor videos can't change an update: they are then neither read nor encoded.
+
+        So it is with the published loss and its one negative prompt: the same number on every logit of a video.
+        """
+        moves = self.loss != "published" or len(self.negatives) > 1
+        return bool(self.weight and self.per_step and moves)
+
 
 class LossSettings(_Section):
     """Weights of the terms beside cross-entropy; 0 switches a term off."""

@@ -1,6 +1,7 @@
 """A task goes in; batches of clips come out: frames uint8 (B, T, H, W, 3), labels int64 (B,), seeded and sharded."""
 
 import logging
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,7 +143,7 @@ def eval_batches(
 
 
 def _anchor_order(task: Task, settings: Settings, epoch: int) -> list[int]:
-    if not settings.anchors.weight or not settings.anchors.per_step:
+    if not settings.anchors.needs_videos:
         return []
     if not task.anchors:
         raise UserError(
@@ -184,7 +185,13 @@ def _load(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int) ->
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_interrupts_to_the_parent,
     )
+
+
+def _leave_interrupts_to_the_parent(_: int) -> None:
+    """A terminal sends Ctrl-C to every process; a loader that dies of it would turn an orderly stop into a crash."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _collate(items: list[tuple[_Sample, torch.Tensor | str]]) -> Batch:

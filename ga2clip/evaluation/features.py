@@ -45,8 +45,9 @@ def encode_clips(
             if batch.ids:
                 pixels = batch.clip_tensor(model.preprocess, group.device)
                 views = pixels if pixels.ndim == 6 else pixels[:, None]
+                # View by view: memory is that of one view, however many are asked for.
                 with autocast(group.device, dtype):
-                    encoded = model.encode_video(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+                    encoded = torch.stack([model.encode_video(view) for view in views.unbind(1)], dim=1)
                 features.update(zip(batch.ids, encoded.float().cpu(), strict=True))
             shown.update((len(batch.ids) + len(batch.broken)) * group.size)
     parts = group.gather((features, broken))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ga2clip.errors import UserError
-from ga2clip.run import STATE, save_tensors
+from ga2clip.run import PROMPTS, STATE, save_tensors
 from ga2clip.training.update import Updater
 
 _FILE = "checkpoint.safetensors"
@@ -35,12 +35,15 @@ def save_checkpoint(folder: Path, updater: Updater, position: Position) -> None:
 
 
 def load_checkpoint(folder: Path, updater: Updater) -> Position:
-    """Put the saved state into the updater and return the place in the run; a run without a state starts anew.
+    """Put the saved state into the updater and return the place in the run; one that never saved starts anew.
 
-    Errors: UserError for a damaged state, or one of another model.
+    Errors: UserError for a state that is damaged, was deleted, or is of another model.
     """
     file = folder / STATE / _FILE
+    again = f"train again with `ga2clip train --recipe {folder} --out DIR`"
     if not file.exists():
+        if (folder / PROMPTS).exists():  # it would be overwritten by the first step of a new training
+            raise UserError(f"{folder} was trained, but has no {STATE}/{_FILE} to go on from", again)
         return Position()
     try:
         with safe_open(file, framework="pt") as opened:
@@ -49,8 +52,7 @@ def load_checkpoint(folder: Path, updater: Updater) -> Position:
         position = Position(**json.loads(header["position"]))
         scaler = json.loads(header["scaler"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        hint = f"delete {file.parent} and resume to train from the beginning"
-        raise UserError(f"{file} is damaged: {error}", hint) from None
+        raise UserError(f"{file} is damaged: {error}", again) from None
     model = {
         name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")
     }

@@ -30,7 +30,7 @@ def estimate(updater: Updater) -> Cost | None:
     model, settings = updater.model, updater.settings
     if not updater.parameters:
         return None
-    anchors = model.settings.anchors.per_step if model.settings.anchors.weight else 0
+    anchors = model.settings.anchors.per_step if model.settings.anchors.needs_videos else 0
     probes = 2 if anchors else 1
     text_seconds, text_bytes = _measure(updater, 0)
     seconds, kept = _measure(updater, probes)

@@ -6,15 +6,12 @@ who saves.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
-
 from ga2clip.data.loader import Batch
-from ga2clip.errors import UserError
 from ga2clip.training.checkpoint import Position
+from ga2clip.training.memory import memory_errors
 from ga2clip.training.schedule import lr_factor
 from ga2clip.training.signals import StopFlag
 from ga2clip.training.update import FeatureBatch, Outcome, Updater
@@ -36,6 +33,11 @@ class Plan:
     def steps(self) -> int:
         """All updates of the training."""
         return self.epochs * self.steps_per_epoch
+
+    def reaches(self, position: Position) -> bool:
+        """Whether a training of this plan comes by that place: another dataset or group has longer epochs."""
+        before = position.epoch * self.steps_per_epoch + position.batch
+        return position.step == before and position.batch <= max(0, self.steps_per_epoch - 1)
 
     def after(self, position: Position) -> Position:
         """The place one update later."""
@@ -101,7 +103,7 @@ def fit(
         started = time.monotonic()
         for batch in _timed(batches(epoch, position.batch), tally):
             factor = lr_factor(position.step, plan.steps, plan.warmup)
-            with _memory_errors(updater, position.step):
+            with memory_errors(updater, f"in step {position.step + 1}"):
                 outcome = updater.run(batch, position.step, factor, stop=bool(stop))
             tally.add(outcome)
             watcher.on_step(position, factor, outcome)
@@ -130,31 +132,3 @@ def _timed(batches: Iterable[Batch | FeatureBatch], tally: Tally) -> Iterator[Ba
         if batch is None:
             return
         yield batch
-
-
-@contextmanager
-def _memory_errors(updater: Updater, step: int) -> Iterator[None]:
-    """Say what to lower when memory runs out."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(updater, step) from error
-    except RuntimeError as error:
-        # The CPU allocator has no exception class of its own.
-        if "can't allocate memory" not in str(error) and "out of memory" not in str(error):
-            raise
-        raise _out_of_memory(updater, step) from error
-
-
-def _out_of_memory(updater: Updater, step: int) -> UserError:
-    settings = updater.settings
-    share = settings.micro_batch or -(-settings.batch_size // updater.group.size)
-    ways = [f"--set training.micro_batch={max(1, share // 2)} (now {share} clips)"]
-    if not settings.checkpoint_blocks:
-        ways.append("--set training.checkpoint_blocks=true")
-    if len(updater.model.classes) > 100 and not settings.class_chunk:
-        ways.append("--set training.class_chunk=50")
-    return UserError(
-        f"out of memory on {updater.group.device} in step {step + 1}",
-        f"resume with less at a time, the update stays the same: {', or '.join(ways)}",
-    )

@@ -7,7 +7,9 @@ log and to TensorBoard only.
 import json
 import logging
 import math
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ class Recorder:
         self.folder, self.updater, self.plan = folder, updater, plan
         self._metrics = _reopen(folder / METRICS, position.step)
         self._events = _event_writer(folder, updater.settings, position.step)
+        self._clips, self._started = 0, time.monotonic()
         self._bar = tqdm(
             total=plan.steps, initial=position.step, unit="step", disable=not bar, dynamic_ncols=True
         )
@@ -44,6 +47,7 @@ class Recorder:
         step, epoch = position.step + 1, position.epoch + 1
         lr = self.updater.settings.lr * factor
         accuracy = outcome.correct / max(1, outcome.labelled)
+        self._clips += outcome.labelled + outcome.anchors
         line: dict[str, Any] = {
             "step": step,
             "epoch": epoch,
@@ -62,6 +66,7 @@ class Recorder:
                 **terms,
                 "acc": f"{accuracy:.0%}",
                 "lr": f"{lr:.1e}",
+                "clips/s": f"{self._clips / max(time.monotonic() - self._started, 1e-9):.1f}",
             },
             refresh=False,
         )
@@ -96,7 +101,8 @@ class Recorder:
     def close(self) -> None:
         """Close files and the bar."""
         self._bar.close()
-        self._metrics.close()
+        with suppress(OSError):  # a line that did not fit on the disk would be tried again; it was reported
+            self._metrics.close()
         if self._events:
             self._events.close()
 

@@ -17,7 +17,7 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
     trained = model.trainable_parameters()
     count = sum(p.numel() for p in trained.values())
     frozen = sum(p.numel() for p in model.parameters()) - count
-    anchors = f", {len(task.anchors)} anchor clips" if settings.anchors.weight else ""
+    anchors = f", {len(task.anchors)} anchor clips" if settings.anchors.needs_videos else ""
     rows = [
         (
             "method",

@@ -7,7 +7,7 @@ import logging
 import os
 import random
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -22,7 +22,17 @@ from ga2clip.files import write_text
 from ga2clip.interop import read_hard_prompt
 from ga2clip.model.backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
-from ga2clip.run import PROMPTS, SETTINGS, load_task, read_metrics, refuse_occupied, save_prompts, start_run
+from ga2clip.run import (
+    PROMPTS,
+    SETTINGS,
+    load_run,
+    load_task,
+    lock_run,
+    read_metrics,
+    refuse_occupied,
+    save_prompts,
+    start_run,
+)
 from ga2clip.settings import Settings, parse_overrides
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
@@ -30,6 +40,7 @@ from ga2clip.training.distributed import Group, join_group
 from ga2clip.training.estimate import estimate
 from ga2clip.training.features import CachedBatches, video_features
 from ga2clip.training.loop import Batches, Plan, fit
+from ga2clip.training.memory import loader_errors, memory_errors
 from ga2clip.training.progress import Recorder, Silent
 from ga2clip.training.signals import StoppedError, stop_flag
 from ga2clip.training.summary import describe
@@ -37,6 +48,8 @@ from ga2clip.training.update import Updater
 from ga2clip.video import Preprocess
 
 _log = logging.getLogger(__name__)
+_FINISHED = "finished"
+"""In the header of a run's prompts: nothing is left to do, not even mixing with the original backbone."""
 
 
 def train(
@@ -54,16 +67,19 @@ def train(
     The summary and a line per epoch go to the log (INFO). Returns `out`.
     Errors: UserError for everything a person can change; StoppedError after SIGTERM or Ctrl-C, with a checkpoint.
     """
-    with join_group(device) as group:
-        if group.is_first and not resume:
+    with join_group(device) as group, ExitStack() as held:
+        if group.is_first and resume:
+            held.enter_context(lock_run(out))
+        elif group.is_first:
             refuse_occupied(out)
         group.wait()
         job = _prepare(settings, group)
         job.log_summary()
-        if group.is_first and not resume:
-            start_run(out, settings, {"devices_used": group.size})
-        elif group.is_first:
+        if group.is_first and resume:
             write_text(out / SETTINGS, settings.to_toml())
+        elif group.is_first:
+            start_run(out, settings, {"devices_used": group.size})
+            held.enter_context(lock_run(out))
         redirect = logging_redirect_tqdm() if progress and group.is_first else nullcontext()
         with redirect:
             job.run(out, resume=resume, bar=progress and group.is_first)
@@ -149,7 +165,8 @@ class _Job:
 
     def summary(self) -> str:
         """What a person wants to know first."""
-        cost = estimate(self.updater) if self.plan.steps else None
+        with memory_errors(self.updater, "while the cost of a step was measured"):
+            cost = estimate(self.updater) if self.plan.steps else None
         where = f"{self.group.size} × {self.group.device}" if self.group.size > 1 else str(self.group.device)
         precision = {None: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.updater.dtype]
         return describe(self.model, self.task, self.plan, cost, f"{where}, {precision}")
@@ -163,13 +180,21 @@ class _Job:
 
     def run(self, out: Path, *, resume: bool, bar: bool) -> None:
         """Train to the end, or until stopped, and write what belongs to the run."""
-        position = load_checkpoint(out, self.updater) if resume else Position()
+        position = load_checkpoint(out, self.updater) if resume and self.plan.steps else Position()
+        if not self.plan.reaches(position):
+            raise UserError(
+                f"{out} was stopped in update {position.batch} of epoch {position.epoch + 1}, which is not the "
+                f"place of update {position.step} when an epoch has {self.plan.steps_per_epoch}",
+                "resume with the dataset and the number of processes that it was started with",
+            )
         if position.step and position.epoch >= self.plan.epochs:
             _log.info("%s is finished: %d updates are done", out, position.step)
+            if not load_run(out).meta.get(_FINISHED):  # killed between the last update and the end
+                self._finish(out, position)
             return
         recorder = Recorder(out, self.updater, self.plan, position, bar=bar) if self.group.is_first else None
         try:
-            with stop_flag() as stop:
+            with stop_flag() as stop, loader_errors(self.settings.training.workers):
                 watcher = recorder or Silent()
                 position = fit(self.updater, self._batches(), self.plan, watcher, position, stop)
         finally:
@@ -189,8 +214,8 @@ class _Job:
         if method.tune in ("vision", "text", "both") and method.interpolate < 1:
             self.model.interpolate_backbone(load_backbone(self.settings.backbone), method.interpolate)
         if self.group.is_first:
-            save_prompts(out, self.model, {"step": position.step, "steps": self.plan.steps})
             draw_curves(out)
+            save_prompts(out, self.model, {"step": position.step, "steps": self.plan.steps, _FINISHED: True})
             _log.info("wrote %s", out / PROMPTS)
 
     def _batches(self) -> Batches:

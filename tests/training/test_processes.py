@@ -27,13 +27,18 @@ def arguments(dataset: Path, clip_file: Path, out: Path, epochs: int) -> list[st
     return [*given, "--epochs", str(epochs), *pairs]
 
 
-def start(words: list[str], *, processes: int = 1) -> subprocess.Popen[str]:
+def start(words: list[str], *, processes: int = 1, own_group: bool = False) -> subprocess.Popen[str]:
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
     launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
     command = [sys.executable, *(launcher if processes > 1 else []), "-m", "ga2clip_cli", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=own_group,
     )
 
 
@@ -81,6 +86,33 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     for name, value in load_run(whole).state().items():
         assert torch.equal(state[name], value), name
     assert (whole / "metrics.jsonl").read_bytes() == (cut / "metrics.jsonl").read_bytes()
+
+
+def test_ctrl_c_of_a_terminal_reaches_the_loaders_too_and_harms_nothing(
+    dataset: Path, clip_file: Path, tmp_path: Path, whole: Path
+) -> None:
+    """A terminal signals the whole process group."""
+    cut = tmp_path / "cut"
+    words = [*arguments(dataset, clip_file, cut, EPOCHS), "--set", "training.workers=2"]
+    process = start(words, own_group=True)
+    wait_for_steps(cut, 5, process)
+    os.killpg(process.pid, signal.SIGINT)
+    returned, _, err = finish(process)
+    assert returned == 130, err
+    assert "checkpoint saved" in err
+    assert finish(start(["train", "--resume", str(cut)]))[0] == 0
+    assert (whole / "metrics.jsonl").read_bytes() == (cut / "metrics.jsonl").read_bytes()
+
+
+def test_a_run_is_written_by_one_process_at_a_time(dataset: Path, clip_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = start(arguments(dataset, clip_file, out, 2000))
+    wait_for_steps(out, 3, first)
+    code, _, err = finish(start(["train", "--resume", str(out)]))
+    assert code == 1
+    assert "another process is training" in err
+    first.send_signal(signal.SIGTERM)
+    assert finish(first)[0] == 143
 
 
 def test_torchrun_trains_and_tests_as_one_process_does(

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import types
@@ -131,6 +132,90 @@ def test_resuming_a_finished_run_changes_nothing(settings: Make, tmp_path: Path)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     run(settings(), out, resume=True)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_kill_before_the_end_is_written_is_made_good(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All updates done, then killed: the weights still have to be mixed with the original ones."""
+    chosen = settings("zero-shot", method={"tune": "vision", "interpolate": 0.5}, training={"epochs": 1})
+    whole = run(chosen, tmp_path / "whole")
+    monkeypatch.setattr(train._Job, "_finish", lambda *_: _crash())
+    with pytest.raises(RuntimeError, match="crash"):
+        run(chosen, tmp_path / "cut")
+    monkeypatch.undo()
+    monkeypatch.setattr(train, "draw_curves", lambda _: None)
+    run(chosen, tmp_path / "cut", resume=True)
+    assert_same_run(tmp_path / "cut", whole)
+
+
+def test_a_run_without_its_state_is_not_trained_over(settings: Make, tmp_path: Path) -> None:
+    out = run(settings(), tmp_path / "run")
+    shutil.rmtree(out / "state")
+    before = (out / "prompts.safetensors").read_bytes()
+    with pytest.raises(UserError, match=r"no state/checkpoint\.safetensors to go on from") as caught:
+        run(settings(), out, resume=True)
+    assert f"--recipe {out}" in (caught.value.hint or "")
+    assert (out / "prompts.safetensors").read_bytes() == before
+
+
+def test_a_damaged_state_is_named(settings: Make, tmp_path: Path) -> None:
+    out = run(settings(), tmp_path / "run")
+    (out / "state" / "checkpoint.safetensors").write_bytes(b"cut short")
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged"):
+        run(settings(), out, resume=True)
+
+
+def test_a_run_whose_data_has_changed_does_not_go_on(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _signal_after(monkeypatch, 3)
+    with pytest.raises(StoppedError):
+        run(settings(training={"epochs": 3}), tmp_path / "cut")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="stopped in update 1 of epoch 2") as caught:
+        run(settings(training={"epochs": 3}, data={"shots": 2}), tmp_path / "cut", resume=True)
+    assert "dataset and the number of processes" in (caught.value.hint or "")
+
+
+def test_a_loader_process_that_dies_says_what_to_lower(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ga2clip.data.reader import ClipReader
+
+    monkeypatch.setattr(ClipReader, "training_clip", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match="a loader process ended") as caught:
+        run(settings(training={"workers": 2}), tmp_path / "run")
+    assert "training.workers=1 (now 2)" in (caught.value.hint or "")
+
+
+def test_out_of_memory_before_the_first_step(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr("ga2clip.training.update.Updater.probe", no_memory)
+    with pytest.raises(UserError, match="out of memory on cpu while the cost") as caught:
+        run(settings(), tmp_path / "run")
+    assert "training.micro_batch" in (caught.value.hint or "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_bar_shows_what_a_person_watches(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[dict[str, str]] = []
+    original = progress.tqdm.set_postfix
+
+    def watched(self: Any, ordered: dict[str, str], **options: Any) -> None:
+        shown.append(ordered)
+        original(self, ordered, **options)
+
+    monkeypatch.setattr(progress.tqdm, "set_postfix", watched)
+    run(settings(), tmp_path / "run")
+    assert shown[-1].keys() == {"epoch", "loss", "cross_entropy", "anchor", "acc", "lr", "clips/s"}
+    assert float(shown[-1]["clips/s"]) > 0
 
 
 def test_a_run_goes_on_with_less_memory_but_not_as_another_training(settings: Make, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """One update is the same update, however it is cut: gradients are compared through AdamW's first moment."""
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -131,6 +132,68 @@ def test_a_frozen_text_tower_is_encoded_once(
     for step in range(3):
         updater.run(make_batch(8, 0), step, factor=1.0)
     assert len(calls) == 1
+
+
+def test_a_long_gradient_is_clipped_and_a_short_one_is_not(settings: Callable[..., Any]) -> None:
+    """AdamW's first moment is a tenth of the gradient that it was given."""
+
+    def moments(limit: float) -> tuple[Tensor, float]:
+        found, outcome = run_once(settings("ivlp", training={"clip_grad": limit}), make_batch(8, 0))
+        return torch.cat([value.flatten() for value in found.values()]), outcome.grad_norm
+
+    whole, norm = moments(0.0)
+    assert 0.1 * norm == pytest.approx(whole.norm().item(), rel=1e-4)
+    clipped, same_norm = moments(norm / 2)
+    assert same_norm == norm
+    torch.testing.assert_close(clipped, whole / 2, rtol=1e-4, atol=1e-9)
+    assert torch.equal(moments(norm * 2)[0], whole)
+
+
+def test_a_rate_of_zero_moves_nothing_and_of_one_moves_by_the_rate(settings: Callable[..., Any]) -> None:
+    """AdamW's first step is the rate itself, but for decay: the factor of the schedule reaches the weights."""
+    updater = Updater(make_model(settings("coop", training={"lr": 0.01, "weight_decay": 0.0}), NAMES), CPU)
+    (prompt,) = updater.parameters.values()
+    before = prompt.detach().clone()
+    updater.run(make_batch(8, 0), step=0, factor=0.0)
+    assert torch.equal(prompt, before)
+    updater = Updater(make_model(settings("coop", training={"lr": 0.01, "weight_decay": 0.0}), NAMES), CPU)
+    (prompt,) = updater.parameters.values()
+    updater.run(make_batch(8, 0), step=0, factor=0.5)
+    assert (prompt.detach() - before).abs().median().item() == pytest.approx(0.005, rel=1e-2)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_deterministic_mode_is_switched(settings: Callable[..., Any], wanted: bool) -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        make_model(settings("ivlp", training={"deterministic": wanted}), NAMES)
+        assert torch.are_deterministic_algorithms_enabled() is wanted
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPUs")
+def test_compiled_towers_give_the_same_update(settings: Callable[..., Any]) -> None:
+    whole = run_once(settings("ga2"), make_batch())
+    assert_same(run_once(settings("ga2", training={"compile": True}), make_batch()), whole)
+
+
+def test_anchor_videos_that_can_change_nothing_are_left_out(settings: Callable[..., Any]) -> None:
+    """The published loss adds one number to all logits of a video: with its anchor videos or without, the update
+    is the same but for rounding."""
+    published = {"anchors": {"loss": "published", "negatives": ["else"]}}
+    assert not settings("ga2", **published).anchors.needs_videos
+    assert settings("ga2").anchors.needs_videos
+    assert not settings("ga2", anchors={"per_step": 0}).anchors.needs_videos
+    with_videos = run_once(settings("ga2", **published), make_batch(8, 2))
+    without = run_once(settings("ga2", **published), make_batch(8, 0))
+    assert without[1].anchors == 0
+    assert without[1].loss == pytest.approx(with_videos[1].loss, rel=1e-5)
+    for name, value in without[0].items():
+        torch.testing.assert_close(
+            with_videos[0][name], value, rtol=1e-3, atol=1e-4 * value.abs().max().item()
+        )
 
 
 def test_mixed_clips_have_a_gradient_and_another_loss(settings: Callable[..., Any]) -> None:

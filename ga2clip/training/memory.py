@@ -1,0 +1,54 @@
+"""A block that may run out of memory goes in; a UserError that says what to lower comes out of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ga2clip.errors import UserError
+from ga2clip.training.update import Updater
+
+
+@contextmanager
+def memory_errors(updater: Updater, when: str) -> Iterator[None]:
+    """Errors: UserError when memory runs out in the block; `when` it was: "in step 3"."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(updater, when) from error
+    except RuntimeError as error:
+        # The CPU allocator has no exception class of its own.
+        if "can't allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        raise _out_of_memory(updater, when) from error
+
+
+@contextmanager
+def loader_errors(workers: int) -> Iterator[None]:
+    """Errors: UserError when one of the loader processes dies, which is mostly the system short of memory."""
+    try:
+        yield
+    except RuntimeError as error:
+        # torch says so in an exception of no class of its own, raised wherever the training happens to be.
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a loader process ended: {str(error).splitlines()[0]}",
+            "memory or shared memory (/dev/shm) may be short: resume with --set "
+            f"training.workers={workers // 2} (now {workers})",
+        ) from error
+
+
+def _out_of_memory(updater: Updater, when: str) -> UserError:
+    settings = updater.settings
+    share = settings.micro_batch or -(-settings.batch_size // updater.group.size)
+    ways = [f"--set training.micro_batch={max(1, share // 2)} (now {share} clips)"]
+    if not settings.checkpoint_blocks:
+        ways.append("--set training.checkpoint_blocks=true")
+    if len(updater.model.classes) > 100 and not settings.class_chunk:
+        ways.append("--set training.class_chunk=50")
+    return UserError(
+        f"out of memory on {updater.group.device} {when}",
+        "take less at a time, the update stays the same (a run that was started: with --resume): "
+        + ", or ".join(ways),
+    )
