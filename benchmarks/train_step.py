@@ -63,11 +63,13 @@ NOUNS = (
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "ours": {"training": {"precision": "fp32"}},
-    "ours, margin loss": {"anchors": {"loss": "margin"}, "training": {"precision": "fp32"}},
-    "ours, bf16, margin loss": {"anchors": {"loss": "margin"}, "training": {"precision": "bf16"}},
     "ours, one clip at a time": {"training": {"precision": "fp32", "micro_batch": 1}},
     "ours, bf16": {"training": {"precision": "bf16"}},
     "ours, bf16, one clip at a time": {"training": {"precision": "bf16", "micro_batch": 1}},
+    "ours, margin loss, one clip at a time": {
+        "anchors": {"loss": "margin"},
+        "training": {"precision": "fp32", "micro_batch": 1},
+    },
     "ours, bf16, compiled": {"training": {"precision": "bf16", "compile": True}},
 }
 

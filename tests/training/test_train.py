@@ -255,6 +255,17 @@ def test_a_full_disk_leaves_the_last_checkpoint_good(
     assert_same_run(tmp_path / "cut", whole)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full")
+def test_metrics_on_a_full_disk_are_one_clear_error(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line that did not fit must not fail once more, as something else, when the file is closed."""
+    monkeypatch.setattr(progress, "_reopen", lambda *_: Path("/dev/full").open("a"))
+    with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No space left") as caught:
+        run(settings(), tmp_path / "run")
+    assert "free some space" in (caught.value.hint or "")
+
+
 def test_out_of_memory_says_what_to_lower(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
