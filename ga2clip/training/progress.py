@@ -142,11 +142,16 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _event_writer(folder: Path, settings: TrainingSettings, step: int) -> Any:
-    if not settings.tensorboard:
-        return None
+def event_writer_class() -> Any:
+    """What writes TensorBoard events. Errors: MissingExtraError when it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingExtraError("training.tensorboard", "tensorboard") from None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    return SummaryWriter
+
+
+def _event_writer(folder: Path, settings: TrainingSettings, step: int) -> Any:
+    if not settings.tensorboard:
+        return None
+    return event_writer_class()(str(folder / "tensorboard"), purge_step=step + 1)

@@ -41,7 +41,7 @@ from ga2clip.training.estimate import estimate
 from ga2clip.training.features import CachedBatches, video_features
 from ga2clip.training.loop import Batches, Plan, fit
 from ga2clip.training.memory import loader_errors, memory_errors
-from ga2clip.training.progress import Recorder, Silent
+from ga2clip.training.progress import Recorder, Silent, event_writer_class
 from ga2clip.training.signals import StoppedError, stop_flag
 from ga2clip.training.summary import describe
 from ga2clip.training.update import Updater
@@ -252,6 +252,8 @@ class _Stream:
 
 
 def _prepare(settings: Settings, group: Group) -> _Job:
+    if settings.training.tensorboard:
+        event_writer_class()  # refused before anything is written
     task = load_task(settings)
     model = make_model(settings, task.classes).to(group.device)
     return _Job(settings, task, model, group)

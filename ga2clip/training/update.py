@@ -223,7 +223,7 @@ class Updater:
             self.optimiser.zero_grad()
             raise UserError(
                 f"the gradient of step {step + 1} is not finite ({norm})",
-                "lower training.lr, or take training.precision=fp32",
+                "start another run with a lower training.lr or training.precision=fp32",
             )
         self.scaler.step(self.optimiser)
         self.scaler.update()
@@ -282,5 +282,6 @@ def _refuse_non_finite(loss: float, terms: dict[str, float], step: int) -> None:
     bad = [f"{name} = {value}" for name, value in terms.items() if not math.isfinite(value)]
     raise UserError(
         f"the loss of step {step + 1} is not finite: {', '.join(bad) or loss}",
-        "lower training.lr, or take training.precision=fp32; the last checkpoint is from before this step",
+        "start another run with a lower training.lr or training.precision=fp32; this one's last checkpoint is from "
+        "before that step",
     )

@@ -127,3 +127,21 @@ def test_torchrun_trains_and_tests_as_one_process_does(
         torch.testing.assert_close(load_run(two).state()[name], value, rtol=1e-3, atol=1e-4)
     alone = finish(start(["eval", str(two), "--json"]))[1]
     assert finish(start(["eval", str(two), "--json"], processes=2))[1] == alone
+
+
+def test_a_stopped_group_of_processes_goes_on_to_the_same_weights(
+    dataset: Path, clip_file: Path, tmp_path: Path
+) -> None:
+    """torchrun passes SIGTERM on; the processes agree on the update after which they stop."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert finish(start(arguments(dataset, clip_file, whole, 10), processes=2))[0] == 0
+    process = start(arguments(dataset, clip_file, cut, 10), processes=2)
+    wait_for_steps(cut, 3, process)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process)[0] != 0
+    assert 3 <= load_run(cut).meta["step"] < 20
+    assert finish(start(["train", "--resume", str(cut)], processes=2))[0] == 0
+    assert (whole / "metrics.jsonl").read_bytes() == (cut / "metrics.jsonl").read_bytes()
+    state = load_run(cut).state()
+    for name, value in load_run(whole).state().items():
+        assert torch.equal(state[name], value), name

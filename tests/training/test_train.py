@@ -401,6 +401,7 @@ def test_tensorboard_is_an_extra(settings: Make, tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match="tensorboard"):
         run(settings(training={"tensorboard": True}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_tensorboard_gets_every_step(settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
