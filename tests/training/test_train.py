@@ -260,7 +260,7 @@ def test_metrics_on_a_full_disk_are_one_clear_error(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The line that did not fit must not fail once more, as something else, when the file is closed."""
-    monkeypatch.setattr(progress, "_reopen", lambda *_: Path("/dev/full").open("a"))
+    monkeypatch.setattr(progress, "_reopen", lambda *_: Path("/dev/full").open("a"))  # noqa: SIM115 (recorder closes)
     with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No space left") as caught:
         run(settings(), tmp_path / "run")
     assert "free some space" in (caught.value.hint or "")
