@@ -58,6 +58,10 @@ def train(
     interpolate: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of the tuned backbone, mixed with the original.")
     ] = None,
+    classes_per_step: Annotated[
+        int | None,
+        typer.Option(min=0, help="Class texts per update, the batch's own always among them; 0: all."),
+    ] = None,
     split_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="A shared training list, lines `path label`.")
     ] = None,
@@ -99,7 +103,7 @@ def train(
         },
         "anchors": {"weight": _switch(anchors, 1.0, 0.0), "loss": anchor_loss},
         "loss": {"scenario": scenario_weight},
-        "training": {"seed": seed, "epochs": epochs},
+        "training": {"seed": seed, "epochs": epochs, "classes_per_step": classes_per_step},
     }
     from ga2clip.training.train import result_table, resume_settings, summary
     from ga2clip.training.train import train as run_training
