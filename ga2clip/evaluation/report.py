@@ -18,7 +18,8 @@ import numpy as np
 from ga2clip.evaluation.metrics import Scores, harmonic_mean
 from ga2clip.files import replacing, write_text
 
-_NAMES_FIT = 60  # classes up to which the confusion matrix is labelled
+_NAMES_FIT = 200  # classes up to which the confusion matrix is labelled
+_CELL = 0.15  # inches for a class: its name in 7 points fits
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ def _draw_confusion(sets: tuple[SetReport, ...], path: Path) -> None:
     from matplotlib.figure import Figure
 
     shown = [part for part in sets if part.split == sets[0].split]
-    side = max(4.0, 0.22 * min(_NAMES_FIT, max(len(part.classes) for part in shown)) + 2.5)
-    figure = Figure(figsize=(side * len(shown), side), layout="constrained")
+    side = max(4.0, _CELL * min(_NAMES_FIT, max(len(part.classes) for part in shown)) + 2.5)
+    figure = Figure(figsize=(side * len(shown), side), layout="compressed")
     for axes, part in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
         shares = part.scores.confusion / np.maximum(1, part.scores.counts)[:, None]
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -144,4 +145,5 @@ def _draw_confusion(sets: tuple[SetReport, ...], path: Path) -> None:
             axes.set_xticks(places, part.classes, rotation=90, fontsize=7)
             axes.set_yticks(places, part.classes, fontsize=7)
     with replacing(path) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))
+        # Names as long as Something-Something's take more room than the figure has.
+        FigureCanvasAgg(figure).print_figure(str(temporary), format="png", bbox_inches="tight")
