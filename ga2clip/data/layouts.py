@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ga2clip.data.class_names import class_name
-from ga2clip.data.manifest import SPLITS, WORK_FOLDER, relative_path
+from ga2clip.data.manifest import relative_path
 from ga2clip.data.registry import Dataset
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names, readable_name
@@ -26,26 +26,19 @@ from ga2clip.labels import check_class_names, readable_name
 logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(
-    [
-        ".avi",
-        ".mp4",
-        ".webm",
-        ".mkv",
-        ".mov",
-        ".m4v",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".mts",
-        ".flv",
-        ".wmv",
-        ".3gp",
-        ".ogv",
-        ".ogg",
-        ".gif",
-    ]
+    f".{name}"
+    for name in (
+        *("3gp", "asf", "avi", "flv", "gif", "h264", "hevc", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg"),
+        *("mpg", "mts", "ogg", "ogv", "ts", "webm", "wmv"),
+    )
 )
 _TEST_SHARE = 0.25
+# What people call the folders, and owners the values of a column, of a split.
+_SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 @dataclass(frozen=True)
@@ -87,6 +80,9 @@ def scan(dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: i
     if not listing.entries:
         raise UserError(f"{root} holds none of the videos of '{dataset.name}'", dataset.get_it)
     check_class_names(listing.classes)
+    for name in listing.classes:
+        if not _is_text(name):
+            raise UserError(f"class name {name!a} in {root} is not UTF-8 text", "rename it")
     if dataset.classes and len(listing.classes) != dataset.classes:
         logger.warning(
             "%s has %d classes, '%s' has %d", root, len(listing.classes), dataset.name, dataset.classes
@@ -95,16 +91,23 @@ def scan(dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: i
 
 
 def find_videos(folder: Path) -> list[Path]:
-    """The video files below a folder, by suffix, sorted; links are followed, what `prepare` made is left out."""
+    """The video files below a folder, by suffix, sorted; links are followed.
+
+    Hidden files and folders are left out: what `prepare` made, waste baskets, the `._clip.mp4` of macOS.
+    """
     found: list[Path] = []
     visited: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = [name for name in sorted(folders) if name != WORK_FOLDER and real not in visited]
+        folders[:] = [name for name in sorted(folders) if name[0] != "." and real not in visited]
         if real in visited:
             continue
         visited.add(real)
-        found.extend(Path(place, name) for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES)
+        found.extend(
+            Path(place, name)
+            for name in files
+            if name[0] != "." and Path(name).suffix.lower() in VIDEO_SUFFIXES
+        )
     return sorted(found)
 
 
@@ -136,9 +139,14 @@ def _hmdb51(dataset: Dataset, root: Path) -> Listing:
     codes: dict[tuple[str, str], list[str]] = {}
     for number in (1, 2, 3):
         suffix = f"_test_split{number}.txt"
-        for file in sorted(folder.glob(f"*{suffix}")):
+        for file in _visible(folder.glob(f"*{suffix}")):
             for line in _lines(file):
-                name, code = line.rsplit(maxsplit=1)
+                name, *rest = line.rsplit(maxsplit=1)
+                code = "".join(rest)
+                if code not in kinds:
+                    raise UserError(
+                        f"{file}: expected lines 'clip.avi 1', got '{line[:80]}'", "unpack it again"
+                    )
                 splits = codes.setdefault((file.name.removesuffix(suffix), name), ["unused"] * 3)
                 splits[number - 1] = kinds[code]
     videos = _by_name(root)
@@ -148,20 +156,39 @@ def _hmdb51(dataset: Dataset, root: Path) -> Listing:
 
 def _ssv2(dataset: Dataset, root: Path) -> Listing:
     """`labels.json` ({template: number}), `train.json` and `validation.json` ([{id, template}, …])."""
-    numbers = _json(_file(dataset, root, "*labels.json"))
-    templates = sorted(numbers, key=lambda template: int(numbers[template]))
+    classes = _ssv2_classes(_file(dataset, root, "*labels.json"))
     videos = {path.stem: path for path in find_videos(root)}
     entries, missing = [], []
     for split, pattern in (("train", "*train.json"), ("val", "*validation.json")):
-        for item in _json(_file(dataset, root, pattern)):
-            label = item["template"].replace("[", "").replace("]", "")
-            if item["id"] in videos:
-                entries.append(Entry(relative_path(videos[item["id"]], root), _phrase(label), split))
+        for number, label in _ssv2_clips(_file(dataset, root, pattern), classes):
+            if number in videos:
+                entries.append(Entry(relative_path(videos[number], root), label, split))
             else:
-                missing.append(f"{item['id']}.webm")
-    classes = tuple(_phrase(template) for template in templates)
+                missing.append(f"{number}.webm")
     rule = "the official training and validation lists; tested on validation, since test labels are withheld"
     return Listing(classes, tuple(entries), tuple(missing), rule, test_split="val")
+
+
+def _ssv2_classes(file: Path) -> tuple[str, ...]:
+    numbers = _json(file)
+    try:
+        return tuple(_phrase(template) for template in sorted(numbers, key=lambda name: int(numbers[name])))
+    except (TypeError, ValueError):
+        raise UserError(f"{file} does not number the labels", 'it must hold {"label": "0", …}') from None
+
+
+def _ssv2_clips(file: Path, classes: Sequence[str]) -> list[tuple[str, str]]:
+    """(id, label) of the clips in a list."""
+    try:
+        clips = [(str(item["id"]), _phrase(item["template"])) for item in _json(file)]
+    except (TypeError, KeyError, AttributeError):
+        raise UserError(f"{file} is not a list of clips with 'id' and 'template'") from None
+    unknown = sorted({label for _, label in clips} - set(classes))
+    if unknown:
+        raise UserError(
+            f"{file}: '{unknown[0]}' is not among the labels", "take lists and labels of one release"
+        )
+    return clips
 
 
 def _kinetics(dataset: Dataset, root: Path) -> Listing:
@@ -187,18 +214,18 @@ def _kinetics(dataset: Dataset, root: Path) -> Listing:
 
 
 def _kinetics_rows(dataset: Dataset, root: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
-    kinds = {"train": "train", "val": "val", "validate": "val", "validation": "val"}
+    """(train or val, row) of the labelled clips; CSVs that are something else are passed over."""
     found = False
-    for file in sorted([*root.glob("*.csv"), *root.glob("*/*.csv")]):
-        with file.open(encoding="utf-8-sig", newline="") as lines:
+    for file in _visible([*root.glob("*.csv"), *root.glob("*/*.csv")]):
+        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
             reader = csv.DictReader(lines)
-            if not {"label", "youtube_id", "time_start", "time_end"} <= set(reader.fieldnames or ()):
+            if not {"label", "youtube_id", "time_start", "time_end"} <= _columns(reader):
                 continue
             found = True
-            guess = next((kind for kind in kinds if kind in file.stem.lower()), "")
+            guess = next((name for name in _SPLIT_NAMES if name in file.stem.lower()), "")
             for row in reader:
-                split = kinds.get((row.get("split") or guess).strip().lower())
-                if split and row["label"]:  # test CSVs have no labels
+                split = _SPLIT_NAMES.get((row.get("split") or guess).strip().lower())
+                if split in ("train", "val") and row["label"]:  # the field doesn't use the test clips
                     if not _is_number(row["time_start"]) or not _is_number(row["time_end"]):
                         raise UserError(
                             f"{file}, line {reader.line_num}: times must be numbers", dataset.get_it
@@ -208,21 +235,39 @@ def _kinetics_rows(dataset: Dataset, root: Path) -> Iterator[tuple[str, Mapping[
         raise UserError(f"{root} has no Kinetics annotation CSV", dataset.get_it)
 
 
+def _columns(reader: "csv.DictReader[str]") -> set[str]:
+    try:
+        return set(reader.fieldnames or ())
+    except csv.Error:
+        return set()
+
+
 def _is_number(text: str | None) -> bool:
     return text is not None and re.fullmatch(r"\d+(\.\d*)?", text.strip()) is not None
 
 
 def _folder(root: Path, seed: int) -> Listing:
     """`<class>/*` or `{train,val,test}/<class>/*`; a class may have folders inside."""
-    folders = {path.name for path in root.iterdir() if path.is_dir()}
-    has_splits = "train" in folders and bool(folders & {"val", "test"})
-    rows = []
+    folders = {path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "."}
+    halves = {name: _SPLIT_NAMES[name.lower()] for name in folders if name.lower() in _SPLIT_NAMES}
+    has_splits = len(set(halves.values())) > 1 and "train" in halves.values()
+    if halves and not has_splits and len(halves) == len(folders):
+        raise UserError(
+            f"{root} holds only {' and '.join(sorted(halves))}: no class and no second split",
+            "give train/ and test/, or the class folders directly: then test clips are drawn",
+        )
+    rows, loose = [], []
     for path in find_videos(root):
-        parts = Path(relative_path(path, root)).parts
-        if has_splits and len(parts) >= 3 and parts[0] in ("train", "val", "test"):
-            rows.append((relative_path(path, root), parts[1], parts[0]))
-        elif not has_splits and len(parts) >= 2:
-            rows.append((relative_path(path, root), parts[0], ""))
+        name = relative_path(path, root)
+        first, *inner = name.split("/")
+        if has_splits and first in halves and len(inner) >= 2:
+            rows.append((name, inner[0], halves[first]))
+        elif not has_splits and inner:
+            rows.append((name, first, ""))
+        else:
+            loose.append(name)
+    if loose:
+        logger.warning("%d videos are in no class folder and left out, such as %s", len(loose), loose[0])
     return _own(rows, seed, readable_name)
 
 
@@ -233,16 +278,20 @@ def _csv(dataset: Dataset, root: Path, list_file: Path | None, seed: int) -> Lis
     rows, missing = [], []
     lines: dict[str, int] = {}
     for number, row in _csv_rows(list_file):
-        if len(row) not in (2, 3) or not row[1].strip() or (len(row) == 3 and row[2] not in SPLITS):
+        path, label, split = (*row, "", "")[:3]
+        given = _SPLIT_NAMES.get(split.strip().lower(), "")
+        if len(row) not in (2, 3) or not label.strip() or (len(row) == 3 and not given):
             raise UserError(
                 f"{list_file}, line {number}: expected path,label or path,label,split", dataset.get_it
             )
-        if lines.setdefault(row[0], number) != number:
-            raise UserError(f"{list_file}: {row[0]} is on line {lines[row[0]]} and again on line {number}")
-        if (root / row[0]).exists():
-            rows.append((relative_path(root / row[0], root), row[1].strip(), row[2] if len(row) == 3 else ""))
+        if not (root / path).exists():
+            path = path.replace("\\", "/")  # a list that was written on Windows
+        if lines.setdefault(path, number) != number:
+            raise UserError(f"{list_file}: {path} is on line {lines[path]} and again on line {number}")
+        if (root / path).exists():
+            rows.append((relative_path(root / path, root), label.strip(), given))
         else:
-            missing.append(row[0])
+            missing.append(path)
     return _own(rows, seed, lambda raw: " ".join(raw.split()), missing)
 
 
@@ -279,7 +328,7 @@ def _official(
     entries, missing, labels = [], [], {}
     for raw, name, group, splits in rows:
         labels[raw] = class_name(dataset.name, raw)
-        path = _nearest(videos.get(name.rpartition("/")[2], ()), name)
+        path = _nearest(videos.get(Path(name).stem.casefold(), ()), name)
         if path is None:
             missing.append(name)
         else:
@@ -329,35 +378,48 @@ def _phrase(template: str) -> str:
 
 
 def _by_name(root: Path) -> dict[str, list[Path]]:
+    """Videos by their name without case and extension: many people convert the clips."""
     videos: dict[str, list[Path]] = defaultdict(list)
     for path in find_videos(root):
-        videos[path.name].append(path)
+        videos[path.stem.casefold()].append(path)
     return videos
 
 
 def _nearest(candidates: Sequence[Path], name: str) -> Path | None:
-    """The candidate in the folder that the name has, else the only one."""
-    ends = [path for path in candidates if path.as_posix().endswith("/" + name)]
-    chosen = ends or candidates
+    """The candidate with that folder and name, else in that folder, else any."""
+    exact = [path for path in candidates if path.as_posix().endswith("/" + name)]
+    folder = "/" + name.casefold().rpartition("/")[0] + "/"
+    placed = [path for path in candidates if folder in path.as_posix().casefold()]
+    chosen = exact or placed or candidates
     return chosen[0] if chosen else None
 
 
 def _file(dataset: Dataset, root: Path, pattern: str) -> Path:
     """The first file with such a name at most two folders below the root."""
     for depth in ("", "*/", "*/*/"):
-        found = sorted(path for path in root.glob(depth + pattern) if path.is_file())
+        found = _visible(root.glob(depth + pattern))
         if found:
             return found[0]
     raise UserError(f"{root} is not the dataset '{dataset.name}': there is no {pattern}", dataset.get_it)
 
 
+def _visible(paths: Iterable[Path]) -> list[Path]:
+    """The files among paths, sorted, without hidden ones such as the `._train.csv` of macOS."""
+    return sorted(path for path in paths if path.name[0] != "." and path.is_file())
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name from the disk is UTF-8; other bytes are surrogates in it."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def _lines(file: Path) -> list[str]:
-    text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise UserError(f"{file} is not valid JSON: {error}", "download it again") from None

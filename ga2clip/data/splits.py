@@ -7,6 +7,7 @@ arranged below the root.
 
 import csv
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -123,19 +124,27 @@ def _nth(names: Sequence[dict[int, str]], position: int) -> dict[int, str] | Non
 
 
 def _index(manifest: Manifest) -> dict[str, list[Clip]]:
-    """Clips by file name without case: the field's lists disagree about case and folders, not about names."""
+    """Clips by file name without case and extension: the field's lists disagree about case, folders and
+    extensions (clips are often converted), not about names.
+    """
     index: dict[str, list[Clip]] = defaultdict(list)
     for clip in manifest.clips:
-        index[clip.path.rpartition("/")[2].casefold()].append(clip)
+        index[_without_extension(clip.path).rpartition("/")[2]].append(clip)
     return index
 
 
 def _find(index: Mapping[str, list[Clip]], listed: str) -> Clip | None:
-    listed = listed.replace("\\", "/").casefold()
-    found = index.get(listed.rpartition("/")[2], [])
+    listed = listed.replace("\\", "/").lstrip("/").casefold()
+    name = _without_extension(listed)
+    found = index.get(name.rpartition("/")[2], [])
     if len(found) > 1:
-        found = [clip for clip in found if f"/{clip.path}".casefold().endswith("/" + listed.lstrip("/"))]
+        exact = [clip for clip in found if f"/{clip.path}".casefold().endswith(f"/{listed}")]
+        found = exact or [clip for clip in found if f"/{_without_extension(clip.path)}".endswith(f"/{name}")]
     return found[0] if len(found) == 1 else None
+
+
+def _without_extension(path: str) -> str:
+    return os.path.splitext(path)[0].casefold()
 
 
 def _labelled(

@@ -126,3 +126,10 @@ def test_paths_with_blanks_and_commas(tmp_path: Path) -> None:
         read_clip_list(tmp_path / "none.txt")
     with pytest.raises(UserError, match="cannot read"):
         read_label_csv(tmp_path / "none.csv")
+
+
+def test_lists_of_clips_that_were_converted(tmp_path: Path) -> None:
+    listed = "YoYo/v_YoYo_g01_c01.mp4 0\nv_TaiChi_g01_c01 1\n"
+    data = DataSettings(protocol="few-shot", split_file=write(tmp_path / "train.txt", listed))
+    task = make_task(manifest(tmp_path), data, 1)
+    assert [Path(clip.path).stem for clip in task.train] == ["v_YoYo_g01_c01", "v_TaiChi_g01_c01"]
