@@ -31,6 +31,9 @@ def prepare(
     cache: Annotated[
         bool, typer.Option("--cache", help="Decode every clip once into a compact frame cache.")
     ] = False,
+    recheck: Annotated[
+        bool, typer.Option("--recheck", help="Decode the broken clips again, though they didn't change.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
     seed: Annotated[int, typer.Option(help="Of generated clips and generated splits.")] = 0,
     clips_per_class: Annotated[
@@ -57,6 +60,7 @@ def prepare(
             seed=seed,
             list_file=list_file,
             cache=cache,
+            recheck=recheck,
             size=size,
             progress=show,
         )

@@ -45,11 +45,13 @@ def check_clips(
     paths: Sequence[str],
     *,
     workers: int,
+    recheck: bool = False,
     progress: Callable[[int, int], None] = silent,
 ) -> dict[str, Checked]:
     """Decode every clip that the journal doesn't know; path → result, in the order of `paths`.
 
-    progress: called with (clips that are checked, clips).
+    recheck: decode those that were broken again, too: a disk that failed, a machine too busy for the time limit
+    or a decoder that is newer now are no change of the file. progress: called with (clips that are checked, clips).
     Errors: UserError when the journal can't be written.
     """
     known = _read_journal(root / WORK_FOLDER / _JOURNAL)
@@ -57,7 +59,9 @@ def check_clips(
     results = {
         path: known[path]
         for path in paths
-        if path in known and (known[path].size, known[path].changed) == stamps[path]
+        if path in known
+        and (known[path].size, known[path].changed) == stamps[path]
+        and not (recheck and known[path].error)
     }
     progress(len(results), len(paths))
     todo = [path for path in paths if path not in results]

@@ -79,6 +79,11 @@ class Manifest:
         """How many official splits the dataset has."""
         return 1 + max((len(clip.other_splits) for clip in self.clips), default=0)
 
+    @property
+    def broken(self) -> dict[str, str]:
+        """Why `prepare` could not decode a clip, by clip id."""
+        return {str(path): str(reason) for path, reason in self.meta.get("broken", ())}
+
     def in_split(self, number: int) -> tuple[Clip, ...]:
         """The clips with `split` as official split `number` (from 1) has it.
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -58,7 +59,11 @@ class PrepareReport:
         lines += [f"  {split:<10} {counts[split]:>8} clips" for split in counts]
         problems = [
             ("missing", len(self.missing), "in the annotations, no file"),
-            ("broken", len(self.broken), "no picture can be decoded; wrong in evaluation, never trained on"),
+            (
+                "broken",
+                len(self.broken),
+                "not decodable: wrong in evaluation, never trained on; see --recheck",
+            ),
             ("damaged", len(self.damaged), "decode with losses; used"),
             ("duplicates", len(self.duplicates), "test clips that are training clips too"),
         ]
@@ -88,6 +93,7 @@ def prepare(
     seed: int = 0,
     list_file: Path | None = None,
     cache: bool = False,
+    recheck: bool = False,
     size: Size | None = None,
     progress: Progress = silent,
 ) -> PrepareReport:
@@ -95,8 +101,8 @@ def prepare(
 
     Interrupted, it goes on where it was: no clip is decoded twice. workers: processes, 0: one per processor.
     seed: of a generated dataset, or of a split that the dataset doesn't have itself. list_file: the list of
-    the dataset `csv`. cache: make the frame cache too (generated datasets always get one). size: of a
-    generated dataset.
+    the dataset `csv`. cache: make the frame cache too (generated datasets always get one). recheck: decode
+    the clips that were broken again, though they didn't change. size: of a generated dataset.
     Errors: UserError for an unknown dataset, a folder that isn't it (with where to get it), nothing
     decodable, a disk that can't be written to.
     """
@@ -106,9 +112,13 @@ def prepare(
         report = _generated(declaration, root, seed, size or Size(), workers, progress)
     else:
         listing = scan(declaration, root, list_file=list_file, seed=seed)
-        paths = [entry.path for entry in listing.entries]
+        _need_writable(root)
         checked = check_clips(
-            root, paths, workers=workers, progress=lambda done, total: progress("checking", done, total)
+            root,
+            [entry.path for entry in listing.entries],
+            workers=workers,
+            recheck=recheck,
+            progress=lambda done, total: progress("checking", done, total),
         )
         anchors = _anchors(root, workers, progress)
         report = _report(declaration, root, listing, checked, anchors)
@@ -117,6 +127,15 @@ def prepare(
     if cache or declaration.layout == "generated":
         return replace(report, cached=build_cache(report.manifest, workers, progress))
     return report
+
+
+def _need_writable(root: Path) -> None:
+    """Said before hours of decoding, with the way out for a dataset on a medium that is only read."""
+    if not os.access(root, os.W_OK):
+        raise UserError(
+            f"cannot write into {root}, where the manifest goes",
+            f"link the data into a folder of your own and give that as --root: ln -s {root}/* FOLDER",
+        )
 
 
 def _generated(
@@ -205,7 +224,10 @@ def _report(
     broken = [(path, found.error) for path, found in checked.items() if found.error]
     if len(broken) == len(clips):
         path, reason = broken[0]
-        raise UserError(f"none of the {len(clips)} clips in {root} can be decoded, such as {path}: {reason}")
+        raise UserError(
+            f"none of the {len(clips)} clips in {root} can be decoded, such as {path}: {reason}",
+            "when the reason is gone, start again with --recheck",
+        )
     meta = {
         "rule": listing.rule,
         "flip": dataset.flip,

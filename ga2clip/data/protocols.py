@@ -107,6 +107,8 @@ def _from_manifest(manifest: Manifest, split: int) -> _Pool:
     held_out = str(manifest.meta.get("test_split", "test"))
     test = tuple(clip for clip in clips if clip.split == held_out)
     rule = f"{manifest.dataset}, split {split} of {manifest.splits}, tested on its {held_out} clips"
+    if missing := manifest.meta.get("missing"):
+        rule += f" ({missing} clips of its lists are not on disk)"
     return _Pool(manifest.classes, manifest.base_classes, train, test, rule)
 
 

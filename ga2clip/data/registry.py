@@ -14,9 +14,9 @@ class Dataset:
     """What the tool has to know about a dataset.
 
     layout: which reader of `ga2clip.data.layouts` understands the folder. flip: whether a mirrored clip
-    shows the same action. template: the sentence around a class name for zero-shot use. classes: how many
-    there must be, 0 for any. get_it: where the data is and how the folder must look, for a person who
-    doesn't have it yet.
+    shows the same action. template: the sentence around a class name where no text prompt is learned.
+    classes: how many there must be, 0 for any. get_it: where the data is and how the folder must look, for
+    a person who doesn't have it yet.
     """
 
     name: str
@@ -30,8 +30,7 @@ class Dataset:
 _KINETICS_LOOK = """Kinetics is a list of YouTube clips; most people take the CVDF copy:
 https://github.com/cvdfoundation/kinetics-dataset
 The folder must hold the annotation files train.csv and val.csv (label,youtube_id,time_start,time_end,split;
-also
-under annotations/) and the clips <youtube_id>_<start>_<end>.mp4 anywhere below it, in class folders or flat."""
+also under annotations/) and the clips <youtube_id>_<start>_<end>.mp4 anywhere below it, in class folders or flat."""
 
 _DECLARED = (
     Dataset("stickfigures", "generated", "It is generated: no download.", classes=40),
@@ -58,8 +57,7 @@ folder, which must then hold <class>/*.avi and testTrainMulti_7030_splits/<class
         """Download the videos and labels of Something-Something v2 from
 https://www.qualcomm.com/developer/software/something-something-v-2-dataset and unpack them into one folder,
 which must then hold *.webm (such as 20bn-something-something-v2/1234.webm) and the JSON files labels, train
-and
-validation (named labels.json or something-something-v2-labels.json, …)""",
+and validation (named labels.json or something-something-v2-labels.json, …)""",
         flip=False,
         template="a video of a person {}.",
         classes=174,

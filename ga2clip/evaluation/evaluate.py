@@ -83,8 +83,11 @@ def evaluate_model(
     manifest = Manifest.read(dataset_root(settings.data))
     wanted = [_protocol(manifest, settings, name) for name in protocols]
     model.eval()
+    # What `prepare` could not decode is not tried again: it might hang, or take this process with it.
+    known = manifest.broken
     clips = [clip for _, parts in wanted for _, part in parts for clip in part.clips]
-    encoded = encode_clips(model, clips, settings, group, bar=bar)
+    encoded = encode_clips(model, [clip for clip in clips if clip.id not in known], settings, group, bar=bar)
+    encoded.broken.update({clip.id: known[clip.id] for clip in clips if clip.id in known})
     for name, reason in encoded.broken.items():
         _log.warning("%s counts as wrong: %s", name, reason)
     about = (about or {}) | {"backbone": model.backbone.name}

@@ -80,7 +80,8 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Write `report.json`, `per_class.csv` and `confusion.png` into `folder`, replacing older ones."""
-        write_text(folder / "report.json", json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
+        # ASCII, so that any file name survives.
+        write_text(folder / "report.json", json.dumps(self.to_json(), indent=1) + "\n")
         write_text(folder / "per_class.csv", self._per_class())
         _draw_confusion(self.sets, folder / "confusion.png")
 
@@ -130,10 +131,12 @@ def _draw_confusion(sets: tuple[SetReport, ...], path: Path) -> None:
     """One square per test set (of the first split): rows are true classes, columns answers, shares of a row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     shown = [part for part in sets if part.split == sets[0].split]
     side = max(4.0, _CELL * min(_NAMES_FIT, max(len(part.classes) for part in shown)) + 2.5)
-    figure = Figure(figsize=(side * len(shown), side), layout="compressed")
+    layout = ConstrainedLayoutEngine(compress=True, w_pad=0.15)
+    figure = Figure(figsize=(side * len(shown), side), layout=layout)
     for axes, part in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
         shares = part.scores.confusion / np.maximum(1, part.scores.counts)[:, None]
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)

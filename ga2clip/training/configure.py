@@ -1,8 +1,8 @@
 """A dataset, a method and a person's wishes go in, the settings of one run come out.
 
-Later layers win: defaults ← method ← recipe ← options ← `--set`. A recipe is a TOML file of settings tables, under
-`common` and under the name of a protocol, and may extend a shipped one; or it is a plain settings file, such as the
-`settings.toml` of a run.
+Later layers win: defaults ← the dataset's sentence ← method ← recipe ← options ← `--set`. A recipe is a TOML file of
+settings tables, under `common` and under the name of a protocol, and may extend a shipped one; or it is a plain
+settings file, such as the `settings.toml` of a run.
 """
 
 from collections.abc import Iterable, Mapping
@@ -47,7 +47,7 @@ def configure(
         raise unknown_name("protocol", protocol, PROTOCOLS)
     source, tree = _read_recipe(recipe, dataset, protocol)
     dataset = dataset or tree.get("data", {}).get("dataset") or Settings().data.dataset
-    get_dataset(dataset)
+    sentence = {"method": {"scenario_template": get_dataset(dataset).template}}
     method = wishes.get("method", {}).get("name") or method
     named = tree.get("method", {}).get("name")
     if method and named and method != named:
@@ -55,7 +55,7 @@ def configure(
     composed = method_settings(method or named or Settings().method.name)
     # A file that names its method was written for it; others may give lengths to branches that have no prompt.
     tree = tree if named else _within(composed, tree)
-    settings = Settings().updated(composed, "method").updated(tree, source)
+    settings = Settings().updated(merge(sentence, composed), "method").updated(tree, source)
     chosen = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
     return settings.updated(merge(chosen, wishes), "the command line")
 

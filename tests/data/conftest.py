@@ -158,6 +158,12 @@ def kinetics400(tmp_path: Path, make_video: VideoMaker) -> Path:
 
 
 @pytest.fixture
+def kinetics600(kinetics400: Path) -> Path:
+    """The same, in a folder of its own."""
+    return kinetics400.rename(kinetics400.with_name("k600"))
+
+
+@pytest.fixture
 def folder(tmp_path: Path, make_video: VideoMaker) -> Path:
     """Two class folders of 4 clips without a split; one clip broken."""
     root = tmp_path / "mine"

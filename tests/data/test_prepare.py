@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ga2clip.data import check
 from ga2clip.data import prepare as prepare_module
 from ga2clip.data.loader import eval_batches, train_batches
 from ga2clip.data.manifest import Manifest
@@ -103,6 +104,33 @@ def test_what_was_checked_is_not_decoded_again_unless_it_changed(folder: Path) -
     repaired.write_bytes((folder / "JumpRope" / "1.mp4").read_bytes())
     assert run("folder", folder).broken == ()
     assert journal.read_text().count("\n") == first.count("\n") + 1
+
+
+def test_broken_clips_are_decoded_again_on_request(
+    folder: Path, make_video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "time_limit", lambda _: 1e-9)
+    with pytest.raises(UserError, match=r"none of the 8 clips .* took longer than"):
+        run("folder", folder)
+    monkeypatch.undo()
+    monkeypatch.setattr(prepare_module, "_ANCHORS", 2)
+    with pytest.raises(UserError, match="took longer than"):
+        run("folder", folder)
+    assert len(run("folder", folder, recheck=True).broken) == 1
+    journal = (folder / ".ga2clip" / "checked.jsonl").read_text()
+    run("folder", folder, recheck=True)
+    again = (folder / ".ga2clip" / "checked.jsonl").read_text().removeprefix(journal)
+    assert [json.loads(line)["path"] for line in again.splitlines()] == ["JumpRope/2.mp4"]
+
+
+def test_a_folder_that_may_not_be_written_to_is_said_before_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != folder)
+    with pytest.raises(UserError, match="cannot write into") as caught:
+        run("folder", folder)
+    assert "ln -s" in str(caught.value.hint)
+    assert not (folder / ".ga2clip").exists()
 
 
 def test_a_half_written_journal_line_loses_one_clip(folder: Path) -> None:

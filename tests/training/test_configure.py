@@ -57,6 +57,17 @@ def test_every_dataset_has_settings_for_every_protocol(dataset: str, protocol: s
     assert (settings.data.dataset, settings.data.protocol) == (dataset, protocol)
 
 
+def test_class_names_stand_in_the_sentence_of_their_dataset(tmp_path: Path) -> None:
+    """Something-Something's names are phrases: nobody is "doing holding something"."""
+    ssv2 = configure(dataset="ssv2", method="zero-shot")
+    assert ssv2.method.scenario_template == "a video of a person {}."
+    assert configure(dataset="ucf101").method.scenario_template == "a video of a person doing {}."
+    sentence = "method.scenario_template=hands {}."
+    assert configure(dataset="ssv2", overrides=[sentence]).method.scenario_template == "hands {}."
+    (tmp_path / "settings.toml").write_text(ssv2.to_toml())
+    assert configure(recipe=tmp_path) == ssv2
+
+
 def test_every_shipped_recipe_is_used() -> None:
     assert set(recipe_names()) <= {*DATASETS, "own", "published"}
 
