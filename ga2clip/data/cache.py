@@ -29,10 +29,13 @@ SHORT_SIDE = 256
 QUALITY = 85
 """Of the JPEGs, whose colour is stored at full resolution: halving it, as JPEG does by default, costs 2 to 9 dB
 for a fifth of the bytes (benchmarks/frame_cache.py)."""
-CLIPS_PER_SHARD = 256
+CLIPS_PER_SHARD = 64
+"""An interrupted run begins the shards again that it was writing: seconds of work, not minutes."""
 
 _RECIPE = {"schema": 1, "frames": FRAMES, "short_side": SHORT_SIDE, "quality": QUALITY, "colour": "4:4:4"}
 _BLOCK = tarfile.BLOCKSIZE
+_OPEN = 64
+"""Shards that a process holds open: Kinetics has thousands, and systems allow about a thousand open files."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class FrameStore:
     def __init__(self, folder: Path, places: dict[str, _Place]) -> None:
         self.folder = folder
         self._places = places
-        self._headers: dict[str, dict[str, Any]] = {}
+        self._recent: tuple[str, list[int]] | None = None
         self._files: dict[tuple[int, Path], BinaryIO] = {}
 
     @classmethod
@@ -77,14 +80,14 @@ class FrameStore:
 
     def count(self, clip: Clip) -> int:
         """How many frames of the clip are stored."""
-        return len(self._header(clip)["lengths"])
+        return len(self._lengths(clip))
 
     def read(self, clip: Clip, numbers: Iterable[int]) -> npt.NDArray[np.uint8]:
         """Stored frames by number, in any order, repeated or not: uint8 (T, H, W, 3) RGB.
 
         Errors: UserError when the shard is gone or damaged.
         """
-        place, lengths = self._places[clip.path], self._header(clip)["lengths"]
+        place, lengths = self._places[clip.path], self._lengths(clip)
         starts = np.cumsum([_member_size(place.header), *map(_member_size, lengths[:-1])])
         frames = {}
         for number in set(map(int, numbers)):
@@ -103,27 +106,36 @@ class FrameStore:
             if not index["shard"].exists() or file_sha256(index["shard"]) != index["sha256"]
         ]
 
-    def _header(self, clip: Clip) -> dict[str, Any]:
-        if clip.path not in self._headers:
+    def _lengths(self, clip: Clip) -> list[int]:
+        """The bytes of each frame; of the last clip that was asked about they are at hand."""
+        if self._recent is None or self._recent[0] != clip.path:
             place = self._places[clip.path]
             try:
-                self._headers[clip.path] = json.loads(self._bytes(place, _BLOCK, place.header))
+                header = json.loads(self._bytes(place, _BLOCK, place.header))
             except ValueError:
                 raise self._damaged(place) from None
-        return self._headers[clip.path]
+            self._recent = (clip.path, header["lengths"])
+        return self._recent[1]
 
     def _bytes(self, place: _Place, offset: int, length: int) -> bytes:
-        key = (os.getpid(), place.shard)
         try:
-            if key not in self._files:
-                self._files[key] = place.shard.open("rb")
-            self._files[key].seek(place.offset + offset)
-            data = self._files[key].read(length)
+            file = self._open(place.shard)
+            file.seek(place.offset + offset)
+            data = file.read(length)
         except OSError as error:
             raise UserError(f"cannot read frame cache {place.shard}: {error.strerror}") from None
         if len(data) != length:
             raise self._damaged(place)
         return data
+
+    def _open(self, shard: Path) -> BinaryIO:
+        """The shard's file, opened by this very process; the one opened first gives way to a new one."""
+        key = (os.getpid(), shard)
+        if key not in self._files:
+            if len(self._files) >= _OPEN:
+                self._files.pop(next(iter(self._files))).close()
+            self._files[key] = shard.open("rb")
+        return self._files[key]
 
     def _damaged(self, place: _Place) -> UserError:
         return UserError(

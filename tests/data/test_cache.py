@@ -136,3 +136,18 @@ def test_a_store_travels_to_other_processes(tmp_path: Path, clips: list[Clip]) -
     assert store is not None
     expected = store.read(clips[0], range(10))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).read(clips[0], range(10)), expected)
+
+
+def test_few_shards_are_open_at_a_time(
+    tmp_path: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "CLIPS_PER_SHARD", 1)
+    monkeypatch.setattr(cache, "_OPEN", 2)
+    build(tmp_path, clips)
+    store = FrameStore.find(tmp_path)
+    assert store is not None
+    expected = [store.read(clip, [0, 5]) for clip in clips]
+    for clip, frames in zip(clips, expected, strict=True):
+        np.testing.assert_array_equal(store.read(clip, [0, 5]), frames)
+    assert len(store._files) == 2
+    assert not any(file.closed for file in store._files.values())
