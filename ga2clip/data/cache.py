@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from ga2clip.data.check import file_time_limit
 from ga2clip.data.manifest import WORK_FOLDER, Clip
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256, replacing, write_text
@@ -215,7 +216,8 @@ def decode_picture(data: bytes) -> npt.NDArray[np.uint8] | None:
 def _encode(root: Path, clip: Clip) -> tuple[bytes, list[bytes]]:
     rule = SamplingRule(min(FRAMES, clip.frames))
     size = SHORT_SIDE if min(clip.width, clip.height) > SHORT_SIDE else None
-    sampled = sample_frames(root / clip.path, rule, size=size)
+    path = root / clip.path
+    sampled = sample_frames(path, rule, size=size, time_limit=file_time_limit(path))
     pictures = [encode_picture(frame, QUALITY, "444") for frame in sampled.frames]
     header = {
         "path": clip.path,

@@ -5,7 +5,7 @@ import threading
 from dataclasses import asdict
 
 from ga2clip.data.cache import plan_shards
-from ga2clip.data.check import file_stamp, time_limit
+from ga2clip.data.check import GRACE, file_time_limit
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.data.pool import Answer, Job, Lost, Progress, run_jobs, silent
 from ga2clip.errors import UserError
@@ -65,4 +65,4 @@ def _outcome(job: Job, answer: Answer | Lost) -> tuple[list[tuple[str, str]], li
 
 
 def _time_limit(manifest: Manifest, clips: list[Clip]) -> float:
-    return time_limit(max(file_stamp(manifest.root / clip.path)[0] for clip in clips))
+    return GRACE + max(file_time_limit(manifest.root / clip.path) for clip in clips)

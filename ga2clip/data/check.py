@@ -15,7 +15,8 @@ from ga2clip.data.pool import Job, Lost, run_jobs, silent
 from ga2clip.files import write_error
 
 _JOURNAL = "checked.jsonl"
-_GRACE = 10.0  # seconds after the decoder's own time limit until its process is killed
+GRACE = 10.0
+"""Seconds after the decoder's own time limit until its process is killed."""
 _MEGABYTE = 2**20
 
 
@@ -38,6 +39,11 @@ class Checked:
 def time_limit(size: int) -> float:
     """Seconds that decoding a file of `size` bytes may take: two minutes, and more for long recordings."""
     return 120.0 + 2.0 * size / _MEGABYTE
+
+
+def file_time_limit(path: Path) -> float:
+    """The same for a file; wherever a clip is read it gets the time in which `prepare` found it whole."""
+    return time_limit(file_stamp(path)[0])
 
 
 def check_clips(
@@ -97,7 +103,7 @@ def _decode(
 
 def _job(path: Path, size: int) -> Job:
     limit = time_limit(size)
-    return {"job": "check", "path": os.fspath(path), "decode_limit": limit, "time_limit": limit + _GRACE}
+    return {"job": "check", "path": os.fspath(path), "decode_limit": limit, "time_limit": limit + GRACE}
 
 
 def _read_journal(journal: Path) -> dict[str, Checked]:

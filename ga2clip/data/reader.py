@@ -9,6 +9,7 @@ import numpy as np
 
 from ga2clip.data.augment import Frames, augment_clip
 from ga2clip.data.cache import FrameStore
+from ga2clip.data.check import file_time_limit
 from ga2clip.data.manifest import Clip
 from ga2clip.settings import Settings
 from ga2clip.video import (
@@ -59,4 +60,5 @@ class ClipReader:
         if self._store is not None and clip in self._store:
             indices = sample_indices(self._store.count(clip), rule)
             return self._store.read(clip, indices.ravel())
-        return sample_frames(self._root / clip.path, rule, size=short_side).frames
+        path = self._root / clip.path
+        return sample_frames(path, rule, size=short_side, time_limit=file_time_limit(path)).frames

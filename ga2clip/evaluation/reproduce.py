@@ -161,8 +161,11 @@ def describe(
     chosen = choose_device(device)
     rate = _matrix_rate(chosen)
     classes, tests = _SIZES[rows[0].dataset]
+    backbone = rows[0].settings(seeds[0], root, overrides).backbone
     lines = [
-        f"data: {rows[0].dataset}, prepared in {root or f'data/{rows[0].dataset}'}, {tests:,} test clips"
+        f"data: {rows[0].dataset}, prepared in {root or f'data/{rows[0].dataset}'}, {tests:,} test clips",
+        f"weights: {backbone.name}, {backbone.pretrained} (theirs but on Kinetics start from a CLIP tuned on "
+        "Kinetics-400: --set backbone.pretrained=FILE)",
     ]
     total = 0.0
     for row in rows:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ga2clip.data import check, reader
 from ga2clip.data.loader import batches_per_epoch, eval_batches, plan_epoch, train_batches
 from ga2clip.data.manifest import Clip
 from ga2clip.data.protocols import EvalSet, Task
@@ -144,3 +145,20 @@ def test_training_goes_on_without_a_broken_clip_but_not_without_any(task: Task) 
         (task.root / clip.path).write_bytes(b"")
     with pytest.raises(UserError, match="no clip of a training batch"):
         list(train_batches(task, settings(task.root), PREPROCESS, epoch=0))
+
+
+def test_clips_get_the_time_in_which_prepare_found_them_whole(
+    tmp_path: Path, make_video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_video(tmp_path / "1.mp4")
+    limits: list[float] = []
+    sample = reader.sample_frames
+
+    def noted(*args: object, time_limit: float, **options: object) -> object:
+        limits.append(time_limit)
+        return sample(*args, time_limit=time_limit, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reader, "sample_frames", noted)
+    clip = Clip("1.mp4", "run", "test", 10, 1.0)
+    reader.ClipReader(tmp_path, settings(tmp_path), PREPROCESS).evaluation_clip(clip)
+    assert limits == [check.time_limit((tmp_path / "1.mp4").stat().st_size)]

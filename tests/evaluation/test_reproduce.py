@@ -42,6 +42,7 @@ def test_the_dry_run_shows_commands_that_mean_the_settings_of_the_run(tmp_path: 
     assert text.count("ga2clip train") == 5
     assert "--root 'my data'" in text
     assert "in all about" in text
+    assert "weights: ViT-B-16, openai" in text
     assert list(tmp_path.iterdir()) == []
     settings = rows[0].settings(2, "my data", ["data.frames=8"])
     assert (settings.training.seed, settings.data.root, settings.data.frames) == (2, "my data", 8)
