@@ -1,7 +1,7 @@
 """`ga2clip eval`: runs go in, accuracies come out as a table or JSON; the details lie in each run's folder."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ EXAMPLES = (
     "ga2clip eval runs/stickfigures-ga2-1",
     "ga2clip eval runs/zero-shot runs/ga2",
     "ga2clip eval runs/ga2 --protocol all --json",
+    "ga2clip eval runs/ga2 --views 4x3",
     "ga2clip eval runs/k400 --protocol zero-shot --dataset ucf101 --root data/ucf101",
 )
 
@@ -28,6 +29,12 @@ def evaluate(
         str | None, typer.Option(metavar="NAME", help="Another dataset than the run's.")
     ] = None,
     root: Root = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLIPSxCROPS", help="Average so many views of a video, such as 4x3 [default: the run's]."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure runs: top-1, base, novel, harmonic mean.
@@ -38,20 +45,34 @@ def evaluate(
     from ga2clip.evaluation.evaluate import evaluate_all, evaluate_run
 
     found = []
-    bar = console.has_terminal()
+    where: dict[str, Any] = {
+        "dataset": dataset,
+        "root": root,
+        "views": _views(views),
+        "progress": console.has_terminal(),
+    }
     for run in runs:
-        if protocol == "all":
-            reports = evaluate_all(run, dataset=dataset, root=root, progress=bar)
-        else:
-            reports = [evaluate_run(run, protocol=protocol, dataset=dataset, root=root, progress=bar)]
+        every = protocol == "all"
+        reports = evaluate_all(run, **where) if every else [evaluate_run(run, protocol=protocol, **where)]
         for report in reports:
             if console.is_first_process():
                 report.write(run / "eval" / f"{report.about['dataset']}-{report.protocol}")
             if not as_json:
+                several = f", {report.about['views']} views" if "views" in report.about else ""
                 console.emit(
-                    f"{run}: {report.about['method']} on {report.about['backbone']}, {report.protocol}"
+                    f"{run}: {report.about['method']} on {report.about['backbone']}, {report.protocol}{several}"
                 )
                 console.emit(report.table() + "\n")
         found += reports
     if as_json:
         console.emit_json(found[0].to_json() if len(found) == 1 else [report.to_json() for report in found])
+
+
+def _views(text: str | None) -> tuple[int, int] | None:
+    """`4x3` as (4, 3)."""
+    if text is None:
+        return None
+    clips, _, crops = text.lower().partition("x")
+    if not clips.isdecimal() or int(clips) < 1 or crops not in ("1", "3"):
+        raise typer.BadParameter(f"--views is CLIPSxCROPS with 1 or 3 crops, such as 4x3, not '{text}'")
+    return int(clips), int(crops)

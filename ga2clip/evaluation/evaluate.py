@@ -30,17 +30,19 @@ def evaluate_run(
     protocol: str | None = None,
     dataset: str | None = None,
     root: str | Path | None = None,
+    views: tuple[int, int] | None = None,
     device: str = "auto",
     progress: bool = True,
 ) -> Report:
     """Test a run under one protocol, by default the one it was trained under.
 
     dataset, root: test on another dataset (under `zero-shot` unless a protocol is given), or on one that has
-    moved. Under torchrun the clips are shared out, and the report is the same in every process.
+    moved. views: (temporal clips, 1 or 3 crops) whose probabilities are averaged for a video; None: as the run's
+    settings say. Under torchrun the clips are shared out, and the report is the same in every process.
     Errors: UserError for a folder that is no run, or data that is not prepared.
     """
     run = load_run(run_path)
-    settings = _test_settings(run.settings, protocol, dataset, root)
+    settings = _test_settings(run.settings, protocol, dataset, root, views)
     return _evaluate(run, settings, [settings.data.protocol], device, progress)[0]
 
 
@@ -49,6 +51,7 @@ def evaluate_all(
     *,
     dataset: str | None = None,
     root: str | Path | None = None,
+    views: tuple[int, int] | None = None,
     device: str = "auto",
     progress: bool = True,
 ) -> list[Report]:
@@ -56,7 +59,7 @@ def evaluate_all(
     official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
     """
     run = load_run(run_path)
-    settings = _test_settings(run.settings, None, dataset, root)
+    settings = _test_settings(run.settings, None, dataset, root, views)
     return _evaluate(run, settings, ["base-to-novel", "zero-shot"], device, progress)
 
 
@@ -64,6 +67,8 @@ def _evaluate(
     run: Run, settings: Settings, protocols: list[str], device: str, progress: bool
 ) -> list[Report]:
     about = {"run": str(run.path), "dataset": settings.data.dataset, "method": settings.method.name}
+    if (settings.data.test_clips, settings.data.test_crops) != (1, 1):
+        about["views"] = f"{settings.data.test_clips}x{settings.data.test_crops}"
     with join_group(device) as group:
         model = run.model(group.device)
         bar = progress and group.is_first
@@ -140,7 +145,11 @@ def _score_set(
 
 
 def _test_settings(
-    settings: Settings, protocol: str | None, dataset: str | None, root: str | Path | None
+    settings: Settings,
+    protocol: str | None,
+    dataset: str | None,
+    root: str | Path | None,
+    views: tuple[int, int] | None,
 ) -> Settings:
     """The run's settings with the data that is to be tested on."""
     data: dict[str, object] = {}
@@ -159,4 +168,6 @@ def _test_settings(
         data["root"] = str(root)
     if protocol is not None:
         data["protocol"] = protocol
+    if views is not None:
+        data["test_clips"], data["test_crops"] = views
     return settings.updated({"data": data}, "the command line")

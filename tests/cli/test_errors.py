@@ -140,6 +140,7 @@ def test_no_network_for_a_model_hub(
         ("train", "--resume", "run", "--seed", "2"),
         ("trian",),
         ("eval", "run", "--no-such-option"),
+        ("eval", "run", "--views", "4x2"),
     ],
 )
 def test_usage(ga2clip, left_behind, words: tuple[str, ...]) -> None:

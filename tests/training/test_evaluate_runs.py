@@ -11,14 +11,14 @@ import torch
 
 from ga2clip.data.manifest import Manifest
 from ga2clip.errors import UserError
-from ga2clip.evaluation.evaluate import evaluate_model, evaluate_run
+from ga2clip.evaluation import evaluate
+from ga2clip.evaluation.evaluate import evaluate_run
+from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import load_run
 from ga2clip.settings import Settings
 from ga2clip.training import train
-from ga2clip.training.distributed import Group
 
 Make = Callable[..., Settings]
-CPU = Group(torch.device("cpu"))
 
 
 @pytest.fixture
@@ -44,12 +44,21 @@ def test_an_unreadable_clip_counts_as_wrong_and_is_named(trained: Path, copied: 
     assert "1 clips could not be read" in damaged.table()
 
 
-def test_views_are_averaged_and_clips_counted_once(trained: Path) -> None:
-    run = load_run(trained)
-    model = run.model()
-    settings = run.settings.updated({"data": {"test_clips": 2, "test_crops": 3}}, "test")
-    report = evaluate_model(model, settings, ["base-to-novel"], CPU)[0]
+def test_views_are_averaged_and_clips_counted_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Size] = []
+    rank = evaluate.rank_classes
+    monkeypatch.setattr(evaluate, "rank_classes", lambda found: (seen.append(found.shape), rank(found))[1])
+    encoded: list[int] = []
+    encode = VideoCLIP.encode_video
+    monkeypatch.setattr(
+        VideoCLIP, "encode_video", lambda model, video: (encoded.append(len(video)), encode(model, video))[1]
+    )
+    report = evaluate_run(trained, views=(2, 3), device="cpu", progress=False)
     assert [part.scores.n for part in report.sets] == [4, 4]
+    assert seen == [(4, 2), (4, 2)]
+    assert sum(encoded) == 8 * 2 * 3
+    assert report.to_json()["views"] == "2x3"
+    assert "views" not in evaluate_run(trained, device="cpu", progress=False).to_json()
 
 
 def test_official_splits_give_mean_and_deviation(trained: Path, copied: Path) -> None:
