@@ -9,6 +9,7 @@ from ga2clip.data.check import GRACE, file_time_limit
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.data.pool import Answer, Job, Lost, Progress, run_jobs, silent
 from ga2clip.errors import UserError
+from ga2clip.video.errors import printable
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def build_cache(manifest: Manifest, workers: int, progress: Progress = silent) -
         for job, answer in run_jobs(jobs, workers=min(workers, len(jobs)), hear=hear):
             unreadable, rest = _outcome(job, answer)
             for name, reason in unreadable:
-                logger.warning("clip %s can't be cached: %s", name, reason)
+                logger.warning("clip %s can't be cached: %s", printable(name), reason)
             lost += len(unreadable)
             again += rest
         jobs = again

@@ -22,6 +22,7 @@ from ga2clip.data.manifest import relative_path
 from ga2clip.data.registry import Dataset
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names, readable_name
+from ga2clip.video.errors import printable
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ VIDEO_SUFFIXES = frozenset(
         *("mpg", "mts", "ogg", "ogv", "ts", "webm", "wmv"),
     )
 )
+
 _TEST_SHARE = 0.25
 # What people call the folders, and owners the values of a column, of a split.
 _SPLIT_NAMES = {
@@ -267,7 +269,9 @@ def _folder(root: Path, seed: int) -> Listing:
         else:
             loose.append(name)
     if loose:
-        logger.warning("%d videos are in no class folder and left out, such as %s", len(loose), loose[0])
+        logger.warning(
+            "%d videos are in no class folder and left out, such as %s", len(loose), printable(loose[0])
+        )
     return _own(rows, seed, readable_name)
 
 

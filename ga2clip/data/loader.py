@@ -16,6 +16,7 @@ from ga2clip.data.reader import ClipReader
 from ga2clip.errors import UserError
 from ga2clip.settings import Settings
 from ga2clip.video import Preprocess, VideoError
+from ga2clip.video.errors import printable
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +199,7 @@ def _collate(items: list[tuple[_Sample, torch.Tensor | str]]) -> Batch:
     whole = [(sample, frames) for sample, frames in items if isinstance(frames, torch.Tensor)]
     broken = [(sample.clip.id, reason) for sample, reason in items if isinstance(reason, str)]
     for name, reason in broken:
-        logger.warning("clip %s can't be read: %s", name, reason)
+        logger.warning("clip %s can't be read: %s", printable(name), reason)
     return Batch(
         frames=torch.stack([frames for _, frames in whole]) if whole else torch.empty(0, dtype=torch.uint8),
         labels=torch.tensor([sample.label for sample, _ in whole], dtype=torch.int64),

@@ -20,6 +20,7 @@ from ga2clip.run import Run, load_run
 from ga2clip.settings import Settings
 from ga2clip.training.distributed import Group, join_group
 from ga2clip.training.precision import autocast, autocast_dtype
+from ga2clip.video.errors import printable
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def evaluate_model(
     encoded = encode_clips(model, [clip for clip in clips if clip.id not in known], settings, group, bar=bar)
     encoded.broken.update({clip.id: known[clip.id] for clip in clips if clip.id in known})
     for name, reason in encoded.broken.items():
-        _log.warning("%s counts as wrong: %s", name, reason)
+        _log.warning("%s counts as wrong: %s", printable(name), reason)
     about = (about or {}) | {"backbone": model.backbone.name}
     return [
         Report(

@@ -18,6 +18,7 @@ from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.settings import Settings
 from ga2clip.training.distributed import Group
 from ga2clip.training.update import FeatureBatch
+from ga2clip.video.errors import printable
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,9 @@ class CachedBatches:
         missing = [clip.id for clip in task.train if clip.id not in features]
         if missing:
             _log.warning(
-                "%d training clips cannot be read and are left out, such as %s", len(missing), missing[0]
+                "%d training clips cannot be read and are left out, such as %s",
+                len(missing),
+                printable(missing[0]),
             )
         if len(missing) == len(task.train):
             raise UserError("no training clip can be read", "prepare the dataset again")
