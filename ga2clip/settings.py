@@ -193,7 +193,7 @@ class TrainingSettings(_Section):
     seed: int = 1
     deterministic: bool = True
     workers: int = Field(default=0, ge=0)
-    """Loader processes; 0 loads in the training process."""
+    """Loader processes, at most one per processor; 0 loads in the training process."""
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     tensorboard: bool = False
     """Write TensorBoard events into the run beside `metrics.jsonl`; needs the `tensorboard` extra."""

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ga2clip.data.manifest import Clip, dataset_root
+from ga2clip.data.pool import default_workers
 from ga2clip.data.protocols import Task
 from ga2clip.data.reader import ClipReader
 from ga2clip.errors import UserError
@@ -183,7 +184,7 @@ def _load(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int) ->
     return DataLoader(
         _Clips(reader),
         batch_sampler=batches,
-        num_workers=workers,
+        num_workers=min(workers, default_workers()),
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_leave_interrupts_to_the_parent,
