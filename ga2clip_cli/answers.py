@@ -59,7 +59,10 @@ def ranking(answer: Prediction) -> str:
     """The file on a line, then a line for each class with its probability."""
     file = console.one_line(answer.file)
     lines = [f"{file}  ({answer.frames} frames of {answer.duration:.1f} s)"]
-    lines += [f"  {100 * probability:5.1f} %  {label}" for label, probability in answer.predictions]
+    lines += [
+        f"  {100 * probability:5.1f} %  {console.one_line(label)}"
+        for label, probability in answer.predictions
+    ]
     return "\n".join(lines)
 
 

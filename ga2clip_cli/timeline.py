@@ -59,7 +59,7 @@ def follow_stream(
     for result in follow(_of_bundle(predictor), source, **options):
         label, probability = result.predictions[0]
         late = f"  ({result.dropped} frames dropped)" if result.dropped else ""
-        text = f"{result.time:8.1f} s  {100 * probability:5.1f} %  {label}{late}"
+        text = f"{result.time:8.1f} s  {100 * probability:5.1f} %  {console.one_line(label)}{late}"
         console.emit(json.dumps(result.to_json()) if as_json else text)
 
 

@@ -21,6 +21,7 @@ from ga2clip_export.runtime.onnx_scan import external_files
 
 CARD = "bundle.json"
 _LARGEST_CARD = 64 * 2**20
+_LENGTH_ERROR = 1e-3
 _AGAIN = "copy the bundle again, or export it again with: ga2clip export RUN"
 
 
@@ -95,6 +96,10 @@ class Bundle:
         )
         if arrays["classes"].tolist() != list(self.card.classes):
             raise UserError(f"{self.path / TEXT_BANK} names other classes than bundle.json", _AGAIN)
+        for key in ("features", "negatives"):
+            lengths = np.linalg.norm(arrays[key].astype(np.float64), axis=1)
+            if not np.allclose(lengths, 1, atol=_LENGTH_ERROR):
+                raise UserError(f"{self.path / TEXT_BANK}: '{key}' are not of length 1", _AGAIN)
         return TextBank(self.card.classes, arrays["features"], arrays["negatives"])
 
     def probe(self) -> Probe:

@@ -25,6 +25,8 @@ PROVIDER_LIMIT: dict[Precision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 
 halves.
 """
 
+_LARGEST_CLIP = 2**28  # pixels; 4096 frames of 224×224 are fewer
+
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Triple = tuple[float, float, float]
@@ -71,7 +73,7 @@ class TextCard(_Part):
 
     template: str
     prompt_tokens: int = Field(ge=0, le=1024)
-    placeholder: int = Field(ge=0)
+    placeholder: int = Field(ge=0, lt=2**31)
     context: int = Field(ge=3, le=4096)
 
 
@@ -88,7 +90,7 @@ class RejectCard(_Part):
     `threshold`.
     """
 
-    threshold: float
+    threshold: float = Field(ge=-2, le=2)
     fitted_on: str
     kept: float = Field(ge=0, le=1)
     """Share of the class clips it was fitted on that stay above the threshold."""
@@ -139,7 +141,7 @@ class BundleCard(_Part):
     preprocess: PreprocessCard
     sampling: SamplingCard
     text: TextCard
-    logit_scale: float = Field(gt=0)
+    logit_scale: float = Field(gt=0, le=1e6)
     """exp(logit_scale): what a cosine is multiplied by before the softmax."""
     embedding: int = Field(ge=1, le=65536)
     reject: RejectCard | None
@@ -154,11 +156,17 @@ class BundleCard(_Part):
     files: dict[FileName, FileEntry]
 
     @model_validator(mode="after")
-    def _files_are_complete(self) -> "BundleCard":
+    def _is_whole(self) -> "BundleCard":
         if missing := {VIDEO_ENCODER, TEXT_BANK, TEXT_ENCODER, TOKENIZER, PROBE} - set(self.files):
             raise ValueError(f"lists no {', '.join(sorted(missing))}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("a class name stands twice in 'classes'")
+        if missing := {"frame_features", "video_features", "text_features"} - set(self.agreement.outputs):
+            raise ValueError(f"says nothing on the agreement of {', '.join(sorted(missing))}")
+        if self.reject is not None and not self.negatives:
+            raise ValueError("has a threshold for rejection and no negative prompt")
+        if self.sampling.frames * self.preprocess.size**2 > _LARGEST_CLIP:
+            raise ValueError("a clip of so many frames of this size would not fit into memory")
         return self
 
     def to_text(self) -> str:

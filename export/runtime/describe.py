@@ -1,5 +1,6 @@
 """A bundle's card goes in, a short text for people comes out (`ga2clip info`)."""
 
+from ga2clip.video.errors import printable
 from ga2clip_export.runtime.card import BundleCard
 
 _CLASSES_SHOWN = 12
@@ -31,7 +32,7 @@ def describe(card: BundleCard, where: str) -> str:
         "reject": _reject(card),
         "made with": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
     }
-    return "\n".join(f"{key:<11}{value}" for key, value in rows.items())
+    return "\n".join(f"{key:<11}{printable(value)}" for key, value in rows.items())
 
 
 def _reject(card: BundleCard) -> str:

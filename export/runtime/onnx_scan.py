@@ -28,6 +28,8 @@ _CHILDREN: dict[str, dict[int, str]] = {
 _EXTERNAL_DATA = 13
 _DATA_LOCATION = 14
 _DEEPEST = 32
+_LARGEST_KEY = 2**32 - 1
+"""Parsers that count in 32 bits drop what is above, so that a larger key would be another field to them."""
 
 
 def external_files(path: Path) -> set[str]:
@@ -88,6 +90,8 @@ def _fields(content: mmap.mmap, message: _Span) -> Iterator[tuple[int, int | _Sp
     while position < end:
         key, position = _varint(content, position, end)
         number, wire = key >> 3, key & 7
+        if key > _LARGEST_KEY:
+            raise _MalformedError(f"a field number is too large at byte {position}")
         if wire == 0:
             value, position = _varint(content, position, end)
             yield number, value

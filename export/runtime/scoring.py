@@ -11,8 +11,9 @@ NONE_LABEL = "none of these"
 
 
 def normalise(features: np.ndarray) -> np.ndarray:
-    """Rows (…, D) scaled to length 1, as float32."""
-    return (features / np.linalg.norm(features, axis=-1, keepdims=True)).astype(np.float32)
+    """Rows (…, D) scaled to length 1, as float32; a row of zeros stays one."""
+    lengths = np.linalg.norm(features.astype(np.float64), axis=-1, keepdims=True)
+    return (features / np.maximum(lengths, 1e-12)).astype(np.float32)
 
 
 @dataclass(frozen=True)

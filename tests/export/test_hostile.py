@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
 from ga2clip_export.runtime import Predictor, is_bundle, open_bundle
 from ga2clip_export.runtime.onnx_scan import external_files
+
+REJECT = {"threshold": 0.0, "fitted_on": "nothing", "kept": 1.0, "rejected": None}
 
 
 @pytest.fixture
@@ -62,6 +65,10 @@ def use(folder: Path, *, text: bool = False) -> None:
         (lambda c: c.update(classes=["a", "a", "b"]), "twice"),
         (lambda c: c.update(classes=[]), "classes"),
         (lambda c: c.update(embedding=7), "features"),
+        (lambda c: c["agreement"]["outputs"].pop("video_features"), "video_features"),
+        (lambda c: (c["preprocess"].update(size=4096), c["sampling"].update(frames=4096)), "memory"),
+        (lambda c: c.update(negatives=[], reject=REJECT), "negative"),
+        (lambda c: c.update(reject={**REJECT, "threshold": 1e300}), "threshold"),
     ],
 )
 def test_a_card_that_lies_is_refused(copy: Path, change, message: str) -> None:
@@ -166,6 +173,21 @@ def test_the_scan_finds_external_data_wherever_a_tensor_can_hide(tmp_path: Path)
     assert external_files(path) == {f"in {place}" for place in places}
 
 
+def test_a_field_number_that_parsers_cut_to_32_bits_is_refused(tmp_path: Path) -> None:
+    def length(count: int) -> bytes:
+        return bytes([count & 0x7F | 0x80, count >> 7])
+
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="../secret.bin")
+    hidden = tensor.SerializeToString()
+    key = bytes([5 << 3 | 2 | 0x80, 0x80, 0x80, 0x80, 1 << 5])  # field 5 of a graph, with bit 33 set
+    graph = key + length(len(hidden)) + hidden
+    path = tmp_path / "m.onnx"
+    path.write_bytes(bytes([7 << 3 | 2]) + length(len(graph)) + graph)
+    with pytest.raises(UserError, match="field number"):
+        external_files(path)
+
+
 def test_a_bank_that_could_unpack_to_anything_or_run_code_is_refused(copy: Path) -> None:
     path = copy / "text_bank.npz"
     with np.load(path) as arrays:
@@ -178,11 +200,12 @@ def test_a_bank_that_could_unpack_to_anything_or_run_code_is_refused(copy: Path)
     rehash(copy, path.name)
     with pytest.raises(UserError, match=r"text_bank\.npz"):
         use(copy)
-    content["features"][0, 0] = np.nan
-    np.savez(path, **content)
-    rehash(copy, path.name)
-    with pytest.raises(UserError, match="not finite"):
-        use(copy)
+    for value, message in ((1e38, "length 1"), (np.nan, "not finite")):
+        content["features"][0, 0] = value
+        np.savez(path, **content)
+        rehash(copy, path.name)
+        with pytest.raises(UserError, match=message):
+            use(copy)
 
 
 def test_a_bank_whose_header_promises_terabytes_is_refused(copy: Path) -> None:
@@ -202,3 +225,52 @@ def test_what_is_no_bundle_says_how_to_make_one(tmp_path: Path) -> None:
             open_bundle(path)
         assert "ga2clip export" in str(caught.value.hint)
         assert not is_bundle(path)
+
+
+NASTY = (
+    None,
+    True,
+    -1,
+    0,
+    1e308,
+    2**70,
+    "",
+    "x" * 5000,
+    "\x1b[2J\n",
+    [],
+    {},
+    [[]],
+    ["a", "a"],
+    "../../etc/passwd",
+)
+
+
+def test_any_value_anywhere_in_the_card_is_refused_or_harmless(copy: Path) -> None:
+    """Every leaf and branch of the card, replaced by every odd value: a clear error, or finite answers and text
+    that a terminal can show."""
+    path = copy / "bundle.json"
+    original = path.read_text(encoding="utf-8")
+    places = list(walk(json.loads(original)))
+    rng = random.Random(0)
+    for place in places:
+        for value in rng.sample(NASTY, 5):
+            card = json.loads(original)
+            parent = card
+            for key in place[:-1]:
+                parent = parent[key]
+            parent[place[-1]] = value
+            path.write_text(json.dumps(card), encoding="utf-8")
+            with contextlib.suppress(UserError):
+                opened = open_bundle(copy)
+                assert all(line.isprintable() for line in opened.describe().splitlines())
+                probe = opened.probe()
+                with Predictor(copy, provider="cpu", threads=1, cache=False) as predictor:
+                    answer = predictor.predict_frames(probe.frames[0], reject=predictor.can_reject)
+                assert all(0 <= p <= 1 for _, p in answer.predictions)
+
+
+def walk(tree: object, above: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in items:
+        yield (*above, key)
+        yield from walk(value, (*above, key))
