@@ -3,18 +3,23 @@ int8.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
 import onnxruntime
 
+from ga2clip_export.graphs import save, tensor_bytes
+
 _U8_LEVELS, _S7_LARGEST = 255, 64
+_SHAPE_BYTES = 1024  # what is smaller may be a shape
 _MASK = 1e30  # no activation of a working model comes near; masks hold −3.4e38 or −∞
 
 
 def float_tensors(model: onnx.ModelProto) -> set[str]:
     """Names of the float32 tensors that nodes compute."""
-    inferred = onnx.shape_inference.infer_shapes(model)
+    inferred = onnx.shape_inference.infer_shapes(_without_weights(model))
     known = (*inferred.graph.value_info, *inferred.graph.output)
     floats = {v.name for v in known if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
     return floats & {name for node in model.graph.node for name in node.output}
@@ -81,7 +86,20 @@ def _run_inside(
     options = onnxruntime.SessionOptions()
     # Fusions would remove the tensors that are asked for.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        opened.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "opened.onnx"
+        save(opened, path)
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that keeps types and shapes: shape inference takes no more than 2 GB."""
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    for tensor in light.graph.initializer:
+        if tensor_bytes(tensor) > _SHAPE_BYTES:
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value="left out")
+    return light

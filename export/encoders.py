@@ -6,11 +6,10 @@ which it is slower.
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-import numpy as np
+from tempfile import TemporaryDirectory
 
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
@@ -78,18 +77,14 @@ def _write(
     version = opset or (ATTENTION_OPSET if precision == "int8" else PLAIN_OPSET)
     if version < PLAIN_OPSET:
         raise UserError(f"opset {version} is too old for these graphs", f"take {PLAIN_OPSET} or more")
-    video, text = folder / VIDEO_ENCODER, folder / TEXT_ENCODER
-    size, frames, context = model.preprocess.size, expected.clips.shape[1], model.backbone.context_length
-    export_video_encoder(
-        FoldedVideoEncoder(model), video, size=size, frames=frames, opset=version, static=static
-    )
-    export_text_encoder(FoldedTextEncoder(model), text, context=context, opset=version)
+    video, text, context = folder / VIDEO_ENCODER, folder / TEXT_ENCODER, model.backbone.context_length
     kept: tuple[str, ...] = ()
-    if precision != "fp32":
-        clip = {"frames": expected.clips[:1] if static else expected.clips[:1, :_FRAMES_INSIDE]}
-        longest = {"ids": max(expected.ids, key=len)[None]}
-        kept = _convert(video, precision, clip, lambda path: _video_is_good(path, expected, static))
-        kept += _convert(text, precision, longest, lambda path: _text_is_good(path, expected))
+    if precision == "fp32":
+        _trace(model, folder, expected, version, static)
+    else:
+        with TemporaryDirectory(dir=folder) as floats:
+            _trace(model, Path(floats), expected, version, static)
+            kept = _convert(Path(floats), folder, expected, precision, static)
     agreement = verify.measure(
         _engine(video), _engine(text), expected, context=context, precision=precision, static=static
     )
@@ -97,17 +92,31 @@ def _write(
     return Encoders(precision, OnnxCard(opset=version, static=static, float_layers=kept), agreement)
 
 
+def _trace(model: VideoCLIP, folder: Path, expected: verify.Reference, opset: int, static: bool) -> None:
+    """Both encoders in float32."""
+    size, frames = model.preprocess.size, expected.clips.shape[1]
+    video = FoldedVideoEncoder(model)
+    export_video_encoder(video, folder / VIDEO_ENCODER, size=size, frames=frames, opset=opset, static=static)
+    context = model.backbone.context_length
+    export_text_encoder(FoldedTextEncoder(model), folder / TEXT_ENCODER, context=context, opset=opset)
+
+
 def _convert(
-    path: Path, precision: Precision, inputs: dict[str, np.ndarray], good_enough: Callable[[Path], bool]
+    floats: Path, folder: Path, expected: verify.Reference, precision: Precision, static: bool
 ) -> tuple[str, ...]:
-    source = path.with_name(f"float_{path.name}")
-    path.replace(source)
-    try:
+    """Both encoders from one folder into the other. Returns the layers that stay float32."""
+    clip = {"frames": expected.clips[:1] if static else expected.clips[:1, :_FRAMES_INSIDE]}
+    longest = {"ids": max(expected.ids, key=len)[None]}
+    kept: tuple[str, ...] = ()
+    for name, inputs, good_enough in (
+        (VIDEO_ENCODER, clip, partial(_video_is_good, expected=expected, static=static)),
+        (TEXT_ENCODER, longest, partial(_text_is_good, expected=expected)),
+    ):
         if precision == "fp16":
-            return to_half(source, path, inputs)
-        return to_int8(source, path, inputs, good_enough)
-    finally:
-        source.unlink()
+            kept += to_half(floats / name, folder / name, inputs)
+        else:
+            kept += to_int8(floats / name, folder / name, inputs, good_enough)
+    return kept
 
 
 def _video_is_good(path: Path, expected: verify.Reference, static: bool) -> bool:

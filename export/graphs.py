@@ -7,6 +7,7 @@ The graphs take any batch (and any number of frames or tokens) unless they are m
 import contextlib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,8 +55,20 @@ def export_text_encoder(encoder: FoldedTextEncoder, path: Path, *, context: int,
 
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Write a model; weights go into `<name>.data` beside it when one file would pass 2 GB."""
-    large = model.ByteSize() > _LARGEST_FILE
-    onnx.save(model, str(path), save_as_external_data=large, location=f"{path.name}.data" if large else None)
+    beside = path.with_name(f"{path.name}.data")
+    beside.unlink(missing_ok=True)  # onnx would append to it
+    large = is_large(model)
+    onnx.save(model, str(path), save_as_external_data=large, location=beside.name if large else None)
+
+
+def is_large(model: onnx.ModelProto) -> bool:
+    """Whether the model would not fit into one file. (protobuf itself fails to tell the size of such a model.)"""
+    return sum(tensor_bytes(tensor) for tensor in model.graph.initializer) > _LARGEST_FILE
+
+
+def tensor_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of a tensor's values."""
+    return math.prod(tensor.dims) * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def _export(
@@ -135,7 +148,8 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
         "",
         "",
     )
-    onnx.checker.check_model(model) if model.ByteSize() <= _LARGEST_FILE else None
+    if not is_large(model):  # the checker can't take more
+        onnx.checker.check_model(model)
     return model
 
 

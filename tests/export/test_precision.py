@@ -8,10 +8,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ga2clip.errors import UserError
-from ga2clip_export import encoders, footage, verify
+from ga2clip_export import encoders, footage, graphs, verify
 from ga2clip_export.activations import largest_activations, quantisation_errors
+from ga2clip_export.export import export_model
 from ga2clip_export.half import to_half
 from ga2clip_export.quantise import to_int8
+from ga2clip_export.runtime import Predictor, open_bundle
 from ga2clip_export.runtime.engine import open_engine
 
 
@@ -111,6 +113,52 @@ def test_quantisation_error_finds_the_layer_with_outliers(tmp_path) -> None:
     errors = quantisation_errors(model, inputs)
     assert errors["wild"] > 10 * errors["calm"]
     assert largest_activations(model, inputs)["k"] > 100
+
+
+def test_weights_beyond_one_file_are_written_once_and_looked_into(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(graphs, "_LARGEST_FILE", 1000)
+    rng = np.random.default_rng(0)
+    weight = numpy_helper.from_array(rng.normal(size=(64, 8)).astype(np.float32), "w")
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", k]) for name, k in (("x", 64), ("y", 8))
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], name="product"),
+        helper.make_node("Abs", ["h"], ["y"]),
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y], [weight]),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    for _ in range(2):
+        graphs.save(model, tmp_path / "m.onnx")
+        assert (tmp_path / "m.onnx.data").stat().st_size < 1.5 * 64 * 8 * 4
+        model = onnx.load(str(tmp_path / "m.onnx"))
+    inputs = {"x": rng.normal(size=(3, 64)).astype(np.float32)}
+    found = open_engine(tmp_path / "m.onnx", "cpu").run(inputs)["y"]
+    assert largest_activations(model, inputs) == pytest.approx({"h": found.max(), "y": found.max()})
+    assert quantisation_errors(model, inputs)["product"] < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_bundle_whose_weights_lie_beside_the_graphs(model, tmp_path, monkeypatch, precision) -> None:
+    monkeypatch.setattr(graphs, "_LARGEST_FILE", 20_000)
+    out = export_model(model, tmp_path / "bundle", precision=precision)
+    data = [path for path in out.iterdir() if path.suffix == ".data"]
+    assert {path.name for path in data} == {"video_encoder.onnx.data", "text_encoder.onnx.data"}
+    assert all(path.name in open_bundle(out).card.files for path in data)
+    floats = sum(p.numel() * p.element_size() for p in model.backbone.parameters())
+    assert (
+        sum(path.stat().st_size for path in data)
+        < {"fp32": 1.1, "fp16": 0.6, "int8": 0.6}[precision] * floats
+    )
+    with Predictor(out, provider="cpu", cache=False) as predictor:
+        predictor.predict_frames(np.zeros((2, 16, 16, 3), np.uint8), ["a new class"])
+    (out / "video_encoder.onnx.data").write_bytes(b"other weights")
+    with pytest.raises(UserError, match=r"video_encoder\.onnx\.data"):
+        Predictor(out, provider="cpu")
 
 
 @pytest.mark.parametrize("has_cuda", [False, True])
