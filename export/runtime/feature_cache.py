@@ -65,15 +65,15 @@ class FeatureCache:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection, connection:
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS features (text TEXT PRIMARY KEY, feature BLOB)"
-                )
                 connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=_WAIT)
+        connection = sqlite3.connect(self.path, timeout=_WAIT)
+        # In every connection, since another process may have made the file a moment ago and not yet its table.
+        connection.execute("CREATE TABLE IF NOT EXISTS features (text TEXT PRIMARY KEY, feature BLOB)")
+        return connection
 
     def _give_up(self, error: Exception) -> None:
         self._usable = False

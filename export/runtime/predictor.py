@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -36,6 +37,13 @@ class _Clip:
     frames: np.ndarray
     duration: float
     warnings: tuple[str, ...]
+
+
+class _Closed:
+    """Stands where an encoder was."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise UserError("this predictor is closed", "open the bundle again")
 
 
 class Predictor:
@@ -80,8 +88,9 @@ class Predictor:
         self.close()
 
     def close(self) -> None:
-        """Let go of the encoders and their memory."""
-        del self._engine, self._text
+        """Let go of the encoders and their memory; what is asked afterwards is an error, closing again is not."""
+        gone: Any = _Closed()
+        self._engine = self._text = gone
 
     @property
     def name(self) -> str:
@@ -198,9 +207,10 @@ class Predictor:
     def encode_clips(self, clips: np.ndarray) -> np.ndarray:
         """Prepared clips uint8 (B, T, S, S, 3) → video features float32 (B, D): the mean over frames.
 
-        Errors: UserError for another T than a static bundle has.
+        An int8 bundle scales its activations by what one call holds, so its clips are encoded one by one: an
+        answer does not depend on the clips beside it. Errors: UserError for another T than a static bundle has.
         """
-        if not self.card.onnx.static:
+        if not self.card.onnx.static and self.card.precision != "int8":
             return self._encode(clips)["video_features"]
         return np.concatenate([self._encode(clip[None])["video_features"] for clip in clips])
 

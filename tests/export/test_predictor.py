@@ -1,6 +1,7 @@
 """What a user of the runtime relies on: order, failures, threads, shapes, the cache."""
 
 import os
+import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 
 from ga2clip.errors import UserError
-from ga2clip_export.runtime import NONE_LABEL, Failure, Predictor
+from ga2clip.files import file_sha256
+from ga2clip_export.quantise import to_int8
+from ga2clip_export.runtime import NONE_LABEL, Failure, Predictor, open_bundle
+from ga2clip_export.runtime.card import VIDEO_ENCODER, FileEntry
 from ga2clip_export.runtime.scoring import Scorer, rejection_margin
 
 
@@ -36,6 +40,23 @@ def test_many_files_keep_their_order_and_broken_ones_do_not_stop_them(predictor,
         )
     assert "broken.mp4" in answers[1].error
     assert list(predictor.predict_many([])) == []
+
+
+def test_an_int8_answer_does_not_depend_on_the_clips_beside_it(bundle, tmp_path) -> None:
+    copy = tmp_path / "int8"
+    shutil.copytree(bundle, copy)
+    rng = np.random.default_rng(0)
+    clips = rng.integers(0, 256, (3, 2, 16, 16, 3), dtype=np.uint8)
+    clips[1] //= 8
+    to_int8(bundle / VIDEO_ENCODER, copy / VIDEO_ENCODER, {"frames": clips[:1]}, lambda path: True)
+    card = open_bundle(bundle).card
+    entry = FileEntry(sha256=file_sha256(copy / VIDEO_ENCODER), bytes=(copy / VIDEO_ENCODER).stat().st_size)
+    changed = card.model_copy(update={"precision": "int8", "files": {**card.files, VIDEO_ENCODER: entry}})
+    (copy / "bundle.json").write_text(changed.to_text(), encoding="utf-8")
+    with Predictor(copy, provider="cpu", threads=1, cache=False) as predictor:
+        together = predictor.encode_clips(clips)
+        alone = np.concatenate([predictor.encode_clips(clip[None]) for clip in clips])
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_decoding_stays_only_a_little_ahead(predictor, clip_path) -> None:
@@ -103,6 +124,17 @@ def test_one_predictor_serves_several_threads(bundle, clip_path) -> None:
             )
 
 
+def test_a_closed_predictor_says_so_and_closes_again(bundle) -> None:
+    with Predictor(bundle, provider="cpu", cache=False) as predictor:
+        predictor.close()
+    for ask in (
+        lambda: predictor.encode_classes(["a"]),
+        lambda: predictor.encode_clips(np.zeros((1, 1, 16, 16, 3))),
+    ):
+        with pytest.raises(UserError, match="is closed"):
+            ask()
+
+
 def test_an_unknown_provider_names_the_nearest(bundle) -> None:
     with pytest.raises(UserError, match="cdua") as caught:
         Predictor(bundle, provider="cdua")
@@ -118,6 +150,17 @@ def test_features_of_new_names_are_cached_per_bundle(bundle, monkeypatch, tmp_pa
         np.testing.assert_array_equal(second.encode_classes(["jumping", "running"]), computed[::-1])
     with Predictor(bundle, provider="cpu") as third:
         assert np.abs(third.encode_classes(["running"], template="not {}") - computed[0]).max() > 1e-3
+
+
+def test_a_cache_that_another_process_has_just_made_is_used(bundle, monkeypatch, tmp_path, caplog) -> None:
+    monkeypatch.setenv("GA2CLIP_CACHE", str(tmp_path))
+    with Predictor(bundle, provider="cpu") as predictor:
+        path = predictor._text._cache.path
+        path.parent.mkdir(parents=True)
+        path.touch()
+        predictor.encode_classes(["running"])
+        assert predictor._text._cache.get(["running."])
+    assert not caplog.records
 
 
 def test_a_damaged_cache_is_reported_and_not_believed(bundle, monkeypatch, tmp_path, caplog) -> None:
