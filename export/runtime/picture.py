@@ -15,6 +15,7 @@ from ga2clip_export.runtime.timeline import Answer, Timeline
 
 _LANES = 12  # labels that get a line of their own, those with the longest segments
 _WIDTH, _LANE, _MARGIN, _TEXT, _AXIS = 1200, 30, 12, 15, 34
+_LABEL_WIDTH = _WIDTH // 3
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds between marks
 _MOST_MARKS = 10
 
@@ -27,19 +28,17 @@ def plot(timeline: Timeline, out: Path) -> Path:
 
     The `_LANES` labels that fill most time are drawn. Errors: UserError when the file can't be written.
     """
-    spent: Counter[str] = Counter()
-    for segment in timeline.segments:
-        spent[segment.label] += segment.end - segment.start  # type: ignore[assignment]
-    labels = [label for label, _ in spent.most_common(_LANES)]
+    labels = _by_time(timeline)[:_LANES]
     font = _font(_TEXT)
-    left = _MARGIN * 2 + int(max((font.getlength(label) for label in labels), default=0))
+    shown = {label: _shortened(label, font) for label in labels}
+    left = _MARGIN * 2 + int(max((font.getlength(text) for text in shown.values()), default=0))
     height = _MARGIN * 2 + _LANE * max(len(labels), 1) + _AXIS
     picture = Image.new("RGB", (_WIDTH, height), "white")
     draw = ImageDraw.Draw(picture)
     scale = (_WIDTH - left - 2 * _MARGIN) / max(timeline.duration, 1e-9)
     for row, label in enumerate(labels):
         top = _MARGIN + row * _LANE
-        draw.text((left - _MARGIN, top + _LANE // 2), label, fill="black", font=font, anchor="rm")
+        draw.text((left - _MARGIN, top + _LANE // 2), shown[label], fill="black", font=font, anchor="rm")
         draw.rectangle(
             (left, top + 3, left + timeline.duration * scale, top + _LANE - 3), fill=(242, 242, 242)
         )
@@ -62,11 +61,28 @@ def render(source: str | os.PathLike[str], timeline: Timeline, out: Path) -> Pat
     return out
 
 
+def _by_time(timeline: Timeline) -> list[str]:
+    """The labels that have a segment, those that fill most time first."""
+    spent: Counter[str] = Counter()
+    for segment in timeline.segments:
+        spent[segment.label] += segment.end - segment.start  # type: ignore[assignment]
+    return [label for label, _ in spent.most_common()]
+
+
+def _shortened(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The label, cut where it would take more than its share of the chart."""
+    if font.getlength(label) <= _LABEL_WIDTH:
+        return label
+    kept = next(n for n in range(len(label), -1, -1) if font.getlength(f"{label[:n]}…") <= _LABEL_WIDTH)
+    return f"{label[:kept].rstrip()}…"
+
+
 def _labelled(source: str | os.PathLike[str], timeline: Timeline) -> Iterator[np.ndarray]:
     answers = iter(timeline.windows)
     current = next(answers)
     coming = next(answers, None)
-    colours = {label: _colour(row) for row, label in enumerate(timeline.labels)}
+    ranked = dict.fromkeys((*_by_time(timeline), *timeline.labels))  # colours as in the plot
+    colours = {label: _colour(row) for row, label in enumerate(ranked)}
     for time, frame in iter_frames(source):
         while coming is not None and time >= _border(current, coming):
             current, coming = coming, next(answers, None)

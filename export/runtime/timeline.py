@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ga2clip.errors import UserError
+from ga2clip.video.errors import printable
 from ga2clip_export.runtime.frames import frame_features
 from ga2clip_export.runtime.predictor import Predictor
 from ga2clip_export.runtime.sliding import Features, Window, check_window, windows
@@ -84,9 +85,12 @@ class Timeline:
 
     def table(self) -> str:
         """The segments for people, and how many pictures it took."""
-        lines = [f"{s.start:9.2f} – {s.end:8.2f} s  {100 * s.score:5.1f} %  {s.label}" for s in self.segments]
+        lines = [
+            f"{s.start:9.2f} – {s.end:8.2f} s  {100 * s.score:5.1f} %  {printable(s.label)}"
+            for s in self.segments
+        ]
         took = f"{self.duration:.1f} s, {self.encoded_frames} frames encoded, {len(self.windows)} windows"
-        return "\n".join([f"{self.file}  ({took})", *lines])
+        return "\n".join([f"{printable(self.file)}  ({took})", *lines])
 
 
 def timeline(

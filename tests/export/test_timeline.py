@@ -5,6 +5,7 @@ import io
 import threading
 import time as clock
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,10 @@ def test_the_plot_shows_each_segment_in_its_place(tmp_path) -> None:
     assert columns.max() - columns.min() > 700  # the two bars together fill the axis
     with pytest.raises(UserError):
         plot(made, tmp_path / "t.unknown")
+    endless = "walking " * 60
+    long = replace(made, labels=(endless, "b"), segments=(Segment(0, 10, endless, 0.9),))
+    picture = read_picture(plot(long, tmp_path / "t.png"))
+    assert (picture.max(axis=2) - picture.min(axis=2) > 40).any(axis=0).sum() > 700
     assert [path.name for path in tmp_path.iterdir()] == ["t.png"]
 
 
