@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from ga2clip.data.stickfigures.render import render_empty
 from ga2clip.model.backbone import load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import build_model
-from ga2clip.run import write_run
+from ga2clip.run import load_run, write_run
 from ga2clip.settings import Settings
 from ga2clip.video import SamplingRule, sample_frames, sample_indices, write_video
 from ga2clip_export.bench import bench
@@ -49,7 +49,7 @@ from ga2clip_export.runtime.timeline import timeline
 bundle, clip, stride, threads = json.loads(sys.argv[1])
 with Predictor(bundle, provider="cpu", threads=threads, cache=False) as predictor:
     found = timeline(predictor, clip, window=2.0, stride=stride, fps=4.0)
-print(json.dumps([found.encoded_frames, found.duration, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+print(json.dumps([found.encoded_frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 """
 
 
@@ -75,11 +75,12 @@ def make_run(work: Path, backbone: str) -> Path:
     return write_run(folder, settings, build_model(loaded, settings, CLASSES, hard).eval())
 
 
-def make_bundle(run: Path, precision: str) -> Path:
+def make_bundle(run: Path, precision: str, clips: Sequence[Path] = ()) -> Path:
+    """clips: what agreement with torch is measured on, instead of the built-in drawings."""
     folder = run.with_name(run.name.replace("run-", "") + f"-{precision}")
     if not is_bundle(folder):
         start = time.perf_counter()
-        export_run(run, folder, precision=precision)
+        export_run(run, folder, precision=precision, clips=clips)
         print(f"<!-- exported {folder.name} in {time.perf_counter() - start:.0f} s -->", flush=True)
     return folder
 
@@ -111,8 +112,6 @@ def encoder_gflop(run: Path, frames: int) -> tuple[float, int, int]:
     """(GFLOP of the matrix products for a clip, tokens of a clip, width) of a run's vision tower with its
     prompts.
     """
-    from ga2clip.run import load_run
-
     model = load_run(run).model()
     tower, visual = model.backbone.vision, model.backbone.vision.visual
     tokens = len(visual.positional_embedding) + model.settings.method.vision_length
@@ -136,8 +135,8 @@ def show_encoders(
 ) -> None:
     for backbone in backbones:
         run = make_run(work, backbone)
-        bundles = [make_bundle(run, precision) for precision in precisions]
-        report = bench(bundles, clips, rounds=rounds, torch_run=run, threads=threads)
+        bundles = [make_bundle(run, precision, clips) for precision in precisions]
+        report = bench(bundles, clips, rounds=rounds, model=load_run(run).model(), threads=threads)
         print(f"\n### {backbone}\n\n{report.table()}\n", flush=True)
         gflop, tokens, width = encoder_gflop(run, report.frames)
         rate = matrix_rate(tokens, width, threads, rounds)
@@ -164,10 +163,8 @@ def show_timeline(bundle: Path, threads: int) -> None:
                 done = subprocess.run(
                     [sys.executable, "-c", TIMELINE, question], capture_output=True, text=True, check=True
                 )
-                frames, duration, memory = json.loads(done.stdout)
-                print(
-                    f"| {seconds} s | {stride} | {frames} | {4 * duration:.0f} | {memory:.0f} |", flush=True
-                )
+                frames, memory = json.loads(done.stdout)
+                print(f"| {seconds} s | {stride} | {frames} | {4 * seconds} | {memory:.0f} |", flush=True)
 
 
 def show_names(bundle: Path, threads: int) -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from ga2clip.errors import UserError
 from ga2clip.video import Preprocess, SamplingRule, sample_frames, write_video
 from ga2clip_export.runtime.bundle import open_bundle
 from ga2clip_export.runtime.predictor import Predictor
+
+if TYPE_CHECKING:
+    from ga2clip.model.video_clip import VideoCLIP
 
 _NAMES = tuple(f"doing thing number {number}" for number in range(32))
 _ANSWER_ONCE = """
@@ -120,10 +123,10 @@ def bench(
     *,
     providers: Sequence[str] = ("cpu",),
     rounds: int = 5,
-    torch_run: Path | None = None,
+    model: "VideoCLIP | None" = None,
     threads: int = 0,
 ) -> BenchReport:
-    """Measure every bundle with every provider, and a run in torch beside them.
+    """Measure every bundle with every provider, and a model in torch beside them.
 
     clips: files to read, by default a made one (10 s of 320×240). threads: of every engine, 0: all cores.
     Errors: UserError for bundles of different picture sizes or frame numbers, which can't share clips.
@@ -136,7 +139,7 @@ def bench(
         raise UserError("these bundles take clips of different shapes", "measure them one after the other")
     frames, size = shapes.pop()
     with _clips_or_made(clips) as files:
-        measured = [_torch_engine(torch_run, threads)] if torch_run else []
+        measured = [_torch_engine(model, threads)] if model else []
         measured += [_bundle_engine(path, name, threads) for path in bundles for name in providers]
         report = _measure(measured, files, rounds, frames, size)
         for row, engine in zip(report.rows, measured, strict=True):
@@ -167,14 +170,11 @@ def _bundle_engine(path: Path, provider: str, threads: int) -> _Engine:
     )
 
 
-def _torch_engine(run: Path, threads: int) -> _Engine:
+def _torch_engine(model: "VideoCLIP", threads: int) -> _Engine:
     import torch
-
-    from ga2clip.run import load_run
 
     if threads:
         torch.set_num_threads(threads)
-    model = load_run(run).model()
 
     @torch.no_grad()
     def encode(clip: np.ndarray) -> Any:

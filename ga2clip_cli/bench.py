@@ -1,49 +1,81 @@
 """`ga2clip bench`: bundles and clips go in; a table of times, ratios and memory comes out."""
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ga2clip.errors import UserError
 from ga2clip_cli import console
+from ga2clip_cli.models import is_run, nothing_there
 from ga2clip_cli.options import AsJson, Threads
+
+if TYPE_CHECKING:
+    from ga2clip.model.video_clip import VideoCLIP
 
 EXAMPLES = (
     "ga2clip bench runs/ga2/bundle",
-    "ga2clip bench bundles/fp32 bundles/int8 --clip clip.mp4 --torch runs/ga2",
+    "ga2clip bench bundles/fp32 bundles/int8 clip.mp4 --torch runs/ga2",
 )
 
 
 def bench(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Folders that export wrote.")],
-    clips: Annotated[
-        list[Path] | None, typer.Option("--clip", metavar="FILE", help="Clip to measure on; repeatable.")
-    ] = None,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="BUNDLE|CLIP...", help="Folders that export wrote; videos to measure on."),
+    ],
     providers: Annotated[
         list[str] | None, typer.Option("--provider", metavar="NAME", help="Repeatable [default: cpu].")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Medians are taken over so many.")] = 5,
     torch_run: Annotated[
-        Path | None, typer.Option("--torch", metavar="RUN", help="Measure this run in torch beside them.")
+        Path | None,
+        typer.Option(
+            "--torch",
+            metavar="RUN",
+            help="Measure this run in torch beside them [default: the run that holds the first bundle].",
+        ),
     ] = None,
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
     """Measure bundles, as a table for an issue tracker.
 
-    Decoding, preprocessing, encoding, text and all of it together: medians and ratios, and memory.
+    Decoding, preprocessing, encoding, text and all of it together: medians and ratios, and memory. Without a
+    clip, a made one is measured.
     """
     from ga2clip_export.bench import bench as measure
 
+    bundles = [path for path in paths if path.is_dir()]
+    if not bundles:
+        raise nothing_there(paths[0])
     report = measure(
         bundles,
-        clips or (),
+        [path for path in paths if not path.is_dir()],
         providers=providers or ("cpu",),
         rounds=rounds,
-        torch_run=torch_run,
+        model=_model_beside(bundles[0]) if torch_run is None else _model(torch_run),
         threads=threads,
     )
     if as_json:
         console.emit_json(report.to_json())
     else:
         console.emit(report.table())
+
+
+def _model(run: Path) -> "VideoCLIP":
+    from ga2clip.run import load_run
+
+    return load_run(run).model()
+
+
+def _model_beside(bundle: Path) -> "VideoCLIP | None":
+    """The model of the run in whose folder a bundle lies; None where there is no run, or torch, or a backbone."""
+    if not is_run(bundle.parent) or find_spec("torch") is None:
+        return None
+    try:
+        return _model(bundle.parent)
+    except UserError as error:
+        console.note(f"torch is not measured: {error.message}")
+        return None

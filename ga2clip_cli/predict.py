@@ -70,7 +70,11 @@ def predict(
     model's own classes are ranked. stderr says which model spoke.
     """
     outputs = {"--json": as_json, "--csv": csv, "--jsonl": jsonl, "--resume": resume}
-    _check_usage(files, outputs, single=timeline or follow)
+    kind = "--timeline" if timeline else "--follow" if follow else ""
+    _check_outputs(kind, outputs | {"--plot": plot, "--render": render})
+    _check_videos(kind, files)
+    if timeline and follow:
+        raise typer.BadParameter("--timeline and --follow exclude each other")
     from ga2clip.labels import read_class_list
     from ga2clip_cli import answers
     from ga2clip_cli import timeline as spans
@@ -97,9 +101,30 @@ def predict(
                 raise typer.Exit(1)
 
 
-def _check_usage(files: list[str], outputs: dict[str, Any], *, single: bool) -> None:
+_OUTPUTS = {
+    "": {"--json", "--csv", "--jsonl", "--resume"},
+    "--timeline": {"--json", "--csv", "--plot", "--render"},
+    "--follow": {"--json"},
+}
+"""By kind of answer, the outputs that it has."""
+
+
+def _check_outputs(kind: str, outputs: dict[str, Any]) -> None:
     given = [option for option, value in outputs.items() if value]
-    if len(given) > 1:
-        raise typer.BadParameter(f"{given[0]} and {given[1]} exclude each other")
-    if single and len(files) != 1:
+    for option in given:
+        if option not in _OUTPUTS[kind]:
+            owners = [name for name, known in _OUTPUTS.items() if option in known and name]
+            raise typer.BadParameter(
+                f"{option} does not go with {kind}" if kind else f"{option} needs {owners[0]}"
+            )
+    exclusive = [option for option in given if option not in ("--plot", "--render")]
+    if len(exclusive) > 1:
+        raise typer.BadParameter(f"{exclusive[0]} and {exclusive[1]} exclude each other")
+
+
+def _check_videos(kind: str, files: list[str]) -> None:
+    if kind and len(files) != 1:
         raise typer.BadParameter("--timeline and --follow take one video")
+    streams = [file for file in files if file == "-" or "://" in file]
+    if streams and kind != "--follow":
+        raise typer.BadParameter(f"'{streams[0]}' is a stream: add --follow")

@@ -194,6 +194,36 @@ def test_timeline_and_stream(walk, bundle: Path, clips) -> None:
     assert [json.loads(line)["time"] for line in lines] == [w["end"] for w in found["windows"]]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.mp4", "--plot", "p.png"], "--plot needs --timeline"),
+        (["a.mp4", "--render", "r.mp4"], "--render needs --timeline"),
+        (["a.mp4", "--timeline", "--jsonl", "a.jsonl"], "--jsonl does not go with --timeline"),
+        (["a.mp4", "--follow", "--csv", "a.csv"], "--csv does not go with --follow"),
+        (["a.mp4", "--json", "--csv", "a.csv"], "exclude each other"),
+        (["a.mp4", "b.mp4", "--timeline"], "take one video"),
+        (["a.mp4", "--timeline", "--follow"], "exclude each other"),
+        (["-"], "add --follow"),
+        (["rtsp://camera/1", "--timeline"], "add --follow"),
+    ],
+)
+def test_options_that_would_be_ignored_are_usage_errors(words, message, invoke, empty: Path) -> None:
+    code, out, err = invoke(empty, ["predict", *words])
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())
+
+
+def test_bench_takes_bundles_and_clips_and_finds_the_run_beside(walk, bundle: Path, clips, invoke) -> None:
+    rows = json.loads(walk("bench", str(bundle), str(clips[0]), "--rounds", "1", "--threads", "1", "--json"))[
+        "rows"
+    ]
+    assert [row["engine"] for row in rows] == ["torch fp32", "ONNX fp32"]
+    code, _, err = invoke(walk.folder, ["bench", str(clips[0])])
+    assert code == 1
+    assert "neither a bundle nor a run" in err
+
+
 def test_timelines_need_a_bundle(walk, run: Path, clips, invoke) -> None:
     code, out, err = invoke(walk.folder, ["predict", str(clips[0]), "--timeline", "--model", "runs/small"])
     assert (code, out) == (1, "")
