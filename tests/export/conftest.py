@@ -1,5 +1,8 @@
 """Fixtures of the export room: a random GA2 run, its bundle, and a short clip."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +29,41 @@ def write_clip(path: Path, *, frames: int, fps: int = 10) -> Path:
         pixels[index, 8:24, left : left + 12] = (230, 40 + 10 * (index % 8), 90)
     write_video(path, pixels, fps)
     return path
+
+
+WITHOUT_TORCH = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "open_clip", "onnx", "onnxscript", "safetensors"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+import json
+from pathlib import Path
+from ga2clip_export.runtime import Predictor
+bundle, clip, questions = json.loads(sys.argv[1])
+with Predictor(bundle, provider="cpu", threads=1) as predictor:
+    print(json.dumps([predictor.predict(clip, top=99, **question).to_json() for question in questions]))
+"""
+
+
+@pytest.fixture
+def predict_without_torch(tmp_path: Path) -> Callable[..., "list[dict[str, object]]"]:
+    """A function of (bundle, clip, *keywords of `predict`) that answers each question in a process without torch."""
+
+    def ask(bundle: Path, clip: Path, *questions: "dict[str, object]") -> "list[dict[str, object]]":
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_TORCH, json.dumps([str(bundle), str(clip), questions])],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": "", "GA2CLIP_CACHE": str(tmp_path / "cache")},
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        answers: list[dict[str, object]] = json.loads(done.stdout)
+        return answers
+
+    return ask
 
 
 @pytest.fixture(scope="session")

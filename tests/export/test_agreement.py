@@ -1,8 +1,6 @@
 """A bundle answers as torch does, without torch."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,12 @@ import pytest
 import torch
 
 from ga2clip.errors import UserError
+from ga2clip.model.backbone import load_backbone
+from ga2clip.model.methods import method_settings
+from ga2clip.model.video_clip import build_model
+from ga2clip.run import load_run, write_run
+from ga2clip.settings import BackboneSettings, Settings
+from ga2clip.video import SamplingRule, sample_frames
 from ga2clip_export import export, footage, towers, verify
 from ga2clip_export.runtime import Predictor
 from ga2clip_export.runtime.engine import open_engine
@@ -65,33 +69,11 @@ def test_a_text_gives_the_same_feature_alone_padded_and_at_full_length(bundle) -
     np.testing.assert_allclose(together, np.stack(alone), atol=2e-6)
 
 
-def test_predicts_where_torch_cannot_be_imported(bundle, clip_path, tmp_path) -> None:
-    script = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "open_clip", "onnx", "onnxscript", "safetensors"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Refuse())
-import json
-from ga2clip_export.runtime import Predictor
-from ga2clip_export.runtime.engine import open_engine
-with Predictor(sys.argv[1], provider="cpu") as predictor:
-    bank = predictor.predict(sys.argv[2])
-    new = predictor.predict(sys.argv[2], classes=["juggling", "sleeping"], template="somebody {}")
-print(json.dumps([bank.to_json(), new.to_json()]))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(bundle), str(clip_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PATH": "", "GA2CLIP_CACHE": str(tmp_path)},
-    )
-    bank, new = json.loads(done.stdout)
-    assert {entry["label"] for entry in new["predictions"]} == {"juggling", "sleeping"}
-    assert bank["frames"] == 8
-    assert done.stderr == ""
+def test_predicts_where_torch_cannot_be_imported(bundle, clip_path, predict_without_torch) -> None:
+    new = {"classes": ["juggling", "sleeping"], "template": "somebody {}"}
+    of_the_bank, of_new_ones = predict_without_torch(bundle, clip_path, {}, new)
+    assert {entry["label"] for entry in of_new_ones["predictions"]} == {"juggling", "sleeping"}
+    assert of_the_bank["frames"] == 8
 
 
 @pytest.mark.slow
@@ -111,6 +93,52 @@ def test_the_gate_sees_each_difference(model, bundle, what) -> None:
     agreement = verify.measure(*engines, expected, context=77, precision="fp32", static=False)
     with pytest.raises(UserError, match=what):
         verify.check(agreement, "fp32")
+
+
+@pytest.mark.slow
+def test_a_run_on_weights_in_openais_format_leaves_the_lab(
+    clip_weights, tmp_path, clip_path, predict_without_torch
+) -> None:
+    """A TorchScript archive in halves, with the numbers beside the weights that OpenAI's files have."""
+    archive = tmp_path / "openai.pt"
+    torch.jit.script(as_modules(clip_weights)).save(str(archive))
+    backbone = load_backbone(BackboneSettings(name="ViT-tiny", pretrained=str(archive)))
+    settings = Settings().updated(
+        {**method_settings("ga2"), "backbone": {"name": "ViT-tiny", "pretrained": str(archive)}}, "test"
+    )
+    hard = torch.randn(settings.method.text_length, backbone.text.width)
+    run = write_run(
+        tmp_path / "run", settings, build_model(backbone, settings, ("running", "sleeping"), hard)
+    )
+    out = export.export_run(run)
+    model = load_run(run).model()
+    (answer,) = predict_without_torch(out, clip_path, {"classes": NEW_CLASSES})
+    film = sample_frames(clip_path, SamplingRule(frames=settings.data.frames)).frames
+    expected = torch_probabilities(model, film, NEW_CLASSES)
+    found = {row["label"]: row["probability"] for row in answer["predictions"]}
+    assert found == pytest.approx(dict(zip(NEW_CLASSES, expected, strict=True)), abs=1e-4)
+
+
+class _Node(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def as_modules(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """Nested modules whose state dict has these names; matrices in halves."""
+    root = _Node()
+    for name, value in weights.items():
+        node = root
+        *path, last = name.split(".")
+        for part in path:
+            if not hasattr(node, part):
+                node.add_module(part, _Node())
+            node = getattr(node, part)
+        half = value.half() if value.ndim > 1 and "embedding" not in name else value
+        node.register_parameter(last, torch.nn.Parameter(half, requires_grad=False))
+    for name, number in (("input_resolution", 16), ("context_length", 77), ("vocab_size", 49408)):
+        root.register_buffer(name, torch.tensor(number))
+    return root
 
 
 def test_a_folder_that_is_no_bundle_is_left_alone(model, tmp_path) -> None:
