@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ga2clip.errors import UserError
-from ga2clip_export import encoders, footage, graphs, verify
+from ga2clip_export import encoders, footage, graphs, quantise, verify
 from ga2clip_export.activations import largest_activations, quantisation_errors
 from ga2clip_export.export import export_model
 from ga2clip_export.half import to_half
@@ -87,6 +87,18 @@ def test_the_worst_layers_go_back_to_float_until_it_is_good_enough(bundle, expec
     assert kept == tuple(sorted(errors, key=lambda name: -errors[name])[:4])
     floats = {node.name for node in onnx.load(str(target)).graph.node if node.op_type == "MatMul"}
     assert set(kept) <= floats
+
+
+@pytest.mark.slow
+def test_int8_that_no_choice_of_layers_saves_leaves_nothing(model, tmp_path, monkeypatch) -> None:
+    def lost(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones(weight.shape, np.int8), np.ones(weight.shape[1], np.float32)
+
+    monkeypatch.setattr(quantise, "as_int7", lost)
+    with pytest.raises(UserError, match=r"int8 export does not agree with torch.*video_features") as caught:
+        export_model(model, tmp_path / "out" / "bundle", precision="int8")
+    assert "--precision fp32" in caught.value.hint
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_quantisation_error_finds_the_layer_with_outliers(tmp_path) -> None:
