@@ -43,13 +43,14 @@ from ga2clip_export.runtime.engine import open_engine
 from ga2clip_export.runtime.scoring import rejection_margin
 
 TIMELINE = """
-import json, resource, sys
+import json, sys
+from ga2clip_export.bench import peak_memory
 from ga2clip_export.runtime import Predictor
 from ga2clip_export.runtime.timeline import timeline
 bundle, clip, stride, threads = json.loads(sys.argv[1])
 with Predictor(bundle, provider="cpu", threads=threads, cache=False) as predictor:
     found = timeline(predictor, clip, window=2.0, stride=stride, fps=4.0)
-print(json.dumps([found.encoded_frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+print(json.dumps([found.encoded_frames, peak_memory()]))
 """
 
 

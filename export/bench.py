@@ -32,16 +32,12 @@ if TYPE_CHECKING:
 _NAMES = tuple(f"doing thing number {number}" for number in range(32))
 _ANSWER_ONCE = """
 import json, sys
+from ga2clip_export.bench import peak_memory
 from ga2clip_export.runtime import Predictor
 bundle, provider, threads, clip = json.loads(sys.argv[1])
 with Predictor(bundle, provider=provider, threads=threads, cache=False) as predictor:
     predictor.predict(clip)
-try:
-    import resource
-    scale = 2**20 if sys.platform == "darwin" else 2**10
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
-except ImportError:
-    print("nan")
+print(peak_memory())
 """
 
 
@@ -236,6 +232,20 @@ def _timed(work: Callable[..., Any], *inputs: Any) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
+def peak_memory() -> float:
+    """Most MiB that this process has held; NaN on systems that don't say."""
+    try:  # Linux: `resource` would say the parent's peak where that was larger
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
 @contextmanager
 def _clips_or_made(clips: Sequence[Path]) -> Any:
     if clips:
@@ -272,7 +282,8 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    entries = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    entries = {key.strip(): value.strip() for key, value in pairs}
     flags = entries.get("flags", "").split()
     products = [flag for flag in flags if "vnni" in flag] or ["no VNNI"]
     vectors = next((name for name in ("avx512f", "avx2") if name in flags), "no AVX2")
