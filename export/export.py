@@ -130,7 +130,8 @@ def export_model(
 
 
 def _threshold(model: VideoCLIP, task: Task, expected: verify.Reference, count: int) -> RejectCard:
-    clips = anchors_of(task, model.preprocess, model.settings.data.frames, count)
+    settings = model.settings
+    clips = anchors_of(task, settings.anchors.source, model.preprocess, settings.data.frames, count)
     return fit_threshold(
         expected, None if clips is None else verify.frame_features(model, clips).mean(axis=1)
     )

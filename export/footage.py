@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ga2clip.data.manifest import Clip
+from ga2clip.data.anchors import anchor_clips
+from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.data.protocols import Task
 from ga2clip.data.stickfigures.classes import CLASSES
 from ga2clip.data.stickfigures.render import render_clip
@@ -35,9 +36,19 @@ def from_task(task: Task, preprocess: Preprocess, frames: int, count: int) -> np
     return _read(task, clips, preprocess, frames, count)
 
 
-def anchors_of(task: Task, preprocess: Preprocess, frames: int, count: int) -> np.ndarray | None:
-    """`count` of the clips that show no class, or None when the run has none that can be read here."""
-    return _read(task, task.anchors, preprocess, frames, count)
+def anchors_of(task: Task, source: str, preprocess: Preprocess, frames: int, count: int) -> np.ndarray | None:
+    """`count` clips that show no class: those of the run, or those that its dataset has where it was tuned without
+    (`source` as in the settings); None when there are none that can be read here.
+    """
+    return _read(task, task.anchors or _unused_anchors(task, source), preprocess, frames, count)
+
+
+def _unused_anchors(task: Task, source: str) -> tuple[Clip, ...]:
+    classes = {name for part in task.evals for name in part.classes} | set(task.classes)
+    try:
+        return anchor_clips(source, Manifest.read(task.root), classes)
+    except UserError:
+        return ()
 
 
 def _read(
