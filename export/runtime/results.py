@@ -15,33 +15,23 @@ from typing import Any, Literal, TextIO
 from ga2clip.errors import UserError
 from ga2clip.files import replacing, write_error, write_text
 from ga2clip.predictions import Failure, Prediction, as_json
+from ga2clip.video import VIDEO_SUFFIXES
 
 Format = Literal["json", "jsonl", "csv"]
 _SUFFIXES: dict[str, Format] = {".json": "json", ".jsonl": "jsonl", ".csv": "csv"}
 _COLUMNS = ("file", "frames", "duration", "rank", "label", "probability", "error")
-_VIDEO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("3gp", "asf", "avi", "flv", "gif", "h264", "hevc", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg"),
-        *("mpg", "mts", "ogv", "ts", "webm", "wmv"),
-    )
-)
 
 
 def expand(paths: Iterable[Path]) -> list[Path]:
     """Files as they are, folders as the videos in them (by suffix, recursively, sorted); no file twice.
 
-    Errors: UserError for a folder without any video. A missing file is left for the decoder to report.
+    A missing file, and a folder without any video, are left for the decoder to report beside the others' answers.
     """
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _VIDEO_SUFFIXES and p.is_file())
-        if not inside:
-            raise UserError(f"no video in the folder {path}", "name the files if their suffix is unusual")
-        found += inside
+        below = path.rglob("*") if path.is_dir() else ()
+        inside = sorted(p for p in below if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+        found += inside or [path]
     return list(dict.fromkeys(found))
 
 

@@ -22,17 +22,10 @@ from ga2clip.data.manifest import relative_path
 from ga2clip.data.registry import Dataset
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names, readable_name
+from ga2clip.video import VIDEO_SUFFIXES
 from ga2clip.video.errors import printable
 
 logger = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("3gp", "asf", "avi", "flv", "gif", "h264", "hevc", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg"),
-        *("mpg", "mts", "ogg", "ogv", "ts", "webm", "wmv"),
-    )
-)
 
 _TEST_SHARE = 0.25
 # What people call the folders, and owners the values of a column, of a split.

@@ -10,7 +10,17 @@ from ga2clip.video.sampling import SamplingRule, dense_indices, sample_indices, 
 from ga2clip.video.stream import iter_frames
 from ga2clip.video.write import write_video
 
+VIDEO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("3gp", "asf", "avi", "flv", "gif", "h264", "hevc", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg"),
+        *("mpg", "mts", "ogg", "ogv", "ts", "webm", "wmv"),
+    )
+)
+"""By which a folder's videos are found; a file that is named is read whatever its suffix."""
+
 __all__ = [
+    "VIDEO_SUFFIXES",
     "Preprocess",
     "SampledClip",
     "SamplingRule",

@@ -8,6 +8,7 @@ import pytest
 
 from ga2clip.errors import UserError
 from ga2clip.predictions import Failure, Prediction
+from ga2clip.video import VideoError, read_frames
 from ga2clip_export.runtime.results import ResultFile, expand
 
 ODD = 'clip, "one"\n\udcff.mp4'
@@ -86,6 +87,11 @@ def test_folders_become_their_videos(tmp_path) -> None:
         (tmp_path / name).touch()
     found = expand([tmp_path, tmp_path / "a.webm", tmp_path / "missing.mp4"])
     assert [p.name for p in found] == ["a.webm", "three.mkv", "two.MP4", "missing.mp4"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no video"):
-        expand([tmp_path / "empty"])
+
+
+def test_a_folder_without_videos_does_not_stop_the_others(tmp_path) -> None:
+    folder = tmp_path / "x.mp4"
+    folder.mkdir()
+    assert expand([folder, tmp_path / "a.mp4"]) == [folder, tmp_path / "a.mp4"]
+    with pytest.raises(VideoError, match="directory"):
+        read_frames(folder)
