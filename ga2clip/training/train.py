@@ -48,6 +48,8 @@ from ga2clip.training.update import Updater
 from ga2clip.video import Preprocess
 
 _log = logging.getLogger(__name__)
+# Updates below which GA2 on `stickfigures` was far below zero-shot (docs/benchmarks.md, "Few shots").
+_SETTLED = 100
 _FINISHED = "finished"
 """In the header of a run's prompts: nothing is left to do, not even mixing with the original backbone."""
 
@@ -177,6 +179,12 @@ class _Job:
         if self.group.is_first:
             for line in text.splitlines():
                 _log.info(line)
+            if self.settings.method.coupling == "mapping" and 0 < self.plan.steps < _SETTLED:
+                _log.warning(
+                    "the mapping layer starts from random values and %d updates may be too few to mend them: "
+                    "train longer, or take --set method.coupling=residual, which starts from the soft prompt",
+                    self.plan.steps,
+                )
 
     def run(self, out: Path, *, resume: bool, bar: bool) -> None:
         """Train to the end, or until stopped, and write what belongs to the run."""

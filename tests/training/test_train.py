@@ -455,3 +455,11 @@ def _call_after(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[],
             action()
 
     monkeypatch.setattr(progress.Recorder, "on_step", on_step)
+
+
+@pytest.mark.parametrize(("coupling", "warned"), [("mapping", True), ("residual", False)])
+def test_too_few_updates_for_a_mapping_layer_are_said(
+    coupling: str, warned: bool, settings: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(settings(method={"coupling": coupling}, training={"epochs": 1}), tmp_path / "run")
+    assert ("2 updates may be too few" in caplog.text) == warned
