@@ -127,7 +127,7 @@ def timings(root: str, rounds: int = 7) -> Iterator[dict[str, Any]]:
     steps = {}
     for row in [*METHOD_ROWS, *ABLATION_ROWS]:  # those of SAME are timed under both names
         settings = job_settings(Job("timing", row, 1, 16), root)
-        if settings.training.epochs:
+        if settings.method.tune != "none":
             steps[row.name] = _step(settings)
     found: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
