@@ -201,10 +201,12 @@ def markdown(lines: list[dict[str, Any]], table: str) -> str:
 def few_shot_markdown(lines: list[dict[str, Any]]) -> str:
     """Methods by shots."""
     rows = [line for line in lines if line["table"] == "few-shot"]
+    seeds = len({line["seed"] for line in rows})
     text = [f"| | {' | '.join(f'K = {k}' for k in SHOTS)} |", "|---|" + "---|" * len(SHOTS)]
     for name in dict.fromkeys(line["row"] for line in rows):
         cells = [[line["test"] for line in rows if (line["row"], line["shots"]) == (name, k)] for k in SHOTS]
-        text.append(f"| {name} | {' | '.join(percent(c) if c else '–' for c in cells)} |")
+        shown = [percent(c) + (f" (n = {len(c)})" if len(c) < seeds else "") if c else "–" for c in cells]
+        text.append(f"| {name} | {' | '.join(shown)} |")
     return "\n".join(text)
 
 
