@@ -1,7 +1,7 @@
 """One video encoder in every engine and precision at hand, beside torch, in one process.
 
-    python benchmarks/engines.py ViT-B-16 CLIP… --work /tmp/bench
-    python benchmarks/engines.py ViT-B-32 CLIP… --work /tmp/bench --rounds 7
+    python benchmarks/engines.py ViT-B-16 CLIP… --work bench
+    python benchmarks/engines.py ViT-B-32 CLIP… --work bench --rounds 7
 
 Weights are random in OpenAI's file format, prompts are random. This is what the conversion to int8 was chosen on:
 weights of 7 bits (as bundles have them) and of 8, ONNX Runtime's own conversion, and OpenVINO where it is installed.

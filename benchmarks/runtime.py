@@ -1,7 +1,7 @@
 """Bundles against torch, on this machine, in one run: encoders, whole predictions, long video, many class
 names.
 
-    python benchmarks/runtime.py --work /tmp/bench                        # tiny, ViT-B/32 and ViT-B/16, random prompts
+    python benchmarks/runtime.py --work bench                        # tiny, ViT-B/32 and ViT-B/16, random prompts
     python benchmarks/runtime.py --backbones tiny --rounds 9 --threads 1
     python benchmarks/runtime.py --reject runs/ga2/bundle data/stickfigures     # how good "none of these" is
 
