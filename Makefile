@@ -15,7 +15,6 @@ venv: $(VENV)/.dev ## a virtual environment with everything that development nee
 check: $(VENV)/.dev ## lint, format check and type check
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	mkdir -p build/typed && ln -sfn "$(CURDIR)/export" build/typed/ga2clip_export
 	$(BIN)/mypy
 
 format: $(VENV)/.dev ## put the code into the project's format

@@ -24,12 +24,12 @@ from runtime import encoder_gflop, make_run, matrix_rate
 
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import load_run
+from ga2clip.runtime.engine import open_engine
+from ga2clip.runtime.scoring import normalise
 from ga2clip.video import SamplingRule, sample_frames
 from ga2clip_export import activations
 from ga2clip_export.graphs import ATTENTION_OPSET, PLAIN_OPSET, export_video_encoder
 from ga2clip_export.quantise import to_int8
-from ga2clip_export.runtime.engine import open_engine
-from ga2clip_export.runtime.scoring import normalise
 from ga2clip_export.towers import FoldedVideoEncoder
 
 _FRAMES = 8

@@ -143,9 +143,9 @@ def _step(settings: Any) -> Callable[[], Any]:
     """One update of a method on its first batch; on features where its vision tower does not train."""
     import torch
 
+    from ga2clip.compute.distributed import Group
     from ga2clip.data.loader import train_batches
     from ga2clip.run import load_task
-    from ga2clip.training.distributed import Group
     from ga2clip.training.train import make_model
     from ga2clip.training.update import FeatureBatch, Updater
 

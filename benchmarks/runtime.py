@@ -30,23 +30,23 @@ from ga2clip.data.manifest import Manifest
 from ga2clip.data.stickfigures.classes import CLASSES
 from ga2clip.data.stickfigures.empty import EMPTY_KINDS
 from ga2clip.data.stickfigures.render import render_empty
-from ga2clip.model.backbone import load_backbone
+from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import build_model
 from ga2clip.run import load_run, write_run
+from ga2clip.runtime import Predictor, is_bundle
+from ga2clip.runtime.engine import open_engine
+from ga2clip.runtime.scoring import rejection_margin
 from ga2clip.settings import Settings
 from ga2clip.video import SamplingRule, sample_frames, sample_indices, write_video
 from ga2clip_export.bench import bench
 from ga2clip_export.export import export_run
-from ga2clip_export.runtime import Predictor, is_bundle
-from ga2clip_export.runtime.engine import open_engine
-from ga2clip_export.runtime.scoring import rejection_margin
 
 TIMELINE = """
 import json, sys
 from ga2clip_export.bench import peak_memory
-from ga2clip_export.runtime import Predictor
-from ga2clip_export.runtime.timeline import timeline
+from ga2clip.runtime import Predictor
+from ga2clip.runtime.timeline import timeline
 bundle, clip, stride, threads = json.loads(sys.argv[1])
 with Predictor(bundle, provider="cpu", threads=threads, cache=False) as predictor:
     found = timeline(predictor, clip, window=2.0, stride=stride, fps=4.0)

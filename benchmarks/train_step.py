@@ -29,11 +29,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ga2clip.compute.distributed import Group
 from ga2clip.data.loader import Batch
-from ga2clip.model.backbone import backbone_from_weights
+from ga2clip.model.load_backbone import backbone_from_weights
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.settings import Settings
-from ga2clip.training.distributed import Group
 from ga2clip.training.update import Updater, take
 
 VERBS = (

@@ -19,7 +19,8 @@ from torch import Tensor
 from ga2clip.errors import UserError
 from ga2clip.files import replacing
 from ga2clip.labels import check_class_names, fill, read_class_list
-from ga2clip.model.backbone import Backbone, backbone_from_weights
+from ga2clip.model.backbone import Backbone
+from ga2clip.model.load_backbone import backbone_from_weights
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model, phrase_embedding
 from ga2clip.model.weights import read_weights

@@ -26,7 +26,7 @@ from ga2clip.data.manifest import Manifest, dataset_root
 from ga2clip.data.protocols import Task, make_task
 from ga2clip.errors import UserError
 from ga2clip.files import replacing, write_error, write_text
-from ga2clip.model.backbone import load_backbone
+from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.settings import Settings
 

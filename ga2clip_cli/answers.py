@@ -9,8 +9,8 @@ from ga2clip_cli import console
 
 if TYPE_CHECKING:
     from ga2clip.evaluation.predict import TorchPredictor
-    from ga2clip_export.runtime import Predictor
-    from ga2clip_export.runtime.results import ResultFile
+    from ga2clip.runtime import Predictor
+    from ga2clip.runtime.results import ResultFile
 
 
 class TextAnswers:
@@ -77,7 +77,7 @@ def open_sink(
     """Where answers go: a file (`resume` continues one and takes the format from its suffix), JSON or text."""
     out = csv or jsonl or resume
     if out is not None:
-        from ga2clip_export.runtime.results import ResultFile
+        from ga2clip.runtime.results import ResultFile
 
         kind: Literal["csv", "jsonl"] | None = "csv" if csv else "jsonl" if jsonl else None
         return ResultFile(
@@ -93,7 +93,7 @@ def answer_files(
     **question: Any,
 ) -> int:
     """Rank the classes for every video in `files`, folders searched; returns how many videos failed."""
-    from ga2clip_export.runtime.results import expand
+    from ga2clip.runtime.results import expand
 
     failures = 0
     with sink:

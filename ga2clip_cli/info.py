@@ -23,7 +23,7 @@ def info(
     from ga2clip_cli.models import is_bundle, is_run, nothing_there
 
     if is_bundle(path):
-        from ga2clip_export.runtime import open_bundle
+        from ga2clip.runtime import open_bundle
 
         bundle = open_bundle(path)
         bundle.verify()

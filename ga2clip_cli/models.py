@@ -16,7 +16,7 @@ from ga2clip_cli import console
 
 if TYPE_CHECKING:
     from ga2clip.evaluation.predict import TorchPredictor
-    from ga2clip_export.runtime import Predictor
+    from ga2clip.runtime import Predictor
 
 _LEVELS = ("*", "*/*", "*/*/*")
 
@@ -31,7 +31,7 @@ def open_model(
         chosen = "tiny"
     folder = Path(chosen)
     if is_bundle(folder):
-        from ga2clip_export.runtime import Predictor
+        from ga2clip.runtime import Predictor
 
         return Predictor(folder, provider=provider, threads=threads)
     if provider not in ("auto", "cpu", "cuda"):

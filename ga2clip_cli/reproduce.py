@@ -31,8 +31,8 @@ def reproduce(
 
     Our figures stand beside the published ones. Runs that are finished are only tested, and stopped ones go on.
     """
-    from ga2clip.evaluation.reproduce import describe, plan, table
-    from ga2clip.evaluation.reproduce import reproduce as run_rows
+    from ga2clip.experiments.reproduce import describe, plan, table
+    from ga2clip.experiments.reproduce import reproduce as run_rows
 
     rows = plan(dataset)
     place, numbers, settings = "" if root is None else str(root), seeds or (1, 2, 3), overrides or ()

@@ -8,13 +8,13 @@ from ga2clip_cli import console
 
 if TYPE_CHECKING:
     from ga2clip.evaluation.predict import TorchPredictor
-    from ga2clip_export.runtime import Predictor
-    from ga2clip_export.runtime.timeline import Timeline
+    from ga2clip.runtime import Predictor
+    from ga2clip.runtime.timeline import Timeline
 
 
 def find_segments(predictor: "Predictor | TorchPredictor", video: Path, **question: Any) -> "Timeline":
     """What happens when in a video. Errors: UserError for a model that is no bundle."""
-    from ga2clip_export.runtime.timeline import timeline
+    from ga2clip.runtime.timeline import timeline
 
     with console.seconds_bar() as show:
         return timeline(_of_bundle(predictor), video, progress=show, **question)
@@ -31,11 +31,11 @@ def show_segments(
 ) -> None:
     """Print segments, or write them to a CSV file; draw or render them where asked."""
     if plot_to is not None:
-        from ga2clip_export.runtime.picture import plot
+        from ga2clip.runtime.picture import plot
 
         console.note(f"plot: {plot(found, plot_to)}")
     if render_to is not None:
-        from ga2clip_export.runtime.picture import render
+        from ga2clip.runtime.picture import render
 
         console.note(f"video: {render(video, found, render_to)}")
     if csv is not None:
@@ -54,7 +54,7 @@ def follow_stream(
     """Print a line for each window of a stream until it ends."""
     import json
 
-    from ga2clip_export.runtime.stream import follow
+    from ga2clip.runtime.stream import follow
 
     for result in follow(_of_bundle(predictor), source, **options):
         label, probability = result.predictions[0]
@@ -64,7 +64,7 @@ def follow_stream(
 
 
 def _of_bundle(predictor: "Predictor | TorchPredictor") -> "Predictor":
-    from ga2clip_export.runtime import Predictor
+    from ga2clip.runtime import Predictor
 
     if not isinstance(predictor, Predictor):
         raise UserError("timelines and streams need a bundle", "`ga2clip export RUN` makes one")

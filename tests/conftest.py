@@ -51,6 +51,6 @@ def clip_file(clip_weights: dict[str, "object"], tmp_path_factory: pytest.TempPa
 @pytest.fixture
 def make_backbone(clip_weights: dict[str, "object"]) -> Callable[[], "object"]:
     """A function that builds a fresh random CLIP backbone (always the same weights)."""
-    from ga2clip.model.backbone import backbone_from_weights
+    from ga2clip.model.load_backbone import backbone_from_weights
 
     return lambda: backbone_from_weights(clip_weights, source="random")

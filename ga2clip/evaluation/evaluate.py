@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ga2clip.compute.distributed import Group, join_group
+from ga2clip.compute.features import ClipFeatures, encode_clips
+from ga2clip.compute.precision import autocast, autocast_dtype
 from ga2clip.data.manifest import Manifest, dataset_root
 from ga2clip.data.protocols import EvalSet, make_task
-from ga2clip.evaluation.features import ClipFeatures, encode_clips
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.report import Report, SetReport
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import Run, load_run
 from ga2clip.settings import Settings
-from ga2clip.training.distributed import Group, join_group
-from ga2clip.training.precision import autocast, autocast_dtype
 from ga2clip.video.errors import printable
 
 _log = logging.getLogger(__name__)

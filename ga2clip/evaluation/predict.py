@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.labels import check_class_names, fill
-from ga2clip.model.backbone import BUILTIN, load_backbone
+from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.predictions import Failure, Prediction, rank

@@ -9,7 +9,7 @@ import open_clip
 import torch
 
 from ga2clip.errors import unknown_name
-from ga2clip.model.backbone import BUILTIN
+from ga2clip.model.load_backbone import BUILTIN
 from ga2clip.model.losses import active_terms
 from ga2clip.model.methods import METHODS, method_settings
 from ga2clip.model.prompts import PromptLearner

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ga2clip.compute.distributed import Group
+from ga2clip.compute.features import encode_clips
 from ga2clip.data.loader import plan_epoch
 from ga2clip.data.manifest import Clip
 from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError
-from ga2clip.evaluation.features import encode_clips
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.settings import Settings
-from ga2clip.training.distributed import Group
 from ga2clip.training.update import FeatureBatch
 from ga2clip.video.errors import printable
 

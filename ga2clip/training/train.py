@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ga2clip.compute.distributed import Group, join_group
 from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
 from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
 from ga2clip.interop import read_hard_prompt
-from ga2clip.model.backbone import load_backbone
+from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import (
     PROMPTS,
@@ -36,7 +37,6 @@ from ga2clip.run import (
 from ga2clip.settings import Settings, parse_overrides
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
-from ga2clip.training.distributed import Group, join_group
 from ga2clip.training.estimate import estimate
 from ga2clip.training.features import CachedBatches, video_features
 from ga2clip.training.loop import Batches, Plan, fit

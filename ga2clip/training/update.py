@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from ga2clip.compute.distributed import Group
+from ga2clip.compute.precision import autocast, autocast_dtype
 from ga2clip.data.loader import Batch
 from ga2clip.data.mix import mix_clips
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import LossOutput, VideoCLIP
-from ga2clip.training.distributed import Group
 from ga2clip.training.optimiser import build_optimiser, set_lr
-from ga2clip.training.precision import autocast, autocast_dtype
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import json
 from pathlib import Path
-from ga2clip_export.runtime import Predictor
+from ga2clip.runtime import Predictor
 bundle, clip, questions = json.loads(sys.argv[1])
 with Predictor(bundle, provider="cpu", threads=1) as predictor:
     print(json.dumps([predictor.predict(clip, top=99, **question).to_json() for question in questions]))
@@ -71,7 +71,7 @@ def make_model(clip_file: Path) -> Callable[..., "object"]:
     """A function that makes a random model of a method on the random CLIP, with prompts large enough to matter."""
     import torch
 
-    from ga2clip.model.backbone import load_backbone
+    from ga2clip.model.load_backbone import load_backbone
     from ga2clip.model.methods import method_settings
     from ga2clip.model.video_clip import build_model
     from ga2clip.settings import Settings

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from ga2clip.errors import UserError
-from ga2clip.model.backbone import load_backbone
+from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import build_model
 from ga2clip.run import load_run, write_run
+from ga2clip.runtime import Predictor
+from ga2clip.runtime.engine import open_engine
 from ga2clip.settings import BackboneSettings, Settings
 from ga2clip.video import SamplingRule, sample_frames
 from ga2clip_export import export, footage, towers, verify
-from ga2clip_export.runtime import Predictor
-from ga2clip_export.runtime.engine import open_engine
 
 NEW_CLASSES = [
     "juggling",

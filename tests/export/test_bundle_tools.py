@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from ga2clip.errors import UserError
+from ga2clip.runtime import Predictor, open_bundle
+from ga2clip.runtime.engine import check_provider
 from ga2clip_export.export import export_model
-from ga2clip_export.runtime import Predictor, open_bundle
-from ga2clip_export.runtime.engine import check_provider
 from ga2clip_export.triton import write_triton
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
-from ga2clip_export.runtime import Predictor, is_bundle, open_bundle
-from ga2clip_export.runtime.onnx_scan import external_files
+from ga2clip.runtime import Predictor, is_bundle, open_bundle
+from ga2clip.runtime.onnx_scan import external_files
 
 REJECT = {"threshold": 0.0, "fitted_on": "nothing", "kept": 1.0, "rejected": None}
 

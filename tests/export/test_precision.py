@@ -8,13 +8,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ga2clip.errors import UserError
+from ga2clip.runtime import Predictor, open_bundle
+from ga2clip.runtime.engine import open_engine
 from ga2clip_export import encoders, footage, graphs, quantise, verify
 from ga2clip_export.activations import largest_activations, quantisation_errors
 from ga2clip_export.export import export_model
 from ga2clip_export.half import to_half
 from ga2clip_export.quantise import to_int8
-from ga2clip_export.runtime import Predictor, open_bundle
-from ga2clip_export.runtime.engine import open_engine
 
 
 @pytest.fixture(scope="module")

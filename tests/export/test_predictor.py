@@ -11,10 +11,10 @@ import pytest
 
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
+from ga2clip.runtime import NONE_LABEL, Failure, Predictor, open_bundle
+from ga2clip.runtime.card import VIDEO_ENCODER, FileEntry
+from ga2clip.runtime.scoring import Scorer, rejection_margin
 from ga2clip_export.quantise import to_int8
-from ga2clip_export.runtime import NONE_LABEL, Failure, Predictor, open_bundle
-from ga2clip_export.runtime.card import VIDEO_ENCODER, FileEntry
-from ga2clip_export.runtime.scoring import Scorer, rejection_margin
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from ga2clip.runtime.scoring import rejection_margin
 from ga2clip_export.reject import fit_threshold
-from ga2clip_export.runtime.scoring import rejection_margin
 
 
 def on_the_circle(angles: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ import pytest
 
 from ga2clip.errors import UserError
 from ga2clip.predictions import Failure, Prediction
+from ga2clip.runtime.results import ResultFile, expand
 from ga2clip.video import VideoError, read_frames
-from ga2clip_export.runtime.results import ResultFile, expand
 
 ODD = 'clip, "one"\n\udcff.mp4'
 PARTS = [

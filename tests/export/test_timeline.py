@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from ga2clip.errors import UserError
+from ga2clip.runtime import Predictor
+from ga2clip.runtime import stream as streams
+from ga2clip.runtime.picture import plot, render
+from ga2clip.runtime.sliding import Window, windows
+from ga2clip.runtime.stream import follow
+from ga2clip.runtime.timeline import Answer, Segment, Timeline, _Segments, smoothed, timeline
 from ga2clip.video import VideoError, probe, read_frames, write_video
-from ga2clip_export.runtime import Predictor
-from ga2clip_export.runtime import stream as streams
-from ga2clip_export.runtime.picture import plot, render
-from ga2clip_export.runtime.sliding import Window, windows
-from ga2clip_export.runtime.stream import follow
-from ga2clip_export.runtime.timeline import Answer, Segment, Timeline, _Segments, smoothed, timeline
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def test_decoding_overlaps_encoding() -> None:
-    from ga2clip_export.runtime.frames import run_ahead
+    from ga2clip.runtime.frames import run_ahead
 
     def slow():
         for index in range(6):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ga2clip.errors import UserError
-from ga2clip.model.backbone import backbone_from_weights, load_backbone
+from ga2clip.model.load_backbone import backbone_from_weights, load_backbone
 from ga2clip.model.weights import read_weights
 from ga2clip.settings import BackboneSettings
 

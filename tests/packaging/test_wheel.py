@@ -74,7 +74,7 @@ def test_runs_from_the_wheel(unpacked: Path, tmp_path: Path) -> None:
 
 def test_weights_and_recipes_are_found_in_the_wheel(unpacked: Path, tmp_path: Path) -> None:
     loads = (
-        "from ga2clip.model.backbone import load_backbone; from ga2clip.settings import Settings;"
+        "from ga2clip.model.load_backbone import load_backbone; from ga2clip.settings import Settings;"
         "from ga2clip.training.configure import configure, recipe_names;"
         "load_backbone(Settings().backbone); [configure(recipe=name) for name in recipe_names()]; print('loaded')"
     )

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ga2clip.interop import published_prompts
-from ga2clip.model.backbone import Backbone, backbone_from_weights
+from ga2clip.model.backbone import Backbone
+from ga2clip.model.load_backbone import backbone_from_weights
 from ga2clip.model.losses import cosine
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import HARD_PROMPT

@@ -13,7 +13,8 @@ from safetensors import safe_open
 from ga2clip.data.stickfigures import BASE_CLASSES, CLASSES, OTHER_CLASSES
 from ga2clip.data.stickfigures.pictures import vocabulary
 from ga2clip.data.stickfigures.render import render_clip
-from ga2clip.model.backbone import Backbone, load_backbone
+from ga2clip.model.backbone import Backbone
+from ga2clip.model.load_backbone import load_backbone
 from ga2clip.settings import BackboneSettings
 
 FOLDER = Path(str(resources.files("ga2clip.assets"))) / "tiny"

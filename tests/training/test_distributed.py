@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from ga2clip.compute.distributed import choose_device
 from ga2clip.errors import UserError
 from ga2clip.evaluation.evaluate import evaluate_all
 from ga2clip.model.methods import METHODS
 from ga2clip.run import load_run, read_metrics
 from ga2clip.settings import Settings
 from ga2clip.training import train
-from ga2clip.training.distributed import choose_device
 
 Make = Callable[..., Settings]
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from ga2clip.compute.distributed import Group
 from ga2clip.data.loader import Batch
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
-from ga2clip.training.distributed import Group
 from ga2clip.training.train import make_model
 from ga2clip.training.update import FeatureBatch, Outcome, Updater
 

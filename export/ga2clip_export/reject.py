@@ -8,8 +8,8 @@ the class clips reach.
 
 import numpy as np
 
-from ga2clip_export.runtime.card import RejectCard
-from ga2clip_export.runtime.scoring import rejection_margin
+from ga2clip.runtime.card import RejectCard
+from ga2clip.runtime.scoring import rejection_margin
 from ga2clip_export.verify import Reference
 
 _KEPT = 0.95

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
+from ga2clip.compute.distributed import choose_device
+from ga2clip.compute.precision import autocast_dtype
 from ga2clip.errors import UserError
 from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.evaluation.report import Report
 from ga2clip.run import PROMPTS, SETTINGS, load_run
 from ga2clip.settings import Settings
 from ga2clip.training.configure import configure
-from ga2clip.training.distributed import choose_device
-from ga2clip.training.precision import autocast_dtype
 from ga2clip.training.summary import duration
 from ga2clip.training.train import resume_settings, train
 

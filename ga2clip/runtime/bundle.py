@@ -15,9 +15,9 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
-from ga2clip_export.runtime.card import PROBE, TEXT_BANK, BundleCard, parse_card
-from ga2clip_export.runtime.describe import describe
-from ga2clip_export.runtime.onnx_scan import external_files
+from ga2clip.runtime.card import PROBE, TEXT_BANK, BundleCard, parse_card
+from ga2clip.runtime.describe import describe
+from ga2clip.runtime.onnx_scan import external_files
 
 CARD = "bundle.json"
 _LARGEST_CARD = 64 * 2**20

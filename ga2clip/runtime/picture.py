@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ga2clip.runtime.timeline import Answer, Timeline
 from ga2clip.video import iter_frames, probe, write_video
 from ga2clip.video.draw import write_picture
-from ga2clip_export.runtime.timeline import Answer, Timeline
 
 _LANES = 12  # labels that get a line of their own, those with the longest segments
 _WIDTH, _LANE, _MARGIN, _TEXT, _AXIS = 1200, 30, 12, 15, 34

@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.runtime.card import TEXT_ENCODER, VIDEO_ENCODER, Agreement, OnnxCard, Precision
+from ga2clip.runtime.engine import Engine, has_cuda, open_engine
 from ga2clip_export import verify
 from ga2clip_export.graphs import ATTENTION_OPSET, PLAIN_OPSET, export_text_encoder, export_video_encoder
 from ga2clip_export.half import to_half
 from ga2clip_export.quantise import to_int8
-from ga2clip_export.runtime.card import TEXT_ENCODER, VIDEO_ENCODER, Agreement, OnnxCard, Precision
-from ga2clip_export.runtime.engine import Engine, has_cuda, open_engine
 from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
 
 _log = logging.getLogger(__name__)

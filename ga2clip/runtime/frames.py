@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from ga2clip.runtime.predictor import Predictor
 from ga2clip.video import iter_frames
-from ga2clip_export.runtime.predictor import Predictor
 
 _FRAMES_PER_RUN = 8
 _Item = TypeVar("_Item")

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ga2clip.predictions import rank
+from ga2clip.runtime.predictor import Predictor
+from ga2clip.runtime.sliding import check_window, windows
 from ga2clip.video import iter_frames
-from ga2clip_export.runtime.predictor import Predictor
-from ga2clip_export.runtime.sliding import check_window, windows
 
 _WAITING = 8  # frames between the decoder and the encoder
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from ga2clip.errors import UserError
+from ga2clip.runtime.frames import frame_features
+from ga2clip.runtime.predictor import Predictor
+from ga2clip.runtime.sliding import Features, Window, check_window, windows
 from ga2clip.video.errors import printable
-from ga2clip_export.runtime.frames import frame_features
-from ga2clip_export.runtime.predictor import Predictor
-from ga2clip_export.runtime.sliding import Features, Window, check_window, windows
 
 _Scored = tuple[Window, np.ndarray]
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
-from ga2clip_export.runtime.card import Agreement, OutputAgreement, Precision
-from ga2clip_export.runtime.engine import Engine
-from ga2clip_export.runtime.scoring import Scorer, normalise
+from ga2clip.runtime.card import Agreement, OutputAgreement, Precision
+from ga2clip.runtime.engine import Engine
+from ga2clip.runtime.scoring import Scorer, normalise
 
 TOLERANCES: dict[Precision, dict[str, float]] = {
     "fp32": {"min_cosine": 0.99999, "max_abs": 1e-4, "max_probability_error": 1e-4, "top1_but_ties": 1.0},

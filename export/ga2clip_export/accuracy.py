@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ga2clip.data.protocols import Task
 from ga2clip.predictions import Prediction
-from ga2clip_export.runtime.predictor import Predictor
+from ga2clip.runtime.predictor import Predictor
 
 _log = logging.getLogger(__name__)
 

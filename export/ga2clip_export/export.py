@@ -20,13 +20,8 @@ from ga2clip.errors import UserError, unknown_name
 from ga2clip.files import file_sha256, write_error
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import Run, load_run
-from ga2clip_export import verify
-from ga2clip_export.accuracy import measure_accuracy
-from ga2clip_export.encoders import Encoders, write_encoders
-from ga2clip_export.footage import OWN_CLIPS, anchors_of, footage
-from ga2clip_export.reject import fit_threshold
-from ga2clip_export.runtime.bundle import CARD, is_bundle, open_bundle
-from ga2clip_export.runtime.card import (
+from ga2clip.runtime.bundle import CARD, is_bundle, open_bundle
+from ga2clip.runtime.card import (
     PROBE,
     TEXT_BANK,
     TOKENIZER,
@@ -39,6 +34,11 @@ from ga2clip_export.runtime.card import (
     SamplingCard,
     TextCard,
 )
+from ga2clip_export import verify
+from ga2clip_export.accuracy import measure_accuracy
+from ga2clip_export.encoders import Encoders, write_encoders
+from ga2clip_export.footage import OWN_CLIPS, anchors_of, footage
+from ga2clip_export.reject import fit_threshold
 from ga2clip_export.triton import refuse_occupied, write_triton
 
 _log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ga2clip.errors import UserError
 from ga2clip.files import write_error
-from ga2clip_export.runtime.bundle import Bundle, open_bundle
-from ga2clip_export.runtime.card import TEXT_ENCODER, VIDEO_ENCODER
-from ga2clip_export.runtime.onnx_scan import external_files
+from ga2clip.runtime.bundle import Bundle, open_bundle
+from ga2clip.runtime.card import TEXT_ENCODER, VIDEO_ENCODER
+from ga2clip.runtime.onnx_scan import external_files
 
 _VIDEO, _TEXT = "ga2clip_video", "ga2clip_text"
 _LARGEST_BATCH = {VIDEO_ENCODER: 16, TEXT_ENCODER: 64}

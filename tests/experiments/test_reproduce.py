@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from ga2clip.errors import UserError
-from ga2clip.evaluation import reproduce
 from ga2clip.evaluation.metrics import harmonic_mean, score
 from ga2clip.evaluation.report import Report, SetReport
+from ga2clip.experiments import reproduce
 
 PUBLISHED = ["hmdb51", "kinetics400", "ssv2", "ucf101"]
 

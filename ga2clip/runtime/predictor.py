@@ -19,12 +19,12 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.predictions import Failure, Prediction, rank
+from ga2clip.runtime.bundle import open_bundle
+from ga2clip.runtime.card import PROVIDER_LIMIT, VIDEO_ENCODER
+from ga2clip.runtime.engine import check_provider, open_engine
+from ga2clip.runtime.scoring import NONE_LABEL, Scorer
+from ga2clip.runtime.text import ClassEncoder
 from ga2clip.video import Preprocess, SamplingRule, sample_frames
-from ga2clip_export.runtime.bundle import open_bundle
-from ga2clip_export.runtime.card import PROVIDER_LIMIT, VIDEO_ENCODER
-from ga2clip_export.runtime.engine import check_provider, open_engine
-from ga2clip_export.runtime.scoring import NONE_LABEL, Scorer
-from ga2clip_export.runtime.text import ClassEncoder
 
 _log = logging.getLogger(__name__)
 _TEXT_PROVIDERS = {"cpu", "cuda", "openvino"}

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ga2clip.compute.distributed import Group
+from ga2clip.compute.precision import autocast, autocast_dtype
 from ga2clip.data.loader import eval_batches
 from ga2clip.data.manifest import Clip
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.settings import Settings
-from ga2clip.training.distributed import Group
-from ga2clip.training.precision import autocast, autocast_dtype
 
 _log = logging.getLogger(__name__)
 

@@ -1,15 +1,15 @@
 """A bundle and videos go in; ranked class names come out, without torch.
 
-from ga2clip_export.runtime import Predictor
+from ga2clip.runtime import Predictor
 with Predictor("bundle") as predictor:
     print(predictor.predict("clip.mp4", top=5).predictions)
 """
 
 from ga2clip.predictions import Failure, Prediction
-from ga2clip_export.runtime.bundle import Bundle, is_bundle, open_bundle
-from ga2clip_export.runtime.card import BundleCard
-from ga2clip_export.runtime.predictor import Predictor
-from ga2clip_export.runtime.scoring import NONE_LABEL
+from ga2clip.runtime.bundle import Bundle, is_bundle, open_bundle
+from ga2clip.runtime.card import BundleCard
+from ga2clip.runtime.predictor import Predictor
+from ga2clip.runtime.scoring import NONE_LABEL
 
 __all__ = [
     "NONE_LABEL",

@@ -11,13 +11,13 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names, fill
-from ga2clip_export.runtime.bundle import Bundle, TextBank
-from ga2clip_export.runtime.card import PROVIDER_LIMIT, TEXT_ENCODER, TOKENIZER
-from ga2clip_export.runtime.engine import Engine, check_provider, open_engine
-from ga2clip_export.runtime.scoring import normalise
+from ga2clip.runtime.bundle import Bundle, TextBank
+from ga2clip.runtime.card import PROVIDER_LIMIT, TEXT_ENCODER, TOKENIZER
+from ga2clip.runtime.engine import Engine, check_provider, open_engine
+from ga2clip.runtime.scoring import normalise
 
 if TYPE_CHECKING:
-    from ga2clip_export.runtime.feature_cache import FeatureCache
+    from ga2clip.runtime.feature_cache import FeatureCache
 
 _TEXTS_PER_RUN = 64
 
@@ -64,7 +64,7 @@ class ClassEncoder:
 
     @cached_property
     def _cache(self) -> "FeatureCache":
-        from ga2clip_export.runtime.feature_cache import FeatureCache  # brings SQLite
+        from ga2clip.runtime.feature_cache import FeatureCache  # brings SQLite
 
         card = self._bundle.card
         fingerprint = f"{card.files[TEXT_ENCODER].sha256[:24]}-{card.files[TOKENIZER].sha256[:8]}"

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ga2clip.errors import UserError
+from ga2clip.runtime.bundle import open_bundle
+from ga2clip.runtime.predictor import Predictor
 from ga2clip.video import Preprocess, SamplingRule, sample_frames, write_video
-from ga2clip_export.runtime.bundle import open_bundle
-from ga2clip_export.runtime.predictor import Predictor
 
 if TYPE_CHECKING:
     from ga2clip.model.video_clip import VideoCLIP
@@ -33,7 +33,7 @@ _NAMES = tuple(f"doing thing number {number}" for number in range(32))
 _ANSWER_ONCE = """
 import json, sys
 from ga2clip_export.bench import peak_memory
-from ga2clip_export.runtime import Predictor
+from ga2clip.runtime import Predictor
 bundle, provider, threads, clip = json.loads(sys.argv[1])
 with Predictor(bundle, provider=provider, threads=threads, cache=False) as predictor:
     predictor.predict(clip)

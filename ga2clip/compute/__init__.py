@@ -1,0 +1,1 @@
+"""Processes, devices, precision, and clips to features in batches: what training and evaluation share."""

@@ -1,0 +1,1 @@
+"""One file per part that a method can be composed of."""
