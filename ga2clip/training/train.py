@@ -227,7 +227,7 @@ class _Job:
             _log.info("wrote %s", out / PROMPTS)
 
     def _batches(self) -> Batches:
-        if self.plan.steps and self.settings.training.cache_features and not self.model.vision_trains:
+        if self.plan.steps and self.settings.training.cache_features and not self.model.trains("vision"):
             clips = [*self.task.train, *self.task.anchors]
             _log.info("the vision tower does not train: computing the features of %d clips once", len(clips))
             found = video_features(self.model, clips, self.settings, self.group)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ga2clip.interop import published_prompts
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.load_backbone import backbone_from_weights
-from ga2clip.model.losses import cosine
+from ga2clip.model.scoring import cosine
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import HARD_PROMPT
 from ga2clip.settings import Settings
@@ -105,7 +105,7 @@ def test_tokens_are_the_recorded_ones(case: Case) -> None:
 
 
 def test_mixed_context(case: Case) -> None:
-    mixed = case.model.folded_prompts().text[0]
+    mixed = case.model.prompts().text[0]
     assert mixed is not None
     close(mixed, case["out/mixed_context"])
 
