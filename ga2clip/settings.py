@@ -190,6 +190,17 @@ WEIGHTED_ELSEWHERE = frozenset({"cross_entropy", "anchor"})
 """Terms whose weight is not in `[loss]`: cross-entropy has 1, anchors have `anchors.weight`."""
 
 
+class AverageSettings(_Section):
+    """An average of what is tuned over the epochs, which takes the place of the last epoch."""
+
+    kind: Literal["none", "gaussian"] = "none"
+    """gaussian: weighted by a normal density over the epochs (PromptSRC, ICCV 2023)."""
+    mean: float = 15.0
+    """Epoch that counts most, counted from 1."""
+    std: float = Field(default=1.0, gt=0)
+    """In epochs."""
+
+
 class TrainingSettings(_Section):
     """The optimisation; batch size and learning rate are the recipe's, whatever the number of devices."""
 
@@ -198,11 +209,20 @@ class TrainingSettings(_Section):
     """Clips per update, over all devices."""
     micro_batch: int = Field(default=0, ge=0)
     """Clips per forward pass on one device, anchors included; 0: its whole share. Less memory, same update."""
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW: decay of the first and second moment."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """SGD."""
     lr: float = Field(default=2e-3, gt=0)
     backbone_lr: float = Field(default=1e-5, gt=0)
     """Learning rate of tuned backbone weights (`tune` other than `prompts`)."""
     weight_decay: float = Field(default=1e-3, ge=0)
     warmup_epochs: float = Field(default=1.0, ge=0)
+    warmup_factor: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rate during warm-up; 0: it rises linearly."""
+    lr_floor: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rate at which the schedule ends."""
     clip_grad: float = Field(default=1.0, ge=0)
     """Largest gradient norm; 0 is off."""
     precision: Precision = "auto"
@@ -234,6 +254,7 @@ class Settings(_Section):
     backbone: BackboneSettings = BackboneSettings()
     method: MethodSettings = MethodSettings()
     anchors: AnchorSettings = AnchorSettings()
+    average: AverageSettings = AverageSettings()
     loss: LossSettings = Field(default_factory=lambda: LossSettings.model_validate({}))
     training: TrainingSettings = TrainingSettings()
     parts: dict[str, dict[str, Any]] = Field(default_factory=dict)

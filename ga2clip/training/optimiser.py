@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW, Optimizer
 
 from ga2clip.model.part import LearningRate
 from ga2clip.settings import TrainingSettings
@@ -11,8 +11,8 @@ from ga2clip.settings import TrainingSettings
 
 def build_optimiser(
     groups: Mapping[LearningRate, Mapping[str, nn.Parameter]], settings: TrainingSettings
-) -> AdamW:
-    """AdamW over the parts (`lr`) and tuned backbone weights (`backbone_lr`), betas as the published GA2-CLIP has them.
+) -> Optimizer:
+    """AdamW or SGD over the parts (`lr`) and tuned backbone weights (`backbone_lr`).
 
     Each group keeps its full rate as `base_lr`, which the schedule multiplies.
     """
@@ -20,12 +20,14 @@ def build_optimiser(
     tables = [
         {"params": list(groups[kind].values()), "lr": rate, "base_lr": rate}
         for kind, rate in rates.items()
-        if groups[kind] or kind == "parts"  # AdamW wants at least one group, even an empty one
+        if groups[kind] or kind == "parts"  # an optimiser wants at least one group, even an empty one
     ]
-    return AdamW(tables, betas=(0.9, 0.999), eps=1e-8, weight_decay=settings.weight_decay)
+    if settings.optimiser == "sgd":
+        return SGD(tables, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    return AdamW(tables, betas=settings.betas, eps=1e-8, weight_decay=settings.weight_decay)
 
 
-def set_lr(optimiser: AdamW, factor: float) -> None:
+def set_lr(optimiser: Optimizer, factor: float) -> None:
     """Give every group `factor` times its full rate."""
     for group in optimiser.param_groups:
         group["lr"] = group["base_lr"] * factor

@@ -163,6 +163,8 @@ class _Job:
             steps_per_epoch=per_epoch,
             warmup=round(training.warmup_epochs * per_epoch),
             checkpoint_seconds=60 * training.checkpoint_minutes,
+            lr_floor=training.lr_floor,
+            warmup_factor=training.warmup_factor,
         )
 
     def summary(self) -> str:
@@ -218,6 +220,8 @@ class _Job:
         self._finish(out, position)
 
     def _finish(self, out: Path, position: Position) -> None:
+        if self.plan.steps:
+            self.updater.average.apply()
         method = self.settings.method
         if method.tune in ("vision", "text", "both") and method.interpolate < 1:
             self.model.interpolate_backbone(load_backbone(self.settings.backbone), method.interpolate)

@@ -6,7 +6,6 @@ is built from the recorded sizes. Nothing is skipped: a folder without cases fai
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ from ga2clip.model.scoring import cosine
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import HARD_PROMPT
 from ga2clip.settings import Settings
+from tests.parity.recorded import FOLDER, close
 
-FOLDER = Path(os.environ.get("GA2CLIP_GOLDEN") or Path(__file__).parent / "golden")
 CASES = sorted(FOLDER.glob("*.npz"))
-TOLERANCE = 1e-4
 
 
 class Case:
@@ -85,12 +83,6 @@ class Case:
 @pytest.fixture(scope="module", params=CASES, ids=lambda path: path.stem)
 def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
-
-
-def close(ours: Tensor, recorded: Tensor) -> None:
-    error = (ours.detach() - recorded).norm() / recorded.norm().clamp_min(1e-12)
-    assert ours.shape == recorded.shape
-    assert error <= TOLERANCE, f"relative error {error:.2e}"
 
 
 def test_there_are_cases() -> None:
