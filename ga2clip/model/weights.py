@@ -18,6 +18,11 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 
+SUFFIXES = frozenset({".pt", ".pth", ".bin", ".safetensors"})
+"""What the names of weights files end in."""
+# Writers of weights store them as they are; this is room for those who compress them afterwards.
+_MOST_EXPANSION = 20
+_FREE_BYTES = 64 << 20
 _SAFE_HINT = (
     "convert it to safetensors on a machine where you trust it: safetensors.torch.save_file(state_dict, FILE)"
 )
@@ -26,7 +31,8 @@ _SAFE_HINT = (
 def read_weights(path: str | Path) -> dict[str, Any]:
     """The content of a weights file: a flat dict of tensors, or the nested dict that a training script saved.
 
-    Errors: UserError for a missing file, an unknown container, and a pickle that asks for code.
+    Errors: UserError for a missing file, an unknown container, a pickle that asks for code, and a file that unpacks
+    to many times its size.
     """
     path = Path(path)
     if not path.is_file():
@@ -34,25 +40,63 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if zipfile.is_zipfile(path):
+            _refuse_bomb(path, _unpacked_bytes(path))
         if _is_torchscript(path):
-            return _read_torchscript(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            content = _read_torchscript(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} holds objects other than tensors and could run code; refused", _SAFE_HINT
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file fails wherever its bytes lead the readers
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a readable weights file: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dict of weights")
+    _refuse_bomb(path, _claimed_bytes(content))
     return content
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """What the entries of a zip archive say they unpack to; readers stop at a size that was a lie."""
+    with zipfile.ZipFile(path) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
+
+
+def _claimed_bytes(content: Any) -> int:
+    """What all tensors of a nested content would take, each in memory of its own; strides of 0 claim it for nothing."""
+    waiting, seen, total = [content], set(), 0
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, Tensor):
+            total += node.numel() * node.element_size()
+        elif isinstance(node, dict):
+            waiting.extend(node.values())
+        elif isinstance(node, list | tuple | set):
+            waiting.extend(node)
+    return total
+
+
+def _refuse_bomb(path: Path, size: int) -> None:
+    on_disk = path.stat().st_size
+    if size > _MOST_EXPANSION * on_disk + _FREE_BYTES:
+        raise UserError(
+            f"{path} has {on_disk / 1e6:,.1f} MB and unpacks to {size / 1e6:,.0f} MB; refused",
+            "weights are stored without compression; such a file is damaged, or made to fill memory",
+        )
 
 
 def _siblings(path: Path) -> str | None:
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist"
-    names = sorted(p.name for p in path.parent.iterdir() if p.suffix in {".pt", ".pth", ".safetensors"})
+    names = sorted(p.name for p in path.parent.iterdir() if p.suffix in SUFFIXES)
     return f"weights in {path.parent}: {', '.join(names[:8])}" if names else None
 
 
@@ -86,6 +130,7 @@ class _ArchiveUnpickler(pickle.Unpickler):
     def __init__(self, archive: zipfile.ZipFile, root: str, pickled: bytes) -> None:
         super().__init__(io.BytesIO(pickled))
         self.archive, self.root = archive, root
+        self.storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -102,8 +147,10 @@ class _ArchiveUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Tensor:
         _, storage, key, _, _ = pid
-        dtype = _STORAGE_DTYPES[storage]
-        return torch.frombuffer(bytearray(self.archive.read(f"{self.root}data/{key}")), dtype=dtype)
+        if key not in self.storages:
+            content = bytearray(self.archive.read(f"{self.root}data/{key}"))
+            self.storages[key] = torch.frombuffer(content, dtype=_STORAGE_DTYPES[storage])
+        return self.storages[key]
 
 
 _STORAGE_DTYPES = {
@@ -120,7 +167,7 @@ _STORAGE_DTYPES = {
 def _rebuild_tensor(
     storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> Tensor:
-    return torch.as_strided(storage, size, stride, offset).clone()
+    return torch.as_strided(storage, size, stride, offset)
 
 
 def _collect(node: Any, prefix: str, into: dict[str, Tensor]) -> None:

@@ -102,9 +102,9 @@ def test_a_run_on_weights_in_openais_format_leaves_the_lab(
     """A TorchScript archive in halves, with the numbers beside the weights that OpenAI's files have."""
     archive = tmp_path / "openai.pt"
     torch.jit.script(as_modules(clip_weights)).save(str(archive))
-    backbone = load_backbone(BackboneSettings(name="ViT-tiny", pretrained=str(archive)))
+    backbone = load_backbone(BackboneSettings(pretrained=str(archive)))
     settings = Settings().updated(
-        {**method_settings("ga2"), "backbone": {"name": "ViT-tiny", "pretrained": str(archive)}}, "test"
+        {**method_settings("ga2"), "backbone": {"pretrained": str(archive)}}, "test"
     )
     hard = torch.randn(settings.method.text_length, backbone.text.width)
     run = write_run(
