@@ -17,12 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ga2clip.errors import UserError
+from ga2clip.model.bombs import refuse_bomb, refuse_empty_claims
 
 SUFFIXES = frozenset({".pt", ".pth", ".bin", ".safetensors"})
 """What the names of weights files end in."""
-# Writers of weights store them as they are; this is room for those who compress them afterwards.
-_MOST_EXPANSION = 20
-_FREE_BYTES = 64 << 20
 _SAFE_HINT = (
     "convert it to safetensors on a machine where you trust it: safetensors.torch.save_file(state_dict, FILE)"
 )
@@ -40,8 +38,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        if zipfile.is_zipfile(path):
-            _refuse_bomb(path, _unpacked_bytes(path))
+        refuse_bomb(path)
         if _is_torchscript(path):
             content = _read_torchscript(path)
         else:
@@ -50,47 +47,13 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path} holds objects other than tensors and could run code; refused", _SAFE_HINT
         ) from None
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file fails wherever its bytes lead the readers
+    except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a readable weights file: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dict of weights")
-    _refuse_bomb(path, _claimed_bytes(content))
+    refuse_empty_claims(path, content)
     return content
-
-
-def _unpacked_bytes(path: Path) -> int:
-    """What the entries of a zip archive say they unpack to; readers stop at a size that was a lie."""
-    with zipfile.ZipFile(path) as archive:
-        return sum(entry.file_size for entry in archive.infolist())
-
-
-def _claimed_bytes(content: Any) -> int:
-    """What all tensors of a nested content would take, each in memory of its own; strides of 0 claim it for nothing."""
-    waiting, seen, total = [content], set(), 0
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, Tensor):
-            total += node.numel() * node.element_size()
-        elif isinstance(node, dict):
-            waiting.extend(node.values())
-        elif isinstance(node, list | tuple | set):
-            waiting.extend(node)
-    return total
-
-
-def _refuse_bomb(path: Path, size: int) -> None:
-    on_disk = path.stat().st_size
-    if size > _MOST_EXPANSION * on_disk + _FREE_BYTES:
-        raise UserError(
-            f"{path} has {on_disk / 1e6:,.1f} MB and unpacks to {size / 1e6:,.0f} MB; refused",
-            "weights are stored without compression; such a file is damaged, or made to fill memory",
-        )
 
 
 def _siblings(path: Path) -> str | None:
