@@ -35,15 +35,11 @@ def refuse_empty_claims(path: Path, content: Any) -> None:
     waiting, seen, total = [content], set(), 0
     while waiting:
         node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
         if isinstance(node, Tensor):
             total += node.numel() * node.element_size()
-        elif isinstance(node, dict):
-            waiting.extend(node.values())
-        elif isinstance(node, list | tuple | set):
-            waiting.extend(node)
+        elif isinstance(node, dict | list | tuple | set) and id(node) not in seen:
+            seen.add(id(node))
+            waiting.extend(node.values() if isinstance(node, dict) else node)
     _refuse_size(path, total)
 
 

@@ -197,9 +197,13 @@ def _build(weights: Mapping[str, Tensor], architecture: Architecture, source: st
 
 def _load_builtin(name: str) -> Backbone:
     if name not in ("", BUILTIN):
-        if name not in open_clip.list_models():
+        model, _, tag = name.partition("/")
+        if model not in open_clip.list_models():
             raise unknown_name("backbone", name, [BUILTIN, *open_clip.list_models()])
-        hint = f"--pretrained openai downloads {name}; --pretrained FILE reads its weights; '{BUILTIN}' is built in"
+        hint = (
+            f"--backbone {model} --pretrained {tag or 'openai'} downloads them; --pretrained FILE reads them; "
+            f"'{BUILTIN}' is built in"
+        )
         raise UserError(f"no built-in weights for backbone '{name}'", hint)
     folder = resources.files("ga2clip.assets") / BUILTIN
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -226,6 +230,8 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
             + (f"; '{BUILTIN}' has its built-in weights only" if name else ""),
             f"such as --backbone ViT-B-16 --pretrained {tag}",
         )
+    if Path(tag).is_dir() and not open_clip.get_pretrained_cfg(name, tag):
+        raise UserError(f"'{tag}' is no pretrained tag of {name}", f"for the folder of that name write ./{tag}")
     architecture = named(f"{name}/{tag}")
     try:
         clip = open_clip.create_model(name, pretrained=tag, force_quick_gelu=bool(architecture.quick_gelu))
