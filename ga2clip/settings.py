@@ -34,6 +34,7 @@ Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
 CouplingKind = Literal["none", "concat", "mapping", "residual"]
 InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
+Preset = Literal["ours", "authors"]
 AnchorLoss = Literal["margin", "contrast", "preserve", "published"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 
@@ -103,13 +104,17 @@ class BackboneSettings(_Section):
     def from_file(self) -> bool:
         """Whether `pretrained` names a file or folder of weights."""
         weights = self.pretrained
-        return weights.endswith((".pt", ".pth", ".bin", ".safetensors")) or "/" in weights or os.sep in weights
+        return (
+            weights.endswith((".pt", ".pth", ".bin", ".safetensors")) or "/" in weights or os.sep in weights
+        )
 
 
 class MethodSettings(_Section):
     """The parts that a method is composed of; `ga2clip methods` shows the named compositions."""
 
     name: str = "ga2"
+    preset: Preset = "ours"
+    """Whose settings a run was started with: this project's, or those that the method's authors publish."""
     text_length: int = Field(default=16, ge=0)
     """Soft text prompt tokens; 0: no text prompt."""
     text_depth: int = Field(default=9, ge=0)
@@ -118,8 +123,9 @@ class MethodSettings(_Section):
     """Soft vision prompt tokens; 0: no vision prompt."""
     vision_depth: int = Field(default=9, ge=0)
     text_init: str = ""
-    """A phrase from which the soft text prompts start (deeper ones from what the frozen tower makes of it); empty:
-    random, std 0.02, as published."""
+    """A phrase from which the soft text prompts start; empty: random, std 0.02, as published."""
+    deep_init: Literal["phrase", "random"] = "phrase"
+    """Whether deeper text prompts start from what the frozen tower makes of the phrase, or at random."""
     coupling: CouplingKind = "none"
     """How the frozen hard prompt joins the soft one: not at all, as extra tokens (`concat`), through the
     mapping layer ReLU(Linear(2W → W)) (`mapping`), or the mapping added to the soft prompt (`residual`)."""

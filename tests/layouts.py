@@ -17,7 +17,10 @@ from torch import Tensor
 
 TEXTS = ("a video of a person doing archery.", "writing on board")
 PLAIN = {"vision": {"width": 128, "layers": 2, "heads": 2}, "text": {"width": 64, "layers": 1, "heads": 1}}
-WIDE_HEADS = {"vision": {"width": 104, "layers": 1, "heads": 1}, "text": {"width": 96, "layers": 2, "heads": 3}}
+WIDE_HEADS = {
+    "vision": {"width": 104, "layers": 1, "heads": 1},
+    "text": {"width": 96, "layers": 2, "heads": 3},
+}
 Sizes = dict[str, dict[str, int]]
 
 
@@ -26,7 +29,9 @@ def model_config(sizes: Sizes, quick_gelu: bool) -> dict[str, Any]:
     vision = {"image_size": 32, "patch_size": 16, **sizes["vision"]}
     vision["head_width"] = vision["width"] // vision.pop("heads")
     text = {"context_length": 77, "vocab_size": 49408, **sizes["text"]}
-    return {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text} | ({"quick_gelu": True} if quick_gelu else {})
+    return {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text} | (
+        {"quick_gelu": True} if quick_gelu else {}
+    )
 
 
 def make_clip(sizes: Sizes, quick_gelu: bool) -> open_clip.CLIP:
@@ -82,7 +87,12 @@ def state_dict_with_config(path: Path, clip: open_clip.CLIP, config: dict[str, A
 
 def hub_folder(path: Path, clip: open_clip.CLIP, config: dict[str, Any]) -> Path:
     save_file(clip.half().state_dict(), path / "open_clip_model.safetensors")
-    pixels = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bicubic", "size": [32, 32]}
+    pixels = {
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.25, 0.25, 0.25],
+        "interpolation": "bicubic",
+        "size": [32, 32],
+    }
     content = {"model_cfg": config, "preprocess_cfg": pixels}
     (path / "open_clip_config.json").write_text(json.dumps(content))
     return path
@@ -96,13 +106,18 @@ def old_hub_folder(path: Path, clip: open_clip.CLIP, config: dict[str, Any]) -> 
 
 def training_checkpoint(path: Path, clip: open_clip.CLIP, _: dict[str, Any]) -> Path:
     state = {f"module.{name}": value for name, value in clip.state_dict().items()}
-    optimizer = {"state": {0: {"exp_avg": torch.zeros(3), "step": torch.tensor(1.0)}}, "param_groups": [{"lr": 1e-3}]}
+    optimizer = {
+        "state": {0: {"exp_avg": torch.zeros(3), "step": torch.tensor(1.0)}},
+        "param_groups": [{"lr": 1e-3}],
+    }
     state["module.attn_mask"] = torch.full((77, 77), float("-inf")).triu(1)
     torch.save({"epoch": 3, "name": "run", "state_dict": state, "optimizer": optimizer}, path / "epoch_3.pt")
     return path / "epoch_3.pt"
 
 
-def ga2_start(path: Path, clip: open_clip.CLIP, _: dict[str, Any], prefix: str = "module.", only: str = "") -> Path:
+def ga2_start(
+    path: Path, clip: open_clip.CLIP, _: dict[str, Any], prefix: str = "module.", only: str = ""
+) -> Path:
     state = {n: v for n, v in clip.state_dict().items() if n.startswith(only) or n == "logit_scale"}
     content = {
         "epoch": 30,
@@ -175,7 +190,9 @@ def transformers_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
             if name.startswith(old) or (old.startswith(".") and old in name):
                 name = name.replace(old, new, 1)
         if ours in ("visual.proj", "text_projection"):
-            name = {"visual.proj": "visual_projection", "text_projection": "text_projection"}[ours] + ".weight"
+            name = {"visual.proj": "visual_projection", "text_projection": "text_projection"}[
+                ours
+            ] + ".weight"
             renamed[name] = value.T.contiguous()
         elif ".attn.in_proj_" in name:
             block, kind = name.split(".attn.in_proj_")
@@ -236,7 +253,10 @@ def write_case(folder: Path, name: str) -> dict[str, Any]:
     writer, sizes, quick_gelu = CASES[NAMES.index(name)]
     (folder / name).mkdir(parents=True)
     clip = make_clip(sizes, quick_gelu)
-    pixels, tokens = torch.randn(2, 3, 32, 32), torch.from_numpy(ClipTokenizer.from_open_clip().tokens(TEXTS, length=77))
+    pixels, tokens = (
+        torch.randn(2, 3, 32, 32),
+        torch.from_numpy(ClipTokenizer.from_open_clip().tokens(TEXTS, length=77)),
+    )
     fields = {
         "input/pixels": pixels,
         "input/tokens": tokens,

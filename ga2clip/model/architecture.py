@@ -22,7 +22,9 @@ from ga2clip.video import Preprocess
 VOCABULARY = 49408  # of CLIP's tokenizer, which is the only one here
 OPENAI = "openai"
 """The name of OpenAI's architecture whatever its size: QuickGELU, heads 64 wide, CLIP's own pixel values."""
-OPENAI_HEAD_WIDTH = 64  # github.com/openai/CLIP, clip/model.py, `build_model`: width // 64 heads in both towers
+OPENAI_HEAD_WIDTH = (
+    64  # github.com/openai/CLIP, clip/model.py, `build_model`: width // 64 heads in both towers
+)
 _LARGEST_JSON = 1 << 20  # bytes; model configs have under two thousand
 
 _Size = Annotated[int, Field(ge=1, le=1 << 20)]
@@ -161,7 +163,9 @@ def openai_layout(
     """
     for tower in ("vision width", "text width"):
         if sizes[tower] % head_width:
-            raise UserError(f"{source}: {tower} {sizes[tower]} has no heads of {head_width}, so it is not OpenAI's")
+            raise UserError(
+                f"{source}: {tower} {sizes[tower]} has no heads of {head_width}, so it is not OpenAI's"
+            )
     config = ModelConfig(
         embed_dim=sizes["embedding width"],
         vision_cfg=VisionConfig(

@@ -69,7 +69,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     content = _read_shards(file) if file.name.endswith(_INDEX) else read_weights(file)
     state, origin = _unwrap(content, file)
     tensors = {name.removeprefix("module."): value for name, value in state.items()}
-    if _OPENAI_SCALARS <= tensors.keys():
+    if tensors.keys() >= _OPENAI_SCALARS:
         origin = "OpenAI's archive"
     kept = {
         name: value
@@ -95,9 +95,7 @@ def with_text_tower(vision: Checkpoint, text: Checkpoint) -> Checkpoint:
     if not text.has_text_tower:
         raise UserError(f"{text.file} has no text tower", "backbone.text_from names a file with a whole CLIP")
     towers = {name: value for name, value in text.tensors.items() if not name.startswith("visual.")}
-    return Checkpoint(
-        vision.file, towers | vision.tensors, vision.origin or text.origin, vision.transformers
-    )
+    return Checkpoint(vision.file, towers | vision.tensors, vision.origin or text.origin, vision.transformers)
 
 
 def _file_in(path: Path) -> Path:
@@ -152,7 +150,8 @@ def _unwrap(content: Mapping[str, Any], file: Path) -> tuple[Mapping[str, Any], 
 def _refuse_others(tensors: Mapping[str, Any], file: Path) -> None:
     if any(".VPT" in name or name.startswith("prompt_learner.") for name in tensors):
         raise UserError(
-            f"{file} holds tuned prompts, not a CLIP to start from", f"ga2clip import {file} makes a run of it"
+            f"{file} holds tuned prompts, not a CLIP to start from",
+            f"ga2clip import {file} makes a run of it",
         )
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UserError(f"{file} is not a checkpoint of named tensors")

@@ -146,13 +146,17 @@ def _from_name(name: str, sizes: Mapping[str, int]) -> list[Architecture]:
         return [named(name)]
     found = read_config(Path(name).expanduser())
     if found is None:
-        raise UserError(f"{name} is not a model config", "it needs vision_cfg and text_cfg, as open_clip's have")
+        raise UserError(
+            f"{name} is not a model config", "it needs vision_cfg and text_cfg, as open_clip's have"
+        )
     return [found]
 
 
 def _refuse_other_sizes(said: Architecture, sizes: Mapping[str, int], file: str) -> None:
     wrong = [
-        f"{what} {sizes[what]}, not {size}" for what, size in said.config.sizes().items() if sizes[what] != size
+        f"{what} {sizes[what]}, not {size}"
+        for what, size in said.config.sizes().items()
+        if sizes[what] != size
     ]
     if wrong:
         raise UserError(
@@ -170,7 +174,9 @@ def _contradiction(file: str, said: Sequence[tuple[str, str]]) -> UserError:
 
 def _unknown_architecture(file: str, sizes: Mapping[str, int]) -> UserError:
     fits = fitting_names(sizes)
-    example = " or ".join(f"--backbone {name}" for name in fits[:4]) or "--backbone FILE.json (a model config)"
+    example = (
+        " or ".join(f"--backbone {name}" for name in fits[:4]) or "--backbone FILE.json (a model config)"
+    )
     return UserError(
         f"{file} does not say its architecture: activation and heads can't be seen in weights",
         f"add it: {example}; --backbone openai for weights of OpenAI's CLIPs and what was tuned from them; "
@@ -231,7 +237,9 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
             f"such as --backbone ViT-B-16 --pretrained {tag}",
         )
     if Path(tag).is_dir() and not open_clip.get_pretrained_cfg(name, tag):
-        raise UserError(f"'{tag}' is no pretrained tag of {name}", f"for the folder of that name write ./{tag}")
+        raise UserError(
+            f"'{tag}' is no pretrained tag of {name}", f"for the folder of that name write ./{tag}"
+        )
     architecture = named(f"{name}/{tag}")
     try:
         clip = open_clip.create_model(name, pretrained=tag, force_quick_gelu=bool(architecture.quick_gelu))

@@ -10,7 +10,7 @@ import torch
 
 from ga2clip.errors import unknown_name
 from ga2clip.model.load_backbone import BUILTIN
-from ga2clip.model.methods import METHODS, method_settings
+from ga2clip.model.methods import METHODS, get_method, method_settings
 from ga2clip.model.part import Site, TowerSize, build_parts
 from ga2clip.model.term import active_terms
 from ga2clip.settings import Settings
@@ -35,14 +35,18 @@ class MethodRow:
         return asdict(self)
 
 
-def method_table(backbone: str = BUILTIN, base: Settings | None = None) -> list[MethodRow]:
+def method_table(
+    backbone: str = BUILTIN, base: Settings | None = None, only: str | None = None
+) -> list[MethodRow]:
     """A row per method, for a backbone's widths and depths; no weights are loaded.
 
-    base: settings that the methods are laid over (prompt lengths and depths); None: the defaults.
-    Errors: UserError for an unknown backbone.
+    base: settings that the methods are laid over (prompt lengths and depths); None: the defaults. only: one method.
+    Errors: UserError for an unknown backbone or method.
     """
+    if only is not None:
+        get_method(only)
     config = _config(backbone)
-    return [_row(name, config, base or Settings()) for name in METHODS]
+    return [_row(name, config, base or Settings()) for name in METHODS if only in (None, name)]
 
 
 def _config(backbone: str) -> dict[str, Any]:

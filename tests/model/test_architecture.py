@@ -16,9 +16,9 @@ from torch import Tensor
 from ga2clip.errors import UserError
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.load_backbone import load_backbone
+from ga2clip.model.video_clip import build_model
 from ga2clip.run import load_run, write_run
 from ga2clip.settings import BackboneSettings, Settings
-from ga2clip.model.video_clip import build_model
 from tests import layouts
 
 NAME = "small-clip"

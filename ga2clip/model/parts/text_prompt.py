@@ -15,6 +15,8 @@ class TextPrompt(Part):
         super().__init__()
         method = site.settings.method
         start = site.phrase_prompts(method.text_init, method.text_length)
+        if method.deep_init == "random":
+            start = start[:1]
         depth = min(method.text_depth, site.text.depth)
         self.layers = random_prompts(method.text_length, site.text.width, depth, start)
 
