@@ -73,6 +73,14 @@ class ModelConfig(_Config):
         """Heads of the vision and the text tower, as open_clip counts them."""
         return self.vision_cfg.width // self.vision_cfg.head_width, self.text_cfg.heads
 
+    @property
+    def weights(self) -> int:
+        """How many numbers its large matrices hold together; a little below the count of all its parameters."""
+        towers = (self.vision_cfg, self.text_cfg)
+        blocks = (t.layers * (4 * t.width**2 + 2 * t.width * int(t.width * t.mlp_ratio)) for t in towers)
+        widths = self.vision_cfg.width + self.text_cfg.width
+        return sum(blocks) + widths * self.embed_dim + self.text_cfg.vocab_size * self.text_cfg.width
+
     def sizes(self) -> dict[str, int]:
         """What the shapes of the weights must be, in words; comparable with `sizes_of`."""
         vision, text = self.vision_cfg, self.text_cfg
@@ -293,9 +301,10 @@ def _model_config(given: Any, source: str) -> ModelConfig:
         raise UserError(f"{source} is not a model config of a CLIP") from None
     except ValidationError as error:
         raise _explain(error, source) from None
-    for tower, heads in zip((config.vision_cfg, config.text_cfg), config.heads, strict=True):
-        if not heads or tower.width % heads:
-            raise UserError(f"{source}: a width of {tower.width} cannot be cut into {heads} heads")
+    widths = (config.vision_cfg.width, config.text_cfg.width)
+    for width, heads in zip(widths, config.heads, strict=True):
+        if not heads or width % heads:
+            raise UserError(f"{source}: a width of {width} cannot be cut into {heads} heads")
     return config
 
 
@@ -360,9 +369,11 @@ def _open_clip_pixels(given: Any, config: ModelConfig, source: str) -> Preproces
     if not given.keys() & {"mean", "std"}:
         return None
     plain = Preprocess(size=size)
-    return Preprocess.from_json(
-        {"size": size, "mean": given.get("mean", plain.mean), "std": given.get("std", plain.std)}
-    )
+    values = {"size": size, "mean": given.get("mean", plain.mean), "std": given.get("std", plain.std)}
+    try:
+        return Preprocess.from_json(values)
+    except UserError as error:
+        raise UserError(f"{source}: {error.message}") from None
 
 
 def _one(sides: Any) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import open_clip
 import torch
@@ -36,7 +37,8 @@ from ga2clip.video import Preprocess
 _log = logging.getLogger(__name__)
 
 BUILTIN = "tiny"
-_ACTIVATIONS = {True: "QuickGELU", False: "GELU"}
+_ACTIVATIONS: dict[bool | None, str] = {True: "QuickGELU", False: "GELU"}
+T = TypeVar("T")
 
 
 def load_backbone(settings: BackboneSettings) -> Backbone:
@@ -48,6 +50,8 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     """
     if settings.from_file:
         return _load_file(settings)
+    if settings.text_from:
+        raise UserError("backbone.text_from belongs to a file with a vision tower alone", "--pretrained FILE")
     if settings.pretrained == "builtin":
         return _load_builtin(settings.name)
     return _load_open_clip(settings.name, settings.pretrained)
@@ -113,19 +117,30 @@ def _known_architecture(
         raise _unknown_architecture(file, sizes)
     for source in sources:
         _refuse_other_sizes(source, sizes, file)
-    first = sources[0]
-    for other in sources[1:]:
-        if other.config.heads != first.config.heads:
-            raise _contradiction(file, [(s.source, f"{s.config.heads} heads") for s in (first, other)])
-    said = [(s.source, s.quick_gelu) for s in sources] + [("backbone.quick_gelu", settings.quick_gelu)]
-    activations = [(source, value) for source, value in said if value is not None]
-    if len({value for _, value in activations}) > 1:
-        raise _contradiction(file, [(source, _ACTIVATIONS[value]) for source, value in activations])
-    preprocess = next((s.preprocess for s in sources if s.preprocess is not None), None)
-    if not activations or preprocess is None:
-        _say_what_was_taken(file, settings.name, activation_known=bool(activations))
-    quick_gelu = activations[0][1] if activations else False
-    return replace(first, quick_gelu=quick_gelu, preprocess=preprocess)
+    _agreed(file, [(s.source, s.config.heads) for s in sources], "{0[0]} + {0[1]} heads")
+    activations = [(s.source, s.quick_gelu) for s in sources] + [("backbone.quick_gelu", settings.quick_gelu)]
+    activation = _agreed(file, [(who, _ACTIVATIONS.get(value)) for who, value in activations], "{0}")
+    preprocess = _agreed(file, [(s.source, s.preprocess) for s in sources], "mean {0.mean} and std {0.std}")
+    if activation is None or preprocess is None:
+        _say_what_was_taken(file, settings.name, activation_known=activation is not None)
+    return replace(sources[0], quick_gelu=activation == _ACTIVATIONS[True], preprocess=preprocess)
+
+
+def _agreed(file: str, said: Sequence[tuple[str, T | None]], words: str) -> T | None:
+    """What all who say something say; None when nobody does.
+
+    Raises:
+        UserError: two say different things.
+    """
+    stated = [(source, value) for source, value in said if value is not None]
+    if not stated:
+        return None
+    if any(value != stated[0][1] for _, value in stated):
+        raise UserError(
+            f"{file}: {'; '.join(f'{source} says {words.format(value)}' for source, value in stated)}",
+            "correct the one that is wrong, or leave it away",
+        )
+    return stated[0][1]
 
 
 def _beside(checkpoint: Checkpoint) -> list[Architecture]:
@@ -165,13 +180,6 @@ def _refuse_other_sizes(said: Architecture, sizes: Mapping[str, int], file: str)
         )
 
 
-def _contradiction(file: str, said: Sequence[tuple[str, str]]) -> UserError:
-    return UserError(
-        f"{file}: {'; '.join(f'{source} says {what}' for source, what in said)}",
-        "correct the one that is wrong, or leave it away",
-    )
-
-
 def _unknown_architecture(file: str, sizes: Mapping[str, int]) -> UserError:
     fits = fitting_names(sizes)
     example = (
@@ -196,6 +204,13 @@ def _say_what_was_taken(file: str, name: str, *, activation_known: bool) -> None
 
 
 def _build(weights: Mapping[str, Tensor], architecture: Architecture, source: str, licence: str) -> Backbone:
+    # Shapes are only promises: before memory is taken for the model, the file must be able to fill it.
+    held = sum(value.numel() for value in weights.values())
+    if held < architecture.config.weights:
+        raise UserError(
+            f"{source} holds {held:,} numbers, and the model of its shapes has {architecture.config.weights:,}",
+            "the file is incomplete or damaged",
+        )
     clip = architecture.build()
     load_exactly(clip, weights, source)
     return Backbone(clip, name=_describe(architecture), licence=licence, preprocess=architecture.pixels)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ga2clip.errors import UserError
 
 # What a saved config may leave out: CLIPTextConfig, CLIPVisionConfig, CLIPImageProcessor (transformers' documentation).
-_TEXT = {
+_TEXT: dict[str, Any] = {
     "vocab_size": 49408,
     "hidden_size": 512,
     "intermediate_size": 2048,
@@ -21,7 +21,7 @@ _TEXT = {
     "layer_norm_eps": 1e-5,
     "eos_token_id": 49407,
 }
-_VISION = {
+_VISION: dict[str, Any] = {
     "hidden_size": 768,
     "intermediate_size": 3072,
     "num_hidden_layers": 12,

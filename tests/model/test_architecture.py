@@ -206,8 +206,12 @@ def test_sources_that_contradict_each_other_are_refused(beside: Path, published:
     assert f"open_clip's {NAME}/gelu says GELU" in refusal(file, name=f"{NAME}/gelu")
     assert load(file, name=NAME).conventions()["activation"]["vision"] == "QuickGELU"
     write_config(beside, config(quick_gelu=True, head_width=32), "clip.json")
-    assert "(4, 1) heads" in refusal(file, name=NAME)
+    assert f"clip.json says 4 + 1 heads; open_clip's {NAME} says 2 + 1 heads" in refusal(file, name=NAME)
     assert "vision width 128, not 768" in refusal(file, name="ViT-B-16")
+    write_config(
+        beside, {"model_cfg": config(True), "preprocess_cfg": {"mean": [0.1, 0.1, 0.1]}}, "clip.json"
+    )
+    assert "mean (0.1, 0.1, 0.1)" in refusal(file, name=f"{NAME}/quick")
 
 
 def test_a_vocabulary_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
@@ -237,12 +241,23 @@ def test_files_that_are_no_clip_to_start_from(tmp_path: Path) -> None:
     assert "not a checkpoint of named tensors" in refusal(file)
 
 
+def test_shapes_that_promise_more_than_the_file_holds(tmp_path: Path) -> None:
+    """The names of ten thousand blocks cost nothing; a model of them would take all memory."""
+    whole = layouts.make_clip(layouts.PLAIN, True)
+    state = layouts.as_modules(whole.state_dict(), 32).state_dict()
+    state |= {f"transformer.resblocks.{i}.ln_1.bias": torch.zeros(1) for i in range(10_000)}
+    torch.save(state, tmp_path / "hollow.pt")
+    assert "numbers, and the model of its shapes has 49" in refusal(tmp_path / "hollow.pt")
+
+
 def test_the_second_file_of_a_vision_tower(tmp_path: Path) -> None:
     clip = layouts.make_clip(layouts.PLAIN, True)
     tower = layouts.ga2_vision_tower(tmp_path, clip, {})
     whole = tmp_path / "clip.safetensors"
     assert "backbone.text_from" in refusal(tower)
     assert "has no text tower" in refusal(tower, text_from=str(tower))
+    with pytest.raises(UserError, match="vision tower alone"):
+        load_backbone(BackboneSettings(text_from=str(whole)))
     assert "has a text tower of its own" in refusal(whole, text_from=str(whole), name="openai")
 
 
