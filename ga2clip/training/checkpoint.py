@@ -7,37 +7,57 @@ numbers of an update depend on the seed and the step alone, those of the loader 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 from torch import Tensor
 
 from ga2clip.errors import UserError
-from ga2clip.run import PROMPTS, STATE, save_tensors
+from ga2clip.run import PROMPTS, SETTINGS, STATE, another_training
+from ga2clip.run_files import read_tensors, save_tensors
 from ga2clip.training.update import Updater
 
 _FILE = "checkpoint.safetensors"
+
+
+_Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
 class Position:
     """How far a training has come. epoch: finished epochs; batch: batches of the next one; step: updates in all."""
 
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
+    epoch: _Count = 0
+    batch: _Count = 0
+    step: _Count = 0
+
+
+class _Header(BaseModel):
+    """The header of a checkpoint, JSON by key."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    position: Json[Position]
+    scaler: Json[dict[str, float]]
+    settings: Json[dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    """Of the training; empty in checkpoints of earlier versions."""
 
 
 def save_checkpoint(folder: Path, updater: Updater, position: Position) -> None:
     """Write the state of a run. Errors: UserError for a full disk; the previous state is then still whole."""
-    header = {"position": json.dumps(asdict(position)), "scaler": json.dumps(updater.scaler.state_dict())}
+    header = {
+        "position": json.dumps(asdict(position)),
+        "scaler": json.dumps(updater.scaler.state_dict()),
+        "settings": json.dumps(updater.model.settings.model_dump(mode="json")),
+    }
     save_tensors(folder / STATE / _FILE, _tensors(updater), header)
 
 
 def load_checkpoint(folder: Path, updater: Updater) -> Position:
     """Put the saved state into the updater and return the place in the run; one that never saved starts anew.
 
-    Errors: UserError for a state that is damaged, was deleted, or is of another model.
+    Errors: UserError for a state that is damaged, was deleted, or is of another model or training.
     """
     file = folder / STATE / _FILE
     again = f"train again with `ga2clip train --recipe {folder} --out DIR`"
@@ -46,21 +66,30 @@ def load_checkpoint(folder: Path, updater: Updater) -> Position:
             raise UserError(f"{folder} was trained, but has no {STATE}/{_FILE} to go on from", again)
         return Position()
     try:
-        with safe_open(file, framework="pt") as opened:
-            header = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
-        position = Position(**json.loads(header["position"]))
-        scaler = json.loads(header["scaler"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        header, tensors = read_tensors(file)
+        said = _Header.model_validate(header)
+        moments = _moments(updater, tensors)
+    except UserError as error:
+        raise UserError(error.message, again) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{file} is damaged: {first['loc'][0]}: {first['msg']}", again) from None
+    except ValueError as error:
         raise UserError(f"{file} is damaged: {error}", again) from None
+    changed = another_training(updater.model.settings, said.settings)
+    if changed:
+        raise UserError(
+            f"{folder / SETTINGS} is of another training than {file}: {changed} differs",
+            "restore the file that belongs there",
+        )
     model = {
         name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")
     }
     updater.model.load_trainable_state(model, str(file))
-    _load_optimiser(updater, tensors)
-    if updater.scaler.is_enabled():
-        updater.scaler.load_state_dict(scaler)
-    return position
+    updater.optimiser.state.update(moments)
+    if updater.scaler.is_enabled() and said.scaler:
+        updater.scaler.load_state_dict(said.scaler)
+    return said.position
 
 
 def _tensors(updater: Updater) -> dict[str, Tensor]:
@@ -71,12 +100,20 @@ def _tensors(updater: Updater) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
-def _load_optimiser(updater: Updater, tensors: dict[str, Tensor]) -> None:
+def _moments(updater: Updater, tensors: dict[str, Tensor]) -> dict[Tensor, dict[str, Tensor]]:
+    """What the optimiser remembers of each parameter. Errors: ValueError where it does not fit the parameter."""
+    moments: dict[Tensor, dict[str, Tensor]] = {}
     for name, parameter in updater.parameters.items():
         prefix = f"optimiser/{name}/"
         saved = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        for key, value in saved.items():
+            if value.shape != (() if key == "step" else parameter.shape):
+                raise ValueError(f"{prefix}{key} has shape {tuple(value.shape)}")
+        if saved and saved.keys() != {"step", "exp_avg", "exp_avg_sq"}:
+            raise ValueError(f"{prefix} holds {', '.join(sorted(saved))}")
         # AdamW keeps its step counter on the CPU and the moments beside the parameter.
-        updater.optimiser.state[parameter] = {
+        moments[parameter] = {
             key: value.clone() if key == "step" else value.to(parameter.device, torch.float32)
             for key, value in saved.items()
         }
+    return moments

@@ -167,15 +167,22 @@ def test_a_damaged_state_is_named(settings: Make, tmp_path: Path) -> None:
 
 
 def test_a_run_whose_data_has_changed_does_not_go_on(
-    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fewer_clips: Path
 ) -> None:
+    out = tmp_path / "cut"
     _signal_after(monkeypatch, 3)
     with pytest.raises(StoppedError):
-        run(settings(training={"epochs": 3}), tmp_path / "cut")
+        run(settings(training={"epochs": 3}), out)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="stopped in update 1 of epoch 2") as caught:
-        run(settings(training={"epochs": 3}, data={"shots": 2}), tmp_path / "cut", resume=True)
+    before = (out / "settings.toml").read_bytes()
+    moved = train.resume_settings(out, [f"data.root='{fewer_clips}'"])
+    with pytest.raises(
+        UserError,
+        match="saved after 3 updates: 1 epochs and 1 updates of the next; but an epoch has 1 updates",
+    ) as caught:
+        run(moved, out, resume=True)
     assert "dataset and the number of processes" in (caught.value.hint or "")
+    assert (out / "settings.toml").read_bytes() == before
 
 
 def test_a_loader_process_that_dies_says_what_to_lower(
@@ -242,10 +249,10 @@ def test_a_full_disk_leaves_the_last_checkpoint_good(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(*_, **__)
 
-    from ga2clip import run as run_module
+    from ga2clip import run_files
 
-    original = run_module.save_file
-    monkeypatch.setattr(run_module, "save_file", full)
+    original = run_files.save_file
+    monkeypatch.setattr(run_files, "save_file", full)
     with pytest.raises(UserError, match="No space left") as caught:
         run(chosen, tmp_path / "cut")
     assert "free some space" in (caught.value.hint or "")
