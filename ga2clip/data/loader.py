@@ -215,8 +215,7 @@ def _started(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int)
     )
     if workers:
         try:
-            # Not found out by DataLoader itself, which would leave a traceback of its own.
-            multiprocessing.Semaphore()
+            _try_semaphores(6 * workers + 20)
             with signals_held_back():
                 return iter(loader(num_workers=workers))
         except OSError as error:
@@ -226,6 +225,15 @@ def _started(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int)
                 error.strerror or error,
             )
     return iter(loader(num_workers=0))
+
+
+def _try_semaphores(number: int) -> None:
+    """Make and drop more of them than DataLoader needs, which leaves a traceback where it can't have them.
+
+    Errors: OSError where /dev/shm, in which Linux keeps them, is full or read-only.
+    """
+    held = [multiprocessing.Semaphore() for _ in range(number)]
+    held.clear()
 
 
 def _collate(items: list[tuple[_Sample, torch.Tensor | str]]) -> Batch:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from ga2clip.data.registry import get_dataset
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.methods import method_settings
+from ga2clip.run import SETTINGS, read_settings
 from ga2clip.settings import Protocol, Settings, merge, parse_overrides, read_toml
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
@@ -98,8 +99,8 @@ def _read_recipe(
     path = Path(recipe)
     if path.suffix != ".toml" and not path.exists():
         return f"recipe {recipe}", recipe_tree(str(recipe), protocol)
-    if path.is_dir():
-        path = path / "settings.toml"
+    if path.is_dir():  # a run, whose settings are checked: cut ones would be those of another training
+        return str(path / SETTINGS), read_settings(path).model_dump(mode="json")
     return str(path), _for_protocol(read_toml(path), protocol)
 
 

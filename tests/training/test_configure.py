@@ -124,3 +124,10 @@ def test_a_recipes_prompt_lengths_give_no_prompt_to_a_method_without(tmp_path: P
     for method, lengths in {"coop": (3, 0), "vpt": (0, 5), "ivlp": (3, 5), "zero-shot": (0, 0)}.items():
         found = configure(method=method, recipe=recipe).method
         assert (found.text_length, found.vision_length) == lengths
+
+
+def test_a_run_whose_settings_are_cut_is_no_recipe(tmp_path: Path) -> None:
+    text = configure().to_toml()
+    (tmp_path / "settings.toml").write_text(text[: text.index("[loss]")])
+    with pytest.raises(UserError, match=r"settings\.toml is not as the run wrote it"):
+        configure(recipe=tmp_path)
