@@ -33,13 +33,13 @@ from ga2clip.run_files import read_metrics as read_metrics
 from ga2clip.run_files import read_settings as read_settings
 from ga2clip.settings import Settings
 
-SCHEMA = 1
+SCHEMA = 2
 PROMPTS = "prompts.safetensors"
 ENVIRONMENT = "environment.json"
 STATE = "state"
 BACKBONE = "backbone.safetensors"
 """An imported run's own backbone, where its checkpoint held a tuned one."""
-HARD_PROMPT = "prompts.coupling.hard"
+HARD_PROMPT = "parts.coupling.hard"
 """The tensor (n, W) under which a run keeps the frozen hard prompt."""
 MAY_CHANGE = {
     "data": {"root"},
@@ -71,7 +71,7 @@ class Run:
 
     def state(self) -> dict[str, Tensor]:
         """The tuned tensors by name. Errors: UserError for an unreadable file."""
-        return read_tensors(self.path / PROMPTS)[1]
+        return current_names(read_tensors(self.path / PROMPTS)[1])
 
     def model(self, device: str | torch.device = "cpu") -> VideoCLIP:
         """The tuned model in evaluation mode; every tensor of the run must fit the model and the reverse.
@@ -84,6 +84,8 @@ class Run:
             settings = settings.model_copy(update={"pretrained": str(self.path / BACKBONE)})
         backbone = load_backbone(settings)
         model = build_model(backbone, self.settings, self.classes, state.get(HARD_PROMPT))
+        if self.meta["schema"] == 1 and self.settings.method.tune == "both":
+            state["backbone.logit_scale"] = backbone.logit_scale.detach()  # did not train then
         model.load_trainable_state(state, str(self.path / PROMPTS))
         return model.to(device).eval()
 
@@ -252,9 +254,9 @@ def _read_meta(file: Path) -> dict[str, Any]:
     """The header of a run's prompts, each value checked."""
     try:
         meta = {key: json.loads(value) for key, value in read_header(file).items()}
-        if meta.get("schema") != SCHEMA:
+        if meta.get("schema") not in (1, SCHEMA):
             raise UserError(
-                f"{file} has schema {meta.get('schema')}; this version reads {SCHEMA}", "update ga2clip"
+                f"{file} has schema {meta.get('schema')}; this version reads 1 to {SCHEMA}", "update ga2clip"
             )
         _Header.model_validate(meta)
     except ValidationError as error:
@@ -266,6 +268,29 @@ def _read_meta(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise UserError(f"{file} is damaged: its header is no JSON", "restore it, or train again") from None
     return meta
+
+
+_FORMER_NAMES = {
+    "prompts.text.": "parts.text_prompt.",
+    "prompts.vision.": "parts.vision_prompt.",
+    "prompts.coupling.": "parts.coupling.",
+    "prompts.to_vision.": "parts.inter_modal.to_vision.",
+    "prompts.to_text.": "parts.inter_modal.to_text.",
+    "classifier": "parts.linear_probe.weight",
+}
+"""Tensors of runs of schema 1, by the start of their names."""
+
+
+def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a run under the names that they have today."""
+    return {_current_name(name): value for name, value in state.items()}
+
+
+def _current_name(name: str) -> str:
+    for former, current in _FORMER_NAMES.items():
+        if name.startswith(former):
+            return current + name.removeprefix(former)
+    return name
 
 
 def _runs_near(path: Path) -> str:

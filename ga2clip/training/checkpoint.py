@@ -19,8 +19,8 @@ from ga2clip.run_files import read_tensors, save_tensors
 from ga2clip.training.update import Updater
 
 _FILE = "checkpoint.safetensors"
-
-
+_MOMENTS = {"adamw": {"step", "exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"}}
+"""What the optimisers of the settings remember of a parameter."""
 _Count = Annotated[int, Field(ge=0)]
 
 
@@ -68,7 +68,7 @@ def load_checkpoint(folder: Path, updater: Updater) -> Position:
     try:
         header, tensors = read_tensors(file)
         said = _Header.model_validate(header)
-        moments = _moments(updater, tensors)
+        moments, sums = _moments(updater, tensors), _average(updater, tensors)
     except UserError as error:
         raise UserError(error.message, again) from None
     except ValidationError as error:
@@ -87,6 +87,8 @@ def load_checkpoint(folder: Path, updater: Updater) -> Position:
     }
     updater.model.load_trainable_state(model, str(file))
     updater.optimiser.state.update(moments)
+    for name, value in sums.items():
+        updater.average.sums[name].copy_(value)
     if updater.scaler.is_enabled() and said.scaler:
         updater.scaler.load_state_dict(said.scaler)
     return said.position
@@ -97,7 +99,17 @@ def _tensors(updater: Updater) -> dict[str, Tensor]:
     for name, parameter in updater.parameters.items():
         for key, value in updater.optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser/{name}/{key}"] = value
+    tensors |= {f"average/{name}": value for name, value in updater.average.sums.items()}
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _average(updater: Updater, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The average over epochs so far, by tensor. Errors: ValueError where it is not that of the settings."""
+    sums = {name.removeprefix("average/"): t for name, t in tensors.items() if name.startswith("average/")}
+    expected = {name: value.shape for name, value in updater.average.sums.items()}
+    if {name: value.shape for name, value in sums.items()} != expected:
+        raise ValueError("its average over epochs is not that of the settings")
+    return sums
 
 
 def _moments(updater: Updater, tensors: dict[str, Tensor]) -> dict[Tensor, dict[str, Tensor]]:
@@ -109,9 +121,9 @@ def _moments(updater: Updater, tensors: dict[str, Tensor]) -> dict[Tensor, dict[
         for key, value in saved.items():
             if value.shape != (() if key == "step" else parameter.shape):
                 raise ValueError(f"{prefix}{key} has shape {tuple(value.shape)}")
-        if saved and saved.keys() != {"step", "exp_avg", "exp_avg_sq"}:
+        if saved and saved.keys() != _MOMENTS[updater.settings.optimiser]:
             raise ValueError(f"{prefix} holds {', '.join(sorted(saved))}")
-        # AdamW keeps its step counter on the CPU and the moments beside the parameter.
+        # The step counter is on the CPU, the moments beside the parameter.
         moments[parameter] = {
             key: value.clone() if key == "step" else value.to(parameter.device, torch.float32)
             for key, value in saved.items()

@@ -54,8 +54,8 @@ def updater(original: Path) -> Iterator[Updater]:
 
 
 def unsealed(file: Path) -> bytes:
-    """The settings file as versions without a seal wrote it."""
-    return file.read_bytes().partition(b"\n")[2]
+    """The settings file as versions without a seal wrote it, which had no table of parts either."""
+    return file.read_bytes().partition(b"\n")[2].removesuffix(b"\n[parts]\n")
 
 
 def settings_or_error(folder: Path) -> "Settings | str":

@@ -103,7 +103,7 @@ def test_a_damaged_run_is_refused(trained: Path) -> None:
         load_run(trained)
     file.write_bytes(whole)
     header, tensors = read_tensors(file)
-    assert header["schema"] == "1"
+    assert header["schema"] == "2"
     save_tensors(file, tensors, {**header, "schema": "7"})
     with pytest.raises(UserError, match="schema 7"):
         load_run(trained)
