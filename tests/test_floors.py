@@ -32,7 +32,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
     "training": (4, under("training", "recipes")),
     "evaluation": (4, under("evaluation")),
     "compute": (3, under("compute")),
-    "runs": (3, under("run", "interop", "hard_prompt")),
+    "runs": (3, under("run", "run_files", "environment", "interop", "hard_prompt")),
     "runtime": (2, under("runtime")),
     "model": (2, under("model")),
     "data": (2, under("data")),

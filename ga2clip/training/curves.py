@@ -1,4 +1,4 @@
-"""A run's metrics go in, `curves.png` comes out: loss terms, accuracy and learning rate over the updates."""
+"""`curves.png`: the loss terms, the accuracy and the learning rate of a run over its updates."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A model whose vision tower is frozen and a task go in; batches of video features come out, computed once.
+"""Batches of video features in place of clips, for models whose vision tower does not train: computed once.
 
 The features are of the clips as evaluation sees them: augmentation would make them new in every epoch.
 """
