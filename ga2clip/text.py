@@ -1,7 +1,6 @@
 """Text from outside (names of files, classes, methods) made safe to show on a terminal and in a spreadsheet."""
 
 import csv
-import io
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -41,8 +40,16 @@ def csv_value(cell: str) -> str:
 
 def csv_lines(rows: Iterable[Sequence[object]]) -> str:
     """Rows as CSV (RFC 4180 quotes, lines end in LF); every text is escaped by `csv_cell`, numbers are not."""
-    lines = io.StringIO()
-    csv.writer(lines, lineterminator="\n").writerows(
+    lines = _Lines()
+    csv.writer(lines, lineterminator="\r\n").writerows(
         [csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
     )
-    return lines.getvalue()
+    return "".join(lines)
+
+
+class _Lines(list[str]):
+    """Takes what `csv` writes, which quotes a lone CR in a cell only where lines end in CR LF."""
+
+    def write(self, line: str) -> None:
+        """Add a line, ending in LF."""
+        self.append(line.removesuffix("\r\n") + "\n")

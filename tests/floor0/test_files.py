@@ -83,7 +83,9 @@ def test_a_file_keeps_its_owner_where_that_is_allowed(tmp_path: Path) -> None:
 
 
 @linux
-def test_a_file_that_may_not_be_written_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_may_not_be_written_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "access", lambda path, how: False)  # root may write everywhere
     path = tmp_path / "a.txt"
     path.write_text("old")
@@ -164,7 +166,9 @@ def test_standard_output_is_where_python_writes_to(tmp_path: Path, name: str) ->
     with out.open("w") as file:  # a regular file behind a descriptor is not renamed away under it
         subprocess.run([sys.executable, "-c", script, name], stdout=file, cwd=tmp_path, check=True)
     assert out.read_text() == "before\ntext\nafter\n"
-    piped = subprocess.run([sys.executable, "-c", script, name], capture_output=True, cwd=tmp_path, check=True)
+    piped = subprocess.run(
+        [sys.executable, "-c", script, name], capture_output=True, cwd=tmp_path, check=True
+    )
     assert piped.stdout == b"before\ntext\nafter\n"
     assert os.lstat("/dev/stdout").st_ino == before.st_ino
 
