@@ -27,7 +27,7 @@ _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 _MOST_LINKS = 40  # as many as Linux follows
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
-_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+_SHORT_WRITE = re.compile(r"^\d+ requested and \d+ written")
 
 
 @contextmanager
@@ -174,6 +174,17 @@ def sync_tree(folder: Path) -> None:
         sync(Path(parent))
 
 
+def refuse_existing(path: Path, hint: str) -> None:
+    """Raises UserError when `path` holds something. Devices, pipes and empty files (of mktemp) may be written."""
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder", "name a file in it")
+        if not is_stream(path) and path.exists() and path.stat().st_size:
+            raise UserError(f"{path} exists", hint)
+    except OSError as error:
+        raise write_error(path, error) from None
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's content, 64 hexadecimal digits. Raises OSError when it can't be read."""
     digest = hashlib.sha256()
@@ -201,17 +212,24 @@ def system_error(error: BaseException) -> OSError | None:
     """What the system said, or None: also where a library has it only in the text of its own exception.
 
     NumPy says how much it wrote ("10000 requested and 8176 written"), which a full disk causes; safetensors and
-    other Rust libraries write "(os error 28)"; others the system's own words.
+    other Rust libraries write "(os error 28)", SQLite "database or disk is full", others the system's own words.
     """
     if isinstance(error, OSError) and error.errno:
         return error
     text = str(error)
     if found := _SYSTEM_ERROR.search(text):
         return OSError(int(found[1]), os.strerror(int(found[1])))
-    for number in _FULL:
-        if os.strerror(number) in text or (number == errno.ENOSPC and _SHORT_WRITE.search(text)):
-            return OSError(number, os.strerror(number))
+    if _SHORT_WRITE.search(text) or os.strerror(errno.ENOSPC) in text or "disk is full" in text:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if os.strerror(errno.EDQUOT) in text:
+        return OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
     return error if isinstance(error, OSError) else None
+
+
+def full_disk(error: BaseException) -> OSError | None:
+    """The system's error where an exception of any library comes from a full disk or a quota; None: another cause."""
+    found = system_error(error)
+    return found if found and found.errno in _FULL else None
 
 
 def _target(path: Path) -> Path:

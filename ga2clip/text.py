@@ -16,6 +16,8 @@ def printable(name: str | bytes | os.PathLike[str]) -> str:
     as `\\x1b`, so that any name can be logged and printed. Applied twice it changes nothing more.
     """
     text = os.fsdecode(name)
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -39,13 +39,13 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
     "video": (1, under("video")),
     "ground": (
         0,
-        under("errors", "settings", "files", "labels", "tokenizer", "predictions", "registry", "assets"),
+        under("errors", "settings", "files", "labels", "tokenizer", "predictions", "registry", "text", "assets"),
     ),
 }
 TORCH_FREE = ("ground", "video", "runtime")
 TORCH = ("torch", "torchvision", "open_clip", "safetensors")
 # What a command module may import before a command is chosen; more costs start-up time.
-CLI_TOP_LEVEL = {"typer", "ga2clip_cli", "ga2clip.errors", "ga2clip.predictions"}
+CLI_TOP_LEVEL = {"typer", "ga2clip_cli", "ga2clip.errors", "ga2clip.predictions", "ga2clip.text"}
 
 
 def module_name(package: str, path: Path) -> str:

@@ -22,8 +22,8 @@ from ga2clip.data.manifest import relative_path
 from ga2clip.data.registry import Dataset
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names, readable_name
+from ga2clip.text import printable
 from ga2clip.video import VIDEO_SUFFIXES
-from ga2clip.video.errors import printable
 
 logger = logging.getLogger(__name__)
 

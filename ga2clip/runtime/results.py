@@ -16,7 +16,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ga2clip.errors import UserError
-from ga2clip.files import Unbuffered, is_stream, open_append, open_stream, replacing, write_error
+from ga2clip.files import (
+    Unbuffered,
+    is_stream,
+    open_append,
+    open_stream,
+    refuse_existing,
+    replacing,
+    write_error,
+)
 from ga2clip.predictions import Asked, Failure, Prediction, as_json
 from ga2clip.text import csv_lines, csv_value
 from ga2clip.video import VIDEO_SUFFIXES
@@ -66,17 +74,6 @@ def expand(paths: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def refuse_existing(out: Path) -> None:
-    """Errors: UserError when `out` holds something; devices, pipes and empty files are nobody's answers."""
-    try:
-        if out.is_dir():
-            raise UserError(f"{out} is a folder", "name a file in it")
-        if not is_stream(out) and out.exists() and out.stat().st_size:
-            raise UserError(f"{out} exists", f"continue it with --resume {out}, or delete it first")
-    except OSError as error:
-        raise write_error(out, error) from None
-
-
 class ResultFile:
     """A results file that is being written; use it with `with`.
 
@@ -110,7 +107,7 @@ class ResultFile:
         self.out = out
         self._format, self._model, self._provider, self._asked = chosen, model, provider, asked
         if not resume:
-            refuse_existing(out)
+            refuse_existing(out, f"continue it with --resume {out}, or delete it first")
         records = _read(out, chosen, asked) if resume else []
         answered = {record["file"]: record for record in records if "error" not in record}
         self._records = list(answered.values())

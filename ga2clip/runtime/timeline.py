@@ -20,7 +20,7 @@ from ga2clip.errors import UserError
 from ga2clip.runtime.frames import frame_features
 from ga2clip.runtime.predictor import Predictor
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
-from ga2clip.video.errors import printable
+from ga2clip.text import printable
 
 _Scored = tuple[Window, np.ndarray]
 
