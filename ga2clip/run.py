@@ -6,9 +6,7 @@ backbone weight), `metrics.jsonl`, `environment.json` and `state/` (for resuming
 
 import errno
 import json
-import os
 import platform
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -161,17 +159,7 @@ def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """Write tensors on the CPU as safetensors, whole or not at all. Errors: UserError, as `replacing`."""
     with replacing(path) as temporary:
-        try:
-            save_file(dict(tensors), temporary, dict(header))
-        except SafetensorError as error:
-            raise _as_os_error(error) from error
-
-
-def _as_os_error(error: SafetensorError) -> OSError:
-    """What the system said, which safetensors has only in the text of its own exception."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    number = int(found[1]) if found else 0
-    return OSError(number, os.strerror(number) if number else str(error))
+        save_file(dict(tensors), temporary, dict(header))
 
 
 def write_run(

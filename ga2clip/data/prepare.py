@@ -1,8 +1,6 @@
 """A dataset's name and folder go in; a checked `manifest.json`, a report and optionally a frame cache come out."""
 
-import csv
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,6 +18,7 @@ from ga2clip.data.stickfigures import DATASETS as STICKFIGURES
 from ga2clip.data.stickfigures.generate import GeneratedClip, generate
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
+from ga2clip.text import csv_lines
 
 REPORT_NAME = "prepare_report.csv"
 _ANCHORS = 120
@@ -75,14 +74,12 @@ class PrepareReport:
 
     def to_csv(self) -> str:
         """One line per problem: status,clip,reason; bytes of names that are no text are written as \\udc…."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("status", "clip", "reason"))
-        writer.writerows(("missing", name, "no file") for name in self.missing)
-        writer.writerows(("broken", *item) for item in self.broken)
-        writer.writerows(("damaged", *item) for item in self.damaged)
-        writer.writerows(("duplicate", test, f"same as {train}") for test, train in self.duplicates)
-        return text.getvalue().encode("utf-8", "backslashreplace").decode()
+        rows = [("status", "clip", "reason")]
+        rows += [("missing", name, "no file") for name in self.missing]
+        rows += [("broken", *item) for item in self.broken]
+        rows += [("damaged", *item) for item in self.damaged]
+        rows += [("duplicate", test, f"same as {train}") for test, train in self.duplicates]
+        return csv_lines(rows).encode("utf-8", "backslashreplace").decode()
 
 
 def prepare(
