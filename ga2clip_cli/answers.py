@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 class TextAnswers:
     """Shows each ranking as it comes."""
 
-    def remaining(self, files: Sequence[str]) -> list[str]:
-        """All files: nothing was answered before."""
-        return list(files)
+    done: frozenset[str] = frozenset()
 
     def __enter__(self) -> "TextAnswers":
         return self
@@ -37,13 +35,11 @@ class TextAnswers:
 class JsonAnswers:
     """Collects everything and prints the object when the block ends without an error."""
 
+    done: frozenset[str] = frozenset()
+
     def __init__(self, model: str, provider: str, asked: Asked) -> None:
         self._model, self._provider, self._asked = model, provider, asked
         self._parts: list[Prediction | Failure] = []
-
-    def remaining(self, files: Sequence[str]) -> list[str]:
-        """All files: nothing was answered before."""
-        return list(files)
 
     def __enter__(self) -> "JsonAnswers":
         return self
@@ -119,19 +115,34 @@ def answer_files(
     from ga2clip.runtime.results import ResultFile, expand
 
     paths = list(dict.fromkeys(str(path) for path in expand([Path(file) for file in files])))
-    todo = sink.remaining(paths)
-    failures = 0
+    todo = _with_their_batches(paths, sink.done, question["batch"])
+    answered = failures = 0
+    if isinstance(sink, ResultFile):
+        sink.set_order(paths)
     with sink:
         for answer in console.progress(predictor.predict_many(todo, **question), len(todo), "video"):
+            if answer.file in sink.done:
+                continue
             sink.add(answer)
             if isinstance(answer, Failure):
                 console.note(f"error: {printable(answer.error)}")
                 failures += 1
+            else:
+                answered += 1
+    before = len(paths) - answered - failures
     if isinstance(sink, ResultFile):
-        kept = f", {len(paths) - len(todo)} were answered before" if len(paths) > len(todo) else ""
-        console.note(
-            f"{len(todo) - failures} videos answered, {failures} failed{kept}: {printable(sink.out)}"
-        )
-    elif failures and len(todo) > 1:
-        console.note(f"{failures} of {len(todo)} videos failed")
+        kept = f", {before} were answered before" if before else ""
+        console.note(f"{answered} videos answered, {failures} failed{kept}: {printable(sink.out)}")
+    elif failures and len(paths) > 1:
+        console.note(f"{failures} of {len(paths)} videos failed")
     return failures
+
+
+def _with_their_batches(files: Sequence[str], done: frozenset[str], batch: int) -> list[str]:
+    """The files without an answer, and those that share a batch with one.
+
+    The last digits of a probability depend on what is encoded beside a video: a continued batch computes whole
+    batches again, so that it ends with the same numbers as one that was never interrupted.
+    """
+    groups = (files[start : start + batch] for start in range(0, len(files), batch))
+    return [file for group in groups if not done.issuperset(group) for file in group]

@@ -39,7 +39,9 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
     "video": (1, under("video")),
     "ground": (
         0,
-        under("errors", "settings", "files", "labels", "tokenizer", "predictions", "registry", "text", "assets"),
+        under(
+            "errors", "settings", "files", "labels", "tokenizer", "predictions", "registry", "text", "assets"
+        ),
     ),
 }
 TORCH_FREE = ("ground", "video", "runtime")

@@ -117,10 +117,9 @@ class ResultFile:
         self.done: frozenset[str] = frozenset(answered)
         """Files that an earlier batch answered."""
 
-    def remaining(self, files: Sequence[str]) -> list[str]:
-        """The files that have no answer yet. A batch that ends well leaves all answers in the order of `files`."""
+    def set_order(self, files: Iterable[str]) -> None:
+        """The files of the batch: when it ends well, all answers stand in this order."""
         self._order = {file: place for place, file in enumerate(files)}
-        return [file for file in self._order if file not in self.done]
 
     def __enter__(self) -> "ResultFile":
         self._places = [self._place(record) for record in self._records]

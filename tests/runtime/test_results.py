@@ -41,7 +41,8 @@ def write(
 def run_batch(path: Path, *, resume: bool = False) -> list[str]:
     """The batch as the command runs it; returns the files that were worked on."""
     file = ResultFile(path, model="m", provider="cpu", asked=ASKED, resume=resume)
-    todo = file.remaining(FILES)
+    file.set_order(FILES)
+    todo = [name for name in FILES if name not in file.done]
     with file:
         for name in todo:
             file.add(BATCH[name])
@@ -297,13 +298,14 @@ def test_a_disk_that_runs_full_is_said_and_what_was_there_can_be_continued(
 
     path = tmp_path / f"out{suffix}"
     file = ResultFile(path, model="m", provider="cpu", asked=ASKED)
-    file.remaining(FILES)
-    with pytest.raises(UserError, match="No space left on device") as caught, file:
+    file.set_order(FILES)
+    with file:
         file.add(BATCH["a.mp4"])
         assert file._stream is not None
         file._stream.close()
         file._stream = open_append(Path("/dev/full"))
-        file.add(BATCH["-b.mp4"])
+        with pytest.raises(UserError, match="No space left on device") as caught:
+            file.add(BATCH["-b.mp4"])
     assert f"--resume {path}" in (caught.value.hint or "")
     assert run_batch(path, resume=True) == FILES[1:]
 
