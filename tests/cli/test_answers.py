@@ -47,7 +47,7 @@ def test_a_batch_cut_anywhere_ends_as_one_that_was_not(
     path = empty / "out.csv"
     ga2clip("predict", "clips", *TINY, "--csv", "out.csv")
     whole = path.read_bytes()
-    for cut in (0, 10, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+    for cut in (0, 10, len(whole) // 3, len(whole) // 2, len(whole) - 1, len(whole)):
         path.write_bytes(whole[:cut])
         code, _, err = ga2clip("predict", "clips", *TINY, "--resume", "out.csv")
         assert code == 1
