@@ -40,7 +40,16 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
     "ground": (
         0,
         under(
-            "errors", "settings", "files", "labels", "tokenizer", "predictions", "registry", "text", "assets"
+            "errors",
+            "settings",
+            "files",
+            "labels",
+            "label_files",
+            "tokenizer",
+            "predictions",
+            "registry",
+            "text",
+            "assets",
         ),
     ),
 }

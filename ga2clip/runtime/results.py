@@ -27,7 +27,7 @@ from ga2clip.files import (
 )
 from ga2clip.predictions import Asked, Failure, Prediction, as_json
 from ga2clip.text import csv_lines, csv_value
-from ga2clip.video import VIDEO_SUFFIXES
+from ga2clip.video import find_videos
 
 Format = Literal["json", "jsonl", "csv"]
 _SUFFIXES: dict[str, Format] = {".json": "json", ".jsonl": "jsonl", ".csv": "csv"}
@@ -62,15 +62,13 @@ class _Error(BaseModel):
 
 
 def expand(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are, folders as the videos in them (by suffix, recursively, sorted); no file twice.
+    """Files as they are, folders as `find_videos` finds the videos in them; no file twice.
 
     A missing file, and a folder without any video, are left for the decoder to report beside the others' answers.
     """
     found: list[Path] = []
     for path in paths:
-        below = path.rglob("*") if path.is_dir() else ()
-        inside = sorted(p for p in below if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
-        found += inside or [path]
+        found += (find_videos(path) if path.is_dir() else []) or [path]
     return list(dict.fromkeys(found))
 
 
