@@ -1,14 +1,12 @@
-"""Published checkpoints and hard prompts go in; models and runs of ours come out.
+"""Published checkpoints as models and runs of ours.
 
 Layouts read: GA2-CLIP's training checkpoint (`model_state_dict` with `prompt_learner.*`, `image_encoder.*`,
 `text_encoder.*`), its plain hard-prompt file, and ViFi-CLIP's V-L prompting checkpoint (`model`, the context
 named `ctx`). Reading is safe: nothing in a file can run code, and every tensor must be accounted for.
 """
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,15 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 from ga2clip.files import replacing
+from ga2clip.hard_prompt import flat_state_dict, hard_prompt_from_file
 from ga2clip.labels import check_class_names, fill, read_class_list
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.load_backbone import backbone_from_weights
 from ga2clip.model.methods import method_settings
-from ga2clip.model.video_clip import VideoCLIP, build_model, phrase_embedding
-from ga2clip.model.weights import read_weights
-from ga2clip.run import BACKBONE, HARD_PROMPT, PROMPTS, load_run, write_run
-from ga2clip.settings import MethodSettings, Settings
+from ga2clip.model.video_clip import VideoCLIP, build_model
+from ga2clip.run import BACKBONE, HARD_PROMPT, write_run
+from ga2clip.settings import Settings
 
-_log = logging.getLogger(__name__)
-
-_HARD_KEYS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx", HARD_PROMPT, "prompts.text.layers.0")
 _DEEP = re.compile(r"(image|text)_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow")
 _CONTEXTS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx")
 # Embeddings of the training classes' texts: checked against the class list, then not needed.
@@ -57,9 +52,9 @@ def load_published(
     """
     names = list(read_class_list(Path(classes))) if isinstance(classes, (str, Path)) else list(classes)
     check_class_names(names)
-    published = _state_dict(checkpoint)
+    published = flat_state_dict(checkpoint)
     backbone, _ = _published_backbone(published, checkpoint, clip)
-    hard = None if hard_prompts is None else _hard_from_file(Path(hard_prompts))
+    hard = None if hard_prompts is None else hard_prompt_from_file(Path(hard_prompts))
     return _assemble(published, backbone, hard, names, Settings(), str(checkpoint))
 
 
@@ -78,9 +73,9 @@ def import_run(
     `backbone.safetensors`. Errors: as `load_published`, and for an `out` that holds something else.
     """
     names = read_class_list(classes)
-    published = _state_dict(checkpoint)
+    published = flat_state_dict(checkpoint)
     backbone, tuned = _published_backbone(published, checkpoint, clip)
-    hard = None if hard_prompts is None else _hard_from_file(hard_prompts)
+    hard = None if hard_prompts is None else hard_prompt_from_file(hard_prompts)
     base = settings or Settings().updated({"data": {"dataset": ""}}, "import")
     weights = BACKBONE if tuned else str(clip.resolve())
     base = base.updated({"backbone": {"name": backbone.name, "pretrained": weights}}, "import")
@@ -93,84 +88,11 @@ def import_run(
     return out
 
 
-def read_hard_prompt(settings: MethodSettings, backbone: Backbone) -> Tensor | None:
-    """The frozen hard prompt (n, W) that `method.hard_prompts` names: builtin, a run, a published file, a phrase.
-
-    A phrase is repeated to fill the soft prompt's length. None when nothing is coupled.
-    Errors: UserError where there is none for this backbone, or its width is another.
-    """
-    if settings.coupling == "none":
-        return None
-    spec = settings.hard_prompts
-    if spec == "builtin":
-        hard = _builtin_hard_prompt(backbone)
-    elif (Path(spec) / PROMPTS).is_file():
-        hard = _hard_from_run(Path(spec))
-    elif Path(spec).is_file():
-        hard = _hard_from_file(Path(spec))
-    elif Path(spec).suffix or "/" in spec:
-        raise UserError(f"no hard prompt at {spec}", "give a run, a published file, or a phrase")
-    else:
-        hard = _hard_from_phrase(spec, backbone, settings.text_length)
-    if hard.shape[1] != backbone.text.width:
-        raise UserError(
-            f"the hard prompt {spec} is {hard.shape[1]} wide, {backbone.name}'s text {backbone.text.width}"
-        )
-    return hard
-
-
-def _builtin_hard_prompt(backbone: Backbone) -> Tensor:
-    file = resources.files("ga2clip.assets") / backbone.name.replace("/", "-") / "hard_prompt.safetensors"
-    if not file.is_file():
-        raise UserError(
-            f"no built-in hard prompt for backbone {backbone.name}",
-            "learn one on another dataset (ga2clip train --method coop …) and pass --hard-prompts RUN, "
-            "or pass a phrase: --hard-prompts 'a video of a person doing'",
-        )
-    with resources.as_file(file) as path:
-        return _hard_from_file(path)
-
-
-def _hard_from_run(path: Path) -> Tensor:
-    prompt = load_run(path).model().folded_prompts().text[:1]
-    if not prompt or prompt[0] is None:
-        raise UserError(f"the run {path} has no text prompt to take as the hard prompt")
-    return prompt[0].detach()
-
-
-def _hard_from_file(path: Path) -> Tensor:
-    content = _state_dict(path)
-    for key in _HARD_KEYS:
-        if key in content and content[key].ndim == 2:
-            return content[key].float()
-    raise UserError(f"{path} holds no hard prompt", f"looked for {', '.join(_HARD_KEYS[:2])} as (n, width)")
-
-
-def _hard_from_phrase(phrase: str, backbone: Backbone, length: int) -> Tensor:
-    words = phrase_embedding(backbone, phrase)
-    repeats = -(-length // len(words))
-    _log.info("hard prompt: '%s', %d tokens repeated to %d", phrase, len(words), length)
-    return words.repeat(repeats, 1)[:length]
-
-
-def _state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The flat weights of a checkpoint, whatever key its author nested them under."""
-    content = read_weights(path)
-    for key in ("model_state_dict", "model", "state_dict"):
-        if isinstance(content.get(key), Mapping):
-            content = dict(content[key])
-            break
-    tensors = {name.removeprefix("module."): value for name, value in content.items()}
-    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise UserError(f"{path} is not a checkpoint of named tensors")
-    return tensors
-
-
 def _published_backbone(
     published: Mapping[str, Tensor], checkpoint: str | Path, clip: str | Path
 ) -> tuple[Backbone, dict[str, Tensor]]:
     """The checkpoint's backbone, and its weights if they are not those of `clip` (else nothing)."""
-    given = _state_dict(clip)
+    given = flat_state_dict(clip)
     own = {_clip_name(name): value for name, value in published.items() if _is_backbone(name)}
     weights = {**given, **own}
     backbone = backbone_from_weights(weights, source=f"{checkpoint} with {clip}")

@@ -20,7 +20,7 @@ from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
 from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
-from ga2clip.interop import read_hard_prompt
+from ga2clip.hard_prompt import read_hard_prompt
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import (
