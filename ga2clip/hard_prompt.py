@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -66,7 +67,7 @@ def _hard_from_run(path: Path) -> Tensor:
 
 def hard_prompt_from_file(path: Path) -> Tensor:
     """The hard prompt (n, W) float32 in a published file or one of ours. Errors: UserError for a file without one."""
-    content = flat_state_dict(path)
+    content = flat_weights(read_weights(path), path)
     for key in _HARD_KEYS:
         if key in content and content[key].ndim == 2:
             return content[key].float()
@@ -80,9 +81,8 @@ def _hard_from_phrase(phrase: str, backbone: Backbone, length: int) -> Tensor:
     return words.repeat(repeats, 1)[:length]
 
 
-def flat_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The flat weights of a checkpoint, whatever key its author nested them under."""
-    content = read_weights(path)
+def flat_weights(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """The weights in what `read_weights` gave for `path`, whatever key the file's author nested them under."""
     for key in ("model_state_dict", "model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             content = dict(content[key])

@@ -9,6 +9,7 @@ from ga2clip.errors import UserError
 SCENARIO_TEMPLATE = "a video of a person doing {}."
 """The sentence that frames a class name when no prompt is learned."""
 
+_HOLE = re.compile(r"\{_?\}")
 _WORD_BOUNDARIES = re.compile(
     r"(?<=[a-z])(?=[A-Z])"  # eye|Makeup
     r"|(?<=[A-Z])(?=[A-Z][a-z])"  # TV|Show
@@ -76,17 +77,19 @@ def readable_name(raw: str) -> str:
 
 
 def fill(template: str, name: str) -> str:
-    """The template with its one `{}` replaced by the class name (whose own braces stay as they are).
+    """The template with its one `{}` or `{_}` replaced by the class name (whose own braces stay as they are).
 
-    Underscores of the name become blanks, as in CoOp (IJCV 2022) and the methods after it.
-    Errors: UserError for a template that doesn't have exactly one `{}`.
+    Underscores of the name become blanks in `{}`, as in CoOp (IJCV 2022) and the methods after it. `{_}` keeps
+    them, as ViFi-CLIP (CVPR 2023) does where it learns no prompts.
+    Errors: UserError for a template that doesn't have exactly one of them.
     """
-    if template.count("{}") != 1:
+    holes = _HOLE.findall(template)
+    if len(holes) != 1:
         raise UserError(
             f"the template '{template}' must have exactly one {{}} for the class name",
             f"such as '{SCENARIO_TEMPLATE}'",
         )
-    return template.replace("{}", name.replace("_", " "))
+    return template.replace(holes[0], name if holes[0] == "{_}" else name.replace("_", " "))
 
 
 def _comparable(name: str) -> str:
