@@ -29,6 +29,15 @@ Provider = Annotated[
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: the engine's choice.")]
 
 
+def name_lists(text: str) -> str:
+    """A help text with `{datasets}` replaced by the names of the registry."""
+    if "{datasets}" not in text:
+        return text
+    from ga2clip.registry import DATASETS
+
+    return text.replace("{datasets}", ", ".join(DATASETS.names()))
+
+
 def examples(*lines: str) -> str:
     """The end of a command's help: lines that can be typed as they stand (a test parses each of them)."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

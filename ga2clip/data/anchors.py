@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from ga2clip.data.layouts import find_videos
+from ga2clip.data.listing import find_videos
 from ga2clip.data.manifest import Clip, Manifest, relative_path
 from ga2clip.errors import UserError
 

@@ -1,7 +1,6 @@
-"""A dataset's name and folder go in; a checked `manifest.json`, a report and optionally a frame cache come out."""
+"""Check or generate a dataset and write its `manifest.json`, a report and optionally a frame cache."""
 
 import csv
-import hashlib
 import io
 import os
 from collections import Counter
@@ -11,28 +10,19 @@ from pathlib import Path
 
 from ga2clip.data.cache_build import build_cache
 from ga2clip.data.check import Checked, check_clips
-from ga2clip.data.layouts import Listing, scan
+from ga2clip.data.declaration import Dataset, Listing, Size
+from ga2clip.data.listing import scan
 from ga2clip.data.manifest import WORK_FOLDER, Clip, Manifest
 from ga2clip.data.pool import Progress, default_workers, silent
-from ga2clip.data.registry import Dataset, get_dataset
-from ga2clip.data.stickfigures import BASE_CLASSES
-from ga2clip.data.stickfigures import DATASETS as STICKFIGURES
-from ga2clip.data.stickfigures.generate import GeneratedClip, generate
+from ga2clip.data.stickfigures.dataset import generated_clip
+from ga2clip.data.stickfigures.generate import generate
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
+from ga2clip.registry import DATASETS
 
 REPORT_NAME = "prepare_report.csv"
 _ANCHORS = 120
 _ANCHOR_SEED = 0
-
-
-@dataclass(frozen=True)
-class Size:
-    """How many clips a generated dataset gets: per class for training and testing, and irrelevant ones."""
-
-    train_per_class: int = 20
-    test_per_class: int = 10
-    irrelevant: int = _ANCHORS
 
 
 @dataclass(frozen=True)
@@ -106,10 +96,11 @@ def prepare(
     Errors: UserError for an unknown dataset, a folder that isn't it (with where to get it), nothing
     decodable, a disk that can't be written to.
     """
-    declaration = get_dataset(dataset)
+    declaration: Dataset = DATASETS[dataset]
     workers = workers or default_workers()
-    if declaration.layout == "generated":
-        report = _generated(declaration, root, seed, size or Size(), workers, progress)
+    if declaration.generate:
+        manifest = declaration.generate(root, seed, size or Size(), workers, progress)
+        report = PrepareReport(manifest, checked=len(manifest.clips))
     else:
         listing = scan(declaration, root, list_file=list_file, seed=seed)
         _need_writable(root)
@@ -124,7 +115,7 @@ def prepare(
         report = _report(declaration, root, listing, checked, anchors)
     report.manifest.write()
     write_text(root / REPORT_NAME, report.to_csv())
-    if cache or declaration.layout == "generated":
+    if cache or declaration.generate:
         return replace(report, cached=build_cache(report.manifest, workers, progress))
     return report
 
@@ -136,53 +127,6 @@ def _need_writable(root: Path) -> None:
             f"cannot write into {root}, where the manifest goes",
             f"link the data into a folder of your own and give that as --root: ln -s {root}/* FOLDER",
         )
-
-
-def _generated(
-    dataset: Dataset, root: Path, seed: int, size: Size, workers: int, progress: Progress
-) -> PrepareReport:
-    records = generate(
-        root,
-        dataset=dataset.name,
-        seed=seed,
-        train_per_class=size.train_per_class,
-        test_per_class=size.test_per_class,
-        irrelevant=size.irrelevant,
-        workers=workers,
-        progress=lambda done, total: progress("generating", done, total),
-    )
-    manifest = Manifest(
-        dataset=dataset.name,
-        root=root,
-        classes=STICKFIGURES[dataset.name],
-        base_classes=tuple(name for name in STICKFIGURES[dataset.name] if name in BASE_CLASSES),
-        clips=tuple(_generated_clip(record) for record in records),
-        meta={
-            "rule": f"generated with seed {seed}",
-            "seed": seed,
-            "flip": dataset.flip,
-            "test_split": "test",
-            "pixels_sha256": _digest(record.pixels_sha256 for record in records),
-        },
-    )
-    return PrepareReport(manifest, checked=len(records))
-
-
-def _digest(hashes: Iterable[str]) -> str:
-    """One hash for the pixels of all clips before encoding: equal for equal seeds, on any machine."""
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def _generated_clip(record: GeneratedClip, folder: str = "") -> Clip:
-    return Clip(
-        path=folder + record.path,
-        label=record.label,
-        split=record.split,
-        frames=record.frames,
-        duration=record.duration,
-        sha256=record.sha256,
-        group=str(record.actor),
-    )
 
 
 def _anchors(root: Path, workers: int, progress: Progress) -> list[Clip]:
@@ -198,7 +142,7 @@ def _anchors(root: Path, workers: int, progress: Progress) -> list[Clip]:
         workers=workers,
         progress=lambda done, total: progress("generating anchors", done, total),
     )
-    return [_generated_clip(record, folder) for record in records]
+    return [generated_clip(record, folder) for record in records]
 
 
 def _report(
@@ -236,7 +180,9 @@ def _report(
         "missing": len(listing.missing),
     }
     return PrepareReport(
-        manifest=Manifest(dataset.name, root, listing.classes, (), (*clips, *anchors), meta),
+        manifest=Manifest(
+            dataset.name, root, listing.classes, (), (*clips, *anchors), meta, listing.raw_names
+        ),
         checked=len(clips),
         broken=tuple(broken),
         damaged=tuple((path, "; ".join(found.warnings)) for path, found in checked.items() if found.warnings),

@@ -10,15 +10,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from ga2clip.data.registry import get_dataset
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.methods import method_settings
+from ga2clip.registry import DATASETS
 from ga2clip.settings import Protocol, Settings, merge, parse_overrides, read_toml
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 # The sections that a method composes; a recipe that was written for another method keeps out of them.
 _OF_THE_METHOD = ("method", "anchors", "loss")
-_SHARED_RECIPES = {"folder": "own", "csv": "own", "stickfigures-other": "stickfigures"}
 _COMMON = "common"
 _EXTENDS = "extends"
 
@@ -47,7 +46,7 @@ def configure(
         raise unknown_name("protocol", protocol, PROTOCOLS)
     source, tree = _read_recipe(recipe, dataset, protocol)
     dataset = dataset or tree.get("data", {}).get("dataset") or Settings().data.dataset
-    sentence = {"method": {"scenario_template": get_dataset(dataset).template}}
+    sentence = {"method": {"scenario_template": DATASETS[dataset].template}}
     method = wishes.get("method", {}).get("name") or method
     named = tree.get("method", {}).get("name")
     if method and named and method != named:
@@ -82,9 +81,14 @@ def recipe_names() -> list[str]:
     return sorted(file.stem for file in _folder().glob("*.toml"))
 
 
-def recipe_tree(dataset: str, protocol: str | None) -> dict[str, Any]:
-    """The shipped settings for a dataset and protocol. Errors: UserError for a dataset without a recipe."""
-    return _for_protocol(_read_shipped(_SHARED_RECIPES.get(dataset, dataset)), protocol)
+def recipe_tree(name: str, protocol: str | None) -> dict[str, Any]:
+    """The shipped settings for a protocol, by the name of a dataset or of a recipe.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    recipe = DATASETS[name].recipe if name in DATASETS else name
+    return _for_protocol(_read_shipped(recipe), protocol)
 
 
 def _read_recipe(
@@ -93,8 +97,7 @@ def _read_recipe(
     """Where the settings are from, for error messages, and their tree."""
     if recipe is None:
         name = dataset or Settings().data.dataset
-        get_dataset(name)
-        return f"recipe {name}", recipe_tree(name, protocol)
+        return f"recipe {name}", _for_protocol(_read_shipped(DATASETS[name].recipe), protocol)
     path = Path(recipe)
     if path.suffix != ".toml" and not path.exists():
         return f"recipe {recipe}", recipe_tree(str(recipe), protocol)
