@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ga2clip.data.class_names import kind_of_names
 from ga2clip.errors import UserError
 from ga2clip.files import replacing
 from ga2clip.hard_prompt import flat_weights, hard_prompt_from_file
@@ -86,6 +87,9 @@ def import_run(
     backbone, tuned = _published_backbone(published, checkpoint, clip)
     hard = None if hard_prompts is None else hard_prompt_from_file(hard_prompts)
     base = settings or Settings().updated({"data": {"dataset": ""}}, "import")
+    if base.data.dataset:
+        kind = kind_of_names(base.data.dataset, names)
+        base = base.updated({"data": {"class_names": kind}}, "import")
     weights = BACKBONE if tuned else str(clip.resolve())
     base = base.updated({"backbone": {"name": backbone.name, "pretrained": weights}}, "import")
     model = _assemble(published, backbone, hard, names, template, base, str(checkpoint))

@@ -38,7 +38,7 @@ def read_class_list(path: Path) -> list[str]:
         raise UserError(f"class list {path} holds no class name", "write one class name a line")
     first_line: dict[str, int] = {}
     for number, name in numbered:
-        earlier = first_line.setdefault(_comparable(name), number)
+        earlier = first_line.setdefault(comparable(name), number)
         if earlier != number:
             raise UserError(
                 f"class list {path}: '{name}' is on line {earlier} and again on line {number}",
@@ -57,7 +57,7 @@ def check_class_names(names: Sequence[str]) -> None:
         raise UserError("there are no class names", "give at least one")
     seen: dict[str, str] = {}
     for position, name in enumerate(names, start=1):
-        key = _comparable(name)
+        key = comparable(name)
         if not key:
             raise UserError(f"class name {position} of {len(names)} is empty")
         if key in seen:
@@ -92,5 +92,6 @@ def fill(template: str, name: str) -> str:
     return template.replace(holes[0], name if holes[0] == "{_}" else name.replace("_", " "))
 
 
-def _comparable(name: str) -> str:
+def comparable(name: str) -> str:
+    """A class name without what CLIP doesn't see: case, and underscores for blanks."""
     return " ".join(name.replace("_", " ").split()).casefold()

@@ -22,13 +22,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ga2clip.data.class_names import named, named_as_tuned
 from ga2clip.data.manifest import Manifest, dataset_root
 from ga2clip.data.protocols import Task, make_task
 from ga2clip.errors import UserError
 from ga2clip.files import replacing, write_error, write_text
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
-from ga2clip.settings import Settings
+from ga2clip.settings import DataSettings, Settings
 
 SCHEMA = 1
 SETTINGS = "settings.toml"
@@ -74,15 +75,29 @@ class Run:
 
     def task(self, root: str = "") -> Task:
         """What it was trained and is tested on; `root` replaces a dataset folder that has moved."""
-        return load_task(self.settings, root)
+        settings = self.settings.updated({"data": {"root": root}} if root else {}, "the dataset's place")
+        return _task(self.manifest(settings.data), settings)
+
+    def manifest(self, data: DataSettings) -> Manifest:
+        """Its dataset, wherever `data` says it is, with the class names that it was tuned with.
+
+        Errors: UserError for a dataset that is not prepared, or whose classes are not the run's.
+        """
+        manifest = Manifest.read(dataset_root(data))
+        if data.labels:  # that file names the classes
+            return named(manifest, data.class_names)
+        return named_as_tuned(manifest, data.class_names, self.classes, sure="imported" not in self.meta)
 
 
-def load_task(settings: Settings, root: str = "") -> Task:
+def load_task(settings: Settings) -> Task:
     """The clips and classes that the settings' protocol yields.
 
     Errors: UserError for a dataset that is not prepared, or that has not what the protocol needs.
     """
-    manifest = Manifest.read(Path(root) if root else dataset_root(settings.data))
+    return _task(named(Manifest.read(dataset_root(settings.data)), settings.data.class_names), settings)
+
+
+def _task(manifest: Manifest, settings: Settings) -> Task:
     return make_task(manifest, settings.data, settings.training.seed, settings.anchors)
 
 
@@ -147,6 +162,7 @@ def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None 
     meta = {
         "schema": SCHEMA,
         "classes": list(model.classes),
+        "class_names": model.settings.data.class_names,
         "method": model.settings.method.name,
         "backbone": model.backbone.name,
         "licence": model.backbone.licence,

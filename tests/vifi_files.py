@@ -1,16 +1,18 @@
-"""Writes small checkpoints as ViFi-CLIP's training does: `{model: module.*, optimizer, max_accuracy, epoch, config}`."""
+"""Small checkpoints as ViFi-CLIP's training writes them, settings included."""
 
 import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import open_clip
 import torch
 from torch import Tensor
 
 
-def write(
+def write_vifi(
     path: Path,
     clip: open_clip.CLIP,
     names: Sequence[str],
@@ -34,15 +36,16 @@ def write(
             state[name] = value
         elif name not in ("token_embedding.weight", "attn_mask"):
             state[f"text_encoder.{name}"] = value
+    module = types.ModuleType("yacs.config")
     content = {
         "model": {f"module.{name}": value for name, value in state.items()},
         "optimizer": {"state": {}, "param_groups": [{"lr": 8e-6, "params": [0]}]},
         "max_accuracy": 61.5,
         "epoch": 9,
-        "config": _cfg_node(),
+        "config": _cfg_node(module),
     }
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    del sys.modules["yacs.config"]
+    with mock.patch.dict(sys.modules, {"yacs": types.ModuleType("yacs"), "yacs.config": module}):
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
     return path
 
 
@@ -56,10 +59,9 @@ def _learner(embedded: Tensor, prompts: int) -> dict[str, Tensor]:
     }
 
 
-def _cfg_node() -> object:
+def _cfg_node(module: Any) -> object:
     """yacs' CfgNode as a pickle has it, without that package."""
-    module = sys.modules["yacs.config"] = types.ModuleType("yacs.config")
-    module.CfgNode = type("CfgNode", (dict,), {"__module__": "yacs.config"})  # type: ignore[attr-defined]
+    module.CfgNode = type("CfgNode", (dict,), {"__module__": "yacs.config"})
     config = module.CfgNode({"DATA": module.CfgNode({"NUM_FRAMES": 16}), "OUTPUT": ""})
     config.__dict__.update({"__immutable__": True, "__deprecated_keys__": set(), "__renamed_keys__": {}})
     return config

@@ -42,7 +42,10 @@ def read_split_lists(manifest: Manifest, data: DataSettings) -> SplitLists:
     Errors: UserError for files that can't be read, lists of which no clip is prepared, ids without a name,
     names that the test clips don't have.
     """
-    names = [_matched_names(read_label_csv(Path(file)), manifest) for file in _files(data.labels)]
+    if data.labels and data.class_names not in ("readable", "raw"):
+        raise UserError("labels and class_names both name the classes", "give one of the two files")
+    raw = data.class_names == "raw"
+    names = [_matched_names(read_label_csv(Path(file), raw=raw), manifest) for file in _files(data.labels)]
     index = _index(manifest)
     reports: list[str] = []
     train = _labelled(data.split_file, index, names[0] if names else None, reports)
@@ -69,8 +72,8 @@ def read_split_lists(manifest: Manifest, data: DataSettings) -> SplitLists:
     return SplitLists(classes, train, test, ", ".join(reports))
 
 
-def read_label_csv(path: Path) -> dict[int, str]:
-    """Class names by id from a CSV with the columns `id,name`, made readable.
+def read_label_csv(path: Path, *, raw: bool = False) -> dict[int, str]:
+    """Class names by id from a CSV with the columns `id,name`, made readable unless they are to stay `raw`.
 
     Errors: UserError for a file that can't be read, has no such columns or rows, or repeats an id or a name.
     """
@@ -80,7 +83,7 @@ def read_label_csv(path: Path) -> dict[int, str]:
             for row in csv.DictReader(file):
                 if int(row["id"]) in names:
                     raise UserError(f"label CSV {path}: id {row['id']} occurs twice")
-                names[int(row["id"])] = readable_name(row["name"])
+                names[int(row["id"])] = row["name"].strip() if raw else readable_name(row["name"])
     except OSError as error:
         raise UserError(f"cannot read label CSV {path}: {error.strerror}") from None
     except (KeyError, ValueError, TypeError, AttributeError, csv.Error):

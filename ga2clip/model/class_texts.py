@@ -4,6 +4,7 @@ ViFi-CLIP and GA2-CLIP store the embedded texts of their classes. They are compa
 the names that a user gives, so a wrong name, order or template cannot pass for the checkpoint's own.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -64,8 +65,11 @@ def find_template(
         raise UserError(
             f"{source} was tuned with another token embedding", "give the CLIP that it started from"
         )
-    tried = dict.fromkeys([*([] if template is None else [template]), *texts.templates(names)])
-    right = {candidate: texts.agree(candidate, names) for candidate in tried}
+    right: dict[str, list[bool]] = {}
+    for candidate in itertools.chain([] if template is None else [template], texts.templates(names)):
+        right[candidate] = texts.agree(candidate, names)
+        if all(right[candidate]):
+            break
     best = max(right, key=lambda candidate: sum(right[candidate]), default="")
     if template not in (None, best):
         raise UserError(
@@ -110,14 +114,11 @@ class _StoredTexts:
         return _BLANK_BEFORE_MARK.sub("", self.tokenizer.decode(nearest.tolist()))
 
     def templates(self, names: Sequence[str]) -> Iterator[str]:
-        """What is around the first of the names that stands in its text."""
+        """What is around the name in the texts of the first classes."""
         for index, name in enumerate(names[:_READ]):
             text = self.read(index)
-            found = False
             for hole in ("{}", "{_}"):
                 words = self.tokenizer.decode(self.tokenizer.encode(fill(hole, name)))
-                for place in re.finditer(re.escape(_BLANK_BEFORE_MARK.sub("", words)), text):
+                words = re.escape(_BLANK_BEFORE_MARK.sub("", words))
+                for place in re.finditer(rf"(?<![^\W_]){words}(?![^\W_])", text):
                     yield text[: place.start()] + hole + text[place.end() :]
-                    found = True
-            if found:
-                return
