@@ -8,7 +8,9 @@ import typer
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Classes = Annotated[
     Path | None,
-    typer.Option("--classes", metavar="FILE", help="Class names, one a line (UTF-8; # starts a comment)."),
+    typer.Option(
+        "--classes", metavar="FILE", help="Class names, one a line or id,name (UTF-8; # starts a comment)."
+    ),
 ]
 ClassNames = Annotated[
     str | None,

@@ -3,14 +3,15 @@
 A method is tuned on the words of its class names, so a run keeps to one kind of names in everything after it.
 """
 
-import csv
 import logging
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ga2clip.data.manifest import Manifest
 from ga2clip.errors import UserError
+from ga2clip.label_files import read_rows
 from ga2clip.labels import check_class_names, comparable, read_class_list, readable_name
 from ga2clip.registry import DATASETS
 
@@ -65,17 +66,17 @@ def named_as_tuned(manifest: Manifest, class_names: str, tuned: Sequence[str], *
     for names in _kinds(manifest, class_names):
         if own.keys() <= {comparable(name) for name in names}:
             return _renamed(manifest, [own.get(comparable(name), name) for name in names])
-    by_letters = {_letters(name): name for name in tuned}
+    byletters = {letters(name): name for name in tuned}
     found = [
-        next((by_letters[key] for key in keys if key in by_letters), None)
+        next((byletters[key] for key in keys if key in byletters), None)
         for keys in (
-            map(_letters, pair) for pair in zip(manifest.classes, _raw_or_readable(manifest), strict=True)
+            map(letters, pair) for pair in zip(manifest.classes, _raw_or_readable(manifest), strict=True)
         )
     ]
     if None not in found and len(set(found)) == len(tuned):
         return _renamed(manifest, [str(name) for name in found])
-    known = {_letters(name) for names in _kinds(manifest, class_names) for name in names}
-    stranger = next((name for name in tuned if _letters(name) not in known), tuned[0])
+    known = {letters(name) for names in _kinds(manifest, class_names) for name in names}
+    stranger = next((name for name in tuned if letters(name) not in known), tuned[0])
     if sure and class_names in (READABLE, RAW):
         _log.warning("%s has no class '%s', which the run was tuned on", manifest.root, stranger)
         return named(manifest, class_names)
@@ -126,18 +127,19 @@ def _renamed(manifest: Manifest, names: Sequence[str]) -> Manifest:
 
 
 def _names_in(file: Path, manifest: Manifest) -> tuple[str, ...]:
-    lines = read_class_list(file)
     raw = _raw_or_readable(manifest)
-    pairs = [row for row in csv.reader(lines) if len(row) == 2 and row[0].strip() in raw]
+    rows = [] if file.suffix.lower() == ".json" else [cells for _, cells in read_rows(file, "class names")]
+    rows = rows[1:] if rows[:1] == [["raw", "name"]] else rows
+    pairs = [cells for cells in rows if len(cells) == 2 and cells[0] in raw]
     if not pairs:
-        return _in_order(file, lines, manifest)
-    names = {label.strip(): name.strip() for label, name in pairs}
+        return _in_order(file, read_class_list(file), manifest)
+    names = dict(pairs)
     missing = next((label for label in raw if label not in names), None)
     if missing is not None:
         raise UserError(
             f"{file} has no line for the class '{missing}'", "write a line raw,name for each class"
         )
-    if len(pairs) < len(lines) or len(names) < len(pairs):
+    if len(pairs) < len(rows) or len(names) < len(pairs):
         raise UserError(f"{file} has other lines than one raw,name for each of the {len(raw)} classes")
     check_class_names(list(names.values()))
     return tuple(names[label] for label in raw)
@@ -151,9 +153,9 @@ def _in_order(file: Path, lines: Sequence[str], manifest: Manifest) -> tuple[str
             "give a name for each class, in the dataset's order, or lines raw,name",
         )
     raw = _raw_or_readable(manifest)
-    owners = {_letters(name): index for names in (raw, manifest.classes) for index, name in enumerate(names)}
+    owners = {letters(name): index for names in (raw, manifest.classes) for index, name in enumerate(names)}
     for index, line in enumerate(lines):
-        owner = owners.get(_letters(line), index)
+        owner = owners.get(letters(line), index)
         if owner != index:
             raise UserError(
                 f"{file} is not in the order of {manifest.dataset}'s classes: name {index + 1}, '{line}', is its "
@@ -163,5 +165,7 @@ def _in_order(file: Path, lines: Sequence[str], manifest: Manifest) -> tuple[str
     return tuple(lines)
 
 
-def _letters(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
+def letters(name: str) -> str:
+    """A name without blanks and punctuation: spellings of the same words are equal."""
+    folded = unicodedata.normalize("NFC", name).casefold()
+    return "".join(character for character in folded if unicodedata.category(character)[0] not in "PZ")

@@ -44,6 +44,8 @@ class Listing:
         missing: clips of the annotations without a file.
         rule: how the splits came about, in words.
         test_split: `test` or `val`, whichever the field tests on.
+        contradictory: (clip, reason) of clips that the annotations name with several labels or roles; `scan` finds
+            them and leaves them out of the entries.
     """
 
     raw_names: tuple[str, ...]
@@ -52,6 +54,7 @@ class Listing:
     missing: tuple[str, ...]
     rule: str
     test_split: str = "test"
+    contradictory: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

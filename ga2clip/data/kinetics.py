@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ga2clip.data.declaration import Dataset, Entry, Listing, Source
-from ga2clip.data.listing import SPLIT_NAMES, find_videos, visible_files
+from ga2clip.data.listing import SPLIT_NAMES, visible_files
 from ga2clip.data.manifest import relative_path
+from ga2clip.video import bare_name, find_videos
 
 _GET_IT = """Kinetics is a list of YouTube clips; most people take the CVDF copy:
 https://github.com/cvdfoundation/kinetics-dataset
@@ -26,8 +27,8 @@ def kinetics(classes: int) -> Dataset:
 
 def read(source: Source) -> Listing:
     """Every CSV with the columns label, youtube_id, time_start, time_end[, split] is an annotation file."""
-    videos = {path.stem: path for path in find_videos(source.root)}
-    entries: dict[str, Entry] = {}
+    videos = {bare_name(path.name): path for path in find_videos(source.root)}
+    entries: list[Entry] = []
     missing: list[str] = []
     raw_names: dict[str, str] = {}
     for split, row in _rows(source):
@@ -40,14 +41,13 @@ def read(source: Source) -> Listing:
         if path is None:
             missing.append(f"{split}/{stem}.mp4")
         else:
-            entry = Entry(relative_path(path, source.root), label, split, row["youtube_id"])
-            entries.setdefault(entry.path, entry)
+            entries.append(Entry(relative_path(path, source.root), label, split, row["youtube_id"]))
     rule = "the official training and validation lists; tested on validation, as the field does"
     classes = tuple(sorted(raw_names))
     return Listing(
         tuple(raw_names[name] for name in classes),
         classes,
-        tuple(entries.values()),
+        tuple(entries),
         tuple(missing),
         rule,
         test_split="val",

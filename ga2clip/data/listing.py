@@ -6,9 +6,9 @@ unpacked in many ways; the official annotation files say which belong to the dat
 
 import json
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ga2clip.data.declaration import Dataset, Entry, Listing, Source
 from ga2clip.data.manifest import relative_path
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names
-from ga2clip.video import VIDEO_SUFFIXES
+from ga2clip.video import bare_name, find_videos
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def scan(dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: i
     source = Source(dataset, root, list_file, seed)
     if not root.is_dir():
         raise source.refuse(f"there is no folder {root}")
-    listing = dataset.read(source)
+    listing = _one_label_each(dataset.read(source))
     if not listing.entries:
         raise source.refuse(f"{root} holds none of the videos of '{dataset.name}'")
     check_class_names(listing.classes)
@@ -61,25 +61,24 @@ def scan(dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: i
     return listing
 
 
-def find_videos(folder: Path) -> list[Path]:
-    """The video files below a folder, by suffix, sorted; links are followed.
+def _one_label_each(listing: Listing) -> Listing:
+    """The listing with every clip once, and without the clips that it names with several labels or roles.
 
-    Hidden files and folders are left out: what `prepare` made, waste baskets, the `._clip.mp4` of macOS.
+    Nothing says which of the labels is right, so training on one of them, or calling one of them correct, would be
+    a guess.
     """
-    found: list[Path] = []
-    visited: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = [name for name in sorted(folders) if name[0] != "." and real not in visited]
-        if real in visited:
-            continue
-        visited.add(real)
-        found.extend(
-            Path(place, name)
-            for name in files
-            if name[0] != "." and Path(name).suffix.lower() in VIDEO_SUFFIXES
-        )
-    return sorted(found)
+    named: dict[str, dict[Entry, None]] = defaultdict(dict)
+    for entry in listing.entries:
+        named[entry.path][entry] = None
+    contradictory = tuple((path, _difference(list(ways))) for path, ways in named.items() if len(ways) > 1)
+    entries = tuple(next(iter(ways)) for ways in named.values() if len(ways) == 1)
+    return replace(listing, entries=entries, contradictory=contradictory)
+
+
+def _difference(ways: Sequence[Entry]) -> str:
+    labels = sorted({entry.label for entry in ways})
+    splits = sorted({entry.split for entry in ways})
+    return f"labels: {', '.join(labels)}" if len(labels) > 1 else f"listed for {' and '.join(splits)}"
 
 
 def official_splits(
@@ -96,7 +95,7 @@ def official_splits(
     entries, missing, labels = [], [], {}
     for raw, name, group, splits in rows:
         labels[raw] = source.dataset.readable(raw)
-        path = _nearest(videos.get(Path(name).stem.casefold(), ()), name)
+        path = _nearest(videos.get(bare_name(Path(name).name).casefold(), ()), name)
         if path is None:
             missing.append(name)
         else:
@@ -182,7 +181,7 @@ def _by_name(root: Path) -> Mapping[str, list[Path]]:
     """Videos by their name without case and extension: many people convert the clips."""
     videos: dict[str, list[Path]] = defaultdict(list)
     for path in find_videos(root):
-        videos[path.stem.casefold()].append(path)
+        videos[bare_name(path.name).casefold()].append(path)
     return videos
 
 

@@ -31,7 +31,8 @@ class PrepareReport:
 
     broken: (clip, reason) of clips without a picture; they stay in the manifest with 0 frames: never trained
     on, wrong in evaluation. damaged: (clip, what is lost), usable. missing: clips of the annotations without
-    a file. duplicates: (test clip, training clip) with the same content. cached: clips in the frame cache.
+    a file. contradictory: (clip, reason) of clips that the annotations name with several labels or roles, left out.
+    duplicates: (test clip, training clip) with the same content. cached: clips in the frame cache.
     """
 
     manifest: Manifest
@@ -39,6 +40,7 @@ class PrepareReport:
     broken: tuple[tuple[str, str], ...] = ()
     damaged: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
+    contradictory: tuple[tuple[str, str], ...] = ()
     duplicates: tuple[tuple[str, str], ...] = ()
     cached: int = 0
 
@@ -46,7 +48,7 @@ class PrepareReport:
         """Clips per split and what is wrong with the dataset, for a terminal."""
         counts = Counter(clip.split for clip in self.manifest.clips)
         lines = [f"{self.manifest.dataset}: {len(self.manifest.classes)} classes in {self.manifest.root}"]
-        lines += [f"  {split:<10} {counts[split]:>8} clips" for split in counts]
+        lines += [f"  {split:<13} {counts[split]:>8} clips" for split in counts]
         problems = [
             ("missing", len(self.missing), "in the annotations, no file"),
             (
@@ -55,10 +57,11 @@ class PrepareReport:
                 "not decodable: wrong in evaluation, never trained on; see --recheck",
             ),
             ("damaged", len(self.damaged), "decode with losses; used"),
+            ("contradictory", len(self.contradictory), "named with several labels or splits; left out"),
             ("duplicates", len(self.duplicates), "test clips that are training clips too"),
         ]
-        lines += [f"  {name:<10} {count:>8} {meaning}" for name, count, meaning in problems if count]
-        lines += [f"  {'cached':<10} {self.cached:>8} clips"] if self.cached else []
+        lines += [f"  {name:<13} {count:>8} {meaning}" for name, count, meaning in problems if count]
+        lines += [f"  {'cached':<13} {self.cached:>8} clips"] if self.cached else []
         if any(count for _, count, _ in problems):
             lines.append(f"  details: {self.manifest.root / REPORT_NAME}")
         return "\n".join(lines)
@@ -71,6 +74,7 @@ class PrepareReport:
         writer.writerows(("missing", name, "no file") for name in self.missing)
         writer.writerows(("broken", *item) for item in self.broken)
         writer.writerows(("damaged", *item) for item in self.damaged)
+        writer.writerows(("contradictory", *item) for item in self.contradictory)
         writer.writerows(("duplicate", test, f"same as {train}") for test, train in self.duplicates)
         return text.getvalue().encode("utf-8", "backslashreplace").decode()
 
@@ -178,6 +182,7 @@ def _report(
         "test_split": listing.test_split,
         "broken": [list(item) for item in broken],
         "missing": len(listing.missing),
+        "contradictory": len(listing.contradictory),
     }
     return PrepareReport(
         manifest=Manifest(
@@ -187,6 +192,7 @@ def _report(
         broken=tuple(broken),
         damaged=tuple((path, "; ".join(found.warnings)) for path, found in checked.items() if found.warnings),
         missing=listing.missing,
+        contradictory=listing.contradictory,
         duplicates=_duplicates(clips, listing.test_split),
     )
 

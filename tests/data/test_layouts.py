@@ -1,10 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from ga2clip.data.listing import find_videos, scan
+from ga2clip.data.listing import scan
 from ga2clip.errors import UserError
 from ga2clip.registry import DATASETS
+from ga2clip.video import find_videos
 
 
 def roles(listing: object) -> dict[str, list[str]]:
@@ -104,10 +106,60 @@ def test_csv_lines_that_are_wrong_are_named(tmp_path: Path, line: str) -> None:
         scan(DATASETS["csv"], tmp_path)
 
 
-def test_csv_with_the_same_clip_twice_is_refused(csv: Path) -> None:
-    (csv.parent / "list.csv").write_text("path,label\nJumpRope/1.mp4,run\n\nJumpRope/1.mp4,sit\n")
-    with pytest.raises(UserError, match="on line 2 and again on line 4"):
+def test_a_clip_with_several_labels_or_roles_is_left_out_whatever_the_dataset(
+    csv: Path, kinetics400: Path, ssv2: Path
+) -> None:
+    lines = ["JumpRope/1.mp4,run,train", "JumpRope/1.mp4,sit,train", "JumpRope/0.mp4,run,train"]
+    more = ["./JumpRope/0.mp4,run,train", "JumpRope/3.mp4,run,test", "JumpRope/3.mp4,run,train"]
+    (csv.parent / "list.csv").write_text("\n".join([*lines, *more]))
+    listing = scan(DATASETS["csv"], csv, list_file=csv.parent / "list.csv")
+    assert [entry.path for entry in listing.entries] == ["JumpRope/0.mp4"]
+    assert listing.contradictory == (
+        ("JumpRope/1.mp4", "labels: run, sit"),
+        ("JumpRope/3.mp4", "listed for test and train"),
+    )
+    annotations = kinetics400 / "annotations" / "train.csv"
+    annotations.write_text(annotations.read_text() + "air drumming,bb_b2,0,10,train\n")
+    listing = scan(DATASETS["kinetics400"], kinetics400)
+    assert listing.contradictory == (("train/abseiling/bb_b2_0_10.mp4", "labels: abseiling, air drumming"),)
+    assert len(listing.entries) == 4
+    annotations = ssv2 / "something-something-v2-train.json"
+    clips = json.loads(annotations.read_text())
+    annotations.write_text(json.dumps([*clips, {**clips[0], "template": clips[1]["template"]}]))
+    assert [path for path, _ in scan(DATASETS["ssv2"], ssv2).contradictory] == [
+        "20bn-something-something-v2/100.webm"
+    ]
+
+
+@pytest.mark.parametrize("separator", ["\t", ";", ", "])
+def test_lists_with_tabs_semicolons_and_quotes(csv: Path, separator: str) -> None:
+    (csv / "a, b").mkdir()
+    (csv / "JumpRope" / "0.mp4").rename(csv / "a, b" / "take 1, 0.mp4")
+    lines = [f'"a, b/take 1, 0.mp4"{separator}jump, high', f"JumpRope/1.mp4{separator}run"]
+    if separator == ", ":
+        lines[0] = lines[0].replace("jump, high", '"jump, high"')
+    (csv.parent / "list.csv").write_text("\n".join(lines))
+    listing = scan(DATASETS["csv"], csv, list_file=csv.parent / "list.csv")
+    assert {(e.path, e.label) for e in listing.entries} == {
+        ("a, b/take 1, 0.mp4", "jump, high"),
+        ("JumpRope/1.mp4", "run"),
+    }
+
+
+def test_numbers_for_labels_are_refused(csv: Path) -> None:
+    (csv.parent / "list.csv").write_text("JumpRope/0.mp4,0\nJumpRope/1.mp4,1\n")
+    with pytest.raises(UserError, match="numbers for labels") as caught:
         scan(DATASETS["csv"], csv, list_file=csv.parent / "list.csv")
+    assert "--labels" in str(caught.value.hint)
+
+
+def test_kinetics_downloads_with_two_suffixes(kinetics400: Path) -> None:
+    before = scan(DATASETS["kinetics400"], kinetics400)
+    for number, clip in enumerate(find_videos(kinetics400)):
+        clip.rename(clip.with_name(f"{clip.name}{('.webm', '.mkv')[number % 2]}"))
+    after = scan(DATASETS["kinetics400"], kinetics400)
+    assert [(e.label, e.split) for e in after.entries] == [(e.label, e.split) for e in before.entries]
+    assert after.missing == before.missing
 
 
 def test_kinetics_with_times_that_are_none_is_refused(kinetics400: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from ga2clip.data.declaration import Listing
-from ga2clip.data.listing import find_videos, scan
+from ga2clip.data.listing import scan
 from ga2clip.errors import UserError
 from ga2clip.registry import DATASETS
+from ga2clip.video import find_videos
 
 
 def touch(root: Path, *places: str) -> Path:

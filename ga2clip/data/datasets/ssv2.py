@@ -4,17 +4,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ga2clip.data.declaration import Dataset, Entry, Listing, Source
-from ga2clip.data.listing import annotation_file, find_videos, json_tree
+from ga2clip.data.listing import annotation_file, json_tree
 from ga2clip.data.manifest import relative_path
 from ga2clip.errors import UserError
 from ga2clip.registry import DATASETS
+from ga2clip.video import bare_name, find_videos
 
 
 def read(source: Source) -> Listing:
     """`labels.json` ({template: number}), `train.json` and `validation.json` ([{id, template}, …])."""
     raw_names = _labels(annotation_file(source, "*labels.json"))
     classes = tuple(map(_phrase, raw_names))
-    videos = {path.stem: path for path in find_videos(source.root)}
+    videos = {bare_name(path.name): path for path in find_videos(source.root)}
     entries, missing = [], []
     for split, pattern in (("train", "*train.json"), ("val", "*validation.json")):
         for number, label in _clips(annotation_file(source, pattern), classes):
