@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 from ga2clip.model.backbone import Backbone
-from ga2clip.model.video_clip import phrase_embedding
+from ga2clip.model.frozen_text import phrase_embedding
 from ga2clip.model.weights import read_weights
 from ga2clip.run import HARD_PROMPT, PROMPTS, load_run
 from ga2clip.settings import MethodSettings
 
 _log = logging.getLogger(__name__)
 
-_HARD_KEYS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx", HARD_PROMPT, "prompts.text.layers.0")
+_HARD_KEYS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx", HARD_PROMPT, "parts.text_prompt.layers.0")
 
 
 def read_hard_prompt(settings: MethodSettings, backbone: Backbone) -> Tensor | None:
@@ -59,7 +59,7 @@ def _builtin_hard_prompt(backbone: Backbone) -> Tensor:
 
 
 def _hard_from_run(path: Path) -> Tensor:
-    prompt = load_run(path).model().folded_prompts().text[:1]
+    prompt = load_run(path).model().prompts().text[:1]
     if not prompt or prompt[0] is None:
         raise UserError(f"the run {path} has no text prompt to take as the hard prompt")
     return prompt[0].detach()

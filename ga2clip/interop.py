@@ -181,7 +181,7 @@ def published_prompts(published: Mapping[str, Tensor], hard: Tensor | None, sour
             unknown.append(name)
     if unknown:
         raise UserError(f"{source} holds tensors that no known layout has: {', '.join(unknown[:6])}")
-    coupled = "prompts.coupling.mapping.weight" in state
+    coupled = "parts.coupling.mapping.weight" in state
     if coupled and hard is None:
         raise UserError(f"{source} has a mapping layer, so it needs its hard prompt", "--hard-prompts FILE")
     if coupled and hard is not None:
@@ -193,14 +193,14 @@ def published_prompts(published: Mapping[str, Tensor], hard: Tensor | None, sour
 
 def _our_name(name: str) -> str | None:
     if name in _CONTEXTS:
-        return "prompts.text.layers.0"
+        return "parts.text_prompt.layers.0"
     if name == "image_encoder.VPT":
-        return "prompts.vision.layers.0"
+        return "parts.vision_prompt.layers.0"
     if name.startswith("prompt_learner.proj_b2n_VPT.0."):
-        return "prompts.coupling.mapping." + name.rsplit(".", 1)[1]
+        return "parts.coupling.mapping." + name.rsplit(".", 1)[1]
     deep = _DEEP.fullmatch(name)
     if deep:
-        return f"prompts.{'vision' if deep[1] == 'image' else 'text'}.layers.{deep[2]}"
+        return f"parts.{'vision' if deep[1] == 'image' else 'text'}_prompt.layers.{deep[2]}"
     return None
 
 
@@ -208,7 +208,7 @@ def _describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The method settings that a published state dict implies."""
 
     def size(branch: str) -> tuple[int, int]:
-        layers = [value for name, value in state.items() if name.startswith(f"prompts.{branch}.layers.")]
+        layers = [value for name, value in state.items() if name.startswith(f"parts.{branch}_prompt.layers.")]
         return (len(layers[0]), len(layers)) if layers else (0, 0)
 
     (text_length, text_depth), (vision_length, vision_depth) = size("text"), size("vision")

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from vifi_files import write_vifi
 
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.model.load_backbone import CLIP_MEAN, CLIP_STD
 from ga2clip.video import Preprocess, SamplingRule, sample_frames, write_video
+from tests.vifi_files import write_vifi
 
 RAW = ["BalanceBeam", "YoYo", "Apply_Lipstick"]
 READABLE = ("gymnastics on a balance beam", "playing with a yo-yo", "applying lipstick")

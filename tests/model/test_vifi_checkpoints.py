@@ -8,11 +8,11 @@ import open_clip
 import pytest
 import torch
 from torch import Tensor
-from vifi_files import write_vifi
 
 from ga2clip.errors import UserError
 from ga2clip.interop import import_run, load_published
 from ga2clip.run import load_run
+from tests.vifi_files import write_vifi
 
 NAMES = ["archery", "apply_eye_makeup", "playing the guitar"]
 Make = Callable[..., Path]
