@@ -77,7 +77,18 @@ def configure(
     if preset == "authors":
         settings = _as_authors(settings, chosen_method, case)
     chosen = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
-    return settings.updated(merge(chosen, wishes), "the command line")
+    settings = settings.updated(merge(chosen, wishes), "the command line")
+    _check_parts(settings)
+    return settings
+
+
+def _check_parts(settings: Settings) -> None:
+    """Refuse settings that a part does not have, before anything is loaded."""
+    if settings.parts:
+        from ga2clip.model.part import part_options  # loads torch
+
+        for name in settings.parts:
+            part_options(name, settings)
 
 
 def _without_sizes(declared: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
