@@ -66,15 +66,9 @@ def named_as_tuned(manifest: Manifest, class_names: str, tuned: Sequence[str], *
     for names in _kinds(manifest, class_names):
         if own.keys() <= {comparable(name) for name in names}:
             return _renamed(manifest, [own.get(comparable(name), name) for name in names])
-    byletters = {letters(name): name for name in tuned}
-    found = [
-        next((byletters[key] for key in keys if key in byletters), None)
-        for keys in (
-            map(letters, pair) for pair in zip(manifest.classes, _raw_or_readable(manifest), strict=True)
-        )
-    ]
-    if None not in found and len(set(found)) == len(tuned):
-        return _renamed(manifest, [str(name) for name in found])
+    spelled = _spelled_as(tuned, manifest)
+    if None not in spelled and len(set(spelled)) == len(tuned):
+        return _renamed(manifest, [str(name) for name in spelled])
     known = {letters(name) for names in _kinds(manifest, class_names) for name in names}
     stranger = next((name for name in tuned if letters(name) not in known), tuned[0])
     if sure and class_names in (READABLE, RAW):
@@ -91,7 +85,7 @@ def named_as_tuned(manifest: Manifest, class_names: str, tuned: Sequence[str], *
 def kind_of_names(dataset: str, names: Iterable[str]) -> str:
     """`raw` when some of the names are labels of the dataset that read otherwise, else `readable`."""
     declared = DATASETS[dataset]
-    raw = any(comparable(declared.readable(name)) != comparable(name) for name in names)
+    raw = any(letters(declared.readable(name)) != letters(name) for name in names)
     return RAW if raw else READABLE
 
 
@@ -101,6 +95,13 @@ def _kinds(manifest: Manifest, class_names: str) -> Iterator[Sequence[str]]:
     if manifest.raw_names:
         yield manifest.raw_names
         yield [readable_name(name) for name in manifest.raw_names]
+
+
+def _spelled_as(tuned: Iterable[str], manifest: Manifest) -> list[str | None]:
+    """For each class the tuned name that has the letters of its readable or raw name."""
+    own = {letters(name): name for name in tuned}
+    pairs = zip(manifest.classes, _raw_or_readable(manifest), strict=True)
+    return [own.get(letters(readable)) or own.get(letters(raw)) for readable, raw in pairs]
 
 
 def _raw_names(manifest: Manifest) -> tuple[str, ...]:

@@ -120,3 +120,4 @@ def test_kinds_of_names_are_told_by_the_declared_ones() -> None:
     assert kind_of_names("ucf101", ["Archery", "BalanceBeam"]) == "raw"
     assert kind_of_names("ucf101", ["archery", "gymnastics on a balance beam"]) == "readable"
     assert kind_of_names("hmdb51", ["brush_hair"]) == "raw"
+    assert kind_of_names("kinetics400", ["cart-wheel", "Tai Chi"]) == "readable"
