@@ -40,7 +40,7 @@ def _number(dtype: _Bag, data: bytes) -> Any:
     code, order = str(dtype.data[0]), str(dtype.state[1])  # type: ignore[index]
     if not re.fullmatch(r"[biufc]\d+", code) or order not in "<>|=":
         raise ValueError(f"a NumPy scalar of type {code}")
-    return np.frombuffer(data, np.dtype(code).newbyteorder(order))[0].item()
+    return np.frombuffer(data, np.dtype(code if order == "|" else order + code))[0].item()
 
 
 def _text(*parts: str) -> str:
@@ -63,7 +63,9 @@ _STAND_INS: tuple[tuple[Callable[..., Any], Iterable[str]], ...] = (
 
 def inert_classes() -> AbstractContextManager[None]:
     """While the block runs, `torch.load(…, weights_only=True)` reads these classes as plain data."""
-    pairs = [(stand_in, name) for stand_in, names in _STAND_INS for name in names]
+    pairs: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+        (stand_in, name) for stand_in, names in _STAND_INS for name in names
+    ]
     return torch.serialization.safe_globals(pairs)
 
 
