@@ -21,7 +21,9 @@ from ga2clip.files import replacing
 from ga2clip.hard_prompt import flat_weights, hard_prompt_from_file
 from ga2clip.labels import check_class_names, read_class_list
 from ga2clip.model import class_texts
+from ga2clip.model.architecture import OPENAI, OPENAI_HEAD_WIDTH
 from ga2clip.model.backbone import Backbone, some
+from ga2clip.model.checkpoint import read_checkpoint
 from ga2clip.model.load_backbone import backbone_from_weights
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
@@ -90,8 +92,8 @@ def import_run(
     if base.data.dataset:
         kind = kind_of_names(base.data.dataset, names)
         base = base.updated({"data": {"class_names": kind}}, "import")
-    weights = BACKBONE if tuned else str(clip.resolve())
-    base = base.updated({"backbone": {"name": backbone.name, "pretrained": weights}}, "import")
+    weights = BACKBONE if tuned else str(clip.absolute())
+    base = base.updated({"backbone": {"name": OPENAI, "pretrained": weights}}, "import")
     model = _assemble(published, backbone, hard, names, template, base, str(checkpoint))
     note = {"imported": {"checkpoint": checkpoint.name, "clip": clip.name, "tuned_backbone": bool(tuned)}}
     write_run(out, model.settings, model, note)
@@ -117,10 +119,13 @@ def _published_backbone(
     published: Mapping[str, Tensor], checkpoint: str | Path, clip: str | Path
 ) -> tuple[Backbone, dict[str, Tensor]]:
     """The checkpoint's backbone, and its weights if they are not those of `clip` (else nothing)."""
-    given = flat_weights(read_weights(clip), clip)
+    given = read_checkpoint(clip).tensors
     own = {_clip_name(name): value for name, value in published.items() if _is_backbone(name)}
     weights = {**given, **own}
-    backbone = backbone_from_weights(weights, source=f"{checkpoint} with {clip}")
+    # Both repositories build their CLIP by OpenAI's own `build_model`.
+    backbone = backbone_from_weights(
+        weights, source=f"{checkpoint} with {clip}", quick_gelu=True, head_width=OPENAI_HEAD_WIDTH
+    )
     tuned = any(name not in given or _differs(value, given[name]) for name, value in own.items())
     return backbone, dict(weights) if tuned else {}
 

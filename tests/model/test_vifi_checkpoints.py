@@ -125,6 +125,20 @@ def test_another_clips_token_embedding_is_refused(
         load_published(path, tmp_path / "clip.pt", classes=NAMES)
 
 
+def test_the_clip_may_lie_in_any_container(
+    tuned: open_clip.CLIP, clip_weights: dict[str, Any], tmp_path: Path
+) -> None:
+    path = write_vifi(tmp_path / "best.pth", tuned, NAMES, prompts=2, template="{}.")
+    state = {f"module.{name}": value for name, value in clip_weights.items()}
+    torch.save({"epoch": 1, "name": "run", "state_dict": state, "optimizer": {}}, tmp_path / "epoch_1.pt")
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    import_run(path, tmp_path / "epoch_1.pt", None, tmp_path / "names.txt", tmp_path / "run")
+    spoken = [name.replace("_", " ") for name in NAMES]
+    expected = texts(tuned, *(f"X X {name}." for name in spoken))
+    found = load_run(tmp_path / "run").model().encode_classes(NAMES)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_half_precision_texts_are_the_same_texts(
     tuned: open_clip.CLIP, clip_file: Path, tmp_path: Path
 ) -> None:

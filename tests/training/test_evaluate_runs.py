@@ -14,7 +14,7 @@ from ga2clip.errors import UserError
 from ga2clip.evaluation import evaluate
 from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.model.video_clip import VideoCLIP
-from ga2clip.run import load_run
+from ga2clip.run import SCHEMA, load_run
 from ga2clip.settings import Settings
 from ga2clip.training import train
 
@@ -102,9 +102,9 @@ def test_a_damaged_run_is_refused(trained: Path) -> None:
     with pytest.raises(UserError, match="damaged"):
         load_run(trained)
     header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
-    assert json.loads(header["__metadata__"]["schema"]) == 1
-    file.write_bytes(whole.replace(b'"schema":"1"', b'"schema":"7"'))
-    with pytest.raises(UserError, match="schema 7"):
+    assert json.loads(header["__metadata__"]["schema"]) == SCHEMA
+    file.write_bytes(whole.replace(f'"schema":"{SCHEMA}"'.encode(), b'"schema":"9"'))
+    with pytest.raises(UserError, match="schema 9"):
         load_run(trained)
 
 
