@@ -12,12 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ga2clip.data.manifest import Clip, Manifest
-from ga2clip.model.load_backbone import CLIP_MEAN, CLIP_STD
 from ga2clip.video import Preprocess, SamplingRule, sample_frames, write_video
 from tests.vifi_files import write_vifi
 
 RAW = ["BalanceBeam", "YoYo", "Apply_Lipstick"]
 READABLE = ("gymnastics on a balance beam", "playing with a yo-yo", "applying lipstick")
+# Of the CLIP repository's `_transform`.
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class Published:
@@ -45,7 +46,7 @@ class Published:
 
     @torch.no_grad()
     def probabilities(self, file: Path, frames: int) -> list[float]:
-        pixels = Preprocess(size=16, mean=CLIP_MEAN, std=CLIP_STD)
+        pixels = Preprocess(size=16, mean=MEAN, std=STD)
         shown = sample_frames(file, SamplingRule(frames=frames), size=16).frames
         batch = torch.from_numpy(pixels.normalise(pixels.frames(shown)))
         video = torch.nn.functional.normalize(self.clip.encode_image(batch).mean(dim=0), dim=-1)
