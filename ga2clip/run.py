@@ -4,7 +4,6 @@ A run holds `settings.toml`, `prompts.safetensors` (all that was tuned, and the 
 backbone weight), `metrics.jsonl`, `environment.json` and `state/` (for resuming; may be deleted).
 """
 
-import errno
 import json
 import os
 import platform
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,7 +24,8 @@ from torch import Tensor
 from ga2clip.data.manifest import Manifest, dataset_root
 from ga2clip.data.protocols import Task, make_task
 from ga2clip.errors import UserError
-from ga2clip.files import replacing, write_error, write_text
+from ga2clip.files import replacing, write_text
+from ga2clip.lock import locked
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.settings import Settings
@@ -99,37 +99,11 @@ def lock_run(folder: Path) -> Iterator[None]:
 
     Errors: UserError when another process holds it.
     """
-    path = folder / STATE / "lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise write_error(path, error) from error
-    with file:
-        if not _lock(file):
-            raise UserError(
-                f"another process is training {folder}", "wait for it or stop it, or choose another --out"
-            )
+    busy = UserError(
+        f"another process is training {folder}", "wait for it or stop it, or choose another --out"
+    )
+    with locked(folder / STATE / "lock", busy):
         yield
-
-
-def _lock(file: TextIO) -> bool:
-    """False when another process has locked the file; True also where the file system knows no locks.
-
-    These locks are the process's own: loader processes do not inherit them and can't hold them longer.
-    """
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN)
-    return True
 
 
 def refuse_occupied(folder: Path) -> None:

@@ -18,6 +18,7 @@ from ga2clip.data.stickfigures.dataset import generated_clip
 from ga2clip.data.stickfigures.generate import generate
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
+from ga2clip.lock import locked
 from ga2clip.registry import DATASETS
 
 REPORT_NAME = "prepare_report.csv"
@@ -102,26 +103,31 @@ def prepare(
     """
     declaration: Dataset = DATASETS[dataset]
     workers = workers or default_workers()
-    if declaration.generate:
-        manifest = declaration.generate(root, seed, size or Size(), workers, progress)
-        report = PrepareReport(manifest, checked=len(manifest.clips))
-    else:
+    listing = None
+    if declaration.read:
         listing = scan(declaration, root, list_file=list_file, seed=seed)
         _need_writable(root)
-        checked = check_clips(
-            root,
-            [entry.path for entry in listing.entries],
-            workers=workers,
-            recheck=recheck,
-            progress=lambda done, total: progress("checking", done, total),
-        )
-        anchors = _anchors(root, workers, progress)
-        report = _report(declaration, root, listing, checked, anchors)
-    report.manifest.write()
-    write_text(root / REPORT_NAME, report.to_csv())
-    if cache or declaration.generate:
-        return replace(report, cached=build_cache(report.manifest, workers, progress))
-    return report
+    busy = UserError(f"another process is preparing {root}", "wait for it, or stop it")
+    with locked(root / WORK_FOLDER / "lock", busy):
+        if listing:
+            checked = check_clips(
+                root,
+                [entry.path for entry in listing.entries],
+                workers=workers,
+                recheck=recheck,
+                progress=lambda done, total: progress("checking", done, total),
+            )
+            anchors = _anchors(root, workers, progress)
+            report = _report(declaration, root, listing, checked, anchors)
+        else:
+            assert declaration.generate is not None
+            manifest = declaration.generate(root, seed, size or Size(), workers, progress)
+            report = PrepareReport(manifest, checked=len(manifest.clips))
+        report.manifest.write()
+        write_text(root / REPORT_NAME, report.to_csv())
+        if cache or declaration.generate:
+            return replace(report, cached=build_cache(report.manifest, workers, progress))
+        return report
 
 
 def _need_writable(root: Path) -> None:
