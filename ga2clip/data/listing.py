@@ -47,7 +47,10 @@ def scan(dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: i
     source = Source(dataset, root, list_file, seed)
     if not root.is_dir():
         raise source.refuse(f"there is no folder {root}")
-    listing = _one_label_each(dataset.read(source))
+    try:
+        listing = _one_label_each(dataset.read(source))
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or root}: {error.strerror}") from None
     if not listing.entries:
         raise source.refuse(f"{root} holds none of the videos of '{dataset.name}'")
     check_class_names(listing.classes)
