@@ -221,6 +221,7 @@ def test_two_at_once_are_refused(folder: Path) -> None:
 
 
 def test_clips_with_several_labels_are_in_the_report_and_the_rule(csv: Path) -> None:
+    (csv / "doing_yoga" / "1.mp4").write_bytes((csv / "JumpRope" / "0.mp4").read_bytes())
     lines = (csv.parent / "list.csv").read_text() + "JumpRope/1.mp4,yoga,train\n"
     (csv.parent / "list.csv").write_text(lines)
     report = run("csv", csv)
@@ -228,6 +229,7 @@ def test_clips_with_several_labels_are_in_the_report_and_the_rule(csv: Path) -> 
         'contradictory,JumpRope/1.mp4,"labels: jumping a rope, yoga"'
         in (csv / "prepare_report.csv").read_text()
     )
+    assert report.duplicates == (("JumpRope/0.mp4", "doing_yoga/1.mp4, which is 'yoga'"),)
     assert "contradictory        1" in report.table()
     task = make_task(report.manifest, Settings().data.model_copy(update={"protocol": "full"}), 1)
     assert "(1 clips with several labels are left out)" in task.rule
