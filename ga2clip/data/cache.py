@@ -23,8 +23,8 @@ from ga2clip.data.check import file_time_limit
 from ga2clip.data.manifest import WORK_FOLDER, Clip, Count
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256, replacing, write_text
+from ga2clip.text import printable
 from ga2clip.video import SamplingRule, VideoError, sample_frames
-from ga2clip.video.errors import printable
 
 logger = logging.getLogger(__name__)
 
