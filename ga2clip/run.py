@@ -5,15 +5,13 @@ backbone weight), `metrics.jsonl`, `environment.json` and `state/` (for resuming
 read and checked is in `run_files`.
 """
 
-import errno
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,7 +22,8 @@ from ga2clip.data.manifest import Manifest, dataset_root
 from ga2clip.data.protocols import Task, make_task
 from ga2clip.environment import environment
 from ga2clip.errors import UserError
-from ga2clip.files import write_error, write_text
+from ga2clip.files import write_text
+from ga2clip.lock import locked
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 
@@ -186,37 +185,11 @@ def lock_run(folder: Path) -> Iterator[None]:
 
     Errors: UserError when another process holds it.
     """
-    path = folder / STATE / "lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise write_error(path, error) from error
-    with file:
-        if not _lock(file):
-            raise UserError(
-                f"another process is training {folder}", "wait for it or stop it, or choose another --out"
-            )
+    busy = UserError(
+        f"another process is training {folder}", "wait for it or stop it, or choose another --out"
+    )
+    with locked(folder / STATE / "lock", busy):
         yield
-
-
-def _lock(file: TextIO) -> bool:
-    """False when another process has locked the file; True also where the file system knows no locks.
-
-    These locks are the process's own: loader processes do not inherit them and can't hold them longer.
-    """
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN)
-    return True
 
 
 def refuse_occupied(folder: Path) -> None:
