@@ -94,10 +94,14 @@ def answer_files(
 ) -> int:
     """Rank the classes for every video in `files`, folders searched; returns how many videos failed."""
     from ga2clip.runtime.results import expand
+    from ga2clip.video import is_byte_stream
 
     failures = 0
     with sink:
-        todo = [path for path in expand([Path(file) for file in files]) if str(path) not in sink.done]
+        as_named = [file for file in files if "://" in file or is_byte_stream(file)]
+        found = [[file] if file in as_named else expand([Path(file)]) for file in files]
+        paths = dict.fromkeys(str(path) for group in found for path in group)
+        todo = [path for path in paths if path not in sink.done]
         for answer in console.progress(predictor.predict_many(todo, **question), len(todo), "video"):
             sink.add(answer)
             failures += isinstance(answer, Failure)

@@ -10,12 +10,12 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.files import replacing
-from ga2clip.video.decode import Picture
+from ga2clip.video.decode import Frame
 from ga2clip.video.errors import printable
 
 
 def write_video(
-    path: str | os.PathLike[str], frames: Iterable[Picture], fps: float, *, crf: int = 20
+    path: str | os.PathLike[str], frames: Iterable[Frame], fps: float, *, crf: int = 20
 ) -> None:
     """Writes H.264 (4:2:0, one thread: the same frames give the same bytes) into an MP4 file.
 
@@ -28,7 +28,7 @@ def write_video(
         _encode(temporary, frames, fps, crf)
 
 
-def _encode(path: Path, frames: Iterable[Picture], fps: float, crf: int) -> None:
+def _encode(path: Path, frames: Iterable[Frame], fps: float, crf: int) -> None:
     rate = Fraction(fps).limit_denominator(1001)
     # bitexact leaves out dates and versions.
     with av.open(f"file:{path}", "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:

@@ -67,7 +67,7 @@ def test_undecodable_packet_is_skipped(reference: Path, tmp_path: Path, shown: S
     assert shown(frames)[-5:] == [67, 68, 69, 70, 71]
     clip = sample_frames(path, SamplingRule(8))
     assert clip.info.frames == 71
-    assert "1 of 72 pictures could not be decoded" in " ".join(clip.warnings)
+    assert "1 of 72 frames could not be decoded" in " ".join(clip.warnings)
 
 
 def test_flipped_bits_give_the_same_pixels_each_time(
@@ -182,7 +182,7 @@ def test_nothing_decodable(reference: Path, tmp_path: Path) -> None:
     path = tmp_path / "garbage.mp4"
     path.write_bytes(data)
     for read in (probe, read_frames, lambda p: sample_frames(p, SamplingRule(8))):
-        with pytest.raises(VideoError, match="none of its 72 pictures could be decoded"):
+        with pytest.raises(VideoError, match="none of its 72 frames could be decoded"):
             read(path)
 
 

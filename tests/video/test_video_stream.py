@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import ga2clip.video.source as source
+import ga2clip.video.fetch as fetch
 from ga2clip.errors import UserError
 from ga2clip.video import VideoError, iter_frames, read_frames, write_video
 
@@ -103,7 +103,7 @@ def test_address(web: str, shown: Shown) -> None:
 
 
 def test_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_STREAM_SILENCE", 0.3)
+    monkeypatch.setattr(fetch, "SILENCE", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/camera.ts"
         with pytest.raises(VideoError, match=r"nothing came for 0.3 s") as caught:
