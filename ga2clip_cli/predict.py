@@ -22,7 +22,10 @@ EXAMPLES = (
 def predict(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE|FOLDER...", help="Videos: files, folders, http addresses, - for stdin. With --follow streams, too."),
+        typer.Argument(
+            metavar="FILE|FOLDER...",
+            help="Videos: files, folders, http addresses, - for stdin. With --follow streams, too.",
+        ),
     ],
     model: Annotated[
         str | None,
@@ -53,7 +56,10 @@ def predict(
         bool, typer.Option("--timeline", help="Say what happens when, in one long video.")
     ] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Answer line by line while it plays: a URL, camera, - (stdin) or file.")
+        bool,
+        typer.Option(
+            "--follow", help="Answer line by line while it plays: a URL, camera, - (stdin) or file."
+        ),
     ] = False,
     window: Annotated[float, typer.Option(min=0.1, help="Timeline: seconds that are averaged.")] = 2.0,
     stride: Annotated[float, typer.Option(min=0.05, help="Timeline: seconds between answers.")] = 0.5,
@@ -77,10 +83,10 @@ def predict(
     if timeline and follow:
         raise typer.BadParameter("--timeline and --follow exclude each other")
     from ga2clip.labels import read_class_list
+    from ga2clip.video import local_file
     from ga2clip_cli import answers
     from ga2clip_cli import timeline as spans
     from ga2clip_cli.models import open_model
-    from ga2clip.video import local_file
 
     names = None if classes is None else read_class_list(classes)
     with open_model(model, classes=names, provider=provider, threads=threads) as predictor:
@@ -94,9 +100,7 @@ def predict(
             question |= {"smooth": smooth, "min_length": min_length}
             with local_file(files[0]) as video:
                 found = spans.find_segments(predictor, video, **question)
-                spans.show_segments(
-                    found, video, as_json=as_json, csv=csv, plot_to=plot, render_to=render
-                )
+                spans.show_segments(found, video, as_json=as_json, csv=csv, plot_to=plot, render_to=render)
         else:
             question |= {"top": top, "batch": batch, "workers": workers}
             sink = answers.open_sink(predictor, as_json=as_json, csv=csv, jsonl=jsonl, resume=resume)

@@ -48,7 +48,9 @@ def plot(timeline: Timeline, out: Path) -> Path:
                 box = (left + s.start * scale, top + 3, left + s.end * scale, top + _LANE - 3)
                 draw.rectangle(box, fill=_faded(_colour(row), s.score))
         for gap in timeline.gaps:
-            draw.rectangle((left + gap.start * scale, top + 3, left + gap.end * scale, top + _LANE - 3), fill="white")
+            draw.rectangle(
+                (left + gap.start * scale, top + 3, left + gap.end * scale, top + _LANE - 3), fill="white"
+            )
     _draw_axis(draw, font, timeline.duration, left, height - _AXIS - _MARGIN + 6, scale)
     write_picture(out, np.asarray(picture))
     return out

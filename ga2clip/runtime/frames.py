@@ -30,9 +30,7 @@ def frame_features(predictor: Predictor, source: str | os.PathLike[str], fps: fl
                 yield item if isinstance(item, Gap) else (item[0], next(features))
 
 
-def _prepared(
-    predictor: Predictor, item: tuple[float, np.ndarray] | Gap
-) -> tuple[float, np.ndarray] | Gap:
+def _prepared(predictor: Predictor, item: tuple[float, np.ndarray] | Gap) -> tuple[float, np.ndarray] | Gap:
     return item if isinstance(item, Gap) else (item[0], predictor.prepare(item[1][None])[0])
 
 

@@ -83,6 +83,7 @@ def follow(
                 continue
             probabilities = scorer.probabilities(part.feature[None])[0]
             yield StreamResult(part.end, rank(scorer.labels, probabilities, top), reader.dropped)
+        reader.raise_error()
 
 
 class _Reader:
@@ -108,7 +109,7 @@ class _Reader:
             self._changed.notify_all()
 
     def frames(self) -> Iterator[_Item]:
-        """(seconds, frame) and gaps until the source ends. Raises what the decoder raised."""
+        """(seconds, frame) and gaps until the source ends or dies; `raise_error` tells which."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._frames or self._ended)
@@ -117,6 +118,9 @@ class _Reader:
                 item = self._frames.popleft()
                 self._changed.notify_all()
             yield item
+
+    def raise_error(self) -> None:
+        """Raises what ended the decoder, if it was an error."""
         if self._error:
             raise self._error
 

@@ -94,7 +94,11 @@ class Timeline:
         """The segments and gaps for people, and how many frames it took."""
         lines = [
             f"{part.start:9.2f} – {part.end:8.2f} s  "
-            + ("   gap: no frames" if isinstance(part, Gap) else f"{100 * part.score:5.1f} %  {printable(part.label)}")
+            + (
+                "   gap: no frames"
+                if isinstance(part, Gap)
+                else f"{100 * part.score:5.1f} %  {printable(part.label)}"
+            )
             for part in self._in_order()
         ]
         took = f"{self.duration:.1f} s, {self.encoded_frames} frames encoded, {len(self.windows)} windows"
@@ -132,9 +136,7 @@ def timeline(
     scorer = predictor.scorer(classes, template, reject)
     counter = _Counter(progress)
     found = windows(counter.watch(frame_features(predictor, source, fps)), window, stride, 1 / fps)
-    scored = (
-        w if isinstance(w, Gap) else (w, scorer.probabilities(w.feature[None])[0]) for w in found
-    )
+    scored = (w if isinstance(w, Gap) else (w, scorer.probabilities(w.feature[None])[0]) for w in found)
     builder = _Segments(scorer.labels, min_length)
     answers: list[Answer] = []
     gaps: list[Gap] = []

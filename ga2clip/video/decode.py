@@ -74,9 +74,7 @@ class Reader:
         if self.read_error:
             found.append(f"the file could not be read to its end ({self.read_error})")
         if self.undecodable:
-            found.append(
-                f"{self.undecodable} of {self.packets} frames could not be decoded and were skipped"
-            )
+            found.append(f"{self.undecodable} of {self.packets} frames could not be decoded and were skipped")
         if self.damaged:
             found.append(f"{self.damaged} of {self.decoded} frames are damaged")
         return tuple(found)

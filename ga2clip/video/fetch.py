@@ -146,8 +146,17 @@ def path_of(name: str) -> str:
 
 def open_byte_stream(source: str | os.PathLike[str]) -> ByteStream:
     """Opens what `is_byte_stream` accepts. Raises VideoError."""
-    name = os.fsdecode(source)
+    stream = _connect(os.fsdecode(source))
+    if not stream.head:
+        stream.close()
+        raise VideoError(stream.name, "there is nothing in it (0 bytes)")
+    return stream
+
+
+def _connect(name: str) -> ByteStream:
     if name == "-":
+        if sys.stdin.isatty():
+            raise VideoError("standard input", "nothing is piped into it", "cat clip.mp4 | ga2clip predict -")
         return ByteStream("standard input", sys.stdin.buffer)
     if is_http(name):
         return _request(name)
@@ -212,7 +221,9 @@ def _copy(stream: ByteStream, file: BinaryIO) -> None:
     while part := stream.take(_CHUNK):
         size += len(part)
         if size > MOST_BYTES:
-            reason = f"it is larger than {MOST_BYTES / 2**30:g} GiB, the most that is kept in a temporary file"
+            reason = (
+                f"it is larger than {MOST_BYTES / 2**30:g} GiB, the most that is kept in a temporary file"
+            )
             raise VideoError(stream.name, reason, "save it as a file and name that")
         try:
             file.write(part)

@@ -36,8 +36,15 @@ _LONG = 1000
 class VideoInfo:
     """What a video turned out to be when it was decoded.
 
-    width, height: pixels, upright. frames: that can be decoded. duration: seconds from the first to the end of the
-    last. fps: frames per second while frames are shown, without long gaps. codec: FFmpeg's name. warnings: what was lost, one sentence each.
+    Attributes:
+        path: of the file.
+        width: pixels, upright.
+        height: pixels, upright.
+        frames: how many can be decoded.
+        duration: seconds from the first frame to the end of the last.
+        fps: frames per second while frames are shown, without long gaps.
+        codec: FFmpeg's name.
+        warnings: what was lost and where time stamps made no sense, one sentence each.
     """
 
     path: Path

@@ -23,10 +23,13 @@ _WORTH = 0.5
 class PacketTable:
     """The frames of a file as its packets announce them, in display order.
 
-    stamps: int64 (n,) time stamps in units of the stream's time base. keys: int64 (k,) numbers of the key frames.
-    last_duration: of the last frame, 0 where the packet does not say. packets: all that are in the file, also those that are not to be shown. exact: whether the stamps are strictly
-    increasing, begin with a key frame, never jump back and come from an undamaged file, so that they can stand for
-    the frames themselves.
+    Attributes:
+        stamps: int64 (n,) time stamps in units of the stream's time base.
+        keys: int64 (k,) numbers of the key frames.
+        last_duration: of the last frame, in the same units; 0 where the packet does not say.
+        packets: all that are in the file, also those that are not to be shown.
+        exact: whether the stamps are strictly increasing, begin with a key frame, never jump back and come from an
+            undamaged file, so that they can stand for the frames themselves.
     """
 
     stamps: npt.NDArray[np.int64]

@@ -99,12 +99,12 @@ class OpenVideo:
     @property
     def discontinuous(self) -> bool:
         """Whether time stamps may jump without meaning anything: FFmpeg says so of the format, or it is live."""
-        return self.live or bool(self.container.format.flags & Flags.ts_discont.value)
+        return self.live or _has_flag(self.container, Flags.ts_discont)
 
     @property
     def untimed(self) -> bool:
         """Whether the moment of arrival is all that is known of a frame's time."""
-        return self.kind in ("pipe", "live") and bool(self.container.format.flags & Flags.no_timestamps.value)
+        return self.kind in ("pipe", "live") and _has_flag(self.container, Flags.no_timestamps)
 
     @property
     def broken(self) -> VideoError | None:
@@ -149,8 +149,8 @@ def open_file(path: str | os.PathLike[str], deadline: Deadline, name: str | None
             # FFmpeg reads '%03d.jpg' as a pattern of numbered pictures. Opened by its descriptor the file's
             # name is a number, and the format is found from the content alone.
             target = resources.enter_context(open(os.open(path, os.O_RDONLY), "rb"))
-        elif _is_webp(path):
-            target = animated_webp(name, path) or target
+        elif _is_webp(path) and (animation := animated_webp(name, path, deadline)):
+            target = resources.enter_context(animation)
         return _open(name, target, deadline, resources, kind="file", file=path, options=_FILE_OPTIONS)
 
 
@@ -185,7 +185,7 @@ def _open_bytes(source: str) -> OpenVideo:
             video = resources.enter_context(open_file(path, deadline, stream.name))
             return replace(video, _resources=resources.pop_all())
         jpegs = stream.multipart or stream.head.startswith(b"\xff\xd8\xff")
-        return _open(
+        video = _open(
             stream.name,
             stream,
             deadline,
@@ -194,6 +194,7 @@ def _open_bytes(source: str) -> OpenVideo:
             format=("mpjpeg" if stream.multipart else "mjpeg") if jpegs else None,
             options=_AT_ONCE if jpegs or stream.head.startswith(_UNTIMED_HEADS) else {},
         )
+    return replace(video, kind="recording") if video.live and _has_duration(video) else video
 
 
 def _open_address(address: str) -> OpenVideo:
@@ -201,8 +202,17 @@ def _open_address(address: str) -> OpenVideo:
     with ExitStack() as resources:
         video = _open(name, address, Deadline(name, None), resources, kind="live")
     playlist = video.format == "hls"
-    finite = video.container.duration is not None or (video.container.size >= 0 and not playlist)
+    finite = _has_duration(video) or (video.container.size >= 0 and not playlist)
     return replace(video, kind="recording") if finite else video
+
+
+def _has_flag(container: InputContainer, flag: Flags) -> bool:
+    return flag in Flags(container.format.flags)
+
+
+def _has_duration(video: OpenVideo) -> bool:
+    """Whether the header says where the video ends. (What FFmpeg guesses from a rate of bits needs a length.)"""
+    return (video.container.duration or 0) > 0
 
 
 def _is_webp(path: str) -> bool:

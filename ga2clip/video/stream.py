@@ -22,15 +22,9 @@ _REPORTED = 5
 
 
 class Playback:
-    """An open video or stream that is played once, from `start` to its end. Use it with `with`, or close it.
+    """An open video or stream that is played once, from `start` to its end. Use it with `with`, or close it."""
 
-    Attributes:
-        live: whether frames come whether or not somebody takes them.
-    """
-
-    def __init__(
-        self, source: str | os.PathLike[str], fps: float | None = None, start: float = 0.0
-    ) -> None:
+    def __init__(self, source: str | os.PathLike[str], fps: float | None = None, start: float = 0.0) -> None:
         """The arguments and errors are those of `iter_frames`."""
         if fps is not None and not 0 < fps < math.inf:
             raise UserError(f"fps must be above 0, not {fps:g}")
@@ -42,6 +36,7 @@ class Playback:
 
     @property
     def live(self) -> bool:
+        """Whether frames come whether or not somebody takes them."""
         return self._video.live
 
     def close(self) -> None:
@@ -74,7 +69,9 @@ class Playback:
                 continue
             yield time, to_rgb(frame)
             if self._fps is not None:
-                due = self._start + (math.floor((time + _TOLERANCE - self._start) * self._fps) + 1) / self._fps
+                due = (
+                    self._start + (math.floor((time + _TOLERANCE - self._start) * self._fps) + 1) / self._fps
+                )
         if reader.decoded == 0:
             raise video.broken or reader.nothing_decoded()
         whole_file = self._first is None and video.kind == "file"

@@ -14,9 +14,7 @@ from ga2clip.video.decode import Frame
 from ga2clip.video.errors import printable
 
 
-def write_video(
-    path: str | os.PathLike[str], frames: Iterable[Frame], fps: float, *, crf: int = 20
-) -> None:
+def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: float, *, crf: int = 20) -> None:
     """Writes H.264 (4:2:0, one thread: the same frames give the same bytes) into an MP4 file.
 
     frames: pictures (H, W, 3) uint8 RGB of one size, an array (T, H, W, 3) or any iterable, taken one at a time.

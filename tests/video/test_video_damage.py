@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ga2clip.video.fetch as fetch
 from ga2clip.video import SamplingRule, VideoError, iter_frames, probe, read_frames, sample_frames
 
 Make = Callable[..., Path]
@@ -88,7 +89,8 @@ def test_flipped_bits_give_the_same_pixels_each_time(
     assert capfd.readouterr() == ("", "")  # and FFmpeg itself is silent
 
 
-def test_not_videos(reference: Path, tmp_path: Path, make: Make) -> None:
+def test_not_videos(reference: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_WRITER", 0.05)
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "picture.jpg")
     (tmp_path / "picture.jpg").rename(tmp_path / "picture.mp4")
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "picture.png")

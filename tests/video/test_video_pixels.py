@@ -7,13 +7,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from av.video.reformatter import Colorspace, ColorRange
+from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 from ga2clip.video import SamplingRule, VideoError, iter_frames, probe, read_frames, sample_frames
 
 Make = Callable[..., Path]
-COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [230, 230, 230], [20, 20, 20], [128, 128, 128]])
+COLOURS = np.array(
+    [[200, 40, 40], [40, 200, 40], [40, 40, 200], [230, 230, 230], [20, 20, 20], [128, 128, 128]]
+)
 
 # Luma coefficients (kr, kb): ITU-R BT.601-7 and BT.709-6, section 3.
 MATRIX = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}
@@ -25,7 +27,9 @@ def yuv(colours: np.ndarray, matrix: str, *, full: bool) -> np.ndarray:
     r, g, b = (colours / 255).T
     y = kr * r + (1 - kr - kb) * g + kb * b
     cb, cr = (b - y) / (2 * (1 - kb)), (r - y) / (2 * (1 - kr))
-    scaled = (255 * y, 255 * cb + 128, 255 * cr + 128) if full else (219 * y + 16, 224 * cb + 128, 224 * cr + 128)
+    scaled = (
+        (255 * y, 255 * cb + 128, 255 * cr + 128) if full else (219 * y + 16, 224 * cb + 128, 224 * cr + 128)
+    )
     return np.stack(scaled, axis=1).round().astype(np.uint8)
 
 
@@ -81,11 +85,11 @@ def test_transparency_is_left_out(codec: str, suffix: str, tmp_path: Path) -> No
 def test_eight_k(tmp_path: Path) -> None:
     path = tmp_path / "large.mkv"
     with av.open(path, "w") as container:
-        stream = container.add_stream("mjpeg", rate=1)
-        stream.width, stream.height, stream.pix_fmt = 7680, 4320, "yuvj420p"
+        stream = container.add_stream("rawvideo", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 7680, 4320, "gray"
         grey = np.zeros((4320, 7680), np.uint8)
         grey[:, 3840:] = 200
-        frame = av.VideoFrame.from_ndarray(grey, format="gray").reformat(format="yuvj420p")
+        frame = av.VideoFrame.from_ndarray(grey, format="gray")
         frame.pts = 0
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -96,7 +100,9 @@ def test_eight_k(tmp_path: Path) -> None:
     assert abs(int(clip.frames[0, 100, 370].mean()) - 200) < 5
 
 
-def test_two_hours_of_few_frames(tmp_path: Path, make: Make, shown: Callable[[np.ndarray], list[int]]) -> None:
+def test_two_hours_of_few_frames(
+    tmp_path: Path, make: Make, shown: Callable[[np.ndarray], list[int]]
+) -> None:
     path = make(tmp_path / "long.mp4", 1440, fps=25, pts=[5000 * n for n in range(1440)], options={"g": "60"})
     clip = sample_frames(path, SamplingRule(8))
     assert shown(clip.frames) == [90 + 180 * n for n in range(8)]
@@ -135,7 +141,9 @@ def test_animated_webp(tmp_path: Path) -> None:
 
 def test_animated_avif(tmp_path: Path) -> None:
     frames, times = read_frames(animation(tmp_path / "a.avif", [100] * 4, quality=95))
-    np.testing.assert_allclose(frames[:, 24, 32], [[30 + 40 * n, 100, 220 - 40 * n] for n in range(4)], atol=6)
+    np.testing.assert_allclose(
+        frames[:, 24, 32], [[30 + 40 * n, 100, 220 - 40 * n] for n in range(4)], atol=6
+    )
     np.testing.assert_allclose(times, [0, 0.1, 0.2, 0.3], atol=1e-3)
 
 
@@ -150,7 +158,7 @@ def test_still_pictures(suffix: str, tmp_path: Path) -> None:
 def test_a_damaged_animation(tmp_path: Path) -> None:
     path = animation(tmp_path / "a.webp", [100] * 8)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(VideoError, match="a.webp"):
+    with pytest.raises(VideoError, match=r"a\.webp"):
         read_frames(path)
 
 

@@ -1,4 +1,4 @@
-"""Standard input, named pipes and addresses: recorded videos are read whole, streams as they come, and what dies says so."""
+"""Standard input, named pipes and addresses: recordings are read whole, streams as they come, what dies says so."""
 
 import functools
 import http.server
@@ -63,12 +63,15 @@ def test_mp4_in_standard_input(index: str, reference: Path, index_last: Path) ->
     )
     done = python(code, input=path.read_bytes())
     assert int(done.stdout) == count
-    assert done.stderr.decode() == ("" if index == "first" else "standard input: copied to a temporary file first\n")
+    assert done.stderr.decode() == (
+        "" if index == "first" else "standard input: copied to a temporary file first\n"
+    )
 
 
 def test_sampling_from_standard_input(index_last: Path) -> None:
     code = (
-        "from ga2clip.video import *; clip = sample_frames('-', SamplingRule(4)); print(clip.info.frames, *clip.times)"
+        "from ga2clip.video import *; clip = sample_frames('-', SamplingRule(4))\n"
+        "print(clip.info.frames, *clip.times)"
     )
     done = python(code, input=index_last.read_bytes())
     count, *times = done.stdout.split()
@@ -95,17 +98,17 @@ def test_a_named_pipe(tmp_path: Path, index_last: Path, shown: Shown) -> None:
         assert len(list(iter_frames(pipe))) == 48
 
 
-def test_no_copy_is_left_behind(
-    tmp_path: Path, index_last: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_copy_is_left_behind(tmp_path: Path, index_last: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch.tempfile, "tempdir", str(tmp_path))
     with named_pipe(tmp_path, index_last.read_bytes()) as pipe:
         sample_frames(pipe, SamplingRule(4))
     pipe.unlink()
     monkeypatch.setattr(fetch, "MOST_BYTES", 1000)
-    with named_pipe(tmp_path, index_last.read_bytes()[:60_000]) as pipe:
-        with pytest.raises(VideoError, match="larger than"):
-            sample_frames(pipe, SamplingRule(4))
+    with (
+        named_pipe(tmp_path, index_last.read_bytes()[:60_000]) as pipe,
+        pytest.raises(VideoError, match="larger than"),
+    ):
+        sample_frames(pipe, SamplingRule(4))
     pipe.unlink()
     assert list(tmp_path.iterdir()) == []
 
@@ -147,7 +150,9 @@ def test_frames_without_time_stamps_have_their_times_of_arrival(
     writer.start()
     times = [moment for moment, _ in iter_frames(pipe)]
     assert len(times) == len(jpegs)
-    assert times[-1] > 0.8 * pace * (len(jpegs) - 3)  # at 25 frames per second it would be 0.44 s; the start is buffered
+    assert times[-1] > 0.8 * pace * (
+        len(jpegs) - 3
+    )  # at 25 frames per second it would be 0.44 s; the start is buffered
     assert times[-1] == pytest.approx(pace * (len(jpegs) - 1), abs=4 * pace)
     path = tmp_path / "recorded.mjpeg"
     path.write_bytes(b"".join(jpegs))
@@ -207,35 +212,45 @@ def test_a_file_whose_connection_breaks(reference: Path) -> None:
     data = reference.read_bytes()
     head = f"Content-Type: video/mp4\r\nContent-Length: {len(data)}"
     with serving(answer(head, data[: len(data) // 2])) as web:
-        for read in (lambda: sample_frames(f"{web}/a.mp4", SamplingRule(4)), lambda: list(iter_frames(f"{web}/a.mp4"))):
-            with pytest.raises(VideoError, match="connection broke: [0-9]+ bytes did not come"):
+        for read in (
+            lambda: sample_frames(f"{web}/a.mp4", SamplingRule(4)),
+            lambda: list(iter_frames(f"{web}/a.mp4")),
+        ):
+            with pytest.raises(VideoError, match=r"connection broke: [0-9]+ bytes did not come"):
                 read()
 
 
 def test_a_live_stream_that_ends_is_an_error(tmp_path: Path, make: Make) -> None:
     data = make(tmp_path / "live.ts", 48, options={"g": "12"}).read_bytes()
     with serving(answer("Content-Type: video/mp2t", data)) as web:
-        seen = []
+        seen: list[float] = []
         with pytest.raises(VideoError, match=r"the live stream ended after 2\.0 s"):
-            for moment, _ in iter_frames(f"{web}/live"):
-                seen.append(moment)
+            seen.extend(moment for moment, _ in iter_frames(f"{web}/live"))
         assert len(seen) == 48
+        with Playback(f"{web}/live") as playback:
+            assert playback.live
         with pytest.raises(VideoError, match="it is a stream") as caught:
             sample_frames(f"{web}/live", SamplingRule(4))
         assert caught.value.hint == "add --follow"
 
 
+def test_an_answer_without_length_whose_header_has_a_duration_is_recorded(reference: Path) -> None:
+    served = answer("Content-Type: video/mp4", reference.read_bytes())
+    with serving(served) as web, Playback(f"{web}/recorded.mp4") as playback:
+        assert not playback.live
+        assert len(list(playback.frames())) == 72
+
+
 def test_a_camera_runs_on_the_wall_clock(jpegs: list[bytes]) -> None:
     parts = [
-        b"--cut\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(jpeg), jpeg) for jpeg in jpegs
+        b"--cut\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(jpeg), jpeg)
+        for jpeg in jpegs
     ]
     head = "Content-Type: multipart/x-mixed-replace; boundary=cut"
     with serving(answer(head, *parts, pause=0.06)) as web:
-        times = []
-        with pytest.raises(VideoError, match="the live stream ended"), Playback(f"{web}/camera") as playback:
-            assert playback.live
-            for moment, _ in playback.frames():  # type: ignore[misc]
-                times.append(moment)
+        times: list[float] = []
+        with pytest.raises(VideoError, match="the live stream ended"):
+            times.extend(moment for moment, _ in iter_frames(f"{web}/camera"))
     assert len(times) >= len(jpegs) - 1
     assert times[-1] == pytest.approx(0.06 * (len(jpegs) - 1), abs=0.25)
 
@@ -243,9 +258,9 @@ def test_a_camera_runs_on_the_wall_clock(jpegs: list[bytes]) -> None:
 def test_a_camera_that_falls_silent(monkeypatch: pytest.MonkeyPatch, jpegs: list[bytes]) -> None:
     monkeypatch.setattr(fetch, "SILENCE", 0.3)
     part = b"--cut\r\nContent-Type: image/jpeg\r\n\r\n" + jpegs[0] + b"\r\n"
-    with serving(answer("Content-Type: multipart/x-mixed-replace; boundary=cut", part * 3, stay=1.0)) as web:
-        with pytest.raises(VideoError, match="nothing came for 0.3 s"):
-            list(iter_frames(f"{web}/camera"))
+    camera = answer("Content-Type: multipart/x-mixed-replace; boundary=cut", part * 3, stay=1.0)
+    with serving(camera) as web, pytest.raises(VideoError, match=r"nothing came for 0\.3 s"):
+        list(iter_frames(f"{web}/camera"))
 
 
 def test_a_stream_that_is_no_http(tmp_path: Path, make: Make) -> None:
@@ -269,11 +284,11 @@ def test_playlists_at_an_address(ended: bool, tmp_path: Path, make: Make) -> Non
     make(tmp_path / "a.ts", 24, fps=12, options={"g": "12"})
     end = "#EXT-X-ENDLIST\n" if ended else ""
     (tmp_path / "list.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\na.ts\n{end}")
-    with serving(functools.partial(Files, directory=str(tmp_path))) as web:
-        with Playback(f"{web}/list.m3u8") as playback:
-            assert playback.live is not ended
-            if ended:
-                assert len(list(playback.frames())) == 24
+    handler = functools.partial(Files, directory=str(tmp_path))
+    with serving(handler) as web, Playback(f"{web}/list.m3u8") as playback:
+        assert playback.live is not ended
+        if ended:
+            assert len(list(playback.frames())) == 24
 
 
 def test_a_local_file_is_itself(reference: Path) -> None:

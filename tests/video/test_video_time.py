@@ -131,7 +131,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory, make: Make) -> dict[str, Pat
 
 
 @pytest.mark.parametrize("order", [["now", "hour"], ["hour", "now"], ["now", "now", "now"], ["wrap"]])
-def test_joined_transport_streams(order: list[str], parts: dict[str, Path], tmp_path: Path, shown: Shown) -> None:
+def test_joined_transport_streams(
+    order: list[str], parts: dict[str, Path], tmp_path: Path, shown: Shown
+) -> None:
     path = joined(tmp_path / "joined.ts", *(parts[name] for name in order))
     count = 24 * len(order)
     frames, at = read_frames(path)
