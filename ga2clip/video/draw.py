@@ -1,4 +1,4 @@
-"""Frames (T, H, W, 3) uint8 RGB in; one picture (H, W, 3) uint8 RGB that shows them out, and its file on disk."""
+"""Drawing frames (T, H, W, 3) uint8 RGB side by side, and writing a picture (H, W, 3) uint8 RGB to a file."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Frames (T, H, W, 3) uint8 RGB in; a video file on disk out."""
+"""Writing frames (T, H, W, 3) uint8 RGB to a video file."""
 
 import os
 from collections.abc import Iterable
