@@ -31,10 +31,11 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=0)] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Frames taken from a clip.")] = None,
     backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="tiny (built in) or an open_clip architecture.")
+        str | None,
+        typer.Option(metavar="NAME", help="tiny (built in), an open_clip architecture, or openai."),
     ] = None,
     pretrained: Annotated[
-        str | None, typer.Option(metavar="TAG|FILE", help="Weights: an open_clip tag or a file.")
+        str | None, typer.Option(metavar="TAG|PATH", help="Weights: an open_clip tag, a file or a folder.")
     ] = None,
     hard_prompts: Annotated[
         str | None,
@@ -69,10 +70,16 @@ def train(
         str | None, typer.Option(metavar="FILE[,FILE]", help="The test lists that go with it.")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(metavar="FILE[,FILE]", help="CSVs `id,name`, one per test list.")
+        str | None, typer.Option(metavar="FILE[,FILE]", help="Files with lines id,name, one per test list.")
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(metavar="FILE|NAME", help="Settings instead of the dataset's own recipe.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHOSE", help="authors: settings that the method's authors publish. [default: ours]"
+        ),
     ] = None,
     overrides: Overrides = None,
     resume: Annotated[
@@ -109,7 +116,7 @@ def train(
     from ga2clip.training.train import train as run_training
 
     if resume is not None:
-        if _compact(given) or any((dataset, protocol, method, recipe, out)):
+        if _compact(given) or any((dataset, protocol, method, recipe, preset, out)):
             raise typer.BadParameter(
                 "a run continues with its own settings; only --set may stand beside --resume"
             )
@@ -122,6 +129,7 @@ def train(
             method=method,
             protocol=protocol,
             recipe=recipe,
+            preset=preset,
             options=_compact(given),
             overrides=overrides or [],
         )

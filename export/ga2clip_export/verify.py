@@ -1,5 +1,4 @@
-"""Torch's features and the engines of a bundle go in, the measured agreement comes out; beyond the tolerance
-it is an error.
+"""Agreement of a bundle's engines with torch; beyond the tolerance it is an error.
 
 This is the gate: an export exists only after both encoders were run on real frames and texts, in several
 shapes.
@@ -79,10 +78,10 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
     """
     frames = frame_features(model, clips)
     names = [*model.classes[:_MOST_TEXTS], *(phrase for phrase in _PHRASES if phrase not in model.classes)]
-    prompts = model.folded_prompts().text
+    prompts = model.prompts()
     tokens = [model.class_tokens([name]) for name in names]
-    features = [_numpy(model.backbone.text(ids, prompts))[0] for ids in tokens]
-    start = np.array([model.backbone.text.start_id] + [placeholder] * model.prompts.text_tokens, np.int64)
+    features = [_numpy(model.encode_tokens(ids, prompts))[0] for ids in tokens]
+    start = np.array([model.backbone.text.start_id] + [placeholder] * model.text_tokens, np.int64)
     made = Reference(
         clips=clips,
         frame_features=frames,

@@ -1,0 +1,102 @@
+"""Calibration clips, uint8 (N, T, S, S, 3): what an export is measured and its conversion fitted on.
+
+They are the run's own training clips, spread over its classes; given files instead, where someone names
+them; and the built-in drawings where a run's dataset is not on this machine.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ga2clip.data.anchors import anchor_clips
+from ga2clip.data.manifest import Clip, Manifest
+from ga2clip.data.protocols import Task
+from ga2clip.data.stickfigures.classes import CLASSES
+from ga2clip.data.stickfigures.render import render_clip
+from ga2clip.errors import UserError
+from ga2clip.video import Preprocess, SamplingRule, VideoError, sample_frames, sample_indices
+
+_log = logging.getLogger(__name__)
+
+OWN_CLIPS = "training clips of the run"
+"""What `calibration_clips` says when the clips show the run's classes."""
+
+
+def from_files(paths: Sequence[Path], preprocess: Preprocess, frames: int) -> np.ndarray:
+    """Clips of these files: uint8 (N, T, S, S, 3). Errors: VideoError for a file that can't be read."""
+    return np.stack([read_clip(path, preprocess, frames) for path in paths])
+
+
+def from_task(task: Task, preprocess: Preprocess, frames: int, count: int) -> np.ndarray | None:
+    """`count` training clips spread over the classes, or None when none can be read here."""
+    clips = task.train or tuple(clip for part in task.evals for clip in part.clips)
+    return _read(task, clips, preprocess, frames, count)
+
+
+def anchors_of(task: Task, source: str, preprocess: Preprocess, frames: int, count: int) -> np.ndarray | None:
+    """`count` clips that show no class: those of the run, or those that its dataset has where it was tuned without
+    (`source` as in the settings); None when there are none that can be read here.
+    """
+    return _read(task, task.anchors or _unused_anchors(task, source), preprocess, frames, count)
+
+
+def _unused_anchors(task: Task, source: str) -> tuple[Clip, ...]:
+    classes = {name for part in task.evals for name in part.classes} | set(task.classes)
+    try:
+        return anchor_clips(source, Manifest.read(task.root), classes)
+    except UserError:
+        return ()
+
+
+def _read(
+    task: Task, clips: Sequence[Clip], preprocess: Preprocess, frames: int, count: int
+) -> np.ndarray | None:
+    found = []
+    for clip in _spread(clips, count):
+        try:
+            found.append(read_clip(task.root / clip.path, preprocess, frames))
+        except VideoError as error:
+            _log.warning("left out: %s", error.message)
+    return np.stack(found) if found else None
+
+
+def built_in(preprocess: Preprocess, frames: int, count: int) -> np.ndarray:
+    """Drawn clips, one of a class after the other: uint8 (count, T, S, S, 3)."""
+    rule = SamplingRule(frames=frames)
+    drawn = []
+    for index in range(count):
+        film = render_clip(CLASSES[index % len(CLASSES)], seed=index)
+        drawn.append(preprocess.frames(film[sample_indices(len(film), rule).ravel()]))
+    return np.stack(drawn)
+
+
+def read_clip(path: Path, preprocess: Preprocess, frames: int) -> np.ndarray:
+    """One clip as the runtime reads it: uint8 (T, S, S, 3). Errors: VideoError."""
+    clip = sample_frames(path, SamplingRule(frames=frames), size=preprocess.size)
+    return preprocess.frames(clip.frames)
+
+
+def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
+    """`count` clips, taking one of every class before a second of any."""
+    seen: dict[str | None, int] = {}
+    order = []
+    for position, clip in enumerate(clips):
+        seen[clip.label] = seen.get(clip.label, 0) + 1
+        order.append((seen[clip.label], position))
+    return [clips[position] for _, position in sorted(order)[:count]]
+
+
+def calibration_clips(
+    task: Task | None, files: Sequence[Path], preprocess: Preprocess, frames: int, count: int
+) -> tuple[np.ndarray, str]:
+    """Clips and a word on where they are from: the files given, else the task's, else the built-in drawings."""
+    if count < 1:
+        raise UserError(f"an export needs at least one clip to be measured on, got {count}")
+    if files:
+        return from_files(files, preprocess, frames), "given files"
+    own = from_task(task, preprocess, frames, count) if task else None
+    if own is not None:
+        return own, OWN_CLIPS
+    return built_in(preprocess, frames, count), "built-in drawings"
