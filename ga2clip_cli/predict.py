@@ -13,7 +13,7 @@ EXAMPLES = (
     "ga2clip predict clips/ --model runs/ga2/bundle --top 3 --jsonl answers.jsonl",
     "ga2clip predict clips/ --resume answers.jsonl",
     "ga2clip predict clip.mp4 --model ViT-B-16:openai --classes labels.txt --json",
-    "cat clip.mp4 | ga2clip predict -",
+    "ga2clip predict https://host/clip.mp4 --classes labels.txt",
     "ga2clip predict long.mp4 --timeline --window 2 --stride 0.5 --plot timeline.png",
     "ga2clip predict rtsp://camera/stream --follow --classes labels.txt",
 )

@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -155,7 +156,7 @@ def open_byte_stream(source: str | os.PathLike[str]) -> ByteStream:
 
 def _connect(name: str) -> ByteStream:
     if name == "-":
-        if sys.stdin.isatty():
+        if sys.stdin is None or sys.stdin.isatty():
             raise VideoError("standard input", "nothing is piped into it", "cat clip.mp4 | ga2clip predict -")
         return ByteStream("standard input", sys.stdin.buffer)
     if is_http(name):
@@ -211,9 +212,16 @@ def local_file(source: str | os.PathLike[str]) -> Iterator[LocalFile]:
 def whole_copy(stream: ByteStream) -> Iterator[str]:
     """The path of a temporary file with all bytes of a stream. Raises VideoError."""
     log.info("%s: copied to a temporary file first", printable(stream.name))
-    with tempfile.NamedTemporaryFile(prefix="ga2clip-") as file:
-        _copy(stream, file)  # type: ignore[arg-type]
-        yield file.name
+    # Where the system has /proc, the file has no name, and is gone whatever ends this process.
+    nameless = Path("/proc/self/fd").is_dir()
+    try:
+        make = tempfile.TemporaryFile if nameless else tempfile.NamedTemporaryFile
+        made: Any = make(prefix="ga2clip-")
+    except OSError as error:
+        raise _no_room(stream, error) from None
+    with made as file:
+        _copy(stream, file)
+        yield f"/proc/self/fd/{file.fileno()}" if nameless else file.name
 
 
 def _copy(stream: ByteStream, file: BinaryIO) -> None:
@@ -221,16 +229,18 @@ def _copy(stream: ByteStream, file: BinaryIO) -> None:
     while part := stream.take(_CHUNK):
         size += len(part)
         if size > MOST_BYTES:
-            reason = (
-                f"it is larger than {MOST_BYTES / 2**30:g} GiB, the most that is kept in a temporary file"
-            )
+            reason = f"it is larger than {MOST_BYTES / 2**30:g} GiB, the most that is copied"
             raise VideoError(stream.name, reason, "save it as a file and name that")
         try:
             file.write(part)
+            file.flush()
         except OSError as error:
-            reason = f"cannot keep it in a temporary file ({_reason(error)})"
-            raise VideoError(stream.name, reason, "set TMPDIR to a folder with more room") from None
-    file.flush()
+            raise _no_room(stream, error) from None
+
+
+def _no_room(stream: ByteStream, error: OSError) -> VideoError:
+    reason = f"cannot keep it in a temporary file ({_reason(error)})"
+    return VideoError(stream.name, reason, "set TMPDIR to a folder with room")
 
 
 def _is_named_pipe(name: str) -> bool:

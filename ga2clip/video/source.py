@@ -42,11 +42,16 @@ Kind = Literal["file", "pipe", "recording", "live"]
 
 
 class Deadline:
-    """The moment after which reading one file is given up. seconds None: never."""
+    """The moment after which reading one file is given up. seconds None: never, but after `silence` seconds without
+    a sign of life (10 by default).
+    """
 
-    def __init__(self, path: str | os.PathLike[str], seconds: float | None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], seconds: float | None, silence: float | None = None
+    ) -> None:
         self._path = os.fsdecode(path)
         self._seconds = seconds
+        self.silence = fetch.SILENCE if silence is None else silence
         self._end = None if seconds is None else time.monotonic() + seconds
 
     @property
@@ -63,7 +68,7 @@ class Deadline:
         """The error for a time that is over: the file's, or a silent stream's."""
         if self._seconds is None:
             hint = "check the address, and that the camera is on"
-            return VideoError(self._path, f"nothing came for {fetch.SILENCE:g} s", hint)
+            return VideoError(self._path, f"nothing came for {self.silence:g} s", hint)
         return VideoError(
             self._path,
             f"reading it took longer than {self._seconds:g} s",
@@ -199,8 +204,9 @@ def _open_bytes(source: str) -> OpenVideo:
 
 def _open_address(address: str) -> OpenVideo:
     name = fetch.without_credentials(address)
+    deadline = Deadline(name, None, _PLAYLIST_SILENCE if fetch.is_http(name) else None)
     with ExitStack() as resources:
-        video = _open(name, address, Deadline(name, None), resources, kind="live")
+        video = _open(name, address, deadline, resources, kind="live")
     playlist = video.format == "hls"
     finite = _has_duration(video) or (video.container.size >= 0 and not playlist)
     return replace(video, kind="recording") if finite else video
@@ -259,14 +265,13 @@ def _open(
     format: str | None = None,
     options: dict[str, str] | None = None,
 ) -> OpenVideo:
-    silence = _PLAYLIST_SILENCE if fetch.is_http(name) else fetch.SILENCE
     try:
         container = av.open(
             target,
             format=format,
             container_options=options or {},
             metadata_errors="replace",  # titles in old code pages are no reason to refuse a video
-            timeout=deadline.seconds_left if kind == "file" else silence,
+            timeout=deadline.seconds_left if kind == "file" else deadline.silence,
         )
     except av.error.ExitError:
         raise deadline.error() from None

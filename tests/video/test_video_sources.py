@@ -111,6 +111,12 @@ def test_no_copy_is_left_behind(tmp_path: Path, index_last: Path, monkeypatch: p
         sample_frames(pipe, SamplingRule(4))
     pipe.unlink()
     assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(fetch.tempfile, "tempdir", str(tmp_path / "missing"))
+    with (
+        named_pipe(tmp_path, index_last.read_bytes()[:60_000]) as pipe,
+        pytest.raises(VideoError, match="cannot keep it in a temporary file"),
+    ):
+        sample_frames(pipe, SamplingRule(4))
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,17 @@ def test_long_recordings_with_jumps_are_numbered_in_the_order_of_the_file(
         assert any("jump" in warning for warning in clip.warnings)
 
 
+def test_a_gap_in_a_long_file_that_is_sought(tmp_path: Path, make: Make, shown: Shown) -> None:
+    pts = [STEP * n + (3_600_000 if n >= 600 else 0) for n in range(1200)]
+    path = make(tmp_path / "long.mkv", 1200, fps=25, pts=pts, options={"g": "25", "bf": "0"}, size=(32, 24))
+    clip = sample_frames(path, SamplingRule(4))
+    assert shown(clip.frames) == [150, 450, 750, 1050]
+    np.testing.assert_allclose(clip.times, [6, 18, 3630, 3642], atol=1e-3)
+    assert clip.info == probe(path)
+    assert (clip.info.duration, clip.info.fps) == (pytest.approx(3648), pytest.approx(25, rel=1e-3))
+    assert clip.warnings == ("nothing is shown from 24.00 s to 3624.00 s",)
+
+
 def test_durations_that_lie(tmp_path: Path, make: Make) -> None:
     """The header of a Matroska file claims ten hours, and its last frame an hour."""
     path = make(tmp_path / "honest.mkv", 25, fps=25)
