@@ -144,7 +144,9 @@ class Clock:
 
     def _without_progress(self, stamp: int, stamped: float, last: float, expected: float) -> float:
         """The time of a frame whose stamp does not go on."""
-        if last - stamped > max(_STEP_BACK, 4 * self._step()):
+        # Where time is discontinuous FFmpeg's rule holds; elsewhere frames may be out of order by some steps.
+        tolerated = _STEP_BACK if self._discontinuous else max(_STEP_BACK, 4 * self._step())
+        if last - stamped > tolerated:
             self._restart(stamp, expected, stamped - last)
             return expected
         self._repeats += 1

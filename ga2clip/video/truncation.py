@@ -15,7 +15,9 @@ def cut_warnings(video: OpenVideo, frames: int) -> tuple[str, ...]:
     """
     # Of the formats whose header counts something only MP4 counts what is there to decode: AVI counts the
     # places where nothing changed, too.
-    promised = video.stream.frames if video.format.startswith("mov") else 0
+    # Of those, an edit list can leave some out, and then they are not in the index either.
+    mp4 = video.format.startswith("mov")
+    promised = min(video.stream.frames, len(video.stream.index_entries)) if mp4 else 0
     if promised > frames:
         return (f"the file ends early: its header promises {promised} frames, it holds {frames}",)
     with open(video.file, "rb") as file:

@@ -61,6 +61,10 @@ def test_time_stamps(stamps: list[int | None], expected: list[float], discontinu
     assert times(stamps, discontinuous=discontinuous) == expected
 
 
+def test_slow_streams_that_go_back_by_a_few_frames_are_joined() -> None:
+    assert times([0, 500, 1000, 0, 500], discontinuous=True, rate=2) == [0, 500, 1000, 1500, 2000]
+
+
 def test_a_clock_that_stands_still_does_not_stop_time() -> None:
     assert times([0] * 5 + [0] * 96)[-1] == pytest.approx(100 * STEP, abs=4 * STEP)
 
@@ -178,6 +182,55 @@ def test_a_gap_in_a_file(suffix: str, gap: int, tmp_path: Path, make: Make, show
     assert shown(clip.frames) == [2, 7, 12, 17]
     assert clip.info.fps == pytest.approx(25, rel=0.1)
     assert "nothing is shown from" in clip.warnings[-1]
+
+
+@pytest.mark.parametrize(("suffix", "first"), [("mkv", 0), ("ts", 0), ("mp4", 10)])
+def test_negative_first_time_stamps(
+    suffix: str, first: int, tmp_path: Path, make: Make, shown: Shown
+) -> None:
+    """In an MP4 they become an edit list, which says not to show these frames."""
+    path = make(tmp_path / f"negative.{suffix}", 50, fps=25, shift=-10, options={"g": "10", "bf": "0"})
+    frames, found = read_frames(path)
+    assert shown(frames) == list(range(first, 50))
+    np.testing.assert_allclose(found, np.arange(50 - first) / 25, atol=1e-3)
+    assert probe(path).warnings == ()
+
+
+@pytest.mark.parametrize("missing", [slice(15, 25), slice(0, 5)])
+def test_missing_time_stamps_in_a_file(missing: slice, tmp_path: Path, make: Make, shown: Shown) -> None:
+    path = make(tmp_path / "whole.ts", 50, fps=25, options={"g": "10", "bf": "2"})
+    data = bytearray(path.read_bytes())
+    frames = [at for at in range(0, len(data), 188) if data[at + 1] & 0x40 and video_header(data, at)]
+    for at in frames[missing]:
+        header = video_header(data, at)
+        data[header + 7] &= 0x3F  # no time stamps (ISO/IEC 13818-1, section 2.4.3.6), stuffing in their place
+        data[header + 9 : header + 9 + data[header + 8]] = b"\xff" * data[header + 8]
+    path.write_bytes(data)
+    decoded, found = read_frames(path)
+    assert shown(decoded) == list(range(50))
+    np.testing.assert_allclose(found, np.arange(50) / 25, atol=1e-3)
+
+
+def video_header(data: bytearray, packet: int) -> int:
+    """Where the header of a frame begins in a packet of a transport stream, 0 if none does."""
+    at = packet + 4 + (data[packet + 4] + 1 if data[packet + 3] & 0x20 else 0)
+    return at if data[at : at + 4] == b"\0\0\1\xe0" else 0
+
+
+def test_repeated_time_stamps_in_a_file(tmp_path: Path, make: Make, shown: Shown) -> None:
+    pts = [STEP * (n - (n in (10, 20, 21))) for n in range(50)]
+    path = make(tmp_path / "regular.mkv", 50, fps=25, options={"bf": "0"})
+    again = tmp_path / "repeated.mkv"
+    with av.open(path) as source, av.open(again, "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(packet for packet in source.demux() if packet.size):
+            packet.pts, packet.dts, packet.stream = pts[number], None, stream
+            target.mux(packet)
+    frames, found = read_frames(again)
+    assert shown(frames) == list(range(50))
+    assert np.all(np.diff(found) > 0)
+    np.testing.assert_allclose(found, np.arange(50) / 25, atol=STEP / 1000)
+    assert found[-1] == pytest.approx(1.96)
 
 
 def test_long_recordings_with_jumps_are_numbered_in_the_order_of_the_file(
