@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ga2clip.errors import UserError
+from ga2clip.text import printable
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _line(result: "StreamResult") -> str:
         return f"{result.time:8.1f} s  gap: no frames for {result.gap.end - result.gap.start:.1f} s"
     label, probability = result.predictions[0]
     late = f"  ({result.dropped} frames dropped)" if result.dropped else ""
-    return f"{result.time:8.1f} s  {100 * probability:5.1f} %  {console.one_line(label)}{late}"
+    return f"{result.time:8.1f} s  {100 * probability:5.1f} %  {printable(label)}{late}"
 
 
 def _of_bundle(predictor: "Predictor | TorchPredictor") -> "Predictor":

@@ -5,8 +5,6 @@ each window has class probabilities, which may be smoothed over time; neighbouri
 class are a segment. A gap in the video (`ga2clip.video.clock`) is a gap here: no window and no segment reaches into it.
 """
 
-import csv
-import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,8 +17,8 @@ from ga2clip.errors import UserError
 from ga2clip.runtime.frames import frame_features
 from ga2clip.runtime.predictor import Predictor
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
+from ga2clip.text import csv_lines, printable
 from ga2clip.video import Gap
-from ga2clip.video.errors import printable
 
 _Scored = tuple[Window, np.ndarray]
 
@@ -80,15 +78,13 @@ class Timeline:
 
     def to_csv(self) -> str:
         """`start,end,label,score`, a segment a line; a gap is a line without label and score."""
-        text = io.StringIO()
         rows = [
             (f"{part.start:.3f}", f"{part.end:.3f}", "", "")
             if isinstance(part, Gap)
             else (f"{part.start:.3f}", f"{part.end:.3f}", part.label, f"{part.score:.6f}")
             for part in self._in_order()
         ]
-        csv.writer(text, lineterminator="\n").writerows([("start", "end", "label", "score"), *rows])
-        return text.getvalue()
+        return csv_lines([("start", "end", "label", "score"), *rows])
 
     def table(self) -> str:
         """The segments and gaps for people, and how many frames it took."""

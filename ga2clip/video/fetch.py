@@ -23,7 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from ga2clip.video.errors import VideoError, printable
+from ga2clip.text import printable
+from ga2clip.video.errors import VideoError
 
 log = logging.getLogger(__name__)
 

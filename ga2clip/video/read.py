@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
 
+from ga2clip.text import printable
 from ga2clip.video.clock import Clock
 from ga2clip.video.decode import Frame, Reader, RgbConverter, upright_size
-from ga2clip.video.errors import VideoError, printable
+from ga2clip.video.errors import VideoError
 from ga2clip.video.fetch import LocalFile, local_file
 from ga2clip.video.preprocess import Frames, resize_short_side
 from ga2clip.video.sampling import SamplingRule, sample_indices

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator
 
 from ga2clip.errors import UserError
+from ga2clip.text import printable
 from ga2clip.video.clock import Clock, Gap
 from ga2clip.video.decode import Frame, Reader, RgbConverter
-from ga2clip.video.errors import VideoError, printable
+from ga2clip.video.errors import VideoError
 from ga2clip.video.seek import seek_before
 from ga2clip.video.source import OpenVideo, open_stream
 from ga2clip.video.truncation import cut_warnings
