@@ -19,6 +19,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from ga2clip.data.class_names import named, named_as_tuned
+from ga2clip.data.manifest import Manifest, dataset_root
+from ga2clip.data.protocols import Task, make_task
 from ga2clip.environment import environment
 from ga2clip.errors import UserError
 from ga2clip.files import write_error, write_text
@@ -31,7 +34,7 @@ from ga2clip.run_files import SETTINGS as SETTINGS
 from ga2clip.run_files import read_header, read_tensors, save_tensors, write_settings
 from ga2clip.run_files import read_metrics as read_metrics
 from ga2clip.run_files import read_settings as read_settings
-from ga2clip.settings import Settings
+from ga2clip.settings import DataSettings, Settings
 
 SCHEMA = 2
 PROMPTS = "prompts.safetensors"
@@ -95,6 +98,23 @@ class Run:
             state["backbone.logit_scale"] = backbone.logit_scale.detach()  # did not train then
         model.load_trainable_state(state, str(self.path / PROMPTS))
         return model.to(device).eval()
+
+    def task(self, root: str = "") -> Task:
+        """What it was trained and is tested on; `root` replaces a dataset folder that has moved."""
+        settings = self.settings.updated({"data": {"root": root}} if root else {}, "the dataset's place")
+        return make_task(
+            self.manifest(settings.data), settings.data, settings.training.seed, settings.anchors
+        )
+
+    def manifest(self, data: DataSettings) -> Manifest:
+        """Its dataset, wherever `data` says it is, with the class names that it was tuned with.
+
+        Errors: UserError for a dataset that is not prepared, or whose classes are not the run's.
+        """
+        manifest = Manifest.read(dataset_root(data))
+        if data.labels:  # that file names the classes
+            return named(manifest, data.class_names)
+        return named_as_tuned(manifest, data.class_names, self.classes, sure="imported" not in self.meta)
 
 
 class _Imported(BaseModel):
@@ -216,6 +236,7 @@ def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None 
     meta = {
         "schema": SCHEMA,
         "classes": list(model.classes),
+        "class_names": model.settings.data.class_names,
         "method": model.settings.method.name,
         "backbone": model.backbone.name,
         "licence": model.backbone.licence,
