@@ -45,6 +45,7 @@ class Reader:
                 self.packets += 1
                 yield packet
         except av.FFmpegError as error:
+            self._video.deadline.check()
             self.read_error = (error.strerror or str(error)).lower()
 
     def _decode(self, packet: Packet | None) -> Iterator[VideoFrame]:

@@ -276,6 +276,7 @@ def _open(
     except av.error.ExitError:
         raise deadline.error() from None
     except (av.FFmpegError, OSError) as error:
+        deadline.check()  # FFmpeg reports some interrupted calls as invalid data
         broken = target.error if isinstance(target, fetch.ByteStream) else None
         raise broken or VideoError(name, _why_not_opened(file, error)) from None
     resources.enter_context(container)
