@@ -146,6 +146,27 @@ MUTANTS = (
         "return sum(values) / len(values)",
         "tests/evaluation",
     ),
+    Mutant(
+        "the activation that is known of a weights file is ignored",
+        "ga2clip/model/load_backbone.py",
+        "quick_gelu=activation == _ACTIVATIONS[True]",
+        "quick_gelu=True",
+        "tests/model",
+    ),
+    Mutant(
+        "heads of transformers' files are taken to be 64 wide",
+        "ga2clip/model/transformers_layout.py",
+        'vision["hidden_size"] // vision["num_attention_heads"]',
+        "64",
+        "tests/parity",
+    ),
+    Mutant(
+        "pixel values of a config are ignored",
+        "ga2clip/model/architecture.py",
+        "return self.preprocess or Preprocess(",
+        "return Preprocess(",
+        "tests/model",
+    ),
 )
 
 
