@@ -59,6 +59,9 @@ class DataSettings(_Section):
     test_split_file: str = ""
     labels: str = ""
     """A CSV `id,name` that goes with the split files."""
+    class_names: str = "readable"
+    """What the classes are called: `readable`, `raw` (the dataset's labels as they are), or a file: a name for each
+    class in the dataset's order, or lines `raw,name`."""
     frames: int = Field(default=8, ge=1)
     """Frames taken from a clip (T)."""
     test_clips: int = Field(default=1, ge=1)
@@ -311,7 +314,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read settings {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Not TOMLDecodeError alone: numbers of thousands of digits and bytes that are no UTF-8 raise other ValueErrors.
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
 
 

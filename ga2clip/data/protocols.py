@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from ga2clip.data.anchors import anchor_clips
-from ga2clip.data.manifest import Clip, Manifest
+from ga2clip.data.class_names import named
+from ga2clip.data.manifest import Clip, Manifest, dataset_root
 from ga2clip.data.splits import read_split_lists
 from ga2clip.errors import UserError
-from ga2clip.settings import AnchorSettings, DataSettings
+from ga2clip.settings import AnchorSettings, DataSettings, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,15 @@ class Task:
     anchors: tuple[Clip, ...]
     evals: tuple[EvalSet, ...]
     flip: bool = True
+
+
+def load_task(settings: Settings) -> Task:
+    """The clips and classes of the settings' protocol.
+
+    Errors: UserError for a dataset that is not prepared, or that has not what the protocol needs.
+    """
+    manifest = named(Manifest.read(dataset_root(settings.data)), settings.data.class_names)
+    return make_task(manifest, settings.data, settings.training.seed, settings.anchors)
 
 
 def make_task(

@@ -1,6 +1,6 @@
 """A file of weights goes in, a dict of tensors comes out; nothing in the file can run code.
 
-Three containers are read: safetensors, PyTorch's zip of a pickled state dict (`weights_only=True`), and the
+Three containers are read: safetensors, what `torch.save` writes (`weights_only=True`), and the
 TorchScript archives in which OpenAI published CLIP, whose pickle is read by an unpickler that knows tensors
 and attribute bags and nothing else.
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 from ga2clip.model.bombs import refuse_bomb, refuse_empty_claims
+from ga2clip.model.inert_pickle import inert_classes, refused_class
 
 SUFFIXES = frozenset({".pt", ".pth", ".bin", ".safetensors"})
 """What the names of weights files end in."""
@@ -41,10 +42,12 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         if _is_torchscript(path):
             content = _read_torchscript(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+            with inert_classes():
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} holds objects other than tensors and could run code; refused", _SAFE_HINT
+            f"{path} holds {refused_class(error)}, which is no plain data and could run code; refused",
+            _SAFE_HINT,
         ) from None
     except UserError:
         raise
