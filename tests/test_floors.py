@@ -32,7 +32,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
     "training": (4, under("training", "recipes")),
     "evaluation": (4, under("evaluation")),
     "compute": (3, under("compute")),
-    "runs": (3, under("run", "interop", "hard_prompt")),
+    "runs": (3, under("run", "run_files", "environment", "interop", "hard_prompt")),
     "runtime": (2, under("runtime")),
     "model": (2, under("model")),
     "data": (2, under("data")),
@@ -48,6 +48,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
             "tokenizer",
             "predictions",
             "registry",
+            "text",
             "assets",
         ),
     ),
@@ -55,7 +56,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
 TORCH_FREE = ("ground", "video", "runtime")
 TORCH = ("torch", "torchvision", "open_clip", "safetensors")
 # What a command module may import before a command is chosen; more costs start-up time.
-CLI_TOP_LEVEL = {"typer", "ga2clip_cli", "ga2clip.errors", "ga2clip.predictions"}
+CLI_TOP_LEVEL = {"typer", "ga2clip_cli", "ga2clip.errors", "ga2clip.predictions", "ga2clip.text"}
 
 
 def module_name(package: str, path: Path) -> str:
