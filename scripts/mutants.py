@@ -177,8 +177,8 @@ MUTANTS = (
     Mutant(
         "an imported run is tested with our readable names",
         "ga2clip/evaluation/evaluate.py",
-        "return load_manifest(data, run.classes, sure=not run.imported)",
-        "return load_manifest(data)",
+        "return run.manifest(data)",
+        "return Manifest.read(dataset_root(data))",
         "tests/training/test_class_names_of_runs.py",
     ),
     Mutant(

@@ -45,6 +45,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
             "files",
             "labels",
             "label_files",
+            "lock",
             "tokenizer",
             "predictions",
             "registry",

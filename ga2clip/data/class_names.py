@@ -9,30 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ga2clip.data.manifest import Manifest, dataset_root
+from ga2clip.data.manifest import Manifest
 from ga2clip.errors import UserError
 from ga2clip.label_files import read_rows
 from ga2clip.labels import check_class_names, comparable, read_class_list, readable_name
 from ga2clip.registry import DATASETS
-from ga2clip.settings import DataSettings
 
 _log = logging.getLogger(__name__)
 
 READABLE, RAW = "readable", "raw"
-
-
-def load_manifest(data: DataSettings, tuned: Sequence[str] = (), *, sure: bool = True) -> Manifest:
-    """The dataset of the settings, its classes named as they say or, if names are given, as a run was `tuned` with.
-
-    tuned, sure: as in `named_as_tuned`; a label file (`data.labels`) names the classes by itself.
-
-    Raises:
-        UserError: for a dataset that is not prepared, or that can't be named so.
-    """
-    manifest = Manifest.read(dataset_root(data))
-    if not tuned or data.labels:
-        return named(manifest, data.class_names)
-    return named_as_tuned(manifest, data.class_names, tuned, sure=sure)
 
 
 def named(manifest: Manifest, class_names: str) -> Manifest:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ga2clip.data.anchors import anchor_clips
-from ga2clip.data.class_names import load_manifest
-from ga2clip.data.manifest import Clip, Manifest
+from ga2clip.data.class_names import named
+from ga2clip.data.manifest import Clip, Manifest, dataset_root
 from ga2clip.data.splits import read_split_lists
 from ga2clip.errors import UserError
 from ga2clip.settings import AnchorSettings, DataSettings, Settings
@@ -51,15 +51,12 @@ class Task:
     flip: bool = True
 
 
-def load_task(settings: Settings, root: str = "", tuned: Sequence[str] = (), *, sure: bool = True) -> Task:
-    """The clips and classes of the settings' protocol; `root` replaces a dataset folder that has moved.
+def load_task(settings: Settings) -> Task:
+    """The clips and classes of the settings' protocol.
 
-    tuned, sure: the class names of a run on this dataset, to which the task keeps, as in `load_manifest`.
-    Errors: UserError for a dataset that is not prepared, that has not what the protocol needs, or whose classes are
-    not the run's.
+    Errors: UserError for a dataset that is not prepared, or that has not what the protocol needs.
     """
-    data = settings.data.model_copy(update={"root": root}) if root else settings.data
-    manifest = load_manifest(data, tuned, sure=sure)
+    manifest = named(Manifest.read(dataset_root(settings.data)), settings.data.class_names)
     return make_task(manifest, settings.data, settings.training.seed, settings.anchors)
 
 

@@ -175,27 +175,30 @@ def _check_agreement(
 ) -> None:
     """Refuse labels that contradict the dataset's own for most clips; say how many, if they are fewer.
 
-    With names: an id must not stand for another class of the manifest than the clip's own. Without: an id must stand
-    for the same class of the manifest wherever it is used. Names that the manifest doesn't know prove nothing.
+    With names: an id must not stand for another class of the manifest than the clip's own; names that the manifest
+    doesn't know prove nothing. Without: ids and classes of the manifest must go together one to one.
     """
+    pairs = [(clip, label, clip.label) for clip, label in labelled]
     if names is None:
-        own: dict[int, Counter[str | None]] = defaultdict(Counter)
-        for clip, label in labelled:
-            own[label][clip.label] += 1
-        meant = {label: counts.most_common(1)[0][0] for label, counts in own.items()}
+        class_of: dict[int, str | None] = {}
+        id_of: dict[str | None, int] = {}
+        for (label, own), _ in Counter((label, own) for _, label, own in pairs).most_common():
+            class_of.setdefault(label, own)
+            id_of.setdefault(own, label)
+        wrong = [pair for pair in pairs if class_of[pair[1]] != pair[2] or id_of[pair[2]] != pair[1]]
     else:
         known = _spellings(manifest)
         meant = {label: known.get(letters(name)) for label, name in names.items()}
-    checked = [(clip, meant[label]) for clip, label in labelled if meant[label] is not None]
-    wrong = [(clip, name) for clip, name in checked if clip.label != name]
+        pairs = [pair for pair in pairs if meant[pair[1]] is not None]
+        wrong = [pair for pair in pairs if meant[pair[1]] != pair[2]]
     if not wrong:
         return
-    clip, name = wrong[0]
+    clip, label, own = wrong[0]
     message = (
-        f"split list {file}: the labels of {len(wrong)} of {len(checked)} clips contradict {manifest.dataset}: "
-        f"{printable(clip.path)} is '{clip.label}' there and '{name}' here"
+        f"split list {file}: the labels of {len(wrong)} of {len(pairs)} clips contradict {manifest.dataset}: "
+        f"{printable(clip.path)} is '{own}' there and {label}{f' ({names[label]})' if names else ''} here"
     )
-    if 2 * len(wrong) > len(checked):
+    if 2 * len(wrong) > len(pairs):
         raise UserError(
             message, "give the label file of this list, with its ids counted from the same number"
         )

@@ -13,8 +13,8 @@ import torch
 from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.features import ClipFeatures, encode_clips
 from ga2clip.compute.precision import autocast, autocast_dtype
-from ga2clip.data.class_names import RAW, READABLE, load_manifest
-from ga2clip.data.manifest import Manifest
+from ga2clip.data.class_names import RAW, READABLE, named
+from ga2clip.data.manifest import Manifest, dataset_root
 from ga2clip.data.protocols import EvalSet, make_task
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.report import Report, SetReport
@@ -87,8 +87,8 @@ def _manifest(run: Run, data: DataSettings, class_names: str | None) -> Manifest
     """The dataset that is tested on. On its own one a run keeps to its class names unless others are asked for."""
     own = run.settings.data.dataset in ("", data.dataset)
     if own and class_names is None:
-        return load_manifest(data, run.classes, sure=not run.imported)
-    manifest = load_manifest(data)
+        return run.manifest(data)
+    manifest = named(Manifest.read(dataset_root(data)), data.class_names)
     strangers = sorted(set(run.classes) - set(manifest.classes))
     if own and strangers:
         _log.warning(

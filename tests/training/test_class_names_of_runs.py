@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from ga2clip.data.manifest import Manifest
-from ga2clip.data.protocols import load_task
 from ga2clip.errors import UserError
 from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.run import load_run
@@ -45,9 +44,9 @@ def names(run: Path, **where: object) -> dict[str, tuple[str, ...]]:
 def test_a_run_says_its_names_and_is_tested_with_them(settings: Make, root: Path, tmp_path: Path) -> None:
     run = tune(settings, root, tmp_path / "raw", "raw")
     assert load_run(run).classes == RAW[:2]
-    assert load_run(run).settings.data.class_names == "raw"
+    assert load_run(run).meta["class_names"] == "raw"
     assert names(run) == {"base": RAW[:2], "novel": RAW[2:]}
-    assert load_task(load_run(run).settings).evals[1].classes == RAW[2:]
+    assert load_run(run).task().evals[1].classes == RAW[2:]
     readable = Manifest.read(root).classes
     assert names(run, class_names="readable") == {"base": readable[:2], "novel": readable[2:]}
     assert names(tune(settings, root, tmp_path / "readable", "readable"))["novel"] == readable[2:]
