@@ -141,19 +141,8 @@ def stages(base: Path) -> dict[str, Stage]:
             "data.frames=4",
         )
         sets = [word for pair in pairs for word in ("--set", pair)]
-        words = [
-            "train",
-            "--dataset",
-            "folder",
-            "--root",
-            str(data),
-            "--shots",
-            "4",
-            "--method",
-            "ga2",
-            *sets,
-        ]
-        return lambda folder: [*words, "--out", str(folder / "run")]
+        words = "train --dataset folder --shots 4 --method ga2 --backbone tiny --pretrained builtin"
+        return lambda folder: [*words.split(), "--root", str(data), *sets, "--out", str(folder / "run")]
 
     def resume(words: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
         def again(folder: Path) -> list[str]:
