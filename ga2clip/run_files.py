@@ -38,7 +38,10 @@ _DAMAGE = (SafetensorError, OSError, ValueError, TypeError, LookupError, Runtime
 def write_settings(folder: Path, settings: Settings) -> None:
     """Write a run's settings in full, with their seal. Errors: UserError, as `write_text`."""
     text = settings.to_toml()
-    write_text(folder / SETTINGS, f"{_SEAL}{_settings_digest(settings.model_dump(mode='json'))}\n{text}")
+    write_text(
+        folder / SETTINGS,
+        f"{_SEAL}{_settings_digest(settings.model_dump(mode='json', exclude_none=True))}\n{text}",
+    )
 
 
 def read_settings(folder: Path) -> Settings:

@@ -80,7 +80,7 @@ def make_model(clip_file: Path) -> Callable[..., "object"]:
         tree = method_settings(method)
         short = {"text_length": 4, "vision_length": 4, "text_depth": 2, "vision_depth": 2}
         tree["method"] = {**short, **tree["method"], **changes}
-        tree["backbone"] = {"name": "random", "pretrained": str(clip_file)}
+        tree["backbone"] = {"pretrained": str(clip_file)}
         settings = Settings().updated(tree, "test")
         torch.manual_seed(1)
         backbone = load_backbone(settings.backbone)
