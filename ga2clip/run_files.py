@@ -7,8 +7,6 @@ neither stay readable.
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,10 +69,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     sealed = {**header, _TENSORS: _tensor_digest(tensors)}
     sealed[_HEADER] = _text_digest(sealed)
     with replacing(path) as temporary:
-        try:
-            save_file(dict(tensors), temporary, sealed)
-        except SafetensorError as error:
-            raise _as_os_error(error) from error
+        save_file(dict(tensors), temporary, sealed)
 
 
 def read_header(file: Path) -> dict[str, str]:
@@ -178,10 +173,3 @@ def _damage(file: Path) -> Iterator[None]:
     except _DAMAGE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{file} is damaged: {reason}", "restore it, or train again") from None
-
-
-def _as_os_error(error: SafetensorError) -> OSError:
-    """What the system said, which safetensors has only in the text of its own exception."""
-    said = re.search(r"\(os error (\d+)\)", str(error))
-    number = int(said[1]) if said else 0
-    return OSError(number, os.strerror(number) if number else str(error))

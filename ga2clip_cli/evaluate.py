@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ga2clip.text import printable
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson, Root
+from ga2clip_cli.options import AsJson, ClassNames, Root
 
 EXAMPLES = (
     "ga2clip eval runs/stickfigures-ga2-1",
@@ -35,11 +36,13 @@ def evaluate(
             metavar="CLIPSxCROPS", help="Average so many views of a video, such as 4x3 [default: the run's]."
         ),
     ] = None,
+    class_names: ClassNames = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure runs: top-1, base, novel, harmonic mean.
 
-    Test clips are those of the run's protocol, and the last epoch is what is measured. Beside the table,
+    Test clips are those of the run's protocol, classes have the names that the run was tuned with, and the last
+    epoch is what is measured. Beside the table,
     RUN/eval/DATASET-PROTOCOL gets report.json, per_class.csv and confusion.png.
     """
     from ga2clip.evaluation.evaluate import evaluate_all, evaluate_run
@@ -49,6 +52,7 @@ def evaluate(
         "dataset": dataset,
         "root": root,
         "views": _views(views),
+        "class_names": class_names,
         "progress": console.has_terminal(),
     }
     for run in runs:
@@ -59,9 +63,8 @@ def evaluate(
                 report.write(run / "eval" / f"{report.about['dataset']}-{report.protocol}")
             if not as_json:
                 several = f", {report.about['views']} views" if "views" in report.about else ""
-                console.emit(
-                    f"{run}: {report.about['method']} on {report.about['backbone']}, {report.protocol}{several}"
-                )
+                head = f"{run}: {report.about['method']} on {report.about['backbone']}, {report.protocol}"
+                console.emit(printable(head + several))
                 console.emit(report.table() + "\n")
         found += reports
     if as_json:

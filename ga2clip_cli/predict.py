@@ -1,10 +1,11 @@
-"""`ga2clip predict`: videos go in, a ranking of classes for each comes out, or a timeline, or a stream of both."""
+"""`ga2clip predict`: a ranking of classes for each video, or what happens when in one video or stream."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ga2clip.text import printable
 from ga2clip_cli import console
 from ga2clip_cli.options import AsJson, Classes, Provider, Threads
 
@@ -13,6 +14,7 @@ EXAMPLES = (
     "ga2clip predict clips/ --model runs/ga2/bundle --top 3 --jsonl answers.jsonl",
     "ga2clip predict clips/ --resume answers.jsonl",
     "ga2clip predict clip.mp4 --model ViT-B-16:openai --classes labels.txt --json",
+    "ga2clip predict https://host/clip.mp4 --classes labels.txt",
     "ga2clip predict long.mp4 --timeline --window 2 --stride 0.5 --plot timeline.png",
     "ga2clip predict rtsp://camera/stream --follow --classes labels.txt",
 )
@@ -21,7 +23,10 @@ EXAMPLES = (
 def predict(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE|FOLDER...", help="Videos; folders are searched. --follow: - or a URL."),
+        typer.Argument(
+            metavar="FILE|FOLDER...",
+            help="Videos: files, folders, http addresses, - for stdin. With --follow streams, too.",
+        ),
     ],
     model: Annotated[
         str | None,
@@ -52,7 +57,10 @@ def predict(
         bool, typer.Option("--timeline", help="Say what happens when, in one long video.")
     ] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Answer a stream line by line: - is stdin, or a URL or camera.")
+        bool,
+        typer.Option(
+            "--follow", help="Answer line by line while it plays: a URL, camera, - (stdin) or file."
+        ),
     ] = False,
     window: Annotated[float, typer.Option(min=0.1, help="Timeline: seconds that are averaged.")] = 2.0,
     stride: Annotated[float, typer.Option(min=0.05, help="Timeline: seconds between answers.")] = 0.5,
@@ -75,14 +83,16 @@ def predict(
     _check_videos(kind, files)
     if timeline and follow:
         raise typer.BadParameter("--timeline and --follow exclude each other")
+    _keep_what_is_there(kind, files, csv or jsonl, render)
     from ga2clip.labels import read_class_list
+    from ga2clip.video import local_file
     from ga2clip_cli import answers
     from ga2clip_cli import timeline as spans
     from ga2clip_cli.models import open_model
 
     names = None if classes is None else read_class_list(classes)
     with open_model(model, classes=names, provider=provider, threads=threads) as predictor:
-        console.note(f"model: {predictor.name} · provider: {predictor.provider}")
+        console.note(printable(f"model: {predictor.name} · provider: {predictor.provider}"))
         question: dict[str, Any] = {"classes": names, "template": template, "reject": reject}
         if timeline or follow:
             question |= {"window": window, "stride": stride, "fps": fps}
@@ -90,13 +100,14 @@ def predict(
             spans.follow_stream(predictor, files[0], as_json=as_json, top=top, **question)
         elif timeline:
             question |= {"smooth": smooth, "min_length": min_length}
-            found = spans.find_segments(predictor, Path(files[0]), **question)
-            spans.show_segments(
-                found, Path(files[0]), as_json=as_json, csv=csv, plot_to=plot, render_to=render
-            )
+            with local_file(files[0]) as video:
+                found = spans.find_segments(predictor, video, **question)
+                spans.show_segments(found, video, as_json=as_json, csv=csv, plot_to=plot, render_to=render)
         else:
             question |= {"top": top, "batch": batch, "workers": workers}
-            sink = answers.open_sink(predictor, as_json=as_json, csv=csv, jsonl=jsonl, resume=resume)
+            sink = answers.open_sink(
+                predictor, question, as_json=as_json, csv=csv, jsonl=jsonl, resume=resume
+            )
             if answers.answer_files(predictor, files, sink, **question):
                 raise typer.Exit(1)
 
@@ -122,9 +133,26 @@ def _check_outputs(kind: str, outputs: dict[str, Any]) -> None:
         raise typer.BadParameter(f"{exclusive[0]} and {exclusive[1]} exclude each other")
 
 
+def _keep_what_is_there(kind: str, files: list[str], table: Path | None, render: Path | None) -> None:
+    """Said before a model is loaded: answers of an earlier batch, and the video itself, are not overwritten."""
+    if table is not None:
+        from ga2clip.files import refuse_existing
+
+        again = "" if kind else f"continue it with --resume {table}, or "
+        refuse_existing(table, f"{again}delete it first")
+    if render is not None and render.exists() and render.samefile(files[0]):
+        raise typer.BadParameter("--render would replace the video it is made from")
+
+
 def _check_videos(kind: str, files: list[str]) -> None:
     if kind and len(files) != 1:
         raise typer.BadParameter("--timeline and --follow take one video")
-    streams = [file for file in files if file == "-" or "://" in file]
+    if files.count("-") > 1:
+        raise typer.BadParameter("standard input ('-') can be read once")
+    streams = [file for file in files if "://" in file and not file.lower().startswith(_RECORDED)]
     if streams and kind != "--follow":
         raise typer.BadParameter(f"'{streams[0]}' is a stream: add --follow")
+
+
+_RECORDED = ("http://", "https://", "file://")
+"""Addresses that may be those of recorded videos."""

@@ -1,28 +1,33 @@
-"""One long video or a stream and a bundle's predictor go in; segments or lines of answers come out."""
+"""What happens when in one long video, or in a stream while it plays."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ga2clip.errors import UserError
+from ga2clip.text import printable
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
     from ga2clip.evaluation.predict import TorchPredictor
     from ga2clip.runtime import Predictor
+    from ga2clip.runtime.stream import StreamResult
     from ga2clip.runtime.timeline import Timeline
+    from ga2clip.video import LocalFile
 
 
-def find_segments(predictor: "Predictor | TorchPredictor", video: Path, **question: Any) -> "Timeline":
-    """What happens when in a video. Errors: UserError for a model that is no bundle."""
+def find_segments(predictor: "Predictor | TorchPredictor", video: "LocalFile", **question: Any) -> "Timeline":
+    """What happens when in a video. Raises UserError for a model that is no bundle."""
     from ga2clip.runtime.timeline import timeline
 
     with console.seconds_bar() as show:
-        return timeline(_of_bundle(predictor), video, progress=show, **question)
+        found = timeline(_of_bundle(predictor), video, progress=show, **question)
+    return replace(found, file=video.name)
 
 
 def show_segments(
     found: "Timeline",
-    video: Path,
+    video: "LocalFile",
     *,
     as_json: bool,
     csv: Path | None,
@@ -31,11 +36,11 @@ def show_segments(
 ) -> None:
     """Print segments, or write them to a CSV file; draw or render them where asked."""
     if plot_to is not None:
-        from ga2clip.runtime.picture import plot
+        from ga2clip.runtime.draw_timeline import plot
 
         console.note(f"plot: {plot(found, plot_to)}")
     if render_to is not None:
-        from ga2clip.runtime.picture import render
+        from ga2clip.runtime.draw_timeline import render
 
         console.note(f"video: {render(video, found, render_to)}")
     if csv is not None:
@@ -57,10 +62,15 @@ def follow_stream(
     from ga2clip.runtime.stream import follow
 
     for result in follow(_of_bundle(predictor), source, **options):
-        label, probability = result.predictions[0]
-        late = f"  ({result.dropped} frames dropped)" if result.dropped else ""
-        text = f"{result.time:8.1f} s  {100 * probability:5.1f} %  {console.one_line(label)}{late}"
-        console.emit(json.dumps(result.to_json()) if as_json else text)
+        console.emit(json.dumps(result.to_json()) if as_json else _line(result))
+
+
+def _line(result: "StreamResult") -> str:
+    if result.gap is not None:
+        return f"{result.time:8.1f} s  gap: no frames for {result.gap.end - result.gap.start:.1f} s"
+    label, probability = result.predictions[0]
+    late = f"  ({result.dropped} frames dropped)" if result.dropped else ""
+    return f"{result.time:8.1f} s  {100 * probability:5.1f} %  {printable(label)}{late}"
 
 
 def _of_bundle(predictor: "Predictor | TorchPredictor") -> "Predictor":

@@ -45,9 +45,11 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
             "files",
             "labels",
             "label_files",
+            "lock",
             "tokenizer",
             "predictions",
             "registry",
+            "text",
             "assets",
         ),
     ),
@@ -55,7 +57,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
 TORCH_FREE = ("ground", "video", "runtime")
 TORCH = ("torch", "torchvision", "open_clip", "safetensors")
 # What a command module may import before a command is chosen; more costs start-up time.
-CLI_TOP_LEVEL = {"typer", "ga2clip_cli", "ga2clip.errors", "ga2clip.predictions"}
+CLI_TOP_LEVEL = {"typer", "ga2clip_cli", "ga2clip.errors", "ga2clip.predictions", "ga2clip.text"}
 
 
 def module_name(package: str, path: Path) -> str:

@@ -16,9 +16,9 @@ from typing import get_args
 
 import numpy as np
 
-from ga2clip.data.protocols import Task, load_task
+from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError, unknown_name
-from ga2clip.files import file_sha256, write_error
+from ga2clip.files import file_sha256, sync, sync_tree, system_error, write_error
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import Run, load_run
 from ga2clip.runtime.bundle import CARD, is_bundle, open_bundle
@@ -218,7 +218,7 @@ def _history(run: Run) -> dict[str, str | int | float | bool]:
 
 def _task(run: Run, root: str) -> Task | None:
     try:
-        return load_task(run.settings, root)
+        return run.task(root)
     except UserError as error:
         if root:
             raise
@@ -243,20 +243,27 @@ def _refuse_occupied(out: Path) -> None:
 def _new_folder(out: Path) -> Iterator[Path]:
     """A working folder beside `out` that takes its place when the block ends well, also that of an older bundle.
 
-    What exports to the same place left behind when they were killed is cleared away first.
-    Errors: UserError when the system refuses.
+    What exports to the same place left behind when they were killed is cleared away first. A link is followed: the
+    folder that it points at is replaced. Errors: UserError when the system refuses.
     """
+    out = Path(os.path.realpath(out))
     work = out.with_name(f".{out.name}.{os.getpid()}")
     old = _old(work)
     try:
         _clear_leftovers(out)
         work.mkdir(parents=True)
         yield work
+        sync_tree(work)
         if out.exists():
             out.rename(old)
         work.rename(out)
-    except OSError as error:
-        raise write_error(out, error) from error
+        sync(out.parent)
+    except UserError:
+        raise
+    except Exception as error:
+        if system := system_error(error):
+            raise write_error(out, system) from error
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

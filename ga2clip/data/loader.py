@@ -19,8 +19,8 @@ from ga2clip.data.protocols import Task
 from ga2clip.data.reader import ClipReader
 from ga2clip.errors import UserError
 from ga2clip.settings import Settings
+from ga2clip.text import printable
 from ga2clip.video import Preprocess, VideoError
-from ga2clip.video.errors import printable
 
 logger = logging.getLogger(__name__)
 

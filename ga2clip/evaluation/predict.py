@@ -4,11 +4,14 @@ The same front door as the runtime's `Predictor`, for models that were not expor
 and scored in the same way, so both give the same probabilities.
 """
 
+import hashlib
 import itertools
+import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,6 +86,16 @@ class TorchPredictor:
 
     def __exit__(self, *_: object) -> None:
         del self.model
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hexadecimal digits) of what decides an answer: all weights, frames a clip and class text."""
+        recipe = [self.model.settings.data.frames, self.model.class_template, str(self.model.preprocess)]
+        digest = hashlib.sha256(json.dumps(recipe).encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     @property
     def classes(self) -> tuple[str, ...]:

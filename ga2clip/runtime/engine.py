@@ -9,6 +9,7 @@ import logging
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -89,6 +90,10 @@ def has_cuda() -> bool:
 
 class _OnnxRuntime:
     def __init__(self, path: Path, provider: str, threads: int) -> None:
+        with redirect_stdout(sys.stderr):  # where it prints what it misses
+            self._load(path, provider, threads)
+
+    def _load(self, path: Path, provider: str, threads: int) -> None:
         import onnxruntime
 
         if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):

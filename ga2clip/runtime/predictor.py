@@ -18,8 +18,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ga2clip.errors import UserError
+from ga2clip.files import file_sha256
 from ga2clip.predictions import Failure, Prediction, rank
-from ga2clip.runtime.bundle import open_bundle
+from ga2clip.runtime.bundle import CARD, open_bundle
 from ga2clip.runtime.card import PROVIDER_LIMIT, VIDEO_ENCODER
 from ga2clip.runtime.engine import check_provider, open_engine
 from ga2clip.runtime.scoring import NONE_LABEL, Scorer
@@ -60,6 +61,8 @@ class Predictor:
     ) -> None:
         self.bundle = open_bundle(Path(bundle))
         self.card = self.bundle.card
+        self.fingerprint = file_sha256(self.bundle.path / CARD)
+        """SHA-256 of `bundle.json`, which holds those of all other files: what decides an answer."""
         self.requested_provider = provider
         self._engine = open_engine(self.bundle.onnx_file(VIDEO_ENCODER), provider, threads=threads)
         self.provider = self._engine.provider

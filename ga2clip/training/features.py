@@ -17,8 +17,8 @@ from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.settings import Settings
+from ga2clip.text import printable
 from ga2clip.training.update import FeatureBatch
-from ga2clip.video.errors import printable
 
 _log = logging.getLogger(__name__)
 

@@ -1,16 +1,9 @@
-"""What is wrong with one video file or stream: its name and the reason in; an error that can be shown out."""
+"""The error for one video file or stream: its name, and what is wrong with it."""
 
 import os
 
 from ga2clip.errors import UserError
-
-
-def printable(name: str | bytes | os.PathLike[str]) -> str:
-    """The name of a file on one line of plain text: line breaks, control characters and bytes that are not
-    UTF-8 are shown as escapes, so that any name can be logged and printed.
-    """
-    text = os.fsdecode(name)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+from ga2clip.text import printable
 
 
 class VideoError(UserError):
