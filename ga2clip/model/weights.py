@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ga2clip.errors import UserError
+from ga2clip.errors import UserError, first_line
 from ga2clip.model.bombs import refuse_bomb, refuse_empty_claims
 from ga2clip.model.inert_pickle import inert_classes, refused_class
 
@@ -52,7 +52,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:  # damaged bytes lead the readers anywhere
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise UserError(f"{path} is not a readable weights file: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dict of weights")
