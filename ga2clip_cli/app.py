@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from ga2clip_cli import (
     bench,
+    cache,
     console,
     evaluate,
     export,
@@ -87,6 +88,7 @@ for _name, _module, _function in (
     ("methods", methods, methods.methods),
     ("info", info, info.info),
     ("bench", bench, bench.bench),
+    ("cache", cache, cache.cache),
     ("reproduce", reproduce, reproduce.reproduce),
 ):
     app.command(_name, epilog=examples(*_module.EXAMPLES))(_function)
