@@ -1,6 +1,9 @@
 """A run or a backbone as a `ClipModel` of the runtime, computed in torch."""
 
+import hashlib
+import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,6 @@ from torch import Tensor
 
 from ga2clip.compute.distributed import choose_device
 from ga2clip.errors import UserError
-from ga2clip.labels import fill
 from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
@@ -32,6 +34,8 @@ class TorchModel:
 
     def __init__(self, model: VideoCLIP, source: str, *, device: str = "auto", threads: int = 0) -> None:
         self._model = model.eval().to(choose_device(device))
+        with torch.inference_mode():
+            self._prompts = self._model.prompts()
         if threads < 0:
             raise UserError(f"threads must be 0 or more, got {threads}")
         if threads:
@@ -44,30 +48,37 @@ class TorchModel:
         self.scale = float(model.scale.detach())
         self.negatives = normalise(_array(model.negatives))
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """As `ClipModel`: SHA-256 of all weights, the frames of a clip, pixels and class text."""
+        recipe = [self.frames, self._model.class_template, str(self.preprocess)]
+        digest = hashlib.sha256(json.dumps(recipe).encode())
+        for name, value in sorted(self._model.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
     @torch.inference_mode()
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
         """As `ClipModel`."""
-        return _array(self._model.encode_frames(self._pixels(frames)))
+        return _array(self._model.encode_frames(self._pixels(frames), self._prompts))
 
     @torch.inference_mode()
     def encode_clips(self, clips: np.ndarray) -> np.ndarray:
         """As `ClipModel`."""
-        return _array(self._model.encode_video(self._pixels(clips)))
+        return _array(self._model.encode_video(self._pixels(clips), self._prompts))
 
     @torch.inference_mode()
     def encode_classes(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
         """As `ClipModel`."""
-        model = self._model
         if template is None:
-            return normalise(_array(model.encode_classes(names)))
-        context = model.backbone.context_length - model.prompts.text_tokens
-        ids = model.backbone.tokenizer.tokens([fill(template, name) for name in names], context=context)
-        tokens = torch.from_numpy(ids[:, 1:]).to(model.device)
-        return normalise(_array(model.backbone.text(tokens, model.folded_prompts().text)))
+            return normalise(_array(self._model.encode_classes(names, self._prompts)))
+        ids = self._model.class_tokens(names, template)
+        return normalise(_array(self._model.encode_tokens(ids, self._prompts)))
 
     def close(self) -> None:
         """Let go of the weights."""
-        del self._model
+        del self._model, self._prompts
 
     def _pixels(self, frames: np.ndarray) -> Tensor:
         return torch.from_numpy(self.preprocess.normalise(frames)).to(self._model.device)

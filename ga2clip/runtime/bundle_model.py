@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ga2clip.errors import UserError
-from ga2clip.runtime.bundle import Bundle, open_bundle
+from ga2clip.files import file_sha256
+from ga2clip.runtime.bundle import CARD, Bundle, open_bundle
 from ga2clip.runtime.card import PROVIDER_LIMIT, VIDEO_ENCODER
 from ga2clip.runtime.engine import Engine, check_provider, open_engine
 from ga2clip.runtime.text import ClassEncoder
@@ -46,6 +47,8 @@ class BundleModel:
         # TensorRT would build an engine for each length of text.
         text_provider = "cpu" if self.provider == "tensorrt" else self.provider
         self._text = ClassEncoder(self.bundle, provider=text_provider, threads=threads, cache=cache)
+        self.fingerprint = file_sha256(path / CARD)
+        """Of `bundle.json`, which holds the hashes of all other files."""
         self.name = f"{card.method} on {card.backbone.name} ({card.precision}), {path}"
         self.classes = card.classes
         pixels = card.preprocess

@@ -32,6 +32,11 @@ class ClipModel(Protocol):
     threshold: float | None
     """Best class cosine minus best negative cosine below which a video is of no class; None: not fitted."""
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, 64 hexadecimal digits, of what decides an answer: results say with it which model gave them."""
+        ...
+
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
         """Frames uint8 (T, S, S, 3) → features float32 (T, D)."""
         ...

@@ -110,6 +110,11 @@ class Predictor:
         return self.model.provider
 
     @property
+    def fingerprint(self) -> str:
+        """SHA-256, 64 hexadecimal digits, of what decides an answer beside the question."""
+        return self.model.fingerprint
+
+    @property
     def can_reject(self) -> bool:
         """Whether the model has a threshold for "none of these"."""
         return self.model.threshold is not None
