@@ -8,7 +8,9 @@ import typer
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Classes = Annotated[
     Path | None,
-    typer.Option("--classes", metavar="FILE", help="Class names, one a line (UTF-8; # starts a comment)."),
+    typer.Option(
+        "--classes", metavar="FILE", help="Class names, one a line or id,name (UTF-8; # starts a comment)."
+    ),
 ]
 Protocol = Annotated[
     str | None,
@@ -32,6 +34,15 @@ Device = Annotated[
     str, typer.Option("--device", metavar="NAME", help="Where to compute: auto, cpu, cuda or cuda:N.")
 ]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: the engine's choice.")]
+
+
+def name_lists(text: str) -> str:
+    """A help text with `{datasets}` replaced by the names of the registry."""
+    if "{datasets}" not in text:
+        return text
+    from ga2clip.registry import DATASETS
+
+    return text.replace("{datasets}", ", ".join(DATASETS.names()))
 
 
 def examples(*lines: str) -> str:

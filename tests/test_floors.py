@@ -41,7 +41,15 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
     "ground": (
         0,
         under(
-            *("errors", "settings", "files", "labels", "tokenizer", "predictions", "registry", "deprecation"),
+            "errors",
+            "settings",
+            "files",
+            "labels",
+            "label_files",
+            "tokenizer",
+            "predictions",
+            "registry",
+            "deprecation",
             "assets",
         ),
     ),
