@@ -68,6 +68,13 @@ class Run:
         if settings.pretrained == BACKBONE:
             settings = settings.model_copy(update={"pretrained": str(self.path / BACKBONE)})
         backbone = load_backbone(settings)
+        tuned_on = self.meta.get("conventions", backbone.conventions())
+        if tuned_on != backbone.conventions():
+            raise UserError(
+                f"{self.path} was tuned on a backbone with {tuned_on}; {settings.pretrained} is read with "
+                f"{backbone.conventions()}",
+                "put back the config that stood beside those weights",
+            )
         model = build_model(backbone, self.settings, self.classes, state.get(HARD_PROMPT))
         if self.meta["schema"] == 1 and self.settings.method.tune == "both":
             state["backbone.logit_scale"] = backbone.logit_scale.detach()  # did not train then
@@ -152,6 +159,7 @@ def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None 
         "method": model.settings.method.name,
         "backbone": model.backbone.name,
         "licence": model.backbone.licence,
+        "conventions": model.backbone.conventions(),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.trainable_state().items()}
     header = {key: json.dumps(value) for key, value in (meta | dict(note or {})).items()}
