@@ -16,6 +16,7 @@ from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.methods import method_settings
 from ga2clip.registry import DATASETS
 from ga2clip.settings import (
+    SETTINGS_FILE,
     BackboneSettings,
     Preset,
     Protocol,
@@ -197,7 +198,7 @@ def _read_recipe(recipe: str | Path | None, dataset: str | None, case: Case) -> 
     if path.suffix != ".toml" and not path.exists():
         return f"recipe {recipe}", recipe_tree(str(recipe), case)
     if path.is_dir():
-        path = path / "settings.toml"
+        path = path / SETTINGS_FILE
     return str(path), _for_case(read_toml(path), case)
 
 
