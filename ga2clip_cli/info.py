@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ga2clip.text import printable
 from ga2clip_cli import console
 from ga2clip_cli.options import AsJson
 
@@ -42,13 +43,15 @@ def info(
         )
         return
     data, method = run.settings.data, run.settings.method
-    console.emit(f"run       {path}")
-    console.emit(
-        f"method    {method.name} on {run.meta['backbone']} (licence of the backbone: {run.meta['licence']})"
-    )
-    imported = run.meta.get("imported")
-    if imported:
-        console.emit(f"imported  from {imported['checkpoint']} and {imported['clip']}")
+    lines = [
+        f"run       {path}",
+        f"method    {method.name} on {run.meta['backbone']} (licence of the backbone: {run.meta['licence']})",
+    ]
+    if imported := run.meta.get("imported"):
+        lines.append(f"imported  from {imported['checkpoint']} and {imported['clip']}")
     known = f"{data.dataset}, {data.protocol}, {data.shots} shots, " if data.dataset else ""
-    console.emit(f"data      {known}{data.frames} frames a clip")
-    console.emit(f"classes   {len(run.classes)}: {', '.join(run.classes)}")
+    lines += [
+        f"data      {known}{data.frames} frames a clip",
+        f"classes   {len(run.classes)}: {', '.join(run.classes)}",
+    ]
+    console.emit("\n".join(map(printable, lines)))

@@ -15,8 +15,8 @@ from typing import Any, get_args
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.methods import method_settings
 from ga2clip.registry import DATASETS
+from ga2clip.run import SETTINGS, read_settings
 from ga2clip.settings import (
-    SETTINGS_FILE,
     BackboneSettings,
     Preset,
     Protocol,
@@ -197,8 +197,8 @@ def _read_recipe(recipe: str | Path | None, dataset: str | None, case: Case) -> 
     path = Path(recipe)
     if path.suffix != ".toml" and not path.exists():
         return f"recipe {recipe}", recipe_tree(str(recipe), case)
-    if path.is_dir():
-        path = path / SETTINGS_FILE
+    if path.is_dir():  # a run, whose settings are checked: cut ones would be those of another training
+        return str(path / SETTINGS), read_settings(path).model_dump(mode="json")
     return str(path), _for_case(read_toml(path), case)
 
 

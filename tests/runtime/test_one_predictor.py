@@ -99,16 +99,6 @@ def test_features_of_both_are_those_of_the_model(both, model: VideoCLIP) -> None
         np.testing.assert_allclose(np.linalg.norm(predictor.model.negatives, axis=1), 1, atol=1e-5)
 
 
-def test_fingerprints_tell_models_apart_and_know_them_again(both, bundle, run, make_model) -> None:
-    prints = [predictor.fingerprint for predictor in both]
-    for source, expected in ((run, prints[0]), (bundle, prints[1])):
-        with open_predictor(source, device="cpu", cache=False) as again:
-            assert again.fingerprint == expected
-    with open_predictor(make_model("ivlp"), device="cpu") as other:
-        assert len({*prints, other.fingerprint}) == 3
-    assert all(len(one) == 64 for one in prints)
-
-
 def test_rejection_says_what_a_run_lacks(both, clip_path) -> None:
     for predictor in both:
         assert not predictor.can_reject

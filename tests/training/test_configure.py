@@ -153,6 +153,13 @@ def test_an_architecture_and_its_weights_go_together(tmp_path: Path, monkeypatch
     assert configure(dataset="ucf101", recipe=recipe).backbone.name == ""
 
 
+def test_a_run_whose_settings_are_cut_is_no_recipe(tmp_path: Path) -> None:
+    text = configure().to_toml()
+    (tmp_path / "settings.toml").write_text(text[: text.index("[loss]")])
+    with pytest.raises(UserError, match=r"settings\.toml is not as the run wrote it"):
+        configure(recipe=tmp_path)
+
+
 # What each method is, whatever the recipe: (text prompt's depth, vision prompt's depth, coupling, inter-modal maps,
 # loss terms beside cross-entropy, anchors). None: as the recipe says.
 COMPOSITIONS: dict[str, tuple[int | None, int | None, str, str, dict[str, float], float]] = {
