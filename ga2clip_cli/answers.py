@@ -112,8 +112,11 @@ def answer_files(
     Failures are said on stderr, and at the end how many there were and where the answers are.
     """
     from ga2clip.runtime.results import ResultFile, expand
+    from ga2clip.video import is_byte_stream
 
-    paths = list(dict.fromkeys(str(path) for path in expand([Path(file) for file in files])))
+    as_named = [file for file in files if "://" in file or is_byte_stream(file)]
+    found = ([file] if file in as_named else expand([Path(file)]) for file in files)
+    paths = list(dict.fromkeys(str(path) for group in found for path in group))
     todo = _with_their_batches(paths, sink.done, question["batch"])
     answered = failures = 0
     if isinstance(sink, ResultFile):

@@ -1,4 +1,4 @@
-"""`ga2clip predict`: videos go in, a ranking of classes for each comes out, or a timeline, or a stream of both."""
+"""`ga2clip predict`: a ranking of classes for each video, or what happens when in one video or stream."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ EXAMPLES = (
     "ga2clip predict clips/ --model runs/ga2/bundle --top 3 --jsonl answers.jsonl",
     "ga2clip predict clips/ --resume answers.jsonl",
     "ga2clip predict clip.mp4 --model ViT-B-16:openai --classes labels.txt --json",
+    "ga2clip predict https://host/clip.mp4 --classes labels.txt",
     "ga2clip predict long.mp4 --timeline --window 2 --stride 0.5 --plot timeline.png",
     "ga2clip predict rtsp://camera/stream --follow --classes labels.txt",
 )
@@ -22,7 +23,10 @@ EXAMPLES = (
 def predict(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE|FOLDER...", help="Videos; folders are searched. --follow: - or a URL."),
+        typer.Argument(
+            metavar="FILE|FOLDER...",
+            help="Videos: files, folders, http addresses, - for stdin. With --follow streams, too.",
+        ),
     ],
     model: Annotated[
         str | None,
@@ -54,7 +58,10 @@ def predict(
         bool, typer.Option("--timeline", help="Say what happens when, in one long video.")
     ] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Answer a stream line by line: - is stdin, or a URL or camera.")
+        bool,
+        typer.Option(
+            "--follow", help="Answer line by line while it plays: a URL, camera, - (stdin) or file."
+        ),
     ] = False,
     window: Annotated[float, typer.Option(min=0.1, help="Timeline: seconds that are averaged.")] = 2.0,
     stride: Annotated[float, typer.Option(min=0.05, help="Timeline: seconds between answers.")] = 0.5,
@@ -80,6 +87,7 @@ def predict(
     _keep_what_is_there(kind, files, csv or jsonl, render)
     from ga2clip.evaluation.open_predictor import open_predictor
     from ga2clip.labels import read_class_list
+    from ga2clip.video import local_file
     from ga2clip_cli import answers
     from ga2clip_cli import timeline as spans
 
@@ -93,10 +101,9 @@ def predict(
             spans.follow_stream(predictor, files[0], as_json=as_json, top=top, **question)
         elif timeline:
             question |= {"smooth": smooth, "min_length": min_length}
-            found = spans.find_segments(predictor, Path(files[0]), **question)
-            spans.show_segments(
-                found, Path(files[0]), as_json=as_json, csv=csv, plot_to=plot, render_to=render
-            )
+            with local_file(files[0]) as video:
+                found = spans.find_segments(predictor, video, **question)
+                spans.show_segments(found, video, as_json=as_json, csv=csv, plot_to=plot, render_to=render)
         else:
             question |= {"top": top, "batch": batch, "workers": workers}
             sink = answers.open_sink(
@@ -141,6 +148,12 @@ def _keep_what_is_there(kind: str, files: list[str], table: Path | None, render:
 def _check_videos(kind: str, files: list[str]) -> None:
     if kind and len(files) != 1:
         raise typer.BadParameter("--timeline and --follow take one video")
-    streams = [file for file in files if file == "-" or "://" in file]
+    if files.count("-") > 1:
+        raise typer.BadParameter("standard input ('-') can be read once")
+    streams = [file for file in files if "://" in file and not file.lower().startswith(_RECORDED)]
     if streams and kind != "--follow":
         raise typer.BadParameter(f"'{streams[0]}' is a stream: add --follow")
+
+
+_RECORDED = ("http://", "https://", "file://")
+"""Addresses that may be those of recorded videos."""

@@ -1,5 +1,6 @@
-"""What `ga2clip predict` prints of one long video or a stream: segments, or a line for each answer."""
+"""What happens when in one long video, or in a stream while it plays."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,20 +9,23 @@ from ga2clip_cli import console
 
 if TYPE_CHECKING:
     from ga2clip.runtime import Predictor
+    from ga2clip.runtime.stream import StreamResult
     from ga2clip.runtime.timeline import Timeline
+    from ga2clip.video import LocalFile
 
 
-def find_segments(predictor: "Predictor", video: Path, **question: Any) -> "Timeline":
+def find_segments(predictor: "Predictor", video: "LocalFile", **question: Any) -> "Timeline":
     """What happens when in a video."""
     from ga2clip.runtime.timeline import timeline
 
     with console.seconds_bar() as show:
-        return timeline(predictor, video, progress=show, **question)
+        found = timeline(predictor, video, progress=show, **question)
+    return replace(found, file=video.name)
 
 
 def show_segments(
     found: "Timeline",
-    video: Path,
+    video: "LocalFile",
     *,
     as_json: bool,
     csv: Path | None,
@@ -30,11 +34,11 @@ def show_segments(
 ) -> None:
     """Print segments, or write them to a CSV file; draw or render them where asked."""
     if plot_to is not None:
-        from ga2clip.runtime.picture import plot
+        from ga2clip.runtime.draw_timeline import plot
 
         console.note(f"plot: {plot(found, plot_to)}")
     if render_to is not None:
-        from ga2clip.runtime.picture import render
+        from ga2clip.runtime.draw_timeline import render
 
         console.note(f"video: {render(video, found, render_to)}")
     if csv is not None:
@@ -54,7 +58,12 @@ def follow_stream(predictor: "Predictor", source: str, *, as_json: bool, **optio
     from ga2clip.runtime.stream import follow
 
     for result in follow(predictor, source, **options):
-        label, probability = result.predictions[0]
-        late = f"  ({result.dropped} frames dropped)" if result.dropped else ""
-        text = f"{result.time:8.1f} s  {100 * probability:5.1f} %  {printable(label)}{late}"
-        console.emit(json.dumps(result.to_json()) if as_json else text)
+        console.emit(json.dumps(result.to_json()) if as_json else _line(result))
+
+
+def _line(result: "StreamResult") -> str:
+    if result.gap is not None:
+        return f"{result.time:8.1f} s  gap: no frames for {result.gap.end - result.gap.start:.1f} s"
+    label, probability = result.predictions[0]
+    late = f"  ({result.dropped} frames dropped)" if result.dropped else ""
+    return f"{result.time:8.1f} s  {100 * probability:5.1f} %  {printable(label)}{late}"

@@ -1,6 +1,4 @@
-"""A video file or stream goes in, frame features (D,) with their times come out; decoding runs ahead of
-encoding.
-"""
+"""The features of the frames of a video, with their times; decoding runs ahead of encoding."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -11,23 +9,29 @@ from typing import TypeVar
 import numpy as np
 
 from ga2clip.runtime.predictor import Predictor
-from ga2clip.video import iter_frames
+from ga2clip.runtime.sliding import Features
+from ga2clip.video import Gap, Playback
 
 _FRAMES_PER_RUN = 8
 _Item = TypeVar("_Item")
 
 
-def frame_features(
-    predictor: Predictor, source: str | os.PathLike[str], fps: float
-) -> Iterator[tuple[float, np.ndarray]]:
-    """(seconds, feature float32 (D,)) of at most `fps` frames per second of the video, each encoded once.
+def frame_features(predictor: Predictor, source: str | os.PathLike[str], fps: float) -> Features:
+    """(seconds, feature float32 (D,)) of at most `fps` frames per second of the video, each encoded once, and gaps.
 
-    Errors: VideoError for a file that can't be decoded.
+    Raises VideoError for a file that can't be decoded.
     """
-    pictures = ((time, predictor.prepare(frame[None])[0]) for time, frame in iter_frames(source, fps))
-    for group in run_ahead(_groups(pictures)):
-        encoded = predictor.encode_frames(np.stack([picture for _, picture in group]))
-        yield from zip((time for time, _ in group), encoded, strict=True)
+    with Playback(source, fps) as playback:
+        prepared = (_prepared(predictor, item) for item in playback.frames())
+        for group in run_ahead(_groups(prepared)):
+            frames = [item[1] for item in group if not isinstance(item, Gap)]
+            features = iter(predictor.encode_frames(np.stack(frames)) if frames else ())
+            for item in group:
+                yield item if isinstance(item, Gap) else (item[0], next(features))
+
+
+def _prepared(predictor: Predictor, item: tuple[float, np.ndarray] | Gap) -> tuple[float, np.ndarray] | Gap:
+    return item if isinstance(item, Gap) else (item[0], predictor.prepare(item[1][None])[0])
 
 
 def run_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
@@ -39,7 +43,7 @@ def run_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
             yield item
 
 
-def _groups(pictures: Iterable[tuple[float, np.ndarray]]) -> Iterator[list[tuple[float, np.ndarray]]]:
-    rest = iter(pictures)
+def _groups(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    rest = iter(items)
     while group := list(islice(rest, _FRAMES_PER_RUN)):
         yield group

@@ -1,8 +1,7 @@
-"""A camera, an address or standard input goes in; an answer per stride comes out while it plays, without an
-end.
+"""Answers for a camera, an address, standard input or a file while it plays: one per stride, without an end.
 
 A live source can't wait: when the encoder can't keep up, the oldest waiting frames are dropped and counted.
-A pipe can wait, so nothing of it is dropped.
+Everything else can wait, so nothing of it is dropped.
 """
 
 import threading
@@ -18,25 +17,33 @@ from ga2clip.runtime.arguments import at_least_one, video_path
 from ga2clip.runtime.predictor import Predictor
 from ga2clip.runtime.scoring import Scorer
 from ga2clip.runtime.sliding import check_window, windows
-from ga2clip.video import iter_frames
+from ga2clip.video import Gap, Playback
 
 _WAITING = 8  # frames between the decoder and the encoder
+_Item = tuple[float, np.ndarray] | Gap
 
 
 @dataclass(frozen=True)
 class StreamResult:
-    """The ranking at `time` seconds, over the window before it; dropped: frames lost so far for want of
-    speed.
+    """The ranking at `time` seconds, over the window before it, or a gap that ends there.
+
+    Attributes:
+        time: seconds from the first frame.
+        predictions: labels with their probabilities, best first; none for a gap.
+        dropped: frames lost so far for want of speed.
+        gap: seconds without a frame, None for a ranking.
     """
 
     time: float
     predictions: tuple[tuple[str, float], ...]
     dropped: int
+    gap: Gap | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """`{"time", "predictions": [{"label", "probability"}…], "dropped"}`."""
+        """`{"time", "predictions": [{"label", "probability"}…], "dropped"}`; with `"gap": {"start", "end"}` for one."""
         ranking = [{"label": label, "probability": probability} for label, probability in self.predictions]
-        return {"time": self.time, "predictions": ranking, "dropped": self.dropped}
+        record = {"time": self.time, "predictions": ranking, "dropped": self.dropped}
+        return record if self.gap is None else record | {"gap": vars(self.gap)}
 
 
 def follow(
@@ -51,11 +58,17 @@ def follow(
     reject: bool = False,
     top: int = 1,
 ) -> Iterator[StreamResult]:
-    """Answers for a source as it plays: `-` (standard input), an address such as rtsp://…, a camera, or a
-    file.
+    """Answers for a source as it plays.
 
-    window, stride, fps: as `timeline`. Errors: VideoError when the source can't be opened or dies; UserError, at the
-    call, for a question that can't be asked.
+    Args:
+        predictor: what encodes the frames.
+        source: `-` (standard input), an address such as rtsp://…, a camera, a named pipe, or a file.
+        window: as `timeline`, like `stride`, `fps`, `classes`, `template` and `reject`.
+        top: labels in each ranking.
+
+    Raises:
+        VideoError: the source can't be opened, breaks off, or is live and ends.
+        UserError: as `timeline`, at the call.
     """
     check_window(window, stride, fps)
     source, top = video_path(source), at_least_one("top", top)
@@ -65,26 +78,29 @@ def follow(
 def _follow(
     predictor: Predictor, source: str, scorer: Scorer, window: float, stride: float, fps: float, top: int
 ) -> Iterator[StreamResult]:
-    with _Reader(source, fps, live=_is_live(source)) as reader:
+    with _Reader(source, fps) as reader:
         features = (
-            (time, predictor.encode_frames(predictor.prepare(f[None]))[0]) for time, f in reader.frames()
+            item
+            if isinstance(item, Gap)
+            else (item[0], predictor.encode_frames(predictor.prepare(item[1][None]))[0])
+            for item in reader.frames()
         )
         for part in windows(features, window, stride, 1 / fps):
+            if isinstance(part, Gap):
+                yield StreamResult(part.end, (), reader.dropped, part)
+                continue
             probabilities = scorer.probabilities(part.feature[None])[0]
             yield StreamResult(part.end, rank(scorer.labels, probabilities, top), reader.dropped)
-
-
-def _is_live(source: str) -> bool:
-    return "://" in source or source.startswith("/dev/")
+        reader.raise_error()
 
 
 class _Reader:
-    """Decodes in a thread. live: drop the oldest frame instead of waiting when `_WAITING` are there."""
+    """Decodes in a thread. Of a live source the oldest frame is dropped when `_WAITING` are there."""
 
-    def __init__(self, source: str, fps: float, *, live: bool) -> None:
+    def __init__(self, source: str, fps: float) -> None:
         self.dropped = 0
-        self._source, self._fps, self._live = source, fps, live
-        self._frames: deque[tuple[float, np.ndarray]] = deque()
+        self._source, self._fps = source, fps
+        self._frames: deque[_Item] = deque()
         self._changed = threading.Condition()
         self._ended = self._closed = False
         self._error: Exception | None = None
@@ -100,8 +116,8 @@ class _Reader:
             self._closed = True
             self._changed.notify_all()
 
-    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
-        """(seconds, frame) until the source ends. Errors: what the decoder raised."""
+    def frames(self) -> Iterator[_Item]:
+        """(seconds, frame) and gaps until the source ends or dies; `raise_error` tells which."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._frames or self._ended)
@@ -110,24 +126,28 @@ class _Reader:
                 item = self._frames.popleft()
                 self._changed.notify_all()
             yield item
+
+    def raise_error(self) -> None:
+        """Raises what ended the decoder, if it was an error."""
         if self._error:
             raise self._error
 
     def _decode(self) -> None:
         try:
-            for item in iter_frames(self._source, self._fps):
-                if not self._put(item):
-                    return
+            with Playback(self._source, self._fps) as playback:
+                for item in playback.frames():
+                    if not self._put(item, live=playback.live):
+                        return
         except Exception as error:  # handed to the thread that reads
             self._error = error
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
-    def _put(self, item: tuple[float, np.ndarray]) -> bool:
-        """Queue a frame; False when nobody reads any more."""
+    def _put(self, item: _Item, *, live: bool) -> bool:
+        """Queue an item; False when nobody reads any more."""
         with self._changed:
-            if self._live and len(self._frames) >= _WAITING:
+            if live and len(self._frames) >= _WAITING:
                 self._frames.popleft()
                 self.dropped += 1
             self._changed.wait_for(lambda: len(self._frames) < _WAITING or self._closed)

@@ -1,9 +1,8 @@
-"""A long video goes in, segments (start, end, label, score) come out, in memory that doesn't grow with its
-length.
+"""What happens when in a long video: segments (start, end, label, score), in memory that doesn't grow with it.
 
 Every frame is encoded once, at `fps` frames per second; windows are means over a sliding sum (`sliding.py`);
 each window has class probabilities, which may be smoothed over time; neighbouring windows with the same best
-class are a segment.
+class are a segment. A gap in the video (`ga2clip.video.clock`) is a gap here: no window and no segment reaches into it.
 """
 
 import os
@@ -20,6 +19,7 @@ from ga2clip.runtime.frames import frame_features
 from ga2clip.runtime.predictor import Predictor
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
 from ga2clip.text import csv_lines, printable
+from ga2clip.video import Gap
 
 _Scored = tuple[Window, np.ndarray]
 
@@ -48,8 +48,8 @@ class Answer:
 class Timeline:
     """What happens when in a video.
 
-    windows: one answer per window, overlapping. encoded_frames: how many pictures the encoder saw. labels:
-    those that were asked about.
+    windows: one answer per window, overlapping. gaps: seconds without frames, in which no label is claimed.
+    encoded_frames: how many frames the encoder saw. labels: those that were asked about.
     """
 
     file: str
@@ -61,9 +61,10 @@ class Timeline:
     labels: tuple[str, ...]
     segments: tuple[Segment, ...]
     windows: tuple[Answer, ...]
+    gaps: tuple[Gap, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The timeline as a JSON object; segments and windows are lists of objects, times in seconds."""
+        """The timeline as a JSON object; segments, gaps and windows are lists of objects, times in s."""
         return {
             "file": self.file,
             "duration": self.duration,
@@ -72,22 +73,37 @@ class Timeline:
             "fps": self.fps,
             "encoded_frames": self.encoded_frames,
             "segments": [vars(segment) for segment in self.segments],
+            "gaps": [vars(gap) for gap in self.gaps],
             "windows": [vars(answer) for answer in self.windows],
         }
 
     def to_csv(self) -> str:
-        """`start,end,label,score`, a segment a line."""
-        rows = [(f"{s.start:.3f}", f"{s.end:.3f}", s.label, f"{s.score:.6f}") for s in self.segments]
+        """`start,end,label,score`, a segment a line; a gap is a line without label and score."""
+        rows = [
+            (f"{part.start:.3f}", f"{part.end:.3f}", "", "")
+            if isinstance(part, Gap)
+            else (f"{part.start:.3f}", f"{part.end:.3f}", part.label, f"{part.score:.6f}")
+            for part in self._in_order()
+        ]
         return csv_lines([("start", "end", "label", "score"), *rows])
 
     def table(self) -> str:
-        """The segments for people, and how many pictures it took."""
+        """The segments and gaps for people, and how many frames it took."""
         lines = [
-            f"{s.start:9.2f} – {s.end:8.2f} s  {100 * s.score:5.1f} %  {printable(s.label)}"
-            for s in self.segments
+            f"{part.start:9.2f} – {part.end:8.2f} s  "
+            + (
+                "   gap: no frames"
+                if isinstance(part, Gap)
+                else f"{100 * part.score:5.1f} %  {printable(part.label)}"
+            )
+            for part in self._in_order()
         ]
         took = f"{self.duration:.1f} s, {self.encoded_frames} frames encoded, {len(self.windows)} windows"
         return "\n".join([f"{printable(self.file)}  ({took})", *lines])
+
+    def _in_order(self) -> list[Segment | Gap]:
+        parts: list[Segment | Gap] = [*self.segments, *self.gaps]
+        return sorted(parts, key=lambda part: part.start)
 
 
 def timeline(
@@ -108,7 +124,7 @@ def timeline(
 
     window, stride: seconds that an answer averages over, and between answers. fps: frames encoded per
     second. smooth: seconds of a moving average over answers. min_length: seconds below which a segment is
-    left out. progress: called with the seconds done. Errors: UserError for numbers or classes that can't be
+    left out. progress: called with the seconds done. Raises UserError for numbers or classes that can't be
     used, VideoError.
     """
     check_window(window, stride, fps)
@@ -118,10 +134,16 @@ def timeline(
     scorer = predictor.scorer(classes, template, reject)
     counter = _Counter(progress)
     found = windows(counter.watch(frame_features(predictor, source, fps)), window, stride, 1 / fps)
-    scored = ((w, scorer.probabilities(w.feature[None])[0]) for w in found)
+    scored = (w if isinstance(w, Gap) else (w, scorer.probabilities(w.feature[None])[0]) for w in found)
     builder = _Segments(scorer.labels, min_length)
-    answers = []
-    for part, probabilities in smoothed(scored, 2 * int(smooth / stride / 2) + 1):
+    answers: list[Answer] = []
+    gaps: list[Gap] = []
+    for item in smoothed(scored, 2 * int(smooth / stride / 2) + 1):
+        if isinstance(item, Gap):
+            gaps.append(item)
+            builder.add_gap(item)
+            continue
+        part, probabilities = item
         builder.add(part, probabilities)
         best = int(probabilities.argmax())
         answers.append(Answer(part.start, part.end, scorer.labels[best], float(probabilities[best])))
@@ -136,11 +158,15 @@ def timeline(
         labels=scorer.labels,
         segments=builder.finish(duration),
         windows=tuple(answers),
+        gaps=tuple(gaps),
     )
 
 
-def smoothed(scored: Iterable[_Scored], length: int) -> Iterator[_Scored]:
-    """Each window with the mean probabilities of the `length` (odd) windows around it, fewer at both ends."""
+def smoothed(scored: Iterable[_Scored | Gap], length: int) -> Iterator[_Scored | Gap]:
+    """Each window with the mean probabilities of the `length` (odd) windows around it.
+
+    There are fewer around it at both ends, and before and after a gap, across which nothing is averaged.
+    """
     half = length // 2
     around: deque[_Scored] = deque()
     first = done = arrived = 0
@@ -155,6 +181,13 @@ def smoothed(scored: Iterable[_Scored], length: int) -> Iterator[_Scored]:
         return part, np.mean([probabilities for _, probabilities in around], axis=0)
 
     for item in scored:
+        if isinstance(item, Gap):
+            while done < arrived:
+                yield centre()
+            yield item
+            around.clear()
+            first = done = arrived = 0
+            continue
         around.append(item)
         arrived += 1
         if arrived > half:
@@ -183,6 +216,7 @@ class _Segments:
         self._labels, self._min_length = labels, min_length
         self._kept: list[_Run] = []
         self._open: _Run | None = None
+        self._begin = 0.0  # of the video, or the end of the last gap
         self._middle = 0.0
 
     def add(self, window: Window, probabilities: np.ndarray) -> None:
@@ -190,12 +224,18 @@ class _Segments:
         best = int(probabilities.argmax())
         middle = (window.start + window.end) / 2
         if self._open is None or self._open.label != best:
-            border = (self._middle + middle) / 2 if self._open else 0.0
+            border = (self._middle + middle) / 2 if self._open else self._begin
             self._close(border)
             self._open = _Run(best, border, window.end, 0.0, 0)
         self._open.total += float(probabilities[best])
         self._open.count += 1
         self._middle = middle
+
+    def add_gap(self, gap: Gap) -> None:
+        """Nothing from gap.start to gap.end."""
+        self._close(gap.start)
+        self._open = None
+        self._begin = gap.end
 
     def finish(self, duration: float) -> tuple[Segment, ...]:
         """All segments of at least the minimal length."""
@@ -213,7 +253,8 @@ class _Segments:
         if run.end - run.start < self._min_length:
             return
         last = self._kept[-1] if self._kept else None
-        if last and last.label == run.label and run.start - last.end < self._min_length:
+        joined = last and last.label == run.label and last.end >= self._begin
+        if last and joined and run.start - last.end < self._min_length:
             last.end, last.total, last.count = run.end, last.total + run.total, last.count + run.count
         else:
             self._kept.append(run)
@@ -227,8 +268,9 @@ class _Counter:
         self._progress = progress
 
     def watch(self, features: Features) -> Features:
-        for time, feature in features:
-            self.frames += 1
-            if self._progress:
-                self._progress(time)
-            yield time, feature
+        for item in features:
+            if not isinstance(item, Gap):
+                self.frames += 1
+                if self._progress:
+                    self._progress(item[0])
+            yield item

@@ -1,18 +1,23 @@
-"""Video files in; sampled, preprocessed frames out: decoding (PyAV), sampling (pure functions), CLIP's preprocessing.
+"""Reading video: decoding (PyAV), sampling (pure functions of frame numbers), CLIP's preprocessing; and writing it.
 
 Torch-free. Drawing (`ga2clip.video.draw`) needs OpenCV and is imported on its own.
 """
 
+from ga2clip.video.clock import Gap
 from ga2clip.video.errors import VideoError
+from ga2clip.video.fetch import LocalFile, is_byte_stream, local_file
 from ga2clip.video.find import VIDEO_SUFFIXES, bare_name, find_videos
 from ga2clip.video.preprocess import Preprocess, centre_crop, resize_short_side, three_crops
 from ga2clip.video.read import SampledClip, VideoInfo, probe, read_frames, sample_frames
 from ga2clip.video.sampling import SamplingRule, dense_indices, sample_indices, segment_indices
-from ga2clip.video.stream import iter_frames
+from ga2clip.video.stream import Playback, iter_frames
 from ga2clip.video.write import write_video
 
 __all__ = [
     "VIDEO_SUFFIXES",
+    "Gap",
+    "LocalFile",
+    "Playback",
     "Preprocess",
     "SampledClip",
     "SamplingRule",
@@ -22,7 +27,9 @@ __all__ = [
     "centre_crop",
     "dense_indices",
     "find_videos",
+    "is_byte_stream",
     "iter_frames",
+    "local_file",
     "probe",
     "read_frames",
     "resize_short_side",

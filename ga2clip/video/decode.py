@@ -1,4 +1,4 @@
-"""An open video in; its shown frames out, one by one in display order, upright, as (H, W, 3) uint8 RGB.
+"""Decoding: the shown frames of an open video one by one in display order, upright, as (H, W, 3) uint8 RGB.
 
 Whatever cannot be decoded is skipped and counted.
 """
@@ -16,13 +16,13 @@ from av.video.reformatter import VideoReformatter
 from ga2clip.video.errors import VideoError
 from ga2clip.video.source import OpenVideo
 
-Picture = npt.NDArray[np.uint8]
+Frame = npt.NDArray[np.uint8]
 
 
 class Reader:
     """Iterates over the shown frames of an open video, past damage, until its end or its deadline.
 
-    packets: pictures that were found in the file; decoded: those that came out; undecodable: packets that the
+    packets: compressed frames that were found in the file; decoded: those that came out; undecodable: packets that the
     decoder refused; damaged: frames that came out with errors in them; read_error: why reading stopped early.
     """
 
@@ -45,6 +45,7 @@ class Reader:
                 self.packets += 1
                 yield packet
         except av.FFmpegError as error:
+            self._video.deadline.check()
             self.read_error = (error.strerror or str(error)).lower()
 
     def _decode(self, packet: Packet | None) -> Iterator[VideoFrame]:
@@ -59,16 +60,13 @@ class Reader:
             self._video.deadline.check()
             yield frame
 
-    def no_picture(self) -> VideoError:
+    def nothing_decoded(self) -> VideoError:
         """The error for a video of which nothing could be decoded."""
         if self.packets:
-            reason = f"none of its {self.packets} pictures could be decoded"
+            reason = f"none of its {self.packets} frames could be decoded"
             return VideoError(self._video.path, reason)
-        piped_mp4 = self._video.live and self._video.format.startswith("mov")
         return VideoError(
-            self._video.path,
-            "it has no pictures in it: perhaps it was cut off right after its header",
-            "MP4 can be piped only with its index first (ffmpeg -movflags faststart)" if piped_mp4 else None,
+            self._video.path, "it has no frames in it: perhaps it was cut off right after its header"
         )
 
     def warnings(self) -> tuple[str, ...]:
@@ -77,16 +75,14 @@ class Reader:
         if self.read_error:
             found.append(f"the file could not be read to its end ({self.read_error})")
         if self.undecodable:
-            found.append(
-                f"{self.undecodable} of {self.packets} pictures could not be decoded and were skipped"
-            )
+            found.append(f"{self.undecodable} of {self.packets} frames could not be decoded and were skipped")
         if self.damaged:
             found.append(f"{self.damaged} of {self.decoded} frames are damaged")
         return tuple(found)
 
 
 def read_packets(video: OpenVideo) -> Iterator[Packet]:
-    """The compressed pictures of the video in the order of the file. Raises av.FFmpegError, VideoError."""
+    """The compressed frames of the video in the order of the file. Raises av.FFmpegError, VideoError."""
     try:
         for packet in video.container.demux(video.stream):
             video.deadline.check()
@@ -97,44 +93,8 @@ def read_packets(video: OpenVideo) -> Iterator[Packet]:
         raise video.deadline.error() from None
 
 
-class Clock:
-    """Gives each frame its time in seconds; time 0 is the first frame that is shown, and time only moves on.
-
-    Frames without a time stamp, or with one that goes back, follow the frame before by 1 / frame rate.
-    first: the time stamp of the first shown frame, where reading starts later.
-    """
-
-    def __init__(self, video: OpenVideo, first: int | None = None) -> None:
-        stream = video.stream
-        self._unit = video.time_base
-        rate = stream.guessed_rate or stream.average_rate
-        self._step = float(1 / rate) if rate else 1 / 25
-        # AVI has no presentation times: what FFmpeg invents runs backwards with packed B-frames (UCF101 has
-        # them), while the order of decoding is right.
-        self._by_decoding = video.format == "avi"
-        self._first: float | None = first
-        self._last = -self._step
-
-    def time(self, frame: VideoFrame) -> float:
-        """The time of the next frame, in seconds."""
-        stamp = frame.dts if self._by_decoding else frame.pts
-        expected = self._last + self._step
-        if stamp is None:
-            self._last = expected
-            return expected
-        if self._first is None:
-            self._first = stamp - expected * self._unit.denominator / self._unit.numerator
-        stamped = (stamp - self._first) * self._unit.numerator / self._unit.denominator
-        self._last = stamped if stamped > self._last else expected
-        return self._last
-
-    def end(self, frame: VideoFrame, time: float) -> float:
-        """The time at which the frame that began at `time` disappears, in seconds."""
-        return time + (float(frame.duration * self._unit) if frame.duration else self._step)
-
-
 class RgbConverter:
-    """Turns decoded frames into upright pictures (H, W, 3) uint8 RGB, all of the size of the first one.
+    """Turns decoded frames into upright frames (H, W, 3) uint8 RGB, all of the size of the first one.
 
     The rotation (or mirroring) that the file asks for is applied, to the nearest quarter turn. Pixels that are
     not square stay as they are. Interlaced frames keep both fields.
@@ -146,7 +106,7 @@ class RgbConverter:
         self._stored_size: tuple[int, int] | None = None
         self._orientation = (False, False, False)
 
-    def __call__(self, frame: VideoFrame) -> Picture:
+    def __call__(self, frame: VideoFrame) -> Frame:
         """frame: any size and pixel format. Raises VideoError for a pixel format without a way to RGB."""
         if self._stored_size is None:
             self._stored_size = (frame.width, frame.height)
@@ -168,7 +128,7 @@ def upright_size(frame: VideoFrame) -> tuple[int, int]:
 
 
 def orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
-    """How to make a stored picture upright: (swap rows and columns, then flip the rows, flip the columns).
+    """How to make a stored frame upright: (swap rows and columns, then flip the rows, flip the columns).
 
     The file's 3×3 display matrix [[a b u], [c d v], [x y w]] puts the stored pixel (p, q) at
     (a·p + c·q + x, b·p + d·q + y) (ISO/IEC 14496-12, section 6.2.2).

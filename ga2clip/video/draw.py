@@ -1,4 +1,4 @@
-"""Frames (T, H, W, 3) uint8 RGB in; one picture (H, W, 3) uint8 RGB that shows them out, and its file on disk."""
+"""Drawing frames (T, H, W, 3) uint8 RGB side by side, and writing a picture (H, W, 3) uint8 RGB to a file."""
 
 import os
 from pathlib import Path
@@ -9,13 +9,13 @@ import numpy as np
 from ga2clip.errors import UserError
 from ga2clip.files import replacing
 from ga2clip.text import printable
-from ga2clip.video.decode import Picture
+from ga2clip.video.decode import Frame
 from ga2clip.video.preprocess import Frames
 
 _GAP = 4  # pixels between the frames of a sheet
 
 
-def contact_sheet(frames: Frames, columns: int) -> Picture:
+def contact_sheet(frames: Frames, columns: int) -> Frame:
     """Places frames (T, H, W, 3) in rows of `columns`, left to right, on white: (height, width, 3)."""
     count, height, width = frames.shape[:3]
     columns = min(columns, count)
@@ -27,7 +27,7 @@ def contact_sheet(frames: Frames, columns: int) -> Picture:
     return sheet
 
 
-def write_picture(path: str | os.PathLike[str], rgb: Picture) -> None:
+def write_picture(path: str | os.PathLike[str], rgb: Frame) -> None:
     """Writes a picture (H, W, 3) uint8 RGB in the format of the extension (.png, .jpg, …), whole or not at all.
 
     Raises UserError for an extension that OpenCV does not know, or when the file cannot be written.

@@ -1,4 +1,4 @@
-"""What is wrong with one video file or stream: its name and the reason in; an error that can be shown out."""
+"""The error for one video file or stream: its name, and what is wrong with it."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Frames (T, H, W, 3) uint8 RGB in; what the image encoder sees out: (T, size, size, 3) uint8, then float32.
+"""Preprocessing: from frames (T, H, W, 3) uint8 RGB to what the image encoder sees, float32 (T, 3, size, size).
 
 One recipe for training, evaluation, export and runtime: CLIP's own. It ships in a bundle as JSON.
 """

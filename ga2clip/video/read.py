@@ -1,4 +1,4 @@
-"""A video file in; frames (T, H, W, 3) uint8 RGB and their times in seconds, float64 (T,), out.
+"""Reading recorded video: frames (T, H, W, 3) uint8 RGB and their times in seconds, float64 (T,).
 
 Frame numbers count the frames that can be decoded, in display order; no header is trusted. Time 0 is the first
 frame that is shown.
@@ -15,8 +15,10 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 
 from ga2clip.text import printable
-from ga2clip.video.decode import Clock, Picture, Reader, RgbConverter, upright_size
+from ga2clip.video.clock import Clock
+from ga2clip.video.decode import Frame, Reader, RgbConverter, upright_size
 from ga2clip.video.errors import VideoError
+from ga2clip.video.fetch import LocalFile, local_file
 from ga2clip.video.preprocess import Frames, resize_short_side
 from ga2clip.video.sampling import SamplingRule, sample_indices
 from ga2clip.video.seek import PacketTable, pick_by_seeking, read_packet_table
@@ -35,8 +37,15 @@ _LONG = 1000
 class VideoInfo:
     """What a video turned out to be when it was decoded.
 
-    width, height: pixels, upright. frames: that can be decoded. duration: seconds that they are shown.
-    fps: frames / duration. codec: FFmpeg's name. warnings: what was lost, one sentence each.
+    Attributes:
+        path: of the file.
+        width: pixels, upright.
+        height: pixels, upright.
+        frames: how many can be decoded.
+        duration: seconds from the first frame to the end of the last.
+        fps: frames per second while frames are shown, without long gaps.
+        codec: FFmpeg's name.
+        warnings: what was lost and where time stamps made no sense, one sentence each.
     """
 
     path: Path
@@ -95,7 +104,7 @@ def read_frames(
     if numbers is None:
         numbers = list(range(info.frames))
     for number in numbers:
-        if number not in found.pictures:
+        if number not in found.kept:
             raise VideoError(
                 path, f"it has no frame {number}: {info.frames} frames can be decoded, from 0 on"
             )
@@ -117,12 +126,17 @@ def sample_frames(
     file decoded once more, with the true number. Long files are not decoded but for the neighbourhood of the
     frames, where their packets allow it.
 
-    size: scale the short side to this at once, so that memory stays small; None keeps the frames as they are.
-    time_limit: seconds for the whole. Raises VideoError.
+    path: a file, or a recorded video in a named pipe, at an http address or in standard input ("-"), which is copied
+    to a temporary file first. size: scale the short side to this at once, so that memory stays small; None keeps the
+    frames as they are. time_limit: seconds for the whole, without the copying. Raises VideoError.
     """
-    deadline = Deadline(path, time_limit)
+    with local_file(path) as local:
+        return _sample(local, rule, size, Deadline(local.name, time_limit))
+
+
+def _sample(file: LocalFile, rule: SamplingRule, size: int | None, deadline: Deadline) -> SampledClip:
     info = None
-    with open_file(path, deadline) as video:
+    with open_file(file.path, deadline, file.name) as video:
         count = video.stream.frames
         if 0 < count < _LONG:
             found = _Collector(video, _numbers(count, rule), size)
@@ -134,7 +148,7 @@ def sample_frames(
             info = _seek(video, table, found)
     while info is None or info.frames != count:
         count = count if info is None else info.frames
-        with open_file(path, deadline) as video:
+        with open_file(file.path, deadline, file.name) as video:
             found = _Collector(video, _numbers(count, rule), size)
             info = _decode(video, found)
     _log_warnings(info)
@@ -143,7 +157,7 @@ def sample_frames(
 
 
 class _Collector:
-    """Keeps the frames that are wanted as upright RGB pictures, with their times.
+    """Keeps the frames that are wanted as upright RGB frames, with their times.
 
     numbers: of the wanted frames, None for all. size: of the short side, None as it is.
     """
@@ -151,7 +165,7 @@ class _Collector:
     def __init__(self, video: OpenVideo, numbers: Sequence[int] | None, size: int | None = None) -> None:
         self.numbers = [] if numbers is None else numbers
         self.wanted = None if numbers is None else frozenset(numbers)
-        self.pictures: dict[int, Picture] = {}
+        self.kept: dict[int, Frame] = {}
         self._times: dict[int, float] = {}
         self._size = size
         self._to_rgb = RgbConverter(video.path)
@@ -160,21 +174,21 @@ class _Collector:
         """Converts the frame if it is wanted."""
         if self.wanted is not None and number not in self.wanted:
             return
-        picture = self._to_rgb(frame)
+        rgb = self._to_rgb(frame)
         if self._size is not None:
-            picture = resize_short_side(picture[None], self._size)[0]
-        self.pictures[number] = picture
+            rgb = resize_short_side(rgb[None], self._size)[0]
+        self.kept[number] = rgb
         self._times[number] = time
 
     def arrays(self, numbers: Sequence[int], info: VideoInfo) -> tuple[Frames, Times]:
         """The kept frames in the order of `numbers`. Empties the collector, so that no frame is kept twice."""
-        shape = self.pictures[numbers[0]].shape if numbers else (info.height, info.width, 3)
+        shape = self.kept[numbers[0]].shape if numbers else (info.height, info.width, 3)
         frames = np.empty((len(numbers), *shape), np.uint8)
         last_place = {number: place for place, number in enumerate(numbers)}
         for place, number in enumerate(numbers):
-            frames[place] = self.pictures[number]
+            frames[place] = self.kept[number]
             if last_place[number] == place:
-                del self.pictures[number]
+                del self.kept[number]
         return frames, np.array([self._times[number] for number in numbers], np.float64)
 
 
@@ -187,21 +201,18 @@ def _decode(video: OpenVideo, found: _Collector, *, last: int | None = None) -> 
     """Decodes from the beginning to the end, or to frame number `last`."""
     reader, clock = Reader(video), Clock(video)
     width = height = 0
-    duration = 0.0
     complete = True
     for number, frame in enumerate(reader):
         if number == 0:
             width, height = upright_size(frame)
-        time = clock.time(frame)
-        duration = clock.end(frame, time)
-        found.offer(number, frame, time)
+        found.offer(number, frame, clock.time(frame))
         if number == last:
             complete = False
             break
     if reader.decoded == 0:
-        raise reader.no_picture()
+        raise reader.nothing_decoded()
     warnings = reader.warnings() + (cut_warnings(video, reader.packets) if complete else ())
-    return _info(video, (width, height), reader.decoded, duration, warnings)
+    return _info(video, (width, height), reader.decoded, clock, warnings)
 
 
 def _seek(video: OpenVideo, table: PacketTable, found: _Collector) -> VideoInfo | None:
@@ -210,24 +221,26 @@ def _seek(video: OpenVideo, table: PacketTable, found: _Collector) -> VideoInfo 
     if len(table) < _LONG or not table.worth_seeking(wanted):
         return None
     sizes = []
-    first, unit = int(table.stamps[0]), video.time_base
+    clock = Clock(video)
+    times = [clock.at(stamp) for stamp in table.stamps.tolist()]
+    clock.stays(table.last_duration)
 
     def keep(number: int, frame: VideoFrame) -> None:
         sizes.append(upright_size(frame))
-        found.offer(number, frame, float((int(table.stamps[number]) - first) * unit))
+        found.offer(number, frame, times[number])
 
     if not pick_by_seeking(video, table, wanted, keep):
         return None
-    duration = float((table.end - first) * unit)
-    return _info(video, sizes[0], len(table), duration, cut_warnings(video, table.packets))
+    return _info(video, sizes[0], len(table), clock, cut_warnings(video, table.packets))
 
 
 def _info(
-    video: OpenVideo, size: tuple[int, int], frames: int, duration: float, warnings: Iterable[str]
+    video: OpenVideo, size: tuple[int, int], frames: int, clock: Clock, warnings: Iterable[str]
 ) -> VideoInfo:
     codec = video.stream.codec_context.codec.canonical_name
-    rate = round(frames / duration, 6)
-    return VideoInfo(Path(video.path), *size, frames, round(duration, 6), rate, codec, tuple(warnings))
+    rate = round(frames / (clock.until - clock.gaps), 6)
+    warnings = (*warnings, *clock.warnings())
+    return VideoInfo(Path(video.path), *size, frames, round(clock.until, 6), rate, codec, warnings)
 
 
 def _log_warnings(info: VideoInfo) -> None:

@@ -1,4 +1,4 @@
-"""The number of frames of a clip and a rule in; the numbers of the frames to use out, int64 (clips, frames).
+"""Sampling: which frames of a video of n frames make a clip, int64 (clips, frames).
 
 Pure functions: no file is opened here. "Random" is always a generator or a seed that the caller gives.
 """

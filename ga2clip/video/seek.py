@@ -1,5 +1,4 @@
-"""An open video in; the time stamps of its packets out, and from them single frames of a long file, decoded only
-from the key frame before each.
+"""Single frames of a long file, decoded only from the key frame before each, found by the time stamps of packets.
 
 Frames are numbered in display order. Whatever makes these numbers doubtful (missing, repeated or inexact time
 stamps, damage) makes this module decline; the caller then decodes the file from its beginning.
@@ -22,17 +21,20 @@ _WORTH = 0.5
 
 @dataclass(frozen=True)
 class PacketTable:
-    """The pictures of a file as its packets announce them, in display order.
+    """The frames of a file as its packets announce them, in display order.
 
-    stamps: int64 (n,) time stamps in units of the stream's time base. keys: int64 (k,) numbers of the key frames.
-    end: the stamp at which the last picture disappears. packets: all that are in the file, also those that are not
-    to be shown. exact: whether the stamps are strictly increasing, begin
-    with a key frame and come from an undamaged file, so that they can stand for the frames themselves.
+    Attributes:
+        stamps: int64 (n,) time stamps in units of the stream's time base.
+        keys: int64 (k,) numbers of the key frames.
+        last_duration: of the last frame, in the same units; 0 where the packet does not say.
+        packets: all that are in the file, also those that are not to be shown.
+        exact: whether the stamps are strictly increasing, begin with a key frame, never jump back and come from an
+            undamaged file, so that they can stand for the frames themselves.
     """
 
     stamps: npt.NDArray[np.int64]
     keys: npt.NDArray[np.int64]
-    end: int
+    last_duration: int
     packets: int
     exact: bool
 
@@ -70,13 +72,20 @@ def read_packet_table(video: OpenVideo) -> PacketTable:
     """Reads through the whole file without decoding."""
     shown: list[tuple[int, int, bool]] = []  # time stamp, duration, key frame
     packets = 0
-    exact = video.format != "avi"  # which has no presentation times
+    exact = video.format not in ("avi", "hls")  # no presentation times; parts of other files
+    latest = decoded = None
     try:
         for packet in read_packets(video):
             packets += 1
-            exact = exact and packet.pts is not None and not packet.is_corrupt
+            stamp = packet.pts
+            exact = exact and stamp is not None and not packet.is_corrupt
+            # Within a recording no key frame is shown before what came earlier, and nothing is decoded before it.
+            forward = latest is None or stamp is None or stamp > latest or not packet.is_keyframe
+            exact = exact and forward and (decoded is None or packet.dts is None or packet.dts >= decoded)
+            latest = stamp if latest is None else max(latest, stamp or latest)
+            decoded = packet.dts if packet.dts is not None else decoded
             if not packet.is_discard:
-                shown.append((packet.pts or 0, packet.duration or 0, packet.is_keyframe))
+                shown.append((stamp or 0, packet.duration or 0, packet.is_keyframe))
     except av.FFmpegError:
         exact = False
     shown.sort()
@@ -88,8 +97,7 @@ def read_packet_table(video: OpenVideo) -> PacketTable:
         and bool(np.all(np.diff(stamps) > 0))
         and keys[:1].tolist() == [0]
     )
-    last = shown[-1][1] or round((stamps[-1] - stamps[0]) / max(len(stamps) - 1, 1)) if shown else 0
-    return PacketTable(stamps, keys, int(stamps[-1]) + last if shown else 0, packets, exact)
+    return PacketTable(stamps, keys, shown[-1][1] if shown else 0, packets, exact)
 
 
 def seek_before(video: OpenVideo, stamp: int) -> bool:

@@ -1,42 +1,57 @@
-"""The name of a video file (or the address of a stream) in; an open FFmpeg container with its video stream out.
+"""Opening a video: from the name of a file, a pipe, a camera or an address to a container and its video stream.
 
-Everything that can be wrong before the first picture is found here and said in plain words (VideoError).
+Everything that can be wrong before the first frame is found here and said in plain words (VideoError).
 """
 
 import os
 import re
 import stat
-import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import av
 from av.container import InputContainer
+from av.format import Flags
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
+from ga2clip.video import fetch
+from ga2clip.video.animation import animated_webp
 from ga2clip.video.errors import VideoError
 
-# A stream that says nothing for so long is taken for dead.
-_STREAM_SILENCE = 10.0
+# A playlist has nothing new for as long as one of its parts lasts.
+_PLAYLIST_SILENCE = 30.0
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 # FFmpeg reads text files as the video of a terminal, and pictures as videos of one frame.
 _TEXT_ART = {"tty", "bin", "xbin", "adf", "idf"}
 _NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails
+# Brands of HEIF files (AVIF, HEIC): pictures beside which a moving one may stand (ISO/IEC 23008-12, section 7).
+_HEIF = {"avif", "avis", "mif1", "msf1", "heic", "heix", "hevc", "hevx", "heim", "heis"}
+# No playlist in a local file can make FFmpeg fetch something from the network; one that nobody continues ends.
+_FILE_OPTIONS = {"protocol_whitelist": "file", "live_start_index": "0", "m3u8_hold_counters": "3"}
+# Without time stamps there is nothing to analyse, and to wait for.
+_AT_ONCE = {"fpsprobesize": "0", "analyzeduration": "1"}
+_UNTIMED_HEADS = (b"\xff\xd8\xff", b"\0\0\0\1", b"\0\0\1\x67", b"\0\0\1\x09", b"\0\0\1\x40")
+
+Kind = Literal["file", "pipe", "recording", "live"]
 
 
 class Deadline:
-    """The moment after which reading one file is given up. seconds None: never."""
+    """The moment after which reading one file is given up. seconds None: never, but after `silence` seconds without
+    a sign of life (10 by default).
+    """
 
-    def __init__(self, path: str | os.PathLike[str], seconds: float | None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], seconds: float | None, silence: float | None = None
+    ) -> None:
         self._path = os.fsdecode(path)
         self._seconds = seconds
+        self.silence = fetch.SILENCE if silence is None else silence
         self._end = None if seconds is None else time.monotonic() + seconds
 
     @property
@@ -53,7 +68,7 @@ class Deadline:
         """The error for a time that is over: the file's, or a silent stream's."""
         if self._seconds is None:
             hint = "check the address, and that the camera is on"
-            return VideoError(self._path, f"nothing came for {_STREAM_SILENCE:g} s", hint)
+            return VideoError(self._path, f"nothing came for {self.silence:g} s", hint)
         return VideoError(
             self._path,
             f"reading it took longer than {self._seconds:g} s",
@@ -65,15 +80,41 @@ class Deadline:
 class OpenVideo:
     """An open container and the stream to read. Close it, or use `with`.
 
-    path: the name, as messages show it. live: not a file, so that it can be neither sought nor opened again.
+    Attributes:
+        path: the name, as messages show it.
+        kind: "file" (can be sought and opened again), "pipe" (waits for its reader), "recording" (a finite video
+            at an address) or "live" (waits for nobody, and does not end by itself).
+        file: the path of a "file".
     """
 
     path: str
     container: InputContainer
     stream: VideoStream
     deadline: Deadline
-    live: bool
+    kind: Kind
+    file: str
+    _bytes: fetch.ByteStream | None
     _resources: ExitStack
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come whether or not somebody takes them."""
+        return self.kind == "live"
+
+    @property
+    def discontinuous(self) -> bool:
+        """Whether time stamps may jump without meaning anything: FFmpeg says so of the format, or it is live."""
+        return self.live or _has_flag(self.container, Flags.ts_discont)
+
+    @property
+    def untimed(self) -> bool:
+        """Whether the moment of arrival is all that is known of a frame's time."""
+        return self.kind in ("pipe", "live") and _has_flag(self.container, Flags.no_timestamps)
+
+    @property
+    def broken(self) -> VideoError | None:
+        """Why the bytes of an address or pipe ended early, if they did."""
+        return None if self._bytes is None else self._bytes.error
 
     @property
     def format(self) -> str:
@@ -98,38 +139,92 @@ class OpenVideo:
         self.close()
 
 
-def open_file(path: str | os.PathLike[str], deadline: Deadline) -> OpenVideo:
+def open_file(path: str | os.PathLike[str], deadline: Deadline, name: str | None = None) -> OpenVideo:
     """Opens a regular file, whatever its name and extension.
 
     Of several video streams the first one is read; cover pictures and thumbnails are not video streams.
-    Raises VideoError.
+    name: how messages call it, if it is a copy. Raises VideoError.
     """
-    name = os.fsdecode(path)
-    _refuse_what_is_no_file(name)
+    path = os.fsdecode(path)
+    name = name or path
+    _refuse_what_is_no_file(path)
     with ExitStack() as resources:
-        target: Any = f"file:{name}"  # or 'a:b.mp4' would be taken for an address
-        if "%" in name:
+        target: Any = f"file:{path}"  # or 'a:b.mp4' would be taken for an address
+        if "%" in path:
             # FFmpeg reads '%03d.jpg' as a pattern of numbered pictures. Opened by its descriptor the file's
             # name is a number, and the format is found from the content alone.
-            target = resources.enter_context(open(os.open(name, os.O_RDONLY), "rb"))
-        return _open(name, target, deadline, resources, live=False)
+            target = resources.enter_context(open(os.open(path, os.O_RDONLY), "rb"))
+        elif _is_webp(path) and (animation := animated_webp(name, path, deadline)):
+            target = resources.enter_context(animation)
+        return _open(name, target, deadline, resources, kind="file", file=path, options=_FILE_OPTIONS)
 
 
-def open_stream(address: str | os.PathLike[str]) -> OpenVideo:
-    """Opens a file, an address (rtsp://, http://, …), a camera (/dev/video0) or standard input ('-').
+def open_stream(source: str | os.PathLike[str]) -> OpenVideo:
+    """Opens a file, an address (rtsp://, http://, …), a camera (/dev/video0), a named pipe or standard input ('-').
 
+    What must be sought and cannot be, such as an MP4 with its index last in a pipe, is copied to a temporary file.
     A stream that stays silent for 10 seconds is an error; otherwise there is no time limit. Raises VideoError.
     """
-    name = os.fsdecode(address)
+    name = os.fsdecode(source)
+    if isinstance(source, fetch.LocalFile):
+        return open_file(source.path, Deadline(source.name, None), source.name)
+    if fetch.is_byte_stream(name):
+        return _open_bytes(name)
+    path = fetch.path_of(name)
+    if _URL.match(path):
+        return _open_address(name)
+    if name.startswith("/dev/video") and _is_character_device(name):
+        with ExitStack() as resources:
+            return _open(name, name, Deadline(name, None), resources, kind="live", format="v4l2")
+    return open_file(path, Deadline(name, None), name)
+
+
+def _open_bytes(source: str) -> OpenVideo:
     with ExitStack() as resources:
-        if name == "-":
-            return _open("standard input", sys.stdin.buffer, Deadline(name, None), resources)
-        if _URL.match(name):
-            shown = _CREDENTIALS.sub("***@", name)
-            return _open(shown, name, Deadline(shown, None), resources)
-        if name.startswith("/dev/video") and _is_character_device(name):
-            return _open(name, name, Deadline(name, None), resources, format="v4l2")
-    return open_file(name, Deadline(name, None))
+        stream = resources.enter_context(fetch.open_byte_stream(source))
+        deadline = Deadline(stream.name, None)
+        if stream.address and fetch.is_playlist(stream.head):
+            return _open_address(source)
+        if fetch.must_be_whole(stream.head):
+            path = resources.enter_context(fetch.whole_copy(stream))
+            video = resources.enter_context(open_file(path, deadline, stream.name))
+            return replace(video, _resources=resources.pop_all())
+        jpegs = stream.multipart or stream.head.startswith(b"\xff\xd8\xff")
+        video = _open(
+            stream.name,
+            stream,
+            deadline,
+            resources,
+            kind="live" if stream.live else "recording" if stream.address else "pipe",
+            format=("mpjpeg" if stream.multipart else "mjpeg") if jpegs else None,
+            options=_AT_ONCE if jpegs or stream.head.startswith(_UNTIMED_HEADS) else {},
+        )
+    return replace(video, kind="recording") if video.live and _has_duration(video) else video
+
+
+def _open_address(address: str) -> OpenVideo:
+    name = fetch.without_credentials(address)
+    deadline = Deadline(name, None, _PLAYLIST_SILENCE if fetch.is_http(name) else None)
+    with ExitStack() as resources:
+        video = _open(name, address, deadline, resources, kind="live")
+    playlist = video.format == "hls"
+    finite = _has_duration(video) or (video.container.size >= 0 and not playlist)
+    return replace(video, kind="recording") if finite else video
+
+
+def _has_flag(container: InputContainer, flag: Flags) -> bool:
+    return flag in Flags(container.format.flags)
+
+
+def _has_duration(video: OpenVideo) -> bool:
+    """Whether the header says where the video ends. (What FFmpeg guesses from a rate of bits needs a length.)"""
+    return (video.container.duration or 0) > 0
+
+
+def _is_webp(path: str) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return head[:4] == b"RIFF" and head[8:] == b"WEBP"
 
 
 def _is_character_device(name: str) -> bool:
@@ -165,22 +260,25 @@ def _open(
     deadline: Deadline,
     resources: ExitStack,
     *,
-    live: bool = True,
+    kind: Kind,
+    file: str = "",
     format: str | None = None,
+    options: dict[str, str] | None = None,
 ) -> OpenVideo:
     try:
         container = av.open(
             target,
             format=format,
-            # No playlist inside a local file can make FFmpeg fetch something from the network.
-            container_options={} if live else {"protocol_whitelist": "file"},
+            container_options=options or {},
             metadata_errors="replace",  # titles in old code pages are no reason to refuse a video
-            timeout=_STREAM_SILENCE if live else deadline.seconds_left,
+            timeout=deadline.seconds_left if kind == "file" else deadline.silence,
         )
     except av.error.ExitError:
         raise deadline.error() from None
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(name, _why_not_opened(name, error)) from None
+        deadline.check()  # FFmpeg reports some interrupted calls as invalid data
+        broken = target.error if isinstance(target, fetch.ByteStream) else None
+        raise broken or VideoError(name, _why_not_opened(file, error)) from None
     resources.enter_context(container)
     stream = _choose_stream(name, container)
     # One thread for each file: damaged pictures then come out the same every time, and many workers do not
@@ -189,14 +287,15 @@ def _open(
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
-    return OpenVideo(name, container, stream, deadline, live, resources.pop_all())
+    source = target if isinstance(target, fetch.ByteStream) else None
+    return OpenVideo(name, container, stream, deadline, kind, file, source, resources.pop_all())
 
 
-def _why_not_opened(name: str, error: Exception) -> str:
+def _why_not_opened(path: str, error: Exception) -> str:
     if not isinstance(error, av.error.InvalidDataError):
         return (getattr(error, "strerror", None) or str(error)).lower()
-    if os.path.isfile(name):
-        with open(name, "rb") as file:
+    if path:
+        with open(path, "rb") as file:
             if file.read(8)[4:] == b"ftyp":
                 return (
                     "the file is truncated: it starts like an MP4 but its index (the 'moov' part) is missing"
@@ -211,6 +310,8 @@ def _choose_stream(name: str, container: InputContainer) -> VideoStream:
     if kind in _TEXT_ART:
         raise VideoError(name, "it is a text file, not a video")
     moving = [stream for stream in container.streams.video if not stream.disposition & _NOT_MOVING]
+    if container.metadata.get("major_brand", "") in _HEIF:
+        moving = [stream for stream in moving if stream.duration is not None]  # pictures have none
     if not container.streams:
         raise VideoError(name, "there is nothing in it: perhaps it was cut off after its header")
     if not moving:

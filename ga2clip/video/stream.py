@@ -1,4 +1,4 @@
-"""A video file, camera or network address in; its frames out one at a time, with their times, in constant memory."""
+"""The frames of a file, camera or address one at a time, with their times, in constant memory."""
 
 import logging
 import math
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from ga2clip.errors import UserError
 from ga2clip.text import printable
-from ga2clip.video.decode import Clock, Picture, Reader, RgbConverter
+from ga2clip.video.clock import Clock, Gap
+from ga2clip.video.decode import Frame, Reader, RgbConverter
+from ga2clip.video.errors import VideoError
 from ga2clip.video.seek import seek_before
 from ga2clip.video.source import OpenVideo, open_stream
 from ga2clip.video.truncation import cut_warnings
@@ -16,41 +18,104 @@ log = logging.getLogger(__name__)
 
 # Time stamps are rounded (to a millisecond in Matroska): a frame may come so much before its moment, in seconds.
 _TOLERANCE = 1e-3
+# So many jumps and gaps are reported as they come; a broken source has one at every frame.
+_REPORTED = 5
+
+
+class Playback:
+    """An open video or stream that is played once, from `start` to its end. Use it with `with`, or close it."""
+
+    def __init__(self, source: str | os.PathLike[str], fps: float | None = None, start: float = 0.0) -> None:
+        """The arguments and errors are those of `iter_frames`."""
+        if fps is not None and not 0 < fps < math.inf:
+            raise UserError(f"fps must be above 0, not {fps:g}")
+        if not 0 <= start < math.inf:
+            raise UserError(f"start must be 0 or more seconds, not {start:g}")
+        self._fps, self._start = fps, start
+        self._video, self._first = _open_before(source, start)
+        self._reported = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come whether or not somebody takes them."""
+        return self._video.live
+
+    def close(self) -> None:
+        """Ends the connection or closes the file."""
+        self._video.close()
+
+    def __enter__(self) -> "Playback":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def frames(self) -> Iterator[tuple[float, Frame] | Gap]:
+        """As `iter_frames`, with a `Gap` before the frame that ends one.
+
+        Raises VideoError when nothing can be decoded, when a source that is no file breaks off, and when a live
+        one ends, since that does not end by itself.
+        """
+        video = self._video
+        if video.untimed:
+            log.info("%s: without time stamps; times are those of arrival", printable(video.path))
+        reader, clock, to_rgb = Reader(video), Clock(video, self._first), RgbConverter(video.path)
+        due = self._start
+        for frame in reader:
+            time = clock.time(frame)
+            self._report(clock)
+            if clock.gap is not None and clock.gap.end > self._start:
+                yield clock.gap
+            if time + _TOLERANCE < due:
+                continue
+            yield time, to_rgb(frame)
+            if self._fps is not None:
+                due = (
+                    self._start + (math.floor((time + _TOLERANCE - self._start) * self._fps) + 1) / self._fps
+                )
+        if reader.decoded == 0:
+            raise video.broken or reader.nothing_decoded()
+        whole_file = self._first is None and video.kind == "file"
+        for warning in reader.warnings() + (cut_warnings(video, reader.packets) if whole_file else ()):
+            log.warning("%s: %s", printable(video.path), warning)
+        if video.broken:
+            raise video.broken
+        if reader.read_error and video.kind != "file":
+            raise VideoError(video.path, f"it broke off after {clock.until:.1f} s ({reader.read_error})")
+        if video.live:
+            hint = "check the camera or server, and start again"
+            raise VideoError(video.path, f"the live stream ended after {clock.until:.1f} s", hint)
+
+    def _report(self, clock: Clock) -> None:
+        if clock.event and self._reported < _REPORTED:
+            self._reported += 1
+            more = "; more are not reported" if self._reported == _REPORTED else ""
+            log.warning("%s: %s%s", printable(self._video.path), clock.event, more)
 
 
 def iter_frames(
     source: str | os.PathLike[str], fps: float | None = None, start: float = 0.0
-) -> Iterator[tuple[float, Picture]]:
+) -> Iterator[tuple[float, Frame]]:
     """Yields (time in seconds, frame (H, W, 3) uint8 RGB) in display order, without an end for a live source.
-
-    source: a file, an address such as rtsp://…, a camera such as /dev/video0, or "-" for standard input.
-    fps: at most so many frames per second of video, None for all: the first frame at or after each of the moments
-    start, start + 1 / fps, start + 2 / fps, … start: seconds; earlier frames are left out. Frames that are not
-    yielded are not converted. Raises VideoError, and UserError for numbers out of range.
 
         frames            0   .1   .2   .3   .4   .5   .6   .7   .8
         fps = 4           x              x         x              x      moments 0, .25, .5, .75
+
+    Args:
+        source: a file, an address such as rtsp://…, a camera such as /dev/video0, a named pipe, or "-" for
+            standard input.
+        fps: at most so many frames per second of video, None for all: the first frame at or after each of the
+            moments start, start + 1 / fps, start + 2 / fps, … Frames that are not yielded are not converted.
+        start: seconds; earlier frames are left out.
+
+    Raises:
+        VideoError: the source cannot be read, breaks off, or is live and ends.
+        UserError: a number is out of range.
     """
-    if fps is not None and not 0 < fps < math.inf:
-        raise UserError(f"fps must be above 0, not {fps:g}")
-    if not 0 <= start < math.inf:
-        raise UserError(f"start must be 0 or more seconds, not {start:g}")
-    video, first = _open_before(source, start)
-    with video:
-        reader, clock, to_rgb = Reader(video), Clock(video, first), RgbConverter(video.path)
-        due = start
-        for frame in reader:
-            time = clock.time(frame)
-            if time + _TOLERANCE < due:
-                continue
-            yield time, to_rgb(frame)
-            if fps is not None:
-                due = start + (math.floor((time + _TOLERANCE - start) * fps) + 1) / fps
-        if reader.decoded == 0:
-            raise reader.no_picture()
-        whole_file = first is None and not video.live
-        for warning in reader.warnings() + (cut_warnings(video, reader.packets) if whole_file else ()):
-            log.warning("%s: %s", printable(video.path), warning)
+    with Playback(source, fps, start) as playback:
+        for item in playback.frames():
+            if not isinstance(item, Gap):
+                yield item
 
 
 def _open_before(source: str | os.PathLike[str], start: float) -> tuple[OpenVideo, int | None]:
@@ -58,7 +123,8 @@ def _open_before(source: str | os.PathLike[str], start: float) -> tuple[OpenVide
     of its first shown frame; or one that stands at its beginning, with None.
     """
     video = open_stream(source)
-    if start == 0 or video.live or video.format == "avi":  # AVI has no true time stamps
+    # AVI has no true time stamps; those that may jump do not tell where a moment is.
+    if start == 0 or video.kind != "file" or video.format == "avi" or video.discontinuous:
         return video, None
     first = next(iter(Reader(video)), None)
     stamp = None if first is None else first.pts

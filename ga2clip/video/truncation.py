@@ -1,24 +1,26 @@
-"""A video file and the number of pictures found in it in; a warning out when it was cut off before its end."""
+"""Whether a video file was cut off before its end: fewer frames or bytes than its header promises."""
 
 from ga2clip.video.source import OpenVideo
 
 # RIFF (AVI): "RIFF", then the number of bytes that follow (Microsoft RIFF, little endian).
-# Matroska, WebM: elements of an id and a size of variable length (RFC 8794); the segment holds all pictures.
+# Matroska, WebM: elements of an id and a size of variable length (RFC 8794); the segment holds all frames.
 _EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
 
 
-def cut_warnings(video: OpenVideo, pictures: int) -> tuple[str, ...]:
+def cut_warnings(video: OpenVideo, frames: int) -> tuple[str, ...]:
     """One sentence if the file is shorter than its header says, none if it is not or its format does not say.
 
-    pictures: packets found from the beginning to the end of the file.
+    frames: packets found from the beginning to the end of the file.
     """
     # Of the formats whose header counts something only MP4 counts what is there to decode: AVI counts the
     # places where nothing changed, too.
-    promised = video.stream.frames if video.format.startswith("mov") else 0
-    if promised > pictures:
-        return (f"the file ends early: its header promises {promised} frames, it holds {pictures}",)
-    with open(video.path, "rb") as file:
+    # Of those, an edit list can leave some out, and then they are not in the index either.
+    mp4 = video.format.startswith("mov")
+    promised = min(video.stream.frames, len(video.stream.index_entries)) if mp4 else 0
+    if promised > frames:
+        return (f"the file ends early: its header promises {promised} frames, it holds {frames}",)
+    with open(video.file, "rb") as file:
         head = file.read(4096)
         size = file.seek(0, 2)
     claimed = claimed_size(head)

@@ -1,4 +1,4 @@
-"""Frames (T, H, W, 3) uint8 RGB in; a video file on disk out."""
+"""Writing frames (T, H, W, 3) uint8 RGB to a video file."""
 
 import os
 from collections.abc import Iterable
@@ -11,12 +11,10 @@ import numpy as np
 from ga2clip.errors import UserError
 from ga2clip.files import replacing
 from ga2clip.text import printable
-from ga2clip.video.decode import Picture
+from ga2clip.video.decode import Frame
 
 
-def write_video(
-    path: str | os.PathLike[str], frames: Iterable[Picture], fps: float, *, crf: int = 20
-) -> None:
+def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: float, *, crf: int = 20) -> None:
     """Writes H.264 (4:2:0, one thread: the same frames give the same bytes) into an MP4 file.
 
     frames: pictures (H, W, 3) uint8 RGB of one size, an array (T, H, W, 3) or any iterable, taken one at a time.
@@ -28,7 +26,7 @@ def write_video(
         _encode(temporary, frames, fps, crf)
 
 
-def _encode(path: Path, frames: Iterable[Picture], fps: float, crf: int) -> None:
+def _encode(path: Path, frames: Iterable[Frame], fps: float, crf: int) -> None:
     rate = Fraction(fps).limit_denominator(1001)
     # bitexact leaves out dates and versions.
     with av.open(f"file:{path}", "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:

@@ -1,13 +1,19 @@
 """The whole path as a user walks it, small: prepare → train → eval → export → predict, torch gone at the end."""
 
 import csv
+import functools
+import http.server
+import io
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
 import pytest
 
 TORCH = ("torch", "torchvision", "open_clip", "safetensors", "onnx", "matplotlib")
@@ -205,7 +211,7 @@ def test_timeline_and_stream(walk, bundle: Path, clips) -> None:
         (["a.mp4", "--json", "--csv", "a.csv"], "exclude each other"),
         (["a.mp4", "b.mp4", "--timeline"], "take one video"),
         (["a.mp4", "--timeline", "--follow"], "exclude each other"),
-        (["-"], "add --follow"),
+        (["-", "-"], "can be read once"),
         (["rtsp://camera/1", "--timeline"], "add --follow"),
     ],
 )
@@ -262,3 +268,103 @@ def test_methods_for_people_and_programs(ga2clip) -> None:
     rows = {row["name"]: row["parameters"] for row in json.loads(ga2clip("methods", "--json").out)}
     assert rows["zero-shot"] == 0 < rows["coop"] < rows["ivlp"] < rows["ga2"]
     assert len(ga2clip("methods").out.splitlines()) == 1 + len(rows)
+
+
+def test_recorded_videos_from_pipes_and_addresses_need_no_follow(walk, bundle: Path, clips, web: str) -> None:
+    """The same answer as for the file; only where it comes from differs."""
+    clip = Path(walk.folder, str(clips[0]))
+    expected = json.loads(walk("predict", str(clip), "--json"))["results"][0] | {"file": ""}
+    pipe = walk.folder / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(clip.read_bytes()), daemon=True).start()
+    for source in (str(pipe), f"{web}/{clip.name}", f"file://{clip}"):
+        (found,) = json.loads(walk("predict", source, "--json"))["results"]
+        assert found["file"] == source
+        assert found | {"file": ""} == expected
+    address = f"{web}/{clip.name}"
+    assert json.loads(walk("predict", address, "--timeline", "--json"))["file"] == address
+    lines = [json.loads(line) for line in walk("predict", address, "--follow", "--json").splitlines()]
+    assert lines[-1]["dropped"] == 0
+
+
+def test_a_live_source_that_dies_is_a_failure(walk, bundle: Path, clips, invoke) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def feed() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(transport_stream(Path(walk.folder, str(clips[0]))))
+
+        threading.Thread(target=feed, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        code, out, err = invoke(walk.folder, ["predict", address, "--follow", "--json"])
+    assert code == 1
+    assert "the live stream ended after" in err
+    assert json.loads(out.splitlines()[0])["predictions"]
+
+
+def test_a_gap_is_one_record(walk, bundle: Path, clips) -> None:
+    source = gapped(Path(walk.folder, str(clips[0])), walk.folder / "gap.mkv", 86_400_000)
+    found = json.loads(
+        walk("predict", str(source), "--timeline", "--json", "--render", "gap.mp4", "--plot", "gap.png")
+    )
+    (gap,) = found["gaps"]
+    assert gap["end"] == pytest.approx(86_400, abs=1)
+    assert all(part["end"] <= gap["start"] or part["start"] >= gap["end"] for part in found["segments"])
+    lines = [json.loads(line) for line in walk("predict", str(source), "--follow", "--json").splitlines()]
+    assert [line["gap"] for line in lines if not line["predictions"]] == [gap]
+    rows = walk_csv(walk, source)
+    assert [row for row in rows if not row["label"]] == [
+        {"start": f"{gap['start']:.3f}", "end": f"{gap['end']:.3f}", "label": "", "score": ""}
+    ]
+    assert "gap: no frames" in walk("predict", str(source), "--follow")
+
+
+def walk_csv(walk, source: Path) -> "list[dict[str, str]]":
+    walk("predict", str(source), "--timeline", "--csv", "gap.csv")
+    with (walk.folder / "gap.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def transport_stream(clip: Path) -> bytes:
+    out = io.BytesIO()
+    with av.open(clip) as source, av.open(out, "w", format="mpegts") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    return out.getvalue()
+
+
+def gapped(clip: Path, out: Path, milliseconds: int) -> Path:
+    """The clip twice, the second time so much later."""
+    with av.open(out, "w") as target:
+        stream = None
+        for shift in (0, milliseconds):
+            with av.open(clip) as source:
+                stream = stream or target.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.pts += round(shift / 1000 / packet.time_base)
+                        packet.dts += round(shift / 1000 / packet.time_base)
+                        packet.stream = stream
+                        target.mux(packet)
+    return out
+
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web(walk, clips) -> Iterator[str]:
+    folder = Path(walk.folder, str(clips[0])).parent
+    handler = functools.partial(_Files, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()

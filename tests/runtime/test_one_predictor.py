@@ -14,7 +14,7 @@ from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import write_run
 from ga2clip.runtime import NONE_LABEL, Predictor, open_bundle
 from ga2clip.runtime.card import RejectCard
-from ga2clip.runtime.picture import render
+from ga2clip.runtime.draw_timeline import render
 from ga2clip.runtime.stream import follow
 from ga2clip.runtime.timeline import timeline
 from ga2clip.video import probe

@@ -14,7 +14,7 @@ import pytest
 from ga2clip.errors import UserError
 from ga2clip.runtime import Predictor
 from ga2clip.runtime import stream as streams
-from ga2clip.runtime.picture import plot, render
+from ga2clip.runtime.draw_timeline import plot, render
 from ga2clip.runtime.sliding import Window, windows
 from ga2clip.runtime.stream import follow
 from ga2clip.runtime.timeline import Answer, Segment, Timeline, _Segments, smoothed, timeline
@@ -174,16 +174,37 @@ def test_a_stream_answers_like_a_timeline(predictor, long_clip) -> None:
     assert found[0].to_json().keys() == {"time", "predictions", "dropped"}
 
 
+class Played:
+    """Stands for a source that is no live one."""
+
+    live = False
+
+    def __init__(self, source, fps):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def frames(self):
+        return iter([(0.0, np.zeros(1))] * 10_000)
+
+
 def test_a_live_source_loses_its_oldest_frames_and_says_how_many(monkeypatch) -> None:
     produced = threading.Event()
 
-    def camera(source, fps):
-        for index in range(50):
-            yield index / fps, np.zeros((2, 2, 3), np.uint8)
-        produced.set()
+    class Camera(Played):
+        live = True
 
-    monkeypatch.setattr(streams, "iter_frames", camera)
-    with streams._Reader("rtsp://camera", 4, live=True) as reader:
+        def frames(self):
+            for index in range(50):
+                yield index / 4, np.zeros((2, 2, 3), np.uint8)
+            produced.set()
+
+    monkeypatch.setattr(streams, "Playback", Camera)
+    with streams._Reader("rtsp://camera", 4) as reader:
         assert produced.wait(5)  # the decoder was never kept waiting
         times = [time for time, _ in reader.frames()]
     assert times == [i / 4 for i in range(42, 50)]
@@ -191,8 +212,8 @@ def test_a_live_source_loses_its_oldest_frames_and_says_how_many(monkeypatch) ->
 
 
 def test_a_reader_that_nobody_reads_any_more_ends(monkeypatch) -> None:
-    monkeypatch.setattr(streams, "iter_frames", lambda source, fps: iter([(0.0, np.zeros(1))] * 10_000))
-    with streams._Reader("-", 4, live=False) as reader:
+    monkeypatch.setattr(streams, "Playback", Played)
+    with streams._Reader("-", 4) as reader:
         next(reader.frames())
     reader._thread.join(timeout=5)
     assert not reader._thread.is_alive()

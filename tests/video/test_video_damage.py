@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ga2clip.video.fetch as fetch
 from ga2clip.video import SamplingRule, VideoError, iter_frames, probe, read_frames, sample_frames
 
 Make = Callable[..., Path]
@@ -67,7 +68,7 @@ def test_undecodable_packet_is_skipped(reference: Path, tmp_path: Path, shown: S
     assert shown(frames)[-5:] == [67, 68, 69, 70, 71]
     clip = sample_frames(path, SamplingRule(8))
     assert clip.info.frames == 71
-    assert "1 of 72 pictures could not be decoded" in " ".join(clip.warnings)
+    assert "1 of 72 frames could not be decoded" in " ".join(clip.warnings)
 
 
 def test_flipped_bits_give_the_same_pixels_each_time(
@@ -88,7 +89,8 @@ def test_flipped_bits_give_the_same_pixels_each_time(
     assert capfd.readouterr() == ("", "")  # and FFmpeg itself is silent
 
 
-def test_not_videos(reference: Path, tmp_path: Path, make: Make) -> None:
+def test_not_videos(reference: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_WRITER", 0.05)
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "picture.jpg")
     (tmp_path / "picture.jpg").rename(tmp_path / "picture.mp4")
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "picture.png")
@@ -182,7 +184,7 @@ def test_nothing_decodable(reference: Path, tmp_path: Path) -> None:
     path = tmp_path / "garbage.mp4"
     path.write_bytes(data)
     for read in (probe, read_frames, lambda p: sample_frames(p, SamplingRule(8))):
-        with pytest.raises(VideoError, match="none of its 72 pictures could be decoded"):
+        with pytest.raises(VideoError, match="none of its 72 frames could be decoded"):
             read(path)
 
 

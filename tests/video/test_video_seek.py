@@ -111,10 +111,10 @@ def test_start_seeks_to_the_same_frames(long_video: Path, shown: Shown) -> None:
 
 
 def test_runs_share_a_key_frame() -> None:
-    table = PacketTable(np.arange(20), np.array([0, 5, 10, 15]), 20, 20, True)
+    table = PacketTable(np.arange(20), np.array([0, 5, 10, 15]), 1, 20, True)
     assert table.runs([2, 3, 6, 13, 16]) == [[2, 3], [6], [13], [16]]
     assert table.runs([4, 9, 10, 11]) == [[4], [9], [10, 11]]
     assert table.runs([7, 16]) == [[7], [16]]
     assert table.worth_seeking([6, 16])
     assert not table.worth_seeking([4, 9, 14, 19])
-    assert not PacketTable(np.arange(20), np.array([0, 5, 10, 15]), 20, 20, False).worth_seeking([6])
+    assert not PacketTable(np.arange(20), np.array([0, 5, 10, 15]), 1, 20, False).worth_seeking([6])

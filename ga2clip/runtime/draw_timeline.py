@@ -1,6 +1,7 @@
-"""A timeline goes in; a chart (PNG) or the video with the answers written on it (MP4) comes out."""
+"""Drawings of a timeline: a chart (PNG), or the video with the answers written on it (MP4)."""
 
 import colorsys
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ def plot(timeline: Timeline, out: Path) -> Path:
     """Draw the timeline: a lane per label with its segments, brighter where it is more probable, over a time
     axis.
 
-    The `_LANES` labels that fill most time are drawn. Errors: UserError when the file can't be written.
+    The `_LANES` labels that fill most time are drawn; gaps are white. Raises UserError when the file can't be written.
     """
     labels = _by_time(timeline)[:_LANES]
     font = _font(_TEXT)
@@ -46,15 +47,20 @@ def plot(timeline: Timeline, out: Path) -> Path:
             if s.label == label:
                 box = (left + s.start * scale, top + 3, left + s.end * scale, top + _LANE - 3)
                 draw.rectangle(box, fill=_faded(_colour(row), s.score))
+        for gap in timeline.gaps:
+            draw.rectangle(
+                (left + gap.start * scale, top + 3, left + gap.end * scale, top + _LANE - 3), fill="white"
+            )
     _draw_axis(draw, font, timeline.duration, left, height - _AXIS - _MARGIN + 6, scale)
     write_picture(out, np.asarray(picture))
     return out
 
 
 def render(source: str | os.PathLike[str], timeline: Timeline, out: Path) -> Path:
-    """Write the video with the label of each moment on it, without sound, at the video's mean frame rate.
+    """Write the video with the label of each moment on it, without sound, at the video's mean frame rate,
+    and without its gaps.
 
-    Errors: VideoError when the video can't be read, UserError when the file can't be written.
+    Raises VideoError when the video can't be read, UserError when the file can't be written.
     """
     info = probe(source, time_limit=None)
     write_video(out, _labelled(source, timeline), info.fps)
@@ -119,7 +125,8 @@ def _draw_axis(
     top: int,
     scale: float,
 ) -> None:
-    step = next((tick for tick in _TICKS if duration / tick <= _MOST_MARKS), _TICKS[-1])
+    hours = _TICKS[-1] * math.ceil(duration / _TICKS[-1] / _MOST_MARKS)
+    step = next((tick for tick in _TICKS if duration / tick <= _MOST_MARKS), hours)
     for index in range(int(duration / step) + 1):
         x = left + index * step * scale
         draw.line((x, top, x, top + 5), fill="black")

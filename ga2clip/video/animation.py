@@ -1,0 +1,57 @@
+"""Animated WebP, which FFmpeg does not decode, as a video that it does: lossless FFV1 in Matroska."""
+
+import tempfile
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import av
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ga2clip.video.errors import VideoError
+
+if TYPE_CHECKING:
+    from ga2clip.video.source import Deadline
+
+_SHORTEST = 10  # milliseconds; viewers show frames without a duration for a moment, too
+_MOST_PIXELS = 1 << 30  # of all frames: three GiB before compression
+
+
+def animated_webp(name: str, path: str, deadline: "Deadline") -> BinaryIO | None:
+    """The video of an animated WebP file, transparent pixels in their stored colours; None for a still picture.
+
+    Returns:
+        A temporary file without a name, at its beginning.
+
+    Raises:
+        VideoError: the file is damaged or too large, or the deadline is over.
+    """
+    try:
+        with Image.open(path, formats=["WEBP"]) as picture:
+            count = getattr(picture, "n_frames", 1)
+            if count < 2:
+                return None
+            if count * picture.width * picture.height > _MOST_PIXELS:
+                raise VideoError(name, "the animation is too large", "convert it to MP4")
+            return _as_matroska(picture, count, deadline)
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise VideoError(name, f"the animated WebP picture cannot be decoded ({error})") from None
+
+
+def _as_matroska(picture: Any, count: int, deadline: "Deadline") -> BinaryIO:
+    out = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    with av.open(out, "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "bgr0"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        time = 0
+        for number in range(count):
+            deadline.check()
+            picture.seek(number)
+            frame = av.VideoFrame.from_ndarray(np.asarray(picture.convert("RGB")), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame.reformat(format="bgr0")))
+            time += max(int(picture.info.get("duration", 0)), _SHORTEST)
+        container.mux(stream.encode(None))
+    out.seek(0)
+    return out
