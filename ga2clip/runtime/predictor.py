@@ -142,7 +142,7 @@ class Predictor:
         """
         file, top = video_path(path), at_least_one("top", top)
         scorer = self.scorer(classes, template, reject)
-        return self._answers([(file, self._decode(Path(file), None))], scorer, top)[0]
+        return self._answers([(file, self._decode(file, None))], scorer, top)[0]
 
     def predict_frames(
         self,
@@ -243,12 +243,12 @@ class Predictor:
                 for file, clip in part:
                     yield Failure(file, clip) if isinstance(clip, str) else next(answers)
 
-    def _decode(self, path: Path, time_limit: float | None) -> _Clip:
+    def _decode(self, path: str, time_limit: float | None) -> _Clip:
         pixels = self.model.preprocess
         clip = sample_frames(path, self._rule, size=pixels.size, time_limit=time_limit)
         return _Clip(pixels.frames(clip.frames), clip.info.duration, tuple(clip.warnings))
 
-    def _decode_or_reason(self, path: Path, time_limit: float) -> "_Clip | str":
+    def _decode_or_reason(self, path: str, time_limit: float) -> "_Clip | str":
         try:
             return self._decode(path, time_limit)
         except UserError as error:
@@ -264,7 +264,7 @@ class Predictor:
         waiting: deque[tuple[str, Future[_Clip | str]]] = deque()
         try:
             for file in map(video_path, paths):
-                waiting.append((file, pool.submit(self._decode_or_reason, Path(file), time_limit)))
+                waiting.append((file, pool.submit(self._decode_or_reason, file, time_limit)))
                 if len(waiting) >= ahead:
                     file, future = waiting.popleft()
                     yield file, future.result()
