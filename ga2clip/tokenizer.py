@@ -27,6 +27,7 @@ _END_OF_WORD = "</w>"
 _MERGES = 49152 - 256 - 2  # CLIP's vocabulary less one symbol per byte and the two special tokens
 _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 _CACHED_WORDS = 65536
+_PATTERN = regex.compile(f"{START}|{END}|{_WORDS}", regex.IGNORECASE)
 
 
 class ClipTokenizer:
@@ -53,7 +54,6 @@ class ClipTokenizer:
         self._id = {symbol: index for index, symbol in enumerate(vocabulary)}
         self._symbols = vocabulary
         self._byte = {character: byte for byte, character in self._symbol.items()}
-        self._pattern = regex.compile(f"{START}|{END}|{_WORDS}", regex.IGNORECASE)
         self._word_ids = functools.lru_cache(_CACHED_WORDS)(self._encode_word)
 
     @classmethod
@@ -154,7 +154,7 @@ class ClipTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, without start and end tokens."""
-        return [token for word in self._pattern.findall(_clean(text)) for token in self._word_ids(word)]
+        return [token for word in split_words(text) for token in self._word_ids(word)]
 
     @property
     def end(self) -> int:
@@ -174,11 +174,19 @@ class ClipTokenizer:
         """Start token, ids, end token of each text, zero-padded: int64 (N, L).
 
         L is `length`, or that of the longest text (so that no work is done for padding).
-        Errors: UserError for a text that needs more than `length`, or `context`, tokens: nothing is cut off.
+        Errors: UserError for a text that needs more than `length`, or `context`, tokens, since nothing is cut off,
+        and for one that spells the start or end token: CLIP's tokenizer would read it as such, so that the text
+        tower stopped in the middle.
         """
         limit = context if length is None else min(length, context)
+        marks = {self._id[START]: START, self._id[END]: END}
         rows = [[self._id[START], *self.encode(text), self._id[END]] for text in texts]
         for text, row in zip(texts, rows, strict=True):
+            if spelled := [marks[token] for token in row[1:-1] if token in marks]:
+                raise UserError(
+                    f"class text '{_shortened(text)}' holds '{spelled[0]}', which the tokenizer does not read as text",
+                    "write it in another way",
+                )
             if len(row) > limit:
                 raise UserError(
                     f"class name too long for the context: '{_shortened(text)}' needs {len(row)} tokens, "
@@ -207,8 +215,11 @@ class ClipTokenizer:
         return tuple(self._id[symbol] for symbol in symbols)
 
 
-def _clean(text: str) -> str:
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+def split_words(text: str) -> list[str]:
+    """The words that are encoded one by one: the text cleaned (ftfy, HTML escapes, blanks, lower case) and cut."""
+    clean = " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+    words: list[str] = _PATTERN.findall(clean)
+    return words
 
 
 def _join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
