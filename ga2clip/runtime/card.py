@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from ga2clip.errors import UserError
+from ga2clip.video.errors import printable
 
 SCHEMA_VERSION = 1
 VIDEO_ENCODER = "video_encoder.onnx"
@@ -25,7 +26,7 @@ PROVIDER_LIMIT: dict[Precision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 
 halves.
 """
 
-_LARGEST_CLIP = 2**28  # pixels; 4096 frames of 224×224 are fewer
+_LARGEST_CLIP = 2**24  # pixels of all frames; 300 frames of 224×224 are fewer
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -183,17 +184,21 @@ def parse_card(text: str, source: str) -> BundleCard:
     version = tree.get("schema_version") if isinstance(tree, dict) else None
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise UserError(
-            f"{source} has schema version {version!r:.40}; this ga2clip reads version {SCHEMA_VERSION}",
+            f"{source} has schema version {_short(version)}; this ga2clip reads version {SCHEMA_VERSION}",
             "use the ga2clip version that wrote the bundle, or export it again",
         )
     try:
         return BundleCard.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the card"
-        raise UserError(f"{source}: {where}: {first['msg']}", "export the bundle again") from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part)[:60] for part in first["loc"]) or "the card"
+        raise UserError(printable(f"{source}: {where}: {first['msg']}"), "export the bundle again") from None
     except RecursionError:
         raise UserError(f"{source} is nested too deeply", "export the bundle again") from None
+
+
+def _short(value: object) -> str:
+    return repr(value)[:40] if isinstance(value, str | int | float | None) else type(value).__name__
 
 
 def _refuse_constant(name: str) -> NoReturn:

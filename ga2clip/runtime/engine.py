@@ -76,7 +76,7 @@ def check_provider(
 
 def has_cuda() -> bool:
     """Whether this ONNX Runtime was built for CUDA and NVIDIA's driver library loads."""
-    import onnxruntime
+    from ga2clip.runtime.ort import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return False
@@ -89,7 +89,7 @@ def has_cuda() -> bool:
 
 class _OnnxRuntime:
     def __init__(self, path: Path, provider: str, threads: int) -> None:
-        import onnxruntime
+        from ga2clip.runtime.ort import onnxruntime
 
         if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # CUDA libraries that came as Python packages
@@ -97,11 +97,19 @@ class _OnnxRuntime:
         options.intra_op_num_threads = threads
         options.log_severity_level = _ERRORS_ONLY
         available = [p for p in _ORT_PROVIDERS[provider] if p in onnxruntime.get_available_providers()]
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=available)
-        except Exception as error:  # ONNX Runtime raises its own classes, which share no base
-            hint = f"the file may be damaged, or too new for onnxruntime {onnxruntime.__version__}"
-            raise UserError(f"ONNX Runtime cannot load {path}: {_first_line(error)}", hint) from None
+        while True:
+            try:
+                # Its Python part would fall back too, and say so on stdout.
+                self._session = onnxruntime.InferenceSession(
+                    str(path), options, providers=available, enable_fallback=0
+                )
+                break
+            except Exception as error:  # ONNX Runtime raises its own classes, which share no base
+                if len(available) > 1:
+                    _log.warning("%s is not usable here: %s", available.pop(0), _first_line(error))
+                    continue
+                hint = f"the file may be damaged, or too new for onnxruntime {onnxruntime.__version__}"
+                raise UserError(f"ONNX Runtime cannot load {path}: {_first_line(error)}", hint) from None
         obtained = self._session.get_providers()[0]
         self.provider = next(name for name, chain in _ORT_PROVIDERS.items() if chain[0] == obtained)
         self._outputs = [output.name for output in self._session.get_outputs()]

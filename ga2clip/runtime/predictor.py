@@ -21,7 +21,7 @@ from ga2clip.errors import UserError
 from ga2clip.predictions import Failure, Prediction, rank
 from ga2clip.runtime.bundle import open_bundle
 from ga2clip.runtime.card import PROVIDER_LIMIT, VIDEO_ENCODER
-from ga2clip.runtime.engine import check_provider, open_engine
+from ga2clip.runtime.engine import check_provider
 from ga2clip.runtime.scoring import NONE_LABEL, Scorer
 from ga2clip.runtime.text import ClassEncoder
 from ga2clip.video import Preprocess, SamplingRule, sample_frames
@@ -61,7 +61,7 @@ class Predictor:
         self.bundle = open_bundle(Path(bundle))
         self.card = self.bundle.card
         self.requested_provider = provider
-        self._engine = open_engine(self.bundle.onnx_file(VIDEO_ENCODER), provider, threads=threads)
+        self._engine = self.bundle.engine(VIDEO_ENCODER, provider, threads=threads)
         self.provider = self._engine.provider
         if self.provider != "cpu":
             probe = self.bundle.probe()
