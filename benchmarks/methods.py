@@ -152,7 +152,7 @@ def _step(settings: Any) -> Callable[[], Any]:
     task = load_task(settings)
     model = make_model(settings, task.classes).train()
     batch: Any = next(iter(train_batches(task, settings, model.preprocess, epoch=0)))
-    if not model.vision_trains:
+    if not model.trains("vision"):
         with torch.no_grad():
             features = model.encode_video(batch.clip_tensor(model.preprocess, model.device))
         batch = FeatureBatch(features, batch.labels, batch.ids)

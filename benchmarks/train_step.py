@@ -87,7 +87,7 @@ class PlainStep(nn.Module):
     def forward(self, video: Tensor, labels: Tensor) -> Tensor:
         """Clip tensor (B + 1, T, 3, H, W) with the anchor last, labels (B,) → the loss."""
         model = self.model
-        prompts = model.folded_prompts()
+        prompts = model.prompts()
         classes = self._texts(model.backbone.text, model.class_tokens(model.classes), prompts.text)
         with torch.no_grad():
             negative = model.class_tokens(["else"])

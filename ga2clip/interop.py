@@ -20,16 +20,17 @@ from ga2clip.errors import UserError
 from ga2clip.files import replacing
 from ga2clip.labels import check_class_names, fill, read_class_list
 from ga2clip.model.backbone import Backbone
+from ga2clip.model.frozen_text import phrase_embedding
 from ga2clip.model.load_backbone import backbone_from_weights
 from ga2clip.model.methods import method_settings
-from ga2clip.model.video_clip import VideoCLIP, build_model, phrase_embedding
+from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.model.weights import read_weights
 from ga2clip.run import BACKBONE, HARD_PROMPT, PROMPTS, load_run, write_run
 from ga2clip.settings import MethodSettings, Settings
 
 _log = logging.getLogger(__name__)
 
-_HARD_KEYS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx", HARD_PROMPT, "prompts.text.layers.0")
+_HARD_KEYS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx", HARD_PROMPT, "parts.text_prompt.layers.0")
 _DEEP = re.compile(r"(image|text)_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow")
 _CONTEXTS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx")
 # Embeddings of the training classes' texts: checked against the class list, then not needed.
@@ -132,7 +133,7 @@ def _builtin_hard_prompt(backbone: Backbone) -> Tensor:
 
 
 def _hard_from_run(path: Path) -> Tensor:
-    prompt = load_run(path).model().folded_prompts().text[:1]
+    prompt = load_run(path).model().prompts().text[:1]
     if not prompt or prompt[0] is None:
         raise UserError(f"the run {path} has no text prompt to take as the hard prompt")
     return prompt[0].detach()
@@ -226,7 +227,7 @@ def published_prompts(published: Mapping[str, Tensor], hard: Tensor | None, sour
             unknown.append(name)
     if unknown:
         raise UserError(f"{source} holds tensors that no known layout has: {', '.join(unknown[:6])}")
-    coupled = "prompts.coupling.mapping.weight" in state
+    coupled = "parts.coupling.mapping.weight" in state
     if coupled and hard is None:
         raise UserError(f"{source} has a mapping layer, so it needs its hard prompt", "--hard-prompts FILE")
     if coupled and hard is not None:
@@ -238,14 +239,14 @@ def published_prompts(published: Mapping[str, Tensor], hard: Tensor | None, sour
 
 def _our_name(name: str) -> str | None:
     if name in _CONTEXTS:
-        return "prompts.text.layers.0"
+        return "parts.text_prompt.layers.0"
     if name == "image_encoder.VPT":
-        return "prompts.vision.layers.0"
+        return "parts.vision_prompt.layers.0"
     if name.startswith("prompt_learner.proj_b2n_VPT.0."):
-        return "prompts.coupling.mapping." + name.rsplit(".", 1)[1]
+        return "parts.coupling.mapping." + name.rsplit(".", 1)[1]
     deep = _DEEP.fullmatch(name)
     if deep:
-        return f"prompts.{'vision' if deep[1] == 'image' else 'text'}.layers.{deep[2]}"
+        return f"parts.{'vision' if deep[1] == 'image' else 'text'}_prompt.layers.{deep[2]}"
     return None
 
 
@@ -253,7 +254,7 @@ def _describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The method settings that a published state dict implies."""
 
     def size(branch: str) -> tuple[int, int]:
-        layers = [value for name, value in state.items() if name.startswith(f"prompts.{branch}.layers.")]
+        layers = [value for name, value in state.items() if name.startswith(f"parts.{branch}_prompt.layers.")]
         return (len(layers[0]), len(layers)) if layers else (0, 0)
 
     (text_length, text_depth), (vision_length, vision_depth) = size("text"), size("vision")

@@ -30,7 +30,7 @@ from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.settings import Settings
 
-SCHEMA = 1
+SCHEMA = 2
 SETTINGS = "settings.toml"
 PROMPTS = "prompts.safetensors"
 METRICS = "metrics.jsonl"
@@ -38,7 +38,7 @@ ENVIRONMENT = "environment.json"
 STATE = "state"
 BACKBONE = "backbone.safetensors"
 """An imported run's own backbone, where its checkpoint held a tuned one."""
-HARD_PROMPT = "prompts.coupling.hard"
+HARD_PROMPT = "parts.coupling.hard"
 """The tensor (n, W) under which a run keeps the frozen hard prompt."""
 _PACKAGES = ("ga2clip", "torch", "torchvision", "open_clip_torch", "numpy", "av", "pillow", "safetensors")
 
@@ -56,7 +56,7 @@ class Run:
 
     def state(self) -> dict[str, Tensor]:
         """The tuned tensors by name. Errors: UserError for an unreadable file."""
-        return _read_tensors(self.path / PROMPTS)
+        return current_names(_read_tensors(self.path / PROMPTS))
 
     def model(self, device: str | torch.device = "cpu") -> VideoCLIP:
         """The tuned model in evaluation mode; every tensor of the run must fit the model and the reverse.
@@ -69,6 +69,8 @@ class Run:
             settings = settings.model_copy(update={"pretrained": str(self.path / BACKBONE)})
         backbone = load_backbone(settings)
         model = build_model(backbone, self.settings, self.classes, state.get(HARD_PROMPT))
+        if self.meta["schema"] == 1 and self.settings.method.tune == "both":
+            state["backbone.logit_scale"] = backbone.logit_scale.detach()  # did not train then
         model.load_trainable_state(state, str(self.path / PROMPTS))
         return model.to(device).eval()
 
@@ -194,9 +196,10 @@ def load_run(path: str | Path) -> Run:
             "train it again into another folder",
         )
     meta = _read_header(path / PROMPTS)
-    if meta.get("schema") != SCHEMA:
+    if meta.get("schema") not in (1, SCHEMA):
         raise UserError(
-            f"{path / PROMPTS} has schema {meta.get('schema')}; this version reads {SCHEMA}", "update ga2clip"
+            f"{path / PROMPTS} has schema {meta.get('schema')}; this version reads 1 to {SCHEMA}",
+            "update ga2clip",
         )
     classes = meta.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
@@ -252,6 +255,29 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file} is damaged: {error}", "restore it, or train again") from None
+
+
+_FORMER_NAMES = {
+    "prompts.text.": "parts.text_prompt.",
+    "prompts.vision.": "parts.vision_prompt.",
+    "prompts.coupling.": "parts.coupling.",
+    "prompts.to_vision.": "parts.inter_modal.to_vision.",
+    "prompts.to_text.": "parts.inter_modal.to_text.",
+    "classifier": "parts.linear_probe.weight",
+}
+"""Tensors of runs of schema 1, by the start of their names."""
+
+
+def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a run under the names that they have today."""
+    return {_current_name(name): value for name, value in state.items()}
+
+
+def _current_name(name: str) -> str:
+    for former, current in _FORMER_NAMES.items():
+        if name.startswith(former):
+            return current + name.removeprefix(former)
+    return name
 
 
 def _runs_near(path: Path) -> str:

@@ -5,14 +5,24 @@ A run's `settings.toml` is this tree written out in full, so it repeats the run.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from ga2clip.errors import UserError, unknown_name
+from ga2clip.registry import PARTS, TERMS, Registry
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,6 +33,7 @@ Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
 CouplingKind = Literal["none", "concat", "mapping", "residual"]
 InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
+Preset = Literal["ours", "authors"]
 AnchorLoss = Literal["margin", "contrast", "preserve", "published"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 
@@ -89,6 +100,8 @@ class MethodSettings(_Section):
     """The parts that a method is composed of; `ga2clip methods` shows the named compositions."""
 
     name: str = "ga2"
+    preset: Preset = "ours"
+    """Whose settings a run was started with: this project's, or those that the method's authors publish."""
     text_length: int = Field(default=16, ge=0)
     """Soft text prompt tokens; 0: no text prompt."""
     text_depth: int = Field(default=9, ge=0)
@@ -97,8 +110,9 @@ class MethodSettings(_Section):
     """Soft vision prompt tokens; 0: no vision prompt."""
     vision_depth: int = Field(default=9, ge=0)
     text_init: str = ""
-    """A phrase from which the soft text prompts start (deeper ones from what the frozen tower makes of it); empty:
-    random, std 0.02, as published."""
+    """A phrase from which the soft text prompts start; empty: random, std 0.02, as published."""
+    deep_init: Literal["phrase", "random"] = "phrase"
+    """Whether deeper text prompts start from what the frozen tower makes of the phrase, or at random."""
     coupling: CouplingKind = "none"
     """How the frozen hard prompt joins the soft one: not at all, as extra tokens (`concat`), through the
     mapping layer ReLU(Linear(2W → W)) (`mapping`), or the mapping added to the soft prompt (`residual`)."""
@@ -118,6 +132,10 @@ class MethodSettings(_Section):
     class_template: str = "{}."
     """Class text behind the soft prompt; without a text prompt the `scenario_template` is used."""
     scenario_template: str = "a video of a person doing {}."
+    """The whole class text where no text prompt is learned, and the frozen text of the loss term `scenario`."""
+    teacher_templates: tuple[str, ...] = ()
+    """Templates of the frozen class texts that consistency terms compare with, averaged; none: the
+    `scenario_template`."""
 
 
 class AnchorSettings(_Section):
@@ -148,19 +166,43 @@ class AnchorSettings(_Section):
 
 
 class LossSettings(_Section):
-    """Weights of the terms beside cross-entropy; 0 switches a term off."""
+    """Label smoothing, and the weights of the loss terms beside cross-entropy; 0 switches a term off.
 
-    scenario: float = Field(default=0.0, ge=0)
-    """1 − cos(class feature, frozen feature of the scenario template): ViLT-CLIP."""
-    kgcoop: float = Field(default=0.0, ge=0)
-    """Squared distance of normalised class features to the frozen ones: KgCoOp (CVPR 2023)."""
-    text_consistency: float = Field(default=0.0, ge=0)
-    """L1 distance of class features to the frozen ones: PromptSRC (ICCV 2023)."""
-    image_consistency: float = Field(default=0.0, ge=0)
-    """L1 distance of video features to the frozen ones: PromptSRC."""
-    logit_consistency: float = Field(default=0.0, ge=0)
-    """KL divergence from the frozen model's class distribution: PromptSRC."""
+    A key is the name of a registered term (`ga2clip methods --terms` lists them), its value the weight.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, NonNegativeFloat]
+
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _known(self) -> "LossSettings":
+        _check_names("loss", self.__pydantic_extra__, TERMS, but=WEIGHTED_ELSEWHERE)
+        return self
+
+    def weight(self, term: str) -> float:
+        """The weight of a term; 0 where the settings don't name it."""
+        return self.__pydantic_extra__.get(term, 0.0)
+
+    def terms(self) -> tuple[str, ...]:
+        """The terms that are switched on."""
+        return tuple(name for name, weight in self.__pydantic_extra__.items() if weight)
+
+
+WEIGHTED_ELSEWHERE = frozenset({"cross_entropy", "anchor"})
+"""Terms whose weight is not in `[loss]`: cross-entropy has 1, anchors have `anchors.weight`."""
+
+
+class AverageSettings(_Section):
+    """An average of what is tuned over the epochs, which takes the place of the last epoch."""
+
+    kind: Literal["none", "gaussian"] = "none"
+    """gaussian: weighted by a normal density over the epochs (PromptSRC, ICCV 2023)."""
+    mean: float = 15.0
+    """Epoch that counts most, counted from 1."""
+    std: float = Field(default=1.0, gt=0)
+    """In epochs."""
 
 
 class TrainingSettings(_Section):
@@ -171,11 +213,20 @@ class TrainingSettings(_Section):
     """Clips per update, over all devices."""
     micro_batch: int = Field(default=0, ge=0)
     """Clips per forward pass on one device, anchors included; 0: its whole share. Less memory, same update."""
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW: decay of the first and second moment."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """SGD."""
     lr: float = Field(default=2e-3, gt=0)
     backbone_lr: float = Field(default=1e-5, gt=0)
     """Learning rate of tuned backbone weights (`tune` other than `prompts`)."""
     weight_decay: float = Field(default=1e-3, ge=0)
     warmup_epochs: float = Field(default=1.0, ge=0)
+    warmup_factor: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rate during warm-up; 0: it rises linearly."""
+    lr_floor: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rate at which the schedule ends."""
     clip_grad: float = Field(default=1.0, ge=0)
     """Largest gradient norm; 0 is off."""
     precision: Precision = "auto"
@@ -207,8 +258,17 @@ class Settings(_Section):
     backbone: BackboneSettings = BackboneSettings()
     method: MethodSettings = MethodSettings()
     anchors: AnchorSettings = AnchorSettings()
-    loss: LossSettings = LossSettings()
+    average: AverageSettings = AverageSettings()
+    loss: LossSettings = Field(default_factory=lambda: LossSettings.model_validate({}))
     training: TrainingSettings = TrainingSettings()
+    parts: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings of the parts that `[method]` does not compose, by name: the table `[parts.NAME]` switches one on."""
+
+    @field_validator("parts", mode="after")
+    @classmethod
+    def _known_parts(cls, parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        _check_names("parts", parts, PARTS)
+        return parts
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any], source: str) -> "Settings":
@@ -216,7 +276,7 @@ class Settings(_Section):
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
-            raise _explain(error, source) from None
+            raise explain(error, source, cls) from None
 
     @classmethod
     def read(cls, path: Path) -> "Settings":
@@ -250,12 +310,15 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        section, dot, name = key.strip().partition(".")
-        if not equals or not dot or "." in name:
+        *sections, name = key.strip().split(".")
+        if not equals or len(sections) != (2 if sections[:1] == ["parts"] else 1):
             raise UserError(
                 f"'{pair}' is not a setting", "write --set section.key=value, such as --set training.lr=0.01"
             )
-        tree.setdefault(section, {})[name] = _toml_value(text.strip())
+        inner = tree
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[name] = _toml_value(text.strip())
     return tree
 
 
@@ -275,12 +338,38 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(error: ValidationError, source: str) -> UserError:
+def _check_names(
+    section: str, names: Iterable[str], known: Registry, but: frozenset[str] = frozenset()
+) -> None:
+    for name in names:
+        if name in but or name not in known:
+            valid = [known_name for known_name in known.names() if known_name not in but]
+            raise PydanticCustomError(
+                "unknown_name", "unknown name", {"name": f"{section}.{name}", "valid": valid}
+            )
+
+
+def explain(error: ValidationError, source: str, model: type[BaseModel]) -> UserError:
+    """A validation error as a message with the setting's name, and the nearest valid one where it is unknown.
+
+    source: where the settings are from. model: what was validated.
+    """
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    if first["type"] != "extra_forbidden":
+    if first["type"] == "unknown_name":
+        name, valid = first["ctx"]["name"], first["ctx"]["valid"]
+    elif first["type"] == "extra_forbidden":
+        name, valid = where, _fields(model, first["loc"][:-1])
+    else:
         return UserError(f"{source}: setting '{where}': {first['msg']} (got {first['input']!r})")
-    section = Settings.model_fields.get(str(first["loc"][0])) if len(first["loc"]) > 1 else None
-    valid = section.annotation.model_fields if section and section.annotation else Settings.model_fields
-    unknown = unknown_name("setting", str(first["loc"][-1]), valid)
-    return UserError(f"{source}: unknown setting '{where}'", unknown.hint)
+    unknown = unknown_name("setting", name.rpartition(".")[2], valid)
+    return UserError(f"{source}: unknown setting '{name}'", unknown.hint)
+
+
+def _fields(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Names of the settings in the section at `path`."""
+    for step in path:
+        inner = model.model_fields[str(step)].annotation
+        assert isinstance(inner, type)
+        model = inner
+    return list(model.model_fields)

@@ -74,6 +74,12 @@ def train(
     recipe: Annotated[
         str | None, typer.Option(metavar="FILE|NAME", help="Settings instead of the dataset's own recipe.")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHOSE", help="authors: settings that the method's authors publish. [default: ours]"
+        ),
+    ] = None,
     overrides: Overrides = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")
@@ -109,7 +115,7 @@ def train(
     from ga2clip.training.train import train as run_training
 
     if resume is not None:
-        if _compact(given) or any((dataset, protocol, method, recipe, out)):
+        if _compact(given) or any((dataset, protocol, method, recipe, preset, out)):
             raise typer.BadParameter(
                 "a run continues with its own settings; only --set may stand beside --resume"
             )
@@ -122,6 +128,7 @@ def train(
             method=method,
             protocol=protocol,
             recipe=recipe,
+            preset=preset,
             options=_compact(given),
             overrides=overrides or [],
         )

@@ -179,7 +179,7 @@ def _card(
         sampling=SamplingCard(frames=settings.data.frames),
         text=TextCard(
             template=model.class_template,
-            prompt_tokens=model.prompts.text_tokens,
+            prompt_tokens=model.text_tokens,
             placeholder=_placeholder(model),
             context=backbone.context_length,
         ),

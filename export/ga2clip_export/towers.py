@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ga2clip.model.backbones.clip import LayerPrompts
+from ga2clip.model.pooling import pool
 from ga2clip.model.video_clip import VideoCLIP
 
 _LARGEST_PIXEL = 255.0
@@ -23,13 +24,14 @@ class FoldedVideoEncoder(nn.Module):
         self.tower = copy.deepcopy(model.backbone.vision)
         pixels = model.preprocess
         self.tower.visual.conv1 = _fold_normalisation(self.tower.visual.conv1, pixels.mean, pixels.std)
-        self.prompts = _Constants(model.folded_prompts().vision)
+        self.prompts = _Constants(model.prompts().vision)
+        self.adapt = model.adapt_frames
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, T, S, S, 3) RGB → (B, T, D) and its mean over frames (B, D)."""
         pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).to(self.tower.visual.proj.dtype)
-        features = self.tower(pixels, self.prompts.layers()).unflatten(0, frames.shape[:2])
-        return features, features.mean(dim=1)
+        features = self.adapt(self.tower(pixels, self.prompts.layers())).unflatten(0, frames.shape[:2])
+        return features, pool(features)
 
 
 class FoldedTextEncoder(nn.Module):
@@ -41,12 +43,13 @@ class FoldedTextEncoder(nn.Module):
     def __init__(self, model: VideoCLIP) -> None:
         super().__init__()
         self.tower = model.backbone.text
-        self.prompts = _Constants(model.folded_prompts().text)
-        self.behind_prompt = 1 + model.prompts.text_tokens
+        self.prompts = _Constants(model.prompts().text)
+        self.adapt = model.adapt_texts
+        self.behind_prompt = 1 + model.text_tokens
 
     def forward(self, ids: Tensor) -> Tensor:
         """int64 (N, L), 1 + n < L ≤ context → (N, D)."""
-        return self.tower(ids[:, self.behind_prompt :], self.prompts.layers())
+        return self.adapt(self.tower(ids[:, self.behind_prompt :], self.prompts.layers()))
 
 
 class _Constants(nn.Module):

@@ -79,10 +79,10 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
     """
     frames = frame_features(model, clips)
     names = [*model.classes[:_MOST_TEXTS], *(phrase for phrase in _PHRASES if phrase not in model.classes)]
-    prompts = model.folded_prompts().text
+    prompts = model.prompts()
     tokens = [model.class_tokens([name]) for name in names]
-    features = [_numpy(model.backbone.text(ids, prompts))[0] for ids in tokens]
-    start = np.array([model.backbone.text.start_id] + [placeholder] * model.prompts.text_tokens, np.int64)
+    features = [_numpy(model.encode_tokens(ids, prompts))[0] for ids in tokens]
+    start = np.array([model.backbone.text.start_id] + [placeholder] * model.text_tokens, np.int64)
     made = Reference(
         clips=clips,
         frame_features=frames,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ga2clip.errors import UserError, unknown_name
-from ga2clip.labels import check_class_names, fill
+from ga2clip.labels import check_class_names
 from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
@@ -144,10 +144,7 @@ class TorchPredictor:
         check_class_names(names)
         if template is None:
             return names, self.model.encode_classes(names)
-        context = self.model.backbone.context_length - self.model.prompts.text_tokens
-        ids = self.model.backbone.tokenizer.tokens([fill(template, name) for name in names], context=context)
-        tokens = torch.from_numpy(ids[:, 1:]).to(self.model.device)
-        return names, self.model.backbone.text(tokens, self.model.folded_prompts().text)
+        return names, self.model.encode_tokens(self.model.class_tokens(names, template))
 
     def _decode(self, path: str | os.PathLike[str], time_limit: float) -> _Clip:
         pixels = self.model.preprocess

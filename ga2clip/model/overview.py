@@ -1,4 +1,4 @@
-"""The methods go in, a table comes out: what each is made of and how many parameters it trains on a backbone."""
+"""What each method is made of and how many parameters it trains on a backbone."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,10 +10,10 @@ import torch
 
 from ga2clip.errors import unknown_name
 from ga2clip.model.load_backbone import BUILTIN
-from ga2clip.model.losses import active_terms
-from ga2clip.model.methods import METHODS, method_settings
-from ga2clip.model.prompts import PromptLearner
-from ga2clip.settings import MethodSettings, Settings
+from ga2clip.model.methods import METHODS, get_method, method_settings
+from ga2clip.model.part import Site, TowerSize, build_parts
+from ga2clip.model.term import active_terms
+from ga2clip.settings import Settings
 
 EXAMPLE_CLASSES = 100
 """Number of classes for which a linear probe's parameters are counted."""
@@ -35,14 +35,18 @@ class MethodRow:
         return asdict(self)
 
 
-def method_table(backbone: str = BUILTIN, base: Settings | None = None) -> list[MethodRow]:
+def method_table(
+    backbone: str = BUILTIN, base: Settings | None = None, only: str | None = None
+) -> list[MethodRow]:
     """A row per method, for a backbone's widths and depths; no weights are loaded.
 
-    base: settings that the methods are laid over (prompt lengths and depths); None: the defaults.
-    Errors: UserError for an unknown backbone.
+    base: settings that the methods are laid over (prompt lengths and depths); None: the defaults. only: one method.
+    Errors: UserError for an unknown backbone or method.
     """
+    if only is not None:
+        get_method(only)
     config = _config(backbone)
-    return [_row(name, config, base or Settings()) for name in METHODS]
+    return [_row(name, config, base or Settings()) for name in METHODS if only in (None, name)]
 
 
 def _config(backbone: str) -> dict[str, Any]:
@@ -57,40 +61,31 @@ def _config(backbone: str) -> dict[str, Any]:
 
 def _row(name: str, config: dict[str, Any], base: Settings) -> MethodRow:
     settings = base.updated(method_settings(name), name)
-    method, text, vision = settings.method, config["text_cfg"], config["vision_cfg"]
-    coupled = method.coupling != "none"
-    learner = PromptLearner(
-        method,
-        widths=(text["width"], vision["width"]),
-        depths=(text["layers"], vision["layers"]),
-        hard=torch.zeros(method.text_length, text["width"]) if coupled else None,
-    )
-    parameters = sum(p.numel() for p in learner.parameters())
-    if method.linear_probe:
-        parameters = EXAMPLE_CLASSES * config["embed_dim"]
+    site = _site(settings, config)
+    parts = dict(build_parts(site))
     return MethodRow(
         name=name,
         summary=METHODS[name].summary,
         source=METHODS[name].source,
-        parts=_parts(method, learner) or "-",
-        losses=" + ".join(_weighted(term, weight) for term, weight in active_terms(settings).items()),
-        parameters=parameters,
+        parts=", ".join(part.describe() for part in parts.values()) or "-",
+        losses=" + ".join(_weighted(term.name, weight) for term, weight in active_terms(settings).items()),
+        parameters=sum(p.numel() for part in parts.values() for p in part.parameters()),
     )
 
 
-def _parts(method: MethodSettings, learner: PromptLearner) -> str:
-    parts = []
-    if learner.text is not None:
-        parts.append(f"text {method.text_length}×{len(learner.text.layers)}")
-    if learner.vision is not None:
-        parts.append(f"vision {method.vision_length}×{len(learner.vision.layers)}")
-    if method.coupling != "none":
-        parts.append(f"hard prompt, {method.coupling}")
-    if method.inter_modal != "none":
-        parts.append(f"{method.inter_modal} maps{'' if method.inter_modal_free else ' (replacing)'}")
-    if method.linear_probe:
-        parts.append(f"classifier ({EXAMPLE_CLASSES} classes)")
-    return ", ".join(parts)
+def _site(settings: Settings, config: dict[str, Any]) -> Site:
+    """A backbone of those sizes without its weights."""
+    method, text, vision = settings.method, config["text_cfg"], config["vision_cfg"]
+    return Site(
+        settings=settings,
+        classes=[f"class {number}" for number in range(EXAMPLE_CLASSES)],
+        text=TowerSize(text["width"], text["layers"]),
+        vision=TowerSize(vision["width"], vision["layers"]),
+        embed_dim=config["embed_dim"],
+        hard_prompt=torch.zeros(method.text_length, text["width"]),
+        phrase_prompts=lambda *_: (),
+        frozen_classes=lambda: torch.zeros(EXAMPLE_CLASSES, config["embed_dim"]),
+    )
 
 
 def _weighted(term: str, weight: float) -> str:

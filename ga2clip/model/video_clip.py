@@ -1,10 +1,12 @@
-"""A backbone and a method's settings go in; `VideoCLIP` comes out: videos (B, T, 3, H, W) → logits (B, C).
+"""`VideoCLIP`: a backbone with the parts of a method on it, which scores videos (B, T, 3, H, W) against classes.
 
 Video features are the mean of the frames' unnormalised features, as the published GA2-CLIP computes them;
 logits are exp(logit_scale) times cosines.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,14 +14,16 @@ from torch import Tensor, nn
 
 from ga2clip.errors import UserError
 from ga2clip.labels import fill
-from ga2clip.model.anchors import frozen_text_features, negative_features, warn_if_inert
 from ga2clip.model.backbone import Backbone, load_exactly
-from ga2clip.model.losses import TERMS, Features, active_terms, cosine, share_of_update
-from ga2clip.model.prompts import PromptLearner, Prompts
+from ga2clip.model.frozen_text import class_text_features, negative_features, phrase_prompts
+from ga2clip.model.part import LearningRate, Part, Prompts, Site, Tower, TowerSize, build_parts
+from ga2clip.model.pooling import pool
+from ga2clip.model.scoring import cosine
+from ga2clip.model.term import Features, active_terms, needs_of, share_of_update
 from ga2clip.settings import Settings
 
-_FROZEN_TEXT_TERMS = {"scenario", "kgcoop", "text_consistency", "logit_consistency"}
-_FROZEN_VIDEO_TERMS = {"image_consistency", "logit_consistency"}
+_log = logging.getLogger(__name__)
+_FROZEN_VISION = frozenset({"frozen_video", "frozen_anchors"})
 
 
 class LossOutput(NamedTuple):
@@ -35,33 +39,50 @@ class VideoCLIP(nn.Module):
 
     negatives: Tensor
     scenario: Tensor | None
+    teacher: Tensor | None
 
     def __init__(
-        self, backbone: Backbone, settings: Settings, classes: Sequence[str], prompts: PromptLearner
+        self, backbone: Backbone, settings: Settings, classes: Sequence[str], parts: Mapping[str, Part]
     ) -> None:
         super().__init__()
         self.backbone, self.settings, self.classes = backbone, settings, list(classes)
-        self.prompts = prompts
+        self.parts = nn.ModuleDict(parts)
+        self._in_order: tuple[Part, ...] = tuple(sorted(parts.values(), key=lambda part: part.order))
         self.preprocess = backbone.preprocess
-        self.loss_weights = active_terms(settings)
-        # Frozen features are computed once, before anything is tuned.
-        self.register_buffer("negatives", negative_features(backbone, settings.anchors), persistent=False)
-        needs_scenario = (
-            settings.method.linear_probe
-            or _FROZEN_TEXT_TERMS & self.loss_weights.keys()
-            or _preserves(settings)
-        )
-        scenario = self.frozen_class_features(self.classes) if needs_scenario else None
-        self.register_buffer("scenario", scenario, persistent=False)
-        self.classifier = (
-            nn.Parameter(scenario.clone()) if settings.method.linear_probe and scenario is not None else None
-        )
+        self.loss_terms = active_terms(settings)
+        self.needs = needs_of(settings)
+        self._freeze_texts()
         self._choose_trainable()
+        with torch.no_grad():
+            self.text_tokens = self.eval().prompts().text_tokens
+            """Prompt positions that a class text spends in the context."""
+        self.train()
+
+    def _freeze_texts(self) -> None:
+        """Compute frozen text features once, before anything is tuned."""
+        self.register_buffer(
+            "negatives", negative_features(self.backbone, self.settings.anchors), persistent=False
+        )
+        method = self.settings.method
+        templates = {
+            "scenario": (method.scenario_template,),
+            "teacher": method.teacher_templates or (method.scenario_template,),
+        }
+        for need, wanted in templates.items():
+            found = class_text_features(self.backbone, self.classes, wanted) if need in self.needs else None
+            self.register_buffer(need, found, persistent=False)
 
     def _choose_trainable(self) -> None:
+        """What `method.tune` says; the token embedding stays frozen, as in ViFi-CLIP (CVPR 2023).
+
+        Its code gives whole class texts to the text tower as a fixed buffer, and trains the temperature when both
+        towers train.
+        """
         tune = self.settings.method.tune
         self.backbone.vision.requires_grad_(tune in ("vision", "both"))
         self.backbone.text.requires_grad_(tune in ("text", "both"))
+        self.backbone.text.token_embedding.requires_grad_(False)
+        self.backbone.logit_scale.requires_grad_(tune == "both")
         if tune == "none":
             self.requires_grad_(False)
 
@@ -81,31 +102,31 @@ class VideoCLIP(nn.Module):
         """exp(logit_scale), the temperature that multiplies cosines: () float."""
         return self.backbone.logit_scale.exp()
 
-    @property
-    def vision_trains(self) -> bool:
-        """False when a video's feature is the same at every step, so that it can be computed once."""
-        prompted = self.prompts.vision is not None or self.prompts.to_vision is not None
-        return self.settings.method.tune != "none" and (
-            prompted or self.settings.method.tune in ("vision", "both")
-        )
-
-    @property
-    def text_trains(self) -> bool:
-        """False when the class features are the same at every step."""
-        prompted = self.prompts.text is not None or self.classifier is not None
-        return self.settings.method.tune != "none" and (
-            prompted or self.settings.method.tune in ("text", "both")
-        )
+    def trains(self, tower: Tower) -> bool:
+        """False when the features of a tower are the same at every step, so that they can be computed once."""
+        tune = self.settings.method.tune
+        reached = any(tower in part.trains for part in self._in_order)
+        return tune != "none" and (reached or tune in (tower, "both"))
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Everything that trains, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
+    def parameter_groups(self) -> dict[LearningRate, dict[str, nn.Parameter]]:
+        """Everything that trains, by the learning rate that it trains with and by name."""
+        groups: dict[LearningRate, dict[str, nn.Parameter]] = {"parts": {}, "backbone": {}}
+        owners: dict[nn.Parameter, LearningRate] = {
+            parameter: part.learning_rate for part in self._in_order for parameter in part.parameters()
+        }
+        for name, parameter in self.trainable_parameters().items():
+            groups[owners.get(parameter, "backbone")][name] = parameter
+        return groups
+
     def trainable_state(self) -> dict[str, Tensor]:
         """What distinguishes this model from its backbone, the hard prompt included: what a run stores."""
-        kept = {name for name, p in self.named_parameters() if p.requires_grad}
-        kept |= {name for name in self.state_dict() if name.startswith("prompts.") or name == "classifier"}
-        return {name: value.detach().cpu() for name, value in self.state_dict().items() if name in kept}
+        state = self.state_dict()
+        kept = self.trainable_parameters().keys() | {f"parts.{name}" for name in self.parts.state_dict()}
+        return {name: value.detach().cpu() for name, value in state.items() if name in kept}
 
     def load_trainable_state(self, state: Mapping[str, Tensor], source: str = "the run") -> None:
         """Load what `trainable_state` gave. Errors: UserError listing missing and unexpected tensors."""
@@ -116,56 +137,72 @@ class VideoCLIP(nn.Module):
             raise UserError(f"{source} holds backbone weights that its settings do not tune: {clash[0]} …")
         load_exactly(self, {**frozen, **state}, source)
 
-    def folded_prompts(self) -> Prompts:
-        """The per-layer prompts after mapping: constants once training is over."""
-        return self.prompts()
+    def prompts(self) -> Prompts:
+        """The prompts that enter the towers now, of all parts.
 
-    def encode_frames(self, frames: Tensor) -> Tensor:
-        """Normalised pictures (N, 3, H, W) float → (N, D) unnormalised features."""
-        return self.backbone.vision(frames, self.folded_prompts().vision)
+        They are computed at each call, dropout included. An update therefore calls this once and hands the result
+        to whatever encodes; outside of training every call gives the same.
+        """
+        prompts = Prompts([], [])
+        for part in self._in_order:
+            prompts = part.prompts(prompts)
+        return prompts
 
-    def encode_video(self, video: Tensor) -> Tensor:
+    def encode_frames(self, frames: Tensor, prompts: Prompts | None = None) -> Tensor:
+        """Normalised frames (N, 3, H, W) float → (N, D) unnormalised features."""
+        prompts = self.prompts() if prompts is None else prompts
+        return self.adapt_frames(self.backbone.vision(frames, prompts.vision))
+
+    def adapt_frames(self, features: Tensor) -> Tensor:
+        """What the parts make of frame features (N, D) behind the vision tower."""
+        for part in self._in_order:
+            features = part.frame_features(features)
+        return features
+
+    def encode_video(self, video: Tensor, prompts: Prompts | None = None) -> Tensor:
         """Clip tensor (B, T, 3, H, W) float, normalised → (B, D): the mean of its frames' features."""
-        return self.encode_frames(video.flatten(0, 1)).unflatten(0, video.shape[:2]).mean(dim=1)
+        return pool(self.encode_frames(video.flatten(0, 1), prompts).unflatten(0, video.shape[:2]))
 
-    def encode_classes(self, names: Sequence[str]) -> Tensor:
+    def encode_classes(self, names: Sequence[str], prompts: Prompts | None = None) -> Tensor:
         """Class names → (C, D) unnormalised features; they need not be the classes of the tuning.
 
-        A linear probe gives its trained rows for the classes it knows and the frozen text features for others.
+        A linear probe gives its trained rows for the classes it knows and text features for others.
         Errors: UserError for a name too long for the context.
         """
-        if self.classifier is not None:
-            return self._probe_rows(names)
-        return self.backbone.text(self.class_tokens(names), self.folded_prompts().text)
+        encode: Callable[[Sequence[str]], Tensor] = partial(self._encode_names, prompts=prompts)
+        for part in self._in_order:
+            encode = partial(part.class_features, encode=encode)
+        return encode(names)
 
-    def _probe_rows(self, names: Sequence[str]) -> Tensor:
-        assert self.classifier is not None
-        if list(names) == self.classes:
-            return self.classifier
-        rows = self.frozen_class_features(names)
-        known = {name: index for index, name in enumerate(self.classes)}
-        return torch.stack(
-            [self.classifier[known[n]] if n in known else rows[i] for i, n in enumerate(names)]
-        )
+    def _encode_names(self, names: Sequence[str], prompts: Prompts | None) -> Tensor:
+        return self.encode_tokens(self.class_tokens(names), prompts)
+
+    def encode_tokens(self, ids: Tensor, prompts: Prompts | None = None) -> Tensor:
+        """Token ids (C, S) int64 behind SOT and the prompt → (C, D) unnormalised features."""
+        prompts = self.prompts() if prompts is None else prompts
+        return self.adapt_texts(self.backbone.text(ids, prompts.text))
+
+    def adapt_texts(self, features: Tensor) -> Tensor:
+        """What the parts make of text features (C, D) behind the text tower."""
+        for part in self._in_order:
+            features = part.text_features(features)
+        return features
 
     @property
     def class_template(self) -> str:
         """What stands behind the prompt positions, or the whole text where there are none."""
         method = self.settings.method
-        return method.class_template if self.prompts.text_tokens else method.scenario_template
+        return method.class_template if self.text_tokens else method.scenario_template
 
-    def class_tokens(self, names: Sequence[str]) -> Tensor:
-        """Class names → ids (C, S) int64 behind SOT and the prompt: words, EOT, zeros; S is the longest needed."""
-        texts = [fill(self.class_template, name) for name in names]
-        context = self.backbone.context_length - self.prompts.text_tokens
+    def class_tokens(self, names: Sequence[str], template: str | None = None) -> Tensor:
+        """Class names → ids (C, S) int64 behind SOT and the prompt: words, EOT, zeros; S is the longest needed.
+
+        template: instead of `class_template`. Errors: UserError for a name too long for the context.
+        """
+        texts = [fill(self.class_template if template is None else template, name) for name in names]
+        context = self.backbone.context_length - self.text_tokens
         ids = self.backbone.tokenizer.tokens(texts, context=context)
         return torch.from_numpy(ids[:, 1:]).to(self.device)
-
-    @torch.no_grad()
-    def frozen_class_features(self, names: Sequence[str]) -> Tensor:
-        """(C, D) features of the scenario template filled with names, from the text tower without prompts."""
-        texts = [fill(self.settings.method.scenario_template, name) for name in names]
-        return frozen_text_features(self.backbone, texts)
 
     def logits(self, video: Tensor, classes: Tensor) -> Tensor:
         """Features (B, D), (C, D) → exp(logit_scale) · cosine: (B, C) float32."""
@@ -177,9 +214,11 @@ class VideoCLIP(nn.Module):
         video: (B + A, T, 3, H, W), anchor videos among them. labels: (B + A,) int64, −1 for anchors. targets:
         (B, C) soft labels instead of the labels.
         """
+        prompts = self.prompts()
         frozen = self.encode_frozen_video(video, labels)
-        classes = self.encode_classes(self.classes)
-        return self.objective(self.encode_video(video), labels, classes, targets=targets, frozen_video=frozen)
+        classes = self.encode_classes(self.classes, prompts)
+        features = self.encode_video(video, prompts)
+        return self.objective(features, labels, classes, targets=targets, frozen_video=frozen)
 
     @torch.no_grad()
     def encode_frozen_video(self, video: Tensor, labels: Tensor) -> Tensor | None:
@@ -188,15 +227,15 @@ class VideoCLIP(nn.Module):
         labels: (B + A,) int64. Videos that no loss term compares have zeros; None where there is no such term.
         """
         wanted = torch.zeros_like(labels, dtype=torch.bool)
-        if _FROZEN_VIDEO_TERMS & self.loss_weights.keys():
+        if "frozen_video" in self.needs:
             wanted |= labels >= 0
-        if _preserves(self.settings):
+        if "frozen_anchors" in self.needs:
             wanted |= labels < 0
         if not wanted.any():
             return None
-        found = self.backbone.vision(video[wanted].flatten(0, 1))
-        found = found.unflatten(0, (-1, video.shape[1])).mean(dim=1)
-        return found.new_zeros(len(video), found.shape[1]).index_put((wanted,), found)
+        frames = self.backbone.vision(video[wanted].flatten(0, 1))
+        features = pool(frames.unflatten(0, (-1, video.shape[1])))
+        return features.new_zeros(len(video), features.shape[1]).index_put((wanted,), features)
 
     def objective(
         self,
@@ -224,7 +263,6 @@ class VideoCLIP(nn.Module):
             )
         elif class_ids is not None:
             targets = targets[:, class_ids]
-        scenario = self.scenario if self.scenario is None or class_ids is None else self.scenario[class_ids]
         features = Features(
             video=video[labelled],
             classes=classes,
@@ -233,16 +271,22 @@ class VideoCLIP(nn.Module):
             scale=self.scale,
             anchors=video[~labelled],
             negatives=self.negatives,
-            scenario=scenario,
-            frozen_video=None if frozen_video is None else frozen_video[labelled],
-            frozen_anchors=None if frozen_video is None else frozen_video[~labelled],
+            scenario=_rows(self.scenario, class_ids),
+            teacher=_rows(self.teacher, class_ids),
+            frozen_video=_rows(frozen_video, labelled),
+            frozen_anchors=_rows(frozen_video, ~labelled),
         )
-        terms = {}
-        for name in self.loss_weights:
-            share = share_of_update(name, features, self.settings, counts)
-            terms[name] = share * TERMS[name](features, self.settings) if share else self.scale.new_zeros(())
-        total = torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
-        return LossOutput(total, {n: t.detach() for n, t in terms.items()}, features.logits.detach())
+        return self._weighted(features, counts)
+
+    def _weighted(self, features: Features, counts: tuple[int, int] | None) -> LossOutput:
+        values = {}
+        for term in self.loss_terms:
+            share = share_of_update(term, features, self.settings, counts)
+            zero = self.scale.new_zeros(())
+            values[term] = share * term.compute(features, self.settings) if share else zero
+        total = torch.stack([self.loss_terms[term] * value for term, value in values.items()]).sum()
+        terms = {term.name: value.detach() for term, value in values.items()}
+        return LossOutput(total, terms, features.logits.detach())
 
     @torch.no_grad()
     def interpolate_backbone(self, original: Backbone, share: float) -> None:
@@ -250,10 +294,6 @@ class VideoCLIP(nn.Module):
         before = dict(original.named_parameters())
         for name, parameter in self.backbone.named_parameters():
             parameter.lerp_(before[name].to(parameter.device), 1 - share)
-
-
-def _preserves(settings: Settings) -> bool:
-    return settings.anchors.weight > 0 and settings.anchors.loss == "preserve"
 
 
 def build_model(
@@ -264,54 +304,35 @@ def build_model(
     classes: the names that are tuned on. hard_prompt: (n, W) float, needed with coupling.
     Errors: UserError for parts that do not go together.
     """
-    method = settings.method
-    weights = active_terms(settings)
-    if method.tune in ("vision", "both") and (_FROZEN_VIDEO_TERMS & weights.keys() or _preserves(settings)):
+    _check_together(settings)
+    if settings.anchors.weight and settings.anchors.loss == "published":
+        _log.warning(
+            "anchor loss 'published' adds the same number to every logit of a video: a softmax ignores it, "
+            "so it changes no gradient; 'margin' and 'contrast' do"
+        )
+    site = Site(
+        settings=settings,
+        classes=tuple(classes),
+        text=TowerSize(backbone.text.width, backbone.text.depth),
+        vision=TowerSize(backbone.vision.width, backbone.vision.depth),
+        embed_dim=backbone.embed_dim,
+        hard_prompt=hard_prompt,
+        phrase_prompts=partial(phrase_prompts, backbone),
+        frozen_classes=lambda: class_text_features(backbone, classes, (settings.method.scenario_template,)),
+    )
+    return VideoCLIP(backbone, settings, classes, dict(build_parts(site)))
+
+
+def _check_together(settings: Settings) -> None:
+    needs = needs_of(settings)
+    if settings.method.tune in ("vision", "both") and _FROZEN_VISION & needs:
         raise UserError(
             "image and logit consistency, and anchors that preserve, need a frozen vision tower",
             "set method.tune to prompts or text",
         )
-    if _preserves(settings) and not settings.anchors.per_step:
+    if "frozen_anchors" in needs and not settings.anchors.per_step:
         raise UserError("anchor loss 'preserve' needs anchor videos", "set anchors.per_step above 0")
-    if method.coupling != "none" and hard_prompt is None:
-        raise UserError(
-            "coupling needs a hard prompt", "--hard-prompts takes a run, a published file or a phrase"
-        )
-    if method.linear_probe and (method.text_length or method.vision_length):
-        raise UserError(
-            "a linear probe takes no prompts", "set method.text_length=0 and method.vision_length=0"
-        )
-    warn_if_inert(settings.anchors)
-    prompts = PromptLearner(
-        method,
-        widths=(backbone.text.width, backbone.vision.width),
-        depths=(backbone.text.depth, backbone.vision.depth),
-        start=_phrase_prompts(backbone, method.text_init, method.text_length),
-        hard=hard_prompt if method.coupling != "none" else None,
-    )
-    return VideoCLIP(backbone, settings, classes, prompts)
 
 
-def phrase_embedding(backbone: Backbone, phrase: str) -> Tensor:
-    """A phrase → its token embeddings (n, W) without SOT and EOT. Errors: UserError for an empty phrase."""
-    ids = backbone.tokenizer.encode(phrase)
-    if not ids:
-        raise UserError(f"the phrase '{phrase}' has no words")
-    with torch.no_grad():
-        return backbone.text.embed(torch.tensor(ids, device=backbone.logit_scale.device)).clone()
-
-
-@torch.no_grad()
-def _phrase_prompts(backbone: Backbone, phrase: str, length: int) -> list[Tensor]:
-    """Soft text prompts of all layers with which the untrained model reads the phrase before every class name.
-
-    The input prompt ends with the phrase, next to the class name, behind random tokens where it is longer. Deeper
-    prompts start from what the frozen tower makes of it there, so that training starts from the zero-shot model
-    instead of from one whose prompt positions were overwritten with noise.
-    """
-    if not phrase or not length:
-        return []
-    words = phrase_embedding(backbone, phrase)[-length:]
-    start = torch.randn(length, words.shape[1]) * words.std()
-    start[length - len(words) :] = words
-    return backbone.text.prefix_states(start)
+def _rows(features: Tensor | None, which: Tensor | None) -> Tensor | None:
+    return features if features is None or which is None else features[which]

@@ -58,6 +58,7 @@ def load_checkpoint(folder: Path, updater: Updater) -> Position:
     }
     updater.model.load_trainable_state(model, str(file))
     _load_optimiser(updater, tensors)
+    _load_average(updater, tensors, str(file))
     if updater.scaler.is_enabled():
         updater.scaler.load_state_dict(scaler)
     return position
@@ -68,7 +69,17 @@ def _tensors(updater: Updater) -> dict[str, Tensor]:
     for name, parameter in updater.parameters.items():
         for key, value in updater.optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser/{name}/{key}"] = value
+    tensors |= {f"average/{name}": value for name, value in updater.average.sums.items()}
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _load_average(updater: Updater, tensors: dict[str, Tensor], source: str) -> None:
+    sums = updater.average.sums
+    saved = {name.removeprefix("average/"): t for name, t in tensors.items() if name.startswith("average/")}
+    if saved.keys() != sums.keys():
+        raise UserError(f"{source} has another average over epochs than the settings", "change nothing there")
+    for name, value in saved.items():
+        sums[name].copy_(value)
 
 
 def _load_optimiser(updater: Updater, tensors: dict[str, Tensor]) -> None:

@@ -1,11 +1,13 @@
-"""A dataset, a method and a person's wishes go in, the settings of one run come out.
+"""The settings of one run, from a dataset, a method and a person's wishes.
 
-Later layers win: defaults ← the dataset's sentence ← method ← recipe ← options ← `--set`. A recipe is a TOML file of
-settings tables, under `common` and under the name of a protocol, and may extend a shipped one; or it is a plain
-settings file, such as the `settings.toml` of a run.
+Later layers win: defaults ← the dataset's sentence ← method ← recipe ← the settings of the method's authors, where they
+are asked for ← options ← `--set`; but the lengths and depths that a method declares stand above a recipe's. A recipe is
+a TOML file of settings tables, under `common` and under the name of a protocol (there also under `shots.K`), and may
+extend a shipped one; or it is a plain settings file, such as the `settings.toml` of a run.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -13,14 +15,25 @@ from typing import Any, get_args
 from ga2clip.data.registry import get_dataset
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.methods import method_settings
-from ga2clip.settings import Protocol, Settings, merge, parse_overrides, read_toml
+from ga2clip.settings import Preset, Protocol, Settings, merge, parse_overrides, read_toml
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+PRESETS: tuple[str, ...] = get_args(Preset)
 # The sections that a method composes; a recipe that was written for another method keeps out of them.
 _OF_THE_METHOD = ("method", "anchors", "loss")
 _SHARED_RECIPES = {"folder": "own", "csv": "own", "stickfigures-other": "stickfigures"}
+_SIZES = frozenset({"text_length", "text_depth", "vision_length", "vision_depth"})
 _COMMON = "common"
+_SHOTS = "shots"
 _EXTENDS = "extends"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a recipe's numbers depend on; None: what the recipe or the defaults say."""
+
+    protocol: str | None = None
+    shots: int | None = None
 
 
 def configure(
@@ -29,13 +42,15 @@ def configure(
     method: str | None = None,
     protocol: str | None = None,
     recipe: str | Path | None = None,
+    preset: str | None = None,
     options: Mapping[str, Any] | None = None,
     overrides: Iterable[str] = (),
 ) -> Settings:
     """The settings of a run.
 
     dataset, method, protocol: None leaves the recipe's or the default. recipe: a file, or the name of a shipped
-    one; None: the dataset's own. options: a nested tree of settings such as {"training": {"seed": 2}}.
+    one; None: the dataset's own. preset: `authors` lays the settings that the method's authors publish over the
+    recipe. options: a nested tree of settings such as {"training": {"seed": 2}}.
     overrides: `section.key=value` strings.
     Errors: UserError for unknown datasets, methods, protocols, recipes and settings, each with the nearest name.
     """
@@ -45,26 +60,66 @@ def configure(
     protocol = data.get("protocol") or protocol
     if protocol is not None and protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, PROTOCOLS)
-    source, tree = _read_recipe(recipe, dataset, protocol)
+    if preset is not None and preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
+    case = Case(protocol, data.get("shots"))
+    source, tree = _read_recipe(recipe, dataset, case)
     dataset = dataset or tree.get("data", {}).get("dataset") or Settings().data.dataset
     sentence = {"method": {"scenario_template": get_dataset(dataset).template}}
     method = wishes.get("method", {}).get("name") or method
     named = tree.get("method", {}).get("name")
     if method and named and method != named:
         tree = {section: values for section, values in tree.items() if section not in _OF_THE_METHOD}
-    composed = method_settings(method or named or Settings().method.name)
-    # A file that names its method was written for it; others may give lengths to branches that have no prompt.
-    tree = tree if named else _within(composed, tree)
+    chosen_method = method or named or Settings().method.name
+    composed = method_settings(chosen_method)
+    # A file that names its method was written for it; the generic numbers of others give way to what a method declares.
+    tree = tree if named else _without_sizes(composed["method"], tree)
     settings = Settings().updated(merge(sentence, composed), "method").updated(tree, source)
+    if preset == "authors":
+        settings = _as_authors(settings, chosen_method, case)
     chosen = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
     return settings.updated(merge(chosen, wishes), "the command line")
 
 
-def _within(composed: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe without prompt lengths for a branch that the method leaves unprompted."""
-    absent = {key for key in ("text_length", "vision_length") if composed["method"].get(key) == 0}
-    kept = {key: value for key, value in tree.get("method", {}).items() if key not in absent}
+def _without_sizes(declared: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe without the lengths and depths of prompts that the method declares itself."""
+    kept = {k: v for k, v in tree.get("method", {}).items() if k not in _SIZES or k not in declared}
     return {**tree, "method": kept}
+
+
+def _as_authors(settings: Settings, method: str, case: Case) -> Settings:
+    """The settings with those of the method's authors over them."""
+    tree = authors_tree(method, case)
+    composition = method_settings(method)
+    return settings.updated(
+        merge(merge(composition, tree), {"method": {"preset": "authors"}}),
+        f"the authors' settings of {method}",
+    )
+
+
+def authors_tree(method: str, case: Case | None = None) -> dict[str, Any]:
+    """The settings that a method's authors publish, for a protocol and a number of shots.
+
+    Errors: UserError for a method whose authors publish none.
+    """
+    return _for_case(read_toml(_authors_file(method)), case or Case())
+
+
+def authors_text(method: str) -> str:
+    """The file of a method's published settings: TOML, with its sources as comments. Errors: as `authors_tree`."""
+    return _authors_file(method).read_text(encoding="utf-8")
+
+
+def authors_methods() -> list[str]:
+    """The methods whose authors' settings ship."""
+    return sorted(file.stem for file in (_folder() / "authors").glob("*.toml"))
+
+
+def _authors_file(method: str) -> Path:
+    if method not in authors_methods():
+        known = ", ".join(authors_methods())
+        raise UserError(f"there are no published settings of '{method}' to take", f"there are of {known}")
+    return _folder() / "authors" / f"{method}.toml"
 
 
 def imported_settings(dataset: str | None) -> Settings:
@@ -82,28 +137,26 @@ def recipe_names() -> list[str]:
     return sorted(file.stem for file in _folder().glob("*.toml"))
 
 
-def recipe_tree(dataset: str, protocol: str | None) -> dict[str, Any]:
-    """The shipped settings for a dataset and protocol. Errors: UserError for a dataset without a recipe."""
-    return _for_protocol(_read_shipped(_SHARED_RECIPES.get(dataset, dataset)), protocol)
+def recipe_tree(dataset: str, case: Case) -> dict[str, Any]:
+    """The shipped settings for a dataset. Errors: UserError for a dataset without a recipe."""
+    return _for_case(_read_shipped(_SHARED_RECIPES.get(dataset, dataset)), case)
 
 
-def _read_recipe(
-    recipe: str | Path | None, dataset: str | None, protocol: str | None
-) -> tuple[str, dict[str, Any]]:
+def _read_recipe(recipe: str | Path | None, dataset: str | None, case: Case) -> tuple[str, dict[str, Any]]:
     """Where the settings are from, for error messages, and their tree."""
     if recipe is None:
         name = dataset or Settings().data.dataset
         get_dataset(name)
-        return f"recipe {name}", recipe_tree(name, protocol)
+        return f"recipe {name}", recipe_tree(name, case)
     path = Path(recipe)
     if path.suffix != ".toml" and not path.exists():
-        return f"recipe {recipe}", recipe_tree(str(recipe), protocol)
+        return f"recipe {recipe}", recipe_tree(str(recipe), case)
     if path.is_dir():
         path = path / "settings.toml"
-    return str(path), _for_protocol(read_toml(path), protocol)
+    return str(path), _for_case(read_toml(path), case)
 
 
-def _for_protocol(tree: dict[str, Any], protocol: str | None) -> dict[str, Any]:
+def _for_case(tree: dict[str, Any], case: Case) -> dict[str, Any]:
     """The tables of a recipe that count; a plain settings file counts as a whole."""
     if not tree.keys() & {_COMMON, _EXTENDS, *PROTOCOLS}:
         return tree
@@ -113,8 +166,11 @@ def _for_protocol(tree: dict[str, Any], protocol: str | None) -> dict[str, Any]:
         valid = f"{_COMMON}, {', '.join(PROTOCOLS)}, each with settings"
         raise UserError(f"unknown table '{unknown[0]}' in a recipe", f"valid: {valid}")
     common = tree.get(_COMMON, {})
-    protocol = protocol or common.get("data", {}).get("protocol") or Settings().data.protocol
-    return merge(common, tree.get(protocol, {}))
+    data = {**Settings().data.model_dump(), **common.get("data", {})}
+    own = dict(tree.get(case.protocol or data["protocol"], {}))
+    by_shots = own.pop(_SHOTS, {})
+    shots = data["shots"] if case.shots is None else case.shots
+    return merge(merge(common, own), by_shots.get(str(shots), {}))
 
 
 def _extended(tree: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def _measure(updater: Updater, clips: int) -> tuple[float, int]:
     for _ in range(2):
         with _counting(model) as counted:
             started = time.perf_counter()
-            updater.probe(video)
+            updater.rehearse(video)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds, kept = time.perf_counter() - started, sum(counted.values())

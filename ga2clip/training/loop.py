@@ -28,11 +28,17 @@ class Plan:
     steps_per_epoch: int
     warmup: int
     checkpoint_seconds: float = 600.0
+    lr_floor: float = 0.0
+    warmup_factor: float = 0.0
 
     @property
     def steps(self) -> int:
         """All updates of the training."""
         return self.epochs * self.steps_per_epoch
+
+    def lr_factor(self, step: int) -> float:
+        """Share of the full learning rate in an update."""
+        return lr_factor(step, self.steps, self.warmup, floor=self.lr_floor, warmup_factor=self.warmup_factor)
 
     def reaches(self, position: Position) -> bool:
         """Whether a training of this plan comes by that place: another dataset or group has longer epochs."""
@@ -102,7 +108,7 @@ def fit(
         tally = Tally(epoch)
         started = time.monotonic()
         for batch in _timed(batches(epoch, position.batch), tally):
-            factor = lr_factor(position.step, plan.steps, plan.warmup)
+            factor = plan.lr_factor(position.step)
             with memory_errors(updater, f"in step {position.step + 1}"):
                 outcome = updater.run(batch, position.step, factor, stop=bool(stop))
             tally.add(outcome)
@@ -114,6 +120,7 @@ def fit(
             if time.monotonic() - saved_at > plan.checkpoint_seconds:
                 watcher.save(position)
                 saved_at = time.monotonic()
+        updater.average.add(epoch)
         tally.seconds = time.monotonic() - started
         watcher.on_epoch(tally)
         watcher.save(position)

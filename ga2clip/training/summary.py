@@ -26,7 +26,7 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
         ("trains", f"{count:,} parameters"),
         *(("", line) for line in _tensors(trained)),
         ("frozen", f"{frozen:,} parameters"),
-        ("loss", " + ".join(f"{weight:g} · {name}" for name, weight in model.loss_weights.items())),
+        ("loss", " + ".join(f"{weight:g} · {term.name}" for term, weight in model.loss_terms.items())),
         ("data", task.rule),
         (
             "",

@@ -163,6 +163,8 @@ class _Job:
             steps_per_epoch=per_epoch,
             warmup=round(training.warmup_epochs * per_epoch),
             checkpoint_seconds=60 * training.checkpoint_minutes,
+            lr_floor=training.lr_floor,
+            warmup_factor=training.warmup_factor,
         )
 
     def summary(self) -> str:
@@ -218,6 +220,8 @@ class _Job:
         self._finish(out, position)
 
     def _finish(self, out: Path, position: Position) -> None:
+        if self.plan.steps:
+            self.updater.average.apply()
         method = self.settings.method
         if method.tune in ("vision", "text", "both") and method.interpolate < 1:
             self.model.interpolate_backbone(load_backbone(self.settings.backbone), method.interpolate)
@@ -227,7 +231,7 @@ class _Job:
             _log.info("wrote %s", out / PROMPTS)
 
     def _batches(self) -> Batches:
-        if self.plan.steps and self.settings.training.cache_features and not self.model.vision_trains:
+        if self.plan.steps and self.settings.training.cache_features and not self.model.trains("vision"):
             clips = [*self.task.train, *self.task.anchors]
             _log.info("the vision tower does not train: computing the features of %d clips once", len(clips))
             found = video_features(self.model, clips, self.settings, self.group)

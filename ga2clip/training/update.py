@@ -1,15 +1,16 @@
-"""One batch goes in, one optimiser step is done, its numbers come out: losses, accuracy, gradient norm.
+"""One update: forward and backward passes over a batch, one optimiser step, and the numbers of it.
 
-Whatever the number of devices and of micro-batches, the gradient is that of the whole batch: every term is
-divided by the numbers of the whole batch, and the class texts are encoded once per update (their
-features are a leaf for all chunks but the last, which carries the collected gradient into the text tower).
+Whatever the number of devices, of micro-batches and of class chunks, the gradient is that of the whole batch: every
+term is divided by the numbers of the whole batch, and prompts and class features are computed once per update, with
+one draw of dropout. All chunks but the last see them as leaves, in which gradients collect; the backward pass of the
+last carries these on into the parts and the text tower.
 """
 
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ from ga2clip.compute.precision import autocast, autocast_dtype
 from ga2clip.data.loader import Batch
 from ga2clip.data.mix import mix_clips
 from ga2clip.errors import UserError
+from ga2clip.model.part import Prompts
 from ga2clip.model.video_clip import LossOutput, VideoCLIP
+from ga2clip.training.averaging import EpochAverage
 from ga2clip.training.optimiser import build_optimiser, set_lr
 
 
@@ -59,7 +62,8 @@ class Updater:
         settings = model.settings.training
         self.model, self.group, self.settings = model, group, settings
         self.parameters = model.trainable_parameters()
-        self.optimiser = build_optimiser(self.parameters, settings)
+        self.optimiser = build_optimiser(model.parameter_groups(), settings)
+        self.average = EpochAverage(self.parameters, model.settings.average, settings.epochs)
         self.dtype = autocast_dtype(settings.precision, group.device, model.backbone.vision.width)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=self.dtype == torch.float16)
         self._frozen_classes: Tensor | None = None
@@ -88,18 +92,18 @@ class Updater:
         labelled, anchors, stopping = counts
         return Outcome(loss, named, int(correct), labelled, anchors, norm, stopping > 0)
 
-    def probe(self, video: Tensor) -> None:
+    def rehearse(self, video: Tensor) -> None:
         """Forward and backward of clips (N, T, 3, H, W) without a step: the first labelled, the others anchors.
 
         No clip at all runs the text tower alone. Gradients are dropped.
         """
         labels = torch.tensor([0, *[-1] * (len(video) - 1)][: len(video)], device=self.group.device)
         class_ids = self._choose_classes(labels, step=0)
-        classes = self._class_features(class_ids)
-        total = classes.sum()
+        shared = self._shared(class_ids)
+        total = shared.classes.sum()
         if len(video):
             with autocast(self.group.device, self.dtype):
-                total = _ChunkLosses(self.model)(video, labels, classes, class_ids, None, None).total
+                total = _ChunkLosses(self.model)(video, labels, shared, class_ids, None, None).total
         if total.requires_grad:
             total.backward()
         self.optimiser.zero_grad()
@@ -142,8 +146,8 @@ class Updater:
         rng: np.random.Generator,
     ) -> list[LossOutput]:
         """Forward and backward of all chunks; gradients are those of the whole update over all processes."""
-        classes = self._class_features(class_ids)
-        leaf = classes.detach().requires_grad_(classes.requires_grad)
+        shared = self._shared(class_ids)
+        leaves = shared.detached()
         outputs = []
         for number, chunk in enumerate(chunks):
             last = number == len(chunks) - 1
@@ -152,12 +156,12 @@ class Updater:
                     video, labels = self._inputs(chunk)
                     video, targets = self._mixed(video, labels, rng)
                     output = self._losses(
-                        video, labels, classes if last else leaf, class_ids, targets, counts
+                        video, labels, shared if last else leaves, class_ids, targets, counts
                     )
                 # DDP takes the mean over processes; the counts already make it a sum.
                 total = self.scaler.scale(output.total * self.group.size)
-                if last and leaf.grad is not None:
-                    torch.autograd.backward([total, classes], [None, leaf.grad])
+                if last:
+                    _backward_with(total, shared.tensors(), leaves.tensors())
                 elif total.requires_grad:  # anchors alone have no gradient under the published loss
                     total.backward()
             outputs.append(output)
@@ -177,25 +181,31 @@ class Updater:
             return video, None
         return mix_clips(video, labels, len(self.model.classes), augment, rng)
 
-    def _class_features(self, class_ids: Tensor | None) -> Tensor:
+    def _shared(self, class_ids: Tensor | None) -> "_Shared":
+        """What all chunks of an update share, computed once."""
+        with autocast(self.group.device, self.dtype):
+            prompts = self.model.prompts()
+            return _Shared(prompts, self._class_features(class_ids, prompts))
+
+    def _class_features(self, class_ids: Tensor | None, prompts: Prompts) -> Tensor:
         """(C, D) with the graph of the text tower; without one, and computed once, where that tower is frozen."""
-        if self.model.text_trains:
+        if self.model.trains("text"):
             names = self.model.classes
-            return self._encode(names if class_ids is None else [names[i] for i in class_ids.tolist()])
+            chosen = names if class_ids is None else [names[i] for i in class_ids.tolist()]
+            return self._encode(chosen, prompts)
         if self._frozen_classes is None:
             with torch.no_grad():
-                self._frozen_classes = self._encode(self.model.classes)
+                self._frozen_classes = self._encode(self.model.classes, prompts)
         return self._frozen_classes if class_ids is None else self._frozen_classes[class_ids]
 
-    def _encode(self, names: Sequence[str]) -> Tensor:
+    def _encode(self, names: Sequence[str], prompts: Prompts) -> Tensor:
         """Class features in chunks whose activations are recomputed, where there are many classes."""
         size = self.settings.class_chunk or len(names)
-        with autocast(self.group.device, self.dtype):
-            if size >= len(names):
-                return self.model.encode_classes(names)
-            parts = [names[start : start + size] for start in range(0, len(names), size)]
-            encode = self.model.encode_classes
-            return torch.cat([checkpoint(encode, part, use_reentrant=False) for part in parts])
+        if size >= len(names):
+            return self.model.encode_classes(names, prompts)
+        parts = [names[start : start + size] for start in range(0, len(names), size)]
+        encode = self.model.encode_classes
+        return torch.cat([checkpoint(encode, part, prompts, use_reentrant=False) for part in parts])
 
     def _no_sync(self) -> AbstractContextManager[Any]:
         if isinstance(self._losses, DistributedDataParallel):
@@ -231,6 +241,38 @@ class Updater:
         return norm
 
 
+class _Shared(NamedTuple):
+    """What is the same for all chunks of an update: the prompts, and the class features (C, D) made with them."""
+
+    prompts: Prompts
+    classes: Tensor
+
+    def detached(self) -> "_Shared":
+        """The same values as leaves, in which chunks collect their gradients."""
+        vision = [None if prompt is None else _leaf(prompt) for prompt in self.prompts.vision]
+        return _Shared(Prompts(self.prompts.text, vision), _leaf(self.classes))
+
+    def tensors(self) -> list[Tensor]:
+        """What chunks send gradients into: class features and vision prompts. Text prompts reach them through these."""
+        return [self.classes, *(prompt for prompt in self.prompts.vision if prompt is not None)]
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+def _backward_with(total: Tensor, tensors: Sequence[Tensor], leaves: Sequence[Tensor]) -> None:
+    """Backward of the last chunk, together with what earlier chunks collected in the leaves of shared tensors."""
+    collected = [
+        (tensor, leaf.grad) for tensor, leaf in zip(tensors, leaves, strict=True) if leaf.grad is not None
+    ]
+    if total.requires_grad:
+        collected.insert(0, (total, torch.ones_like(total)))
+    if collected:
+        roots, gradients = zip(*collected, strict=True)
+        torch.autograd.backward(roots, gradients)
+
+
 class _ChunkLosses(nn.Module):
     """The part of an update that DDP wraps: pixels or features of a chunk → its share of the loss."""
 
@@ -242,19 +284,19 @@ class _ChunkLosses(nn.Module):
         self,
         video: Tensor,
         labels: Tensor,
-        classes: Tensor,
+        shared: _Shared,
         class_ids: Tensor | None,
         targets: Tensor | None,
         counts: tuple[int, int] | None,
     ) -> LossOutput:
         """video: (B + A, T, 3, H, W) pixels or (B + A, D) features; the rest as `VideoCLIP.objective`."""
         cached = video.ndim == 2
-        features = video if cached else self.model.encode_video(video)
+        features = video if cached else self.model.encode_video(video, shared.prompts)
         frozen = video if cached else self.model.encode_frozen_video(video, labels)
         return self.model.objective(
             features,
             labels,
-            classes,
+            shared.classes,
             class_ids=class_ids,
             targets=targets,
             frozen_video=frozen,

@@ -89,7 +89,7 @@ def test_vifi_clips_layout(tmp_path: Path, clip_weights: dict[str, Any], make_ba
     files = Files(tmp_path, state, clip_weights, "model")
     model = load_published(files.checkpoint, files.clip, classes=files.classes)
     assert model.settings.method.name == "ivlp"
-    torch.testing.assert_close(model.prompts.text.layers[0].data, state["module.prompt_learner.ctx"])
+    torch.testing.assert_close(model.parts.text_prompt.layers[0].data, state["module.prompt_learner.ctx"])
 
 
 def test_without_its_hard_prompt_a_mapped_checkpoint_is_refused(files: Files) -> None:
@@ -123,7 +123,7 @@ def test_hard_prompts_from_a_file_a_run_and_a_phrase(
 
     torch.testing.assert_close(read(str(files.hard)), files.hard_prompt)
     import_run(files.checkpoint, files.clip, files.hard, files.classes, tmp_path / "run")
-    mixed = load_run(tmp_path / "run").model().folded_prompts().text[0]
+    mixed = load_run(tmp_path / "run").model().prompts().text[0]
     torch.testing.assert_close(read(str(tmp_path / "run")), mixed)
     words = backbone.text.embed(torch.tensor(backbone.tokenizer.encode("a video")))
     torch.testing.assert_close(read("a video"), torch.cat([words, words[:1]]))

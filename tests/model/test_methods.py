@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 from ga2clip.model.backbone import Backbone
+from ga2clip.model.frozen_text import frozen_text_features
 from ga2clip.model.methods import METHODS, get_method, method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.settings import Settings
@@ -53,7 +54,7 @@ def test_every_method_trains_its_parts_and_only_those(name: str, backbone: Backb
     small = {k: 4 for k in ("text_length", "vision_length") if getattr(settings.method, k)}
     model = make(backbone, method_settings(name), {"method": {**small, "coupling_dropout": 0.0}})
     parameters = model.trainable_parameters()
-    assert all(n.startswith("prompts.") or n == "classifier" for n in parameters)
+    assert all(n.startswith("parts.") for n in parameters)
     assert bool(parameters) == (name != "zero-shot")
     if parameters:
         found = gradients(model)
@@ -114,25 +115,28 @@ def test_published_anchor_term_is_for_one_negative(backbone: Backbone) -> None:
 def test_coupling_uses_the_hard_prompt(kind: str, backbone: Backbone) -> None:
     model = make(backbone, {"method": {"coupling": kind}})
     before = model.encode_classes(NAMES)
-    model.prompts.coupling.hard.neg_()
+    model.parts.coupling.hard.neg_()
     assert (model.encode_classes(NAMES) - before).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(("direction", "reached"), [("text-to-vision", "vision"), ("vision-to-text", "text")])
 def test_inter_modal_map_carries_prompts_across(direction: str, reached: str, backbone: Backbone) -> None:
     model = make(backbone, {"method": {"inter_modal": direction}})
-    source = model.prompts.text if reached == "vision" else model.prompts.vision
-    before = [p.detach().clone() for p in getattr(model.folded_prompts(), reached)]
+    source = model.parts.text_prompt if reached == "vision" else model.parts.vision_prompt
+    before = [p.detach().clone() for p in getattr(model.prompts(), reached)]
     with torch.no_grad():
         for layer in source.layers:
             layer.add_(1.0)
-    after = getattr(model.folded_prompts(), reached)
+    after = getattr(model.prompts(), reached)
     assert all((a - b).abs().max() > 1e-3 for a, b in zip(after, before, strict=True))
 
 
 def test_both_directions_at_once(backbone: Backbone) -> None:
     model = make(backbone, {"method": {"inter_modal": "both"}})
-    assert {"prompts.to_vision.maps.0.weight", "prompts.to_text.maps.0.weight"} <= gradients(model).keys()
+    assert {
+        "parts.inter_modal.to_vision.maps.0.weight",
+        "parts.inter_modal.to_text.maps.0.weight",
+    } <= gradients(model).keys()
 
 
 @pytest.mark.parametrize("tune", ["vision", "text", "both"])
@@ -185,23 +189,25 @@ def test_state_round_trip_is_strict(make_backbone: Callable[[], Backbone]) -> No
     coupled = {"method": {"coupling": "mapping"}}
     model = make(make_backbone(), coupled)
     with torch.no_grad():
-        model.prompts.text.layers[0].add_(1.0)
+        model.parts.text_prompt.layers[0].add_(1.0)
     state = model.trainable_state()
     other = make(make_backbone(), coupled)
     other.load_trainable_state(state, "state")
     torch.testing.assert_close(other.encode_classes(NAMES), model.encode_classes(NAMES))
-    del state["prompts.coupling.mapping.bias"]
-    with pytest.raises(UserError, match=r"missing: prompts\.coupling\.mapping\.bias"):
+    del state["parts.coupling.mapping.bias"]
+    with pytest.raises(UserError, match=r"missing: parts\.coupling\.mapping\.bias"):
         other.load_trainable_state(state, "state")
 
 
 def test_linear_probe_knows_its_classes_and_leaves_others_frozen(backbone: Backbone) -> None:
     model = make(backbone, method_settings("linear-probe"))
     with torch.no_grad():
-        model.classifier.add_(1.0)
+        model.parts.linear_probe.weight.add_(1.0)
     rows = model.encode_classes(["juggling", "flying a kite"])
-    torch.testing.assert_close(rows[0], model.classifier[1])
-    torch.testing.assert_close(rows[1], model.frozen_class_features(["flying a kite"])[0])
+    torch.testing.assert_close(rows[0], model.parts.linear_probe.weight[1])
+    torch.testing.assert_close(
+        rows[1], frozen_text_features(backbone, ["a video of a person doing flying a kite."])[0]
+    )
 
 
 @pytest.mark.parametrize(

@@ -69,14 +69,14 @@ def plain_text(clip: open_clip.CLIP, ids: torch.Tensor, prompts: list[torch.Tens
 def test_shared_prefix_is_exact_with_gradients(backbone: Backbone, reference: open_clip.CLIP) -> None:
     settings = Settings().updated({"method": {"text_length": 4, "text_depth": 2, "vision_length": 0}}, "test")
     model = build_model(backbone, settings, NAMES)
-    prompts = [p.detach().clone().requires_grad_() for p in model.folded_prompts().text]
+    prompts = [p.detach().clone().requires_grad_() for p in model.prompts().text]
     ids = torch.from_numpy(backbone.tokenizer.tokens([f"X X X X {n}." for n in NAMES], length=77))
     ours, theirs = model.encode_classes(NAMES), plain_text(reference, ids, prompts)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     direction = torch.randn_like(ours)
     (ours * direction).sum().backward()
     (theirs * direction).sum().backward()
-    for parameter, prompt in zip(model.prompts.text.layers, prompts, strict=True):
+    for parameter, prompt in zip(model.parts.text_prompt.layers, prompts, strict=True):
         close_gradients(parameter.grad, prompt.grad)
 
 
@@ -145,7 +145,7 @@ def test_prompts_started_from_a_phrase_leave_the_model_as_it_reads_that_phrase(b
     phrase = "a video of a person doing"
     tree = {"text_length": 6, "text_init": phrase, "vision_length": 0}
     model = build_model(backbone, Settings().updated({"method": tree}, "test"), NAMES)
-    assert len(model.folded_prompts().text) == 3
+    assert len(model.prompts().text) == 3
     plain = backbone.tokenizer.tokens([f"{phrase} {name}." for name in NAMES])
     expected = backbone.text(torch.from_numpy(plain[:, 1:]))
     torch.testing.assert_close(model.encode_classes(NAMES), expected, atol=1e-5, rtol=1e-5)

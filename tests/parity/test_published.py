@@ -6,7 +6,6 @@ is built from the recorded sizes. Nothing is skipped: a folder without cases fai
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,13 @@ from torch import Tensor
 from ga2clip.interop import published_prompts
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.load_backbone import backbone_from_weights
-from ga2clip.model.losses import cosine
+from ga2clip.model.scoring import cosine
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import HARD_PROMPT
 from ga2clip.settings import Settings
+from tests.parity.recorded import FOLDER, close
 
-FOLDER = Path(os.environ.get("GA2CLIP_GOLDEN") or Path(__file__).parent / "golden")
 CASES = sorted(FOLDER.glob("*.npz"))
-TOLERANCE = 1e-4
 
 
 class Case:
@@ -87,12 +85,6 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
 
 
-def close(ours: Tensor, recorded: Tensor) -> None:
-    error = (ours.detach() - recorded).norm() / recorded.norm().clamp_min(1e-12)
-    assert ours.shape == recorded.shape
-    assert error <= TOLERANCE, f"relative error {error:.2e}"
-
-
 def test_there_are_cases() -> None:
     assert CASES, f"no recorded cases in {FOLDER}"
 
@@ -105,7 +97,7 @@ def test_tokens_are_the_recorded_ones(case: Case) -> None:
 
 
 def test_mixed_context(case: Case) -> None:
-    mixed = case.model.folded_prompts().text[0]
+    mixed = case.model.prompts().text[0]
     assert mixed is not None
     close(mixed, case["out/mixed_context"])
 

@@ -1,12 +1,15 @@
 """How defaults, method, recipe, options and overrides are laid over each other, and what refuses."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ga2clip.data.registry import DATASETS
 from ga2clip.errors import UserError
-from ga2clip.training.configure import PROTOCOLS, configure, recipe_names
+from ga2clip.model.methods import METHODS
+from ga2clip.settings import Settings
+from ga2clip.training.configure import PROTOCOLS, authors_methods, configure, recipe_names
 
 
 def test_later_layers_win(tmp_path: Path) -> None:
@@ -32,7 +35,7 @@ def test_a_run_repeats_itself_and_another_method_replaces_its_parts(tmp_path: Pa
     assert configure(recipe=tmp_path) == first
     assert configure(recipe=tmp_path / "settings.toml") == first
     other = configure(recipe=tmp_path, method="ivlp")
-    assert (other.method.name, other.method.inter_modal, other.loss.scenario) == ("ivlp", "none", 0)
+    assert (other.method.name, other.method.inter_modal, other.loss.weight("scenario")) == ("ivlp", "none", 0)
     assert other.training.seed == 5
 
 
@@ -84,7 +87,10 @@ def test_published_settings_of_a_dataset() -> None:
     assert (ucf.backbone.name, ucf.backbone.pretrained) == ("ViT-B-16", "openai")
     assert configure(dataset="hmdb51").training.lr == pytest.approx(0.004)
     few = configure(dataset="hmdb51", protocol="few-shot")
-    assert (few.training.lr, few.training.epochs) == (pytest.approx(0.0008), 30)
+    assert (few.training.lr, few.training.epochs) == (pytest.approx(0.008), 30)
+    full = configure(dataset="kinetics400", protocol="full")
+    assert (full.augment.mixup, full.augment.cutmix, full.augment.colour) == (0.8, 1.0, 0.8)
+    assert (full.loss.label_smoothing, full.training.betas) == (0.1, (0.9, 0.98))
     assert configure(dataset="ssv2").augment.flip == 0.0
 
 
@@ -124,3 +130,107 @@ def test_a_recipes_prompt_lengths_give_no_prompt_to_a_method_without(tmp_path: P
     for method, lengths in {"coop": (3, 0), "vpt": (0, 5), "ivlp": (3, 5), "zero-shot": (0, 0)}.items():
         found = configure(method=method, recipe=recipe).method
         assert (found.text_length, found.vision_length) == lengths
+
+
+# What each method is, whatever the recipe: (text prompt's depth, vision prompt's depth, coupling, inter-modal maps,
+# loss terms beside cross-entropy, anchors). None: as the recipe says.
+COMPOSITIONS: dict[str, tuple[int | None, int | None, str, str, dict[str, float], float]] = {
+    "zero-shot": (0, 0, "none", "none", {}, 0),
+    "linear-probe": (0, 0, "none", "none", {}, 0),
+    "coop": (1, 0, "none", "none", {}, 0),
+    "vpt": (0, None, "none", "none", {}, 0),
+    "ivlp": (None, None, "none", "none", {}, 0),
+    "maple": (None, None, "none", "text-to-vision", {}, 0),
+    "kgcoop": (1, 0, "none", "none", {"kgcoop": 8.0}, 0),
+    "promptsrc": (
+        None,
+        None,
+        "none",
+        "none",
+        {"text_consistency": 25.0, "image_consistency": 10.0, "logit_consistency": 1.0},
+        0,
+    ),
+    "vilt": (None, None, "none", "text-to-vision", {"scenario": 1.0}, 0),
+    "ga2": (None, None, "mapping", "none", {}, 1),
+}
+RECIPES = [None, *recipe_names()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("preset", [None, "authors"])
+def test_a_method_is_what_it_declares_under_every_recipe_and_protocol(
+    method: str, preset: str | None
+) -> None:
+    if preset and method not in authors_methods():
+        with pytest.raises(UserError, match="no published settings"):
+            configure(method=method, preset=preset)
+        return
+    for recipe in RECIPES:
+        for protocol in PROTOCOLS:
+            settings = configure(method=method, protocol=protocol, recipe=recipe, preset=preset)
+            _assert_as_declared(settings, method, preset)
+
+
+def _assert_as_declared(settings: Settings, method: str, preset: str | None) -> None:
+    text, vision, coupling, maps, terms, anchors = COMPOSITIONS[method]
+    chosen = settings.method
+    depths = (
+        chosen.text_depth if chosen.text_length else 0,
+        chosen.vision_depth if chosen.vision_length else 0,
+    )
+    recipe_text, recipe_vision = (9, 9) if preset is None else depths
+    assert depths == (recipe_text if text is None else text, recipe_vision if vision is None else vision)
+    assert (chosen.coupling, chosen.inter_modal, settings.anchors.weight) == (coupling, maps, anchors)
+    assert chosen.inter_modal_free == (method != "maple")
+    assert {name: settings.loss.weight(name) for name in settings.loss.terms()} == terms
+
+
+@pytest.mark.parametrize(
+    ("method", "protocol", "shots", "expected"),
+    [
+        (
+            "coop",
+            "few-shot",
+            16,
+            {"training": {"optimiser": "sgd", "lr": 2e-3, "epochs": 200, "batch_size": 32}},
+        ),
+        (
+            "coop",
+            "few-shot",
+            2,
+            {"training": {"epochs": 100}, "method": {"text_init": "", "text_length": 16}},
+        ),
+        ("kgcoop", "few-shot", 4, {"training": {"batch_size": 128, "weight_decay": 5e-4}}),
+        (
+            "maple",
+            "base-to-novel",
+            16,
+            {"method": {"text_length": 2, "class_template": "of a {}.", "text_init": "a photo"}},
+        ),
+        ("promptsrc", "base-to-novel", 16, {"average": {"kind": "gaussian", "mean": 15.0, "std": 1.0}}),
+        ("promptsrc", "few-shot", 16, {"average": {"mean": 30.0, "std": 30.0}, "training": {"epochs": 50}}),
+        ("ivlp", "base-to-novel", 16, {"training": {"lr": 0.04, "epochs": 11, "betas": (0.9, 0.98)}}),
+        ("ivlp", "few-shot", 8, {"method": {"text_length": 10, "text_depth": 12}, "training": {"lr": 8e-3}}),
+        ("ga2", "few-shot", 8, {"anchors": {"negatives": ("else",), "loss": "published"}}),
+    ],
+)
+def test_the_settings_of_the_authors(
+    method: str, protocol: str, shots: int, expected: dict[str, dict[str, Any]]
+) -> None:
+    settings = configure(
+        dataset="ucf101",
+        method=method,
+        protocol=protocol,
+        preset="authors",
+        options={"data": {"shots": shots}},
+    )
+    assert settings.method.preset == "authors"
+    for section, values in expected.items():
+        found = getattr(settings, section)
+        assert {key: getattr(found, key) for key in values} == values
+
+
+def test_promptsrcs_teacher_has_sixty_templates() -> None:
+    templates = configure(method="promptsrc", preset="authors").method.teacher_templates
+    assert len(set(templates)) == 60
+    assert all(template.count("{}") == 1 for template in templates)

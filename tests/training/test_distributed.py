@@ -69,7 +69,13 @@ def _evaluate(run: Path, out: Path) -> None:
         ("ga2", {"anchors": {"per_step": 2}}),
         ("ga2", {"anchors": {"per_step": 2}, "training": {"micro_batch": 1}}),
         ("coop", {}),  # cached features
-        ("vilt", {"training": {"classes_per_step": 1, "class_chunk": 1, "micro_batch": 1}}),
+        (
+            "vilt",
+            {
+                "method": {"coupling": "mapping", "hard_prompts": "a hard prompt about people"},
+                "training": {"classes_per_step": 1, "class_chunk": 1, "micro_batch": 1},
+            },
+        ),
     ],
 )
 def test_two_processes_train_as_one(

@@ -352,7 +352,7 @@ def test_the_summary_says_what_trains_and_touches_nothing(
     text = train.summary(settings(), device="cpu")
     assert "trains    9,792 parameters" in text
     for part in (
-        "prompts.coupling.mapping.weight 64 × 128",
+        "parts.coupling.mapping.weight 64 × 128",
         "frozen",
         "estimate",
         "2 epochs of 2 updates",

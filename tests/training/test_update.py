@@ -11,6 +11,7 @@ from torch import Tensor
 from ga2clip.compute.distributed import Group
 from ga2clip.data.loader import Batch
 from ga2clip.errors import UserError
+from ga2clip.model.methods import METHODS
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.training.train import make_model
 from ga2clip.training.update import FeatureBatch, Outcome, Updater
@@ -56,28 +57,53 @@ def assert_same(got: tuple[dict[str, Tensor], Outcome], wanted: tuple[dict[str, 
     )
 
 
-@pytest.mark.parametrize("method", ["ga2", "promptsrc", "vilt", "kgcoop", "linear-probe"])
-@pytest.mark.parametrize("micro", [1, 2, 3, 4])
-def test_micro_batches_add_up_to_the_whole_batch(
-    settings: Callable[..., Any], method: str, micro: int
+COUPLED = {"method": {"coupling": "mapping", "hard_prompts": "a hard prompt about people"}}
+COMPOSITIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in METHODS if name != "zero-shot"},
+    "vilt coupled": ("vilt", COUPLED),
+    "ivlp coupled residually": ("ivlp", {"method": {**COUPLED["method"], "coupling": "residual"}}),
+    "both towers tuned": ("ga2", {"method": {"tune": "both"}}),
+}
+CUTS = {
+    "micro-batches of 1": {"micro_batch": 1},
+    "micro-batches of 3": {"micro_batch": 3},
+    "class chunks of 4": {"class_chunk": 4},
+    "class chunks of 1 and micro-batches of 4": {"class_chunk": 1, "micro_batch": 4},
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("composition", COMPOSITIONS.values(), ids=COMPOSITIONS)
+def test_an_update_is_the_same_however_it_is_cut(
+    settings: Callable[..., Any], composition: tuple[str, dict[str, Any]], cut: dict[str, int]
 ) -> None:
-    batch = make_batch(8, 2 if method == "ga2" else 0)
-    whole = run_once(settings(method), batch)
-    assert_same(run_once(settings(method, training={"micro_batch": micro}), batch), whole)
+    """Dropout is on where there is a mapping layer: all parts of an update see one draw of it."""
+    method, sections = composition
+    whole = settings(method, **sections)
+    batch = make_batch(8, 2 if whole.anchors.needs_videos else 0)
+    assert whole.method.coupling == "none" or whole.method.coupling_dropout == 0.5
+    assert_same(run_once(whole.updated({"training": cut}, "test"), batch), run_once(whole, batch))
 
 
-def test_dropout_of_the_mapping_is_the_same_however_the_batch_is_cut(settings: Callable[..., Any]) -> None:
-    """ga2 has dropout 0.5 by default, so the test above covers it; without it the gradients differ from those."""
+def test_class_chunks_of_a_class_subset(settings: Callable[..., Any]) -> None:
+    subset = {"classes_per_step": 4}
+    whole = run_once(settings("ga2", training=subset), make_batch(3, 2))
+    assert_same(run_once(settings("ga2", training={**subset, "class_chunk": 3}), make_batch(3, 2)), whole)
+
+
+def test_prompts_are_computed_once_per_update(settings: Callable[..., Any]) -> None:
+    training = {"micro_batch": 2, "class_chunk": 2}
+    updater = Updater(make_model(settings("ga2", training=training), NAMES), CPU)
+    calls = []
+    updater.model.parts["coupling"].mapping.register_forward_hook(lambda *_: calls.append(1))
+    updater.run(make_batch(), step=0, factor=1.0)
+    assert len(calls) == 1
+
+
+def test_the_mapping_layer_has_dropout_in_training(settings: Callable[..., Any]) -> None:
     with_dropout = run_once(settings("ga2"), make_batch())
     without = run_once(settings("ga2", method={"coupling_dropout": 0.0}), make_batch())
     assert with_dropout[1].loss != pytest.approx(without[1].loss, rel=1e-6)
-
-
-@pytest.mark.parametrize("chunk", [1, 4])
-def test_class_chunks_change_nothing(settings: Callable[..., Any], chunk: int) -> None:
-    plain = {"method": {"coupling_dropout": 0.0}}
-    whole = run_once(settings("ga2", **plain), make_batch())
-    assert_same(run_once(settings("ga2", **plain, training={"class_chunk": chunk}), make_batch()), whole)
 
 
 def test_recomputed_blocks_change_nothing(settings: Callable[..., Any]) -> None:
@@ -127,7 +153,7 @@ def test_a_frozen_text_tower_is_encoded_once(
     calls = []
     original = VideoCLIP.encode_classes
     monkeypatch.setattr(
-        VideoCLIP, "encode_classes", lambda self, names: calls.append(1) or original(self, names)
+        VideoCLIP, "encode_classes", lambda self, *args: calls.append(1) or original(self, *args)
     )
     for step in range(3):
         updater.run(make_batch(8, 0), step, factor=1.0)

@@ -1,0 +1,69 @@
+"""Text features of the backbone without prompts, and prompts that start from a phrase."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ga2clip.errors import UserError
+from ga2clip.labels import fill
+from ga2clip.model.backbone import Backbone
+from ga2clip.settings import AnchorSettings
+
+
+@torch.no_grad()
+def frozen_text_features(backbone: Backbone, texts: Sequence[str]) -> Tensor:
+    """Features (N, D) of texts from the text tower without prompts.
+
+    Errors: UserError for a text that is too long for the context.
+    """
+    ids = torch.from_numpy(backbone.tokenizer.tokens(texts, context=backbone.context_length)[:, 1:])
+    return backbone.text(ids.to(backbone.logit_scale.device))
+
+
+def class_text_features(backbone: Backbone, names: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """Features (C, D) of class names in templates: the mean over the templates of unnormalised features.
+
+    So PromptSRC's authors average their teacher; one template is that template's feature.
+    """
+    features = [frozen_text_features(backbone, [fill(t, name) for name in names]) for t in templates]
+    return torch.stack(features).mean(dim=0)
+
+
+def negative_features(backbone: Backbone, settings: AnchorSettings) -> Tensor:
+    """Features (K, D) of the negative prompts: the text half of generic attribute anchors.
+
+    Errors: UserError for an empty list of negatives.
+    """
+    if not settings.negatives:
+        raise UserError(
+            "anchors need at least one negative prompt", """--set 'anchors.negatives=["nothing"]'"""
+        )
+    return frozen_text_features(
+        backbone, [fill(settings.negative_template, text) for text in settings.negatives]
+    )
+
+
+@torch.no_grad()
+def phrase_embedding(backbone: Backbone, phrase: str) -> Tensor:
+    """A phrase → its token embeddings (n, W) without SOT and EOT. Errors: UserError for an empty phrase."""
+    ids = backbone.tokenizer.encode(phrase)
+    if not ids:
+        raise UserError(f"the phrase '{phrase}' has no words")
+    return backbone.text.embed(torch.tensor(ids, device=backbone.logit_scale.device)).clone()
+
+
+@torch.no_grad()
+def phrase_prompts(backbone: Backbone, phrase: str, length: int) -> list[Tensor]:
+    """Soft text prompts of all layers with which the untrained model reads the phrase before every class name.
+
+    The input prompt ends with the phrase, next to the class name, behind random tokens where it is longer. Deeper
+    prompts start from what the frozen tower makes of it there, so that training starts from the zero-shot model
+    instead of from one whose prompt positions were overwritten with noise. An empty phrase gives none.
+    """
+    if not phrase or not length:
+        return []
+    words = phrase_embedding(backbone, phrase)[-length:]
+    start = torch.randn(length, words.shape[1]) * words.std()
+    start[length - len(words) :] = words
+    return backbone.text.prefix_states(start)

@@ -1,0 +1,147 @@
+"""What a part of a method is: something trainable, where it enters the model, and which features it changes.
+
+A part is one file in `ga2clip/model/parts/`, or in a user's own package; `PARTS.register` makes it known.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import Tensor, nn
+
+from ga2clip.errors import UserError
+from ga2clip.registry import PARTS
+from ga2clip.settings import Settings, explain
+
+PROMPT_STD = 0.02
+"""Standard deviation of random prompts, as CoOp (IJCV 2022) and the methods after it take it."""
+
+Tower = Literal["text", "vision"]
+LearningRate = Literal["parts", "backbone"]
+
+
+class Prompts(NamedTuple):
+    """What enters the towers: `text[i]` (n, W_t) before text block i, `vision[i]` (m, W_v) before vision block i."""
+
+    text: list[Tensor | None]
+    vision: list[Tensor | None]
+
+    @property
+    def text_tokens(self) -> int:
+        """Prompt positions that a class text spends in the context."""
+        first = self.text[0] if self.text else None
+        return 0 if first is None else len(first)
+
+
+class TowerSize(NamedTuple):
+    """width: channels of a token (W). depth: number of blocks."""
+
+    width: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a part is built on.
+
+    classes: the names that are tuned on. embed_dim: D. hard_prompt: (n, W_t) or None. phrase_prompts: (phrase,
+    length) → soft text prompts of all layers, input layer first, with which the untrained model reads the phrase
+    before every class name. frozen_classes: → (C, D) features of the scenario template filled with the class names.
+    options: the part's own settings, an instance of its `options` model; None without a table `parts.NAME`.
+    """
+
+    settings: Settings
+    classes: Sequence[str]
+    text: TowerSize
+    vision: TowerSize
+    embed_dim: int
+    hard_prompt: Tensor | None
+    phrase_prompts: Callable[[str, int], Sequence[Tensor]]
+    frozen_classes: Callable[[], Tensor]
+    options: Any = None
+
+
+class Part(nn.Module):
+    """One trainable piece of a method; a subclass says what it owns and overrides the places where it enters.
+
+    Its parameters train and its state (buffers too) is what a run stores of it. Prompts are computed once per
+    update, before the batch is cut into micro-batches or the classes into chunks. On export they become constants,
+    and `frame_features` and `text_features` are traced into the encoders.
+    """
+
+    order: int = 50
+    """Parts are applied in this order; the built-in ones have 10 (soft prompts) to 40."""
+    trains: frozenset[Tower] = frozenset()
+    """The towers whose features change while it trains; features of the others are computed once and kept."""
+    learning_rate: ClassVar[LearningRate] = "parts"
+    """Which of the settings `training.lr` and `training.backbone_lr` it trains with."""
+    options: ClassVar[type[BaseModel] | None] = None
+    """Settings of its own, the table `parts.NAME`; the part is on where that table is there."""
+
+    @classmethod
+    def build(cls, site: Site) -> "Part | None":
+        """The part for a model, or None where the settings don't ask for it.
+
+        Errors: UserError for settings that do not go together.
+        """
+        raise NotImplementedError
+
+    def prompts(self, prompts: Prompts) -> Prompts:
+        """The prompts that enter the towers, given those of the parts before it."""
+        return prompts
+
+    def frame_features(self, features: Tensor) -> Tensor:
+        """Frame features (N, D) behind the vision tower → (N, D)."""
+        return features
+
+    def text_features(self, features: Tensor) -> Tensor:
+        """Text features (C, D) behind the text tower → (C, D)."""
+        return features
+
+    def class_features(self, names: Sequence[str], encode: Callable[[Sequence[str]], Tensor]) -> Tensor:
+        """Features (C, D) of class names; `encode` is what they are without this part."""
+        return encode(names)
+
+    def describe(self) -> str:
+        """What it adds, a few words for `ga2clip methods`."""
+        raise NotImplementedError
+
+
+def build_parts(site: Site) -> Iterator[tuple[str, Part]]:
+    """(name, part) of all parts that the settings switch on, built-in ones first and in a fixed order.
+
+    Raises:
+        UserError: unknown options of a part, or parts that do not go together.
+    """
+    tables = site.settings.parts
+    for name in [*BUILTIN_PARTS, *sorted(tables.keys() - set(BUILTIN_PARTS))]:
+        kind: type[Part] = PARTS[name]
+        part = kind.build(replace(site, options=_options(name, kind, tables.get(name))))
+        if part is not None:
+            yield name, part
+
+
+BUILTIN_PARTS = ("text_prompt", "vision_prompt", "coupling", "inter_modal", "linear_probe")
+"""The parts that the section `[method]` composes. The order in which they draw their random start values."""
+
+
+def _options(name: str, kind: type[Part], table: Mapping[str, Any] | None) -> BaseModel | None:
+    if table is None:
+        return None
+    if kind.options is None:
+        raise UserError(f"the part '{name}' has no settings under parts.{name}", "see the section [method]")
+    try:
+        return kind.options.model_validate(table)
+    except ValidationError as error:
+        raise explain(error, f"parts.{name}", kind.options) from None
+
+
+def random_prompts(length: int, width: int, depth: int, start: Sequence[Tensor] = ()) -> nn.ParameterList:
+    """`depth` prompts (length, width), normal with std 0.02, the first ones set to `start`."""
+    layers = nn.ParameterList(nn.Parameter(torch.randn(length, width) * PROMPT_STD) for _ in range(depth))
+    with torch.no_grad():
+        for layer, value in zip(layers, start, strict=False):
+            layer.copy_(value)
+    return layers

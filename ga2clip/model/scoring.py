@@ -1,0 +1,14 @@
+"""Scores of videos against classes."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines of every row of a (N, D) with every row of b (M, D): (N, M) float32.
+
+    Autocast is off here: a temperature of 100 would turn bf16's rounding of a cosine into whole logits.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        return F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T

@@ -1,0 +1,141 @@
+"""What a loss term is: a pure function of features, what it needs, and what it is averaged over.
+
+A term is one file in `ga2clip/model/terms/`, or in a user's own package. Shapes: B labelled videos, A anchor
+videos, C classes, K negative prompts, D embedding width. Features are unnormalised unless said otherwise.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from torch import Tensor
+
+from ga2clip.errors import UserError
+from ga2clip.registry import TERMS
+from ga2clip.settings import Settings
+
+NEEDS = ("scenario", "teacher", "frozen_video", "frozen_anchors")
+"""What a term can ask for beside the tuned features; each is computed only where some term needs it."""
+Over = Literal["labelled", "anchors", "classes"]
+"""What a term is the mean of."""
+
+
+@dataclass
+class Features:
+    """What the loss terms look at."""
+
+    video: Tensor
+    """(B, D) labelled videos."""
+    classes: Tensor
+    """(C, D)"""
+    logits: Tensor
+    """(B, C) scale · cosine."""
+    targets: Tensor
+    """(B,) int64 class ids, or (B, C) soft labels."""
+    scale: Tensor
+    """() exp(logit_scale) of the backbone."""
+    anchors: Tensor
+    """(A, D) anchor videos; A may be 0."""
+    negatives: Tensor
+    """(K, D) frozen features of the negative prompts."""
+    scenario: Tensor | None = None
+    """(C, D) frozen features of the scenario template filled with the class names."""
+    teacher: Tensor | None = None
+    """(C, D) frozen features of the class names, the mean over the teacher's templates."""
+    frozen_video: Tensor | None = None
+    """(B, D) video features of the backbone without prompts."""
+    frozen_anchors: Tensor | None = None
+    """(A, D) the same of the anchor videos."""
+
+
+Compute: TypeAlias = Callable[[Features, Settings], Tensor]
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """A registered loss term.
+
+    compute: features, settings → () the mean over what `over` says. needs, over: what they are under the settings.
+    weight: its factor in the total; 0 switches it off. summary: first line of the function's docstring.
+    """
+
+    name: str
+    compute: Compute
+    needs: Callable[[Settings], frozenset[str]]
+    over: Callable[[Settings], Over]
+    weight: Callable[[Settings], float]
+
+    @property
+    def summary(self) -> str:
+        """What it is, one line."""
+        return (self.compute.__doc__ or "").strip().partition("\n")[0]
+
+
+def loss_term(
+    name: str,
+    *,
+    needs: Collection[str] | Callable[[Settings], Collection[str]] = (),
+    over: Over | Callable[[Settings], Over] = "labelled",
+    weight: Callable[[Settings], float] | None = None,
+) -> Callable[[Compute], Compute]:
+    """Register a function of (features, settings) as the loss term `name`.
+
+    Args:
+        name: its name in settings and metrics; the name of its file, or of its entry point.
+        needs: frozen features that it reads, of `NEEDS`; a function of the settings where that depends on them.
+        over: what its value is the mean of. An update that is cut into micro-batches or spread over processes
+            weighs each part's value by its share of that.
+        weight: its factor; by default the setting `loss.NAME`.
+
+    Example:
+        >>> @loss_term("nuclear_norm")
+        ... def nuclear_norm(features, settings):
+        ...     return features.logits.softmax(-1).norm(p="nuc") / len(features.logits)
+    """
+
+    def keep(compute: Compute) -> Compute:
+        wanted = needs if callable(needs) else lambda _: needs
+        mean_of = over if callable(over) else lambda _: over
+        factor = weight or (lambda settings: settings.loss.weight(name))
+        TERMS.register(name)(LossTerm(name, compute, lambda s: frozenset(wanted(s)), mean_of, factor))
+        return compute
+
+    return keep
+
+
+def active_terms(settings: Settings) -> dict[LossTerm, float]:
+    """The terms that the settings switch on, with their weights; cross-entropy first."""
+    chosen = {"cross_entropy", "anchor", *settings.loss.terms()}
+    terms = (TERMS[name] for name in sorted(chosen, key=_order))
+    return {term: weight for term in terms if (weight := term.weight(settings))}
+
+
+def needs_of(settings: Settings) -> frozenset[str]:
+    """All that the active terms need. Errors: UserError for a term that needs what there is not."""
+    found: set[str] = set()
+    for term in active_terms(settings):
+        needed = term.needs(settings)
+        if unknown := needed - set(NEEDS):
+            raise UserError(
+                f"the loss term '{term.name}' needs {min(unknown)!r}", f"valid: {', '.join(NEEDS)}"
+            )
+        found |= needed
+    return frozenset(found)
+
+
+def share_of_update(
+    term: LossTerm, features: Features, settings: Settings, counts: tuple[int, int] | None
+) -> float:
+    """What part of the whole update's mean this batch's mean is.
+
+    counts: labelled and anchor videos of the whole; None: this batch is the whole. A mean over classes is the same
+    for every part of an update, so it is shared out as the labelled videos are.
+    """
+    labelled, anchors = len(features.video), len(features.anchors)
+    if term.over(settings) == "anchors":
+        return anchors / (counts[1] if counts else max(anchors, 1))
+    return labelled / (counts[0] if counts else max(labelled, 1))
+
+
+def _order(name: str) -> tuple[bool, bool, str]:
+    return name != "cross_entropy", name != "anchor", name

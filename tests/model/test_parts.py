@@ -1,0 +1,124 @@
+"""Where each part enters, against a few lines of NumPy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ga2clip.model.backbone import Backbone
+from ga2clip.model.video_clip import VideoCLIP, build_model
+from ga2clip.settings import Settings
+
+SMALL = {"text_length": 3, "vision_length": 3, "text_depth": 2, "vision_depth": 2}
+
+
+@pytest.fixture
+def make(make_backbone: Callable[[], Backbone]) -> Callable[..., VideoCLIP]:
+    def build(**method: Any) -> VideoCLIP:
+        settings = Settings().updated({"method": {**SMALL, "coupling_dropout": 0.0, **method}}, "test")
+        torch.manual_seed(3)
+        hard = torch.randn(3, 64) if settings.method.coupling != "none" else None
+        return build_model(make_backbone(), settings, ["riding", "diving"], hard).double()
+
+    return build
+
+
+def arrays(model: VideoCLIP) -> dict[str, np.ndarray]:
+    return {name: value.detach().numpy() for name, value in model.parts.state_dict().items()}
+
+
+def linear(a: dict[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
+    return x @ a[f"{name}.weight"].T + a[f"{name}.bias"]
+
+
+def coupled(a: dict[str, np.ndarray], kind: str) -> np.ndarray:
+    soft, hard = a["text_prompt.layers.0"], a["coupling.hard"]
+    if kind == "concat":
+        return np.concatenate([hard, soft])
+    mixed = np.maximum(linear(a, "coupling.mapping", np.concatenate([hard, soft], axis=1)), 0)
+    return mixed + soft if kind == "residual" else mixed
+
+
+def assert_prompts(model: VideoCLIP, text: list[np.ndarray], vision: list[np.ndarray]) -> None:
+    prompts = model.prompts()
+    for ours, expected in zip([*prompts.text, *prompts.vision], [*text, *vision], strict=True):
+        assert ours is not None
+        np.testing.assert_allclose(ours.detach().numpy(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["mapping", "residual", "concat"])
+def test_coupling(make: Callable[..., VideoCLIP], kind: str) -> None:
+    model = make(coupling=kind)
+    a = arrays(model)
+    vision = [a["vision_prompt.layers.0"], a["vision_prompt.layers.1"]]
+    assert_prompts(model, [coupled(a, kind), a["text_prompt.layers.1"]], vision)
+    assert model.text_tokens == (6 if kind == "concat" else 3)
+
+
+@pytest.mark.parametrize("kind", ["mapping", "concat"])
+def test_the_map_to_vision_takes_the_coupled_prompt(make: Callable[..., VideoCLIP], kind: str) -> None:
+    """But not the tokens that `concat` puts before it: there is one prompt token per mapped one."""
+    model = make(coupling=kind, inter_modal="text-to-vision")
+    a = arrays(model)
+    source = a["text_prompt.layers.0"] if kind == "concat" else coupled(a, kind)
+    vision = [
+        linear(a, "inter_modal.to_vision.maps.0", source) + a["vision_prompt.layers.0"],
+        linear(a, "inter_modal.to_vision.maps.1", a["text_prompt.layers.1"]) + a["vision_prompt.layers.1"],
+    ]
+    assert_prompts(model, [coupled(a, kind), a["text_prompt.layers.1"]], vision)
+
+
+def test_mapped_prompts_replace_the_free_ones(make: Callable[..., VideoCLIP]) -> None:
+    model = make(inter_modal="text-to-vision", inter_modal_free=False)
+    a = arrays(model)
+    text = [a["text_prompt.layers.0"], a["text_prompt.layers.1"]]
+    assert_prompts(model, text, [linear(a, f"inter_modal.to_vision.maps.{i}", text[i]) for i in (0, 1)])
+    assert "vision_prompt" not in model.parts
+
+
+def test_both_directions_map_what_the_other_branch_had_before(make: Callable[..., VideoCLIP]) -> None:
+    model = make(coupling="mapping", inter_modal="both")
+    a = arrays(model)
+    text = [coupled(a, "mapping"), a["text_prompt.layers.1"]]
+    vision = [a["vision_prompt.layers.0"], a["vision_prompt.layers.1"]]
+    assert_prompts(
+        model,
+        [linear(a, f"inter_modal.to_text.maps.{i}", vision[i]) + text[i] for i in (0, 1)],
+        [linear(a, f"inter_modal.to_vision.maps.{i}", text[i]) + vision[i] for i in (0, 1)],
+    )
+
+
+def test_deep_prompts_start_from_the_phrase_or_at_random(make: Callable[..., VideoCLIP]) -> None:
+    phrase = {"text_init": "riding a horse"}
+    started, random = make(**phrase), make(**phrase, deep_init="random")
+    words = started.backbone.text.embed(torch.tensor(started.backbone.tokenizer.encode("riding a horse")))
+    for model in (started, random):
+        torch.testing.assert_close(model.parts["text_prompt"].layers[0].data, words.data)
+    states = started.backbone.text.prefix_states(words)
+    torch.testing.assert_close(
+        started.parts["text_prompt"].layers[1].data, states[1].data, rtol=1e-4, atol=1e-5
+    )
+    deep = random.parts["text_prompt"].layers[1]
+    assert 0.015 < float(deep.std()) < 0.025
+
+
+@pytest.mark.parametrize(
+    ("method", "trained"),
+    [
+        ({"vision_length": 0}, {"text"}),
+        ({"text_length": 0}, {"vision"}),
+        ({}, {"text", "vision"}),
+        ({"inter_modal": "text-to-vision", "inter_modal_free": False}, {"text", "vision"}),
+        ({"text_length": 0, "vision_length": 0, "linear_probe": True}, {"text"}),
+        ({"text_length": 0, "vision_length": 0, "tune": "vision"}, {"vision"}),
+        ({"tune": "none"}, set()),
+    ],
+    ids=str,
+)
+def test_which_towers_features_change(
+    make: Callable[..., VideoCLIP], method: dict[str, Any], trained: set[str]
+) -> None:
+    model = make(**method)
+    assert {tower for tower in ("text", "vision") if model.trains(tower)} == trained
