@@ -22,9 +22,17 @@ _LEVELS = ("*", "*/*", "*/*/*")
 
 
 def open_model(
-    model: str | None, *, classes: Sequence[str] | None, provider: str, threads: int
+    model: str | None,
+    *,
+    classes: Sequence[str] | None,
+    provider: str,
+    threads: int,
+    signed_by: Path | None = None,
 ) -> "Predictor | TorchPredictor":
-    """The predictor for `--model`. Errors: UserError when nothing of that name is there."""
+    """The predictor for `--model`.
+
+    Errors: UserError when nothing of that name is there, or it is not signed by the key that it should be.
+    """
     chosen = model or newest_bundle(Path())
     if chosen is None:
         console.note("no bundle in this folder: taking the built-in backbone 'tiny', zero-shot")
@@ -33,7 +41,9 @@ def open_model(
     if is_bundle(folder):
         from ga2clip.runtime import Predictor
 
-        return Predictor(folder, provider=provider, threads=threads)
+        return Predictor(folder, provider=provider, threads=threads, signed_by=signed_by)
+    if signed_by is not None:
+        raise UserError(f"'{chosen}' is no bundle; only bundles are signed", "leave out --verify")
     if provider not in ("auto", "cpu", "cuda"):
         raise UserError(f"provider '{provider}' needs a bundle", "`ga2clip export RUN` makes one")
     if is_run(folder):

@@ -27,6 +27,12 @@ Provider = Annotated[
     typer.Option("--provider", metavar="NAME", help="auto, cpu, cuda, tensorrt or openvino."),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: the engine's choice.")]
+Verify = Annotated[
+    Path | None,
+    typer.Option(
+        "--verify", metavar="PUBKEY", help="Refuse a bundle that this public key (PEM) did not sign."
+    ),
+]
 
 
 def examples(*lines: str) -> str:

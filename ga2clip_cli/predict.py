@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson, Classes, Provider, Threads
+from ga2clip_cli.options import AsJson, Classes, Provider, Threads, Verify
 
 EXAMPLES = (
     "ga2clip predict clip.mp4 --classes labels.txt",
@@ -48,6 +48,7 @@ def predict(
     workers: Annotated[int, typer.Option(min=1, help="Videos decoded at once.")] = 1,
     provider: Provider = "auto",
     threads: Threads = 0,
+    verify: Verify = None,
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Say what happens when, in one long video.")
     ] = False,
@@ -81,7 +82,7 @@ def predict(
     from ga2clip_cli.models import open_model
 
     names = None if classes is None else read_class_list(classes)
-    with open_model(model, classes=names, provider=provider, threads=threads) as predictor:
+    with open_model(model, classes=names, provider=provider, threads=threads, signed_by=verify) as predictor:
         console.note(f"model: {predictor.name} · provider: {predictor.provider}")
         question: dict[str, Any] = {"classes": names, "template": template, "reject": reject}
         if timeline or follow:

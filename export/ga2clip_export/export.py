@@ -34,6 +34,7 @@ from ga2clip.runtime.card import (
     SamplingCard,
     TextCard,
 )
+from ga2clip.runtime.signature import sign, signing_key
 from ga2clip_export import verify
 from ga2clip_export.accuracy import measure_accuracy
 from ga2clip_export.encoders import Encoders, write_encoders
@@ -61,13 +62,15 @@ def export_run(
     root: str = "",
     verify_accuracy: bool = False,
     triton: Path | None = None,
+    sign_with: Path | None = None,
 ) -> Path:
     """Export a run. Returns the bundle's folder: `out`, by default `<run>/bundle` (`bundle-int8` and so on).
 
     precision: fp32, fp16 (GPUs), int8 (CPUs) or auto. opset: None chooses by precision. static:
     one clip of the run's number of frames per call instead of any batch. clips: files to measure agreement
-    on instead of the run's training clips. root: where the run's dataset is now. Errors: UserError for a run
-    that can't be read, an occupied folder, or an export that disagrees with torch.
+    on instead of the run's training clips. root: where the run's dataset is now. sign_with: a PEM file with the
+    Ed25519 key that signs the bundle. Errors: UserError for a run that can't be read, an occupied folder, a key
+    that is none, or an export that disagrees with torch.
     """
     if triton is not None:
         refuse_occupied(triton)
@@ -88,6 +91,7 @@ def export_run(
         clips=clips,
         trained=_history(run),
         verify_accuracy=verify_accuracy,
+        sign_with=sign_with,
     )
     if triton is not None:
         write_triton(path, triton)
@@ -105,11 +109,13 @@ def export_model(
     clips: Sequence[Path] = (),
     trained: Mapping[str, str | int | float | bool] | None = None,
     verify_accuracy: bool = False,
+    sign_with: Path | None = None,
 ) -> Path:
     """Export a model that is in memory; arguments and errors as `export_run`."""
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     _refuse_occupied(out)
+    key = None if sign_with is None else signing_key(sign_with)
     model = model.eval()
     count = _CLIPS_SMALL if _parameters(model) < _SMALL_TOWER else _CLIPS_LARGE
     pictures, source = footage(task, clips, model.preprocess, model.settings.data.frames, count)
@@ -126,6 +132,8 @@ def export_model(
         if verify_accuracy and task is not None:
             card = card.model_copy(update={"accuracy": measure_accuracy(work, task)})
             (work / CARD).write_text(card.to_text(), encoding="utf-8")
+        if key is not None:
+            sign(work, key)
     return out
 
 

@@ -21,6 +21,7 @@ from ga2clip.runtime.engine import open_engine
 from ga2clip.runtime.guarded import GuardedEngine, check_graph, contract
 from ga2clip.runtime.npz import NPZ_ERRORS, Expected, read_npz
 from ga2clip.runtime.onnx_scan import Graph, read_graph
+from ga2clip.runtime.signature import check_signature
 from ga2clip.video.errors import printable
 
 CARD = "bundle.json"
@@ -187,9 +188,16 @@ def is_bundle(path: str | Path) -> bool:
     return (Path(path) / CARD).is_file()
 
 
-def open_bundle(path: str | Path) -> Bundle:
-    """Read and check the card of a bundle. Errors: UserError when there is none, or it is not one that we
-    can trust.
+def open_bundle(path: str | Path, *, signed_by: str | Path | None = None) -> Bundle:
+    """Read and check the card of a bundle.
+
+    Args:
+        path: the bundle's folder.
+        signed_by: a PEM file with an Ed25519 public key, which must have signed the card.
+
+    Raises:
+        UserError: there is no bundle, its card is not one that we can trust, or it is not signed by that key.
+        MissingExtraError: a signature is to be checked without the extra `sign`.
     """
     folder = Path(path)
     card = folder / CARD
@@ -200,7 +208,10 @@ def open_bundle(path: str | Path) -> Bundle:
             raise UserError(f"{card} is not a plain file of its folder", _AGAIN)
         if card.stat().st_size > _LARGEST_CARD:
             raise UserError(f"{card} is too large to be a bundle's card", _AGAIN)
-        text = card.read_text(encoding="utf-8")
+        content = card.read_bytes()
+        if signed_by is not None:
+            check_signature(folder, content, Path(signed_by))
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise UserError(
             f"{folder} is not a bundle: it has no {CARD}", "make one with: ga2clip export RUN"

@@ -51,14 +51,21 @@ class Predictor:
 
     provider: `auto` (CUDA where there is a driver, else the CPU), `cpu`, `cuda`, `tensorrt` or `openvino`;
     `provider` then says which one was obtained. threads: cores that the encoder takes, 0: all. cache:
-    remember the features of class names on disk. One object may be used from several threads; `with` closes
-    it. Errors: UserError for a bundle that is missing, damaged or of another schema version.
+    remember the features of class names on disk. signed_by: the public key (PEM) that must have signed the bundle.
+    One object may be used from several threads; `with` closes it. Errors: UserError for a bundle that is missing,
+    damaged, of another schema version or not signed by that key.
     """
 
     def __init__(
-        self, bundle: str | os.PathLike[str], *, provider: str = "auto", threads: int = 0, cache: bool = True
+        self,
+        bundle: str | os.PathLike[str],
+        *,
+        provider: str = "auto",
+        threads: int = 0,
+        cache: bool = True,
+        signed_by: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.bundle = open_bundle(Path(bundle))
+        self.bundle = open_bundle(Path(bundle), signed_by=None if signed_by is None else Path(signed_by))
         self.card = self.bundle.card
         self.requested_provider = provider
         self._engine = self.bundle.engine(VIDEO_ENCODER, provider, threads=threads)
