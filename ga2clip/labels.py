@@ -1,10 +1,11 @@
-"""Text files and dataset labels go in; checked class names and filled prompt sentences (str) come out."""
+"""Class names: from files and from datasets' labels, checked, and filled into prompt sentences."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ga2clip.errors import UserError
+from ga2clip.label_files import read_labels
 
 SCENARIO_TEMPLATE = "a video of a person doing {}."
 """The sentence that frames a class name when no prompt is learned."""
@@ -18,32 +19,25 @@ _WORD_BOUNDARIES = re.compile(
 
 
 def read_class_list(path: Path) -> list[str]:
-    """The class names in a UTF-8 text file, one a line; blank lines and `#` comments are skipped.
+    """The class names in a file, as written: one a line, or in another form of `ga2clip.label_files`.
 
-    Errors: UserError when the file can't be read or decoded, holds no name, or holds a name twice
-    (CLIP ignores case, so `Dog` and `dog` are the same name); the message gives the line numbers.
+    Names with numbers are put in the order of the numbers. Blank lines and `#` comments are skipped.
+
+    Raises:
+        UserError: the file can't be read or decoded, holds no name, is in a form of which it isn't clear what the
+            names are, or holds a name twice (CLIP ignores case, so `Dog` and `dog` are the same name); the message
+            gives the line numbers.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read class list {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"class list {path} is not UTF-8 text (byte {error.start})", "save it as UTF-8"
-        ) from None
-    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
-    numbered = [(number, name) for number, name in numbered if name and not name.startswith("#")]
-    if not numbered:
-        raise UserError(f"class list {path} holds no class name", "write one class name a line")
+    labels = read_labels(path)
     first_line: dict[str, int] = {}
-    for number, name in numbered:
-        earlier = first_line.setdefault(_comparable(name), number)
-        if earlier != number:
+    for label in sorted(labels, key=lambda label: label.line):
+        earlier = first_line.setdefault(_comparable(label.name), label.line)
+        if earlier != label.line:
             raise UserError(
-                f"class list {path}: '{name}' is on line {earlier} and again on line {number}",
+                f"class list {path}: '{label.name}' is on line {earlier} and again on line {label.line}",
                 "delete one of them",
             )
-    return [name for _, name in numbered]
+    return [label.name for label in labels]
 
 
 def check_class_names(names: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ga2clip_cli import (
     bench,
@@ -19,7 +19,7 @@ from ga2clip_cli import (
     reproduce,
     train,
 )
-from ga2clip_cli.options import examples
+from ga2clip_cli.options import examples, name_lists
 
 
 class _Commands(TyperGroup):
@@ -31,6 +31,16 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             sys.exit(console.report(error, debug=False))
+
+
+class _Command(TyperCommand):
+    """A command whose help lists names from the registries, which are read when help is asked for, not at start-up."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for parameter in self.params:
+            if text := getattr(parameter, "help", None):
+                parameter.help = name_lists(text)  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
 
 
 app = typer.Typer(
@@ -89,4 +99,4 @@ for _name, _module, _function in (
     ("bench", bench, bench.bench),
     ("reproduce", reproduce, reproduce.reproduce),
 ):
-    app.command(_name, epilog=examples(*_module.EXAMPLES))(_function)
+    app.command(_name, cls=_Command, epilog=examples(*_module.EXAMPLES))(_function)

@@ -8,7 +8,9 @@ import typer
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Classes = Annotated[
     Path | None,
-    typer.Option("--classes", metavar="FILE", help="Class names, one a line (UTF-8; # starts a comment)."),
+    typer.Option(
+        "--classes", metavar="FILE", help="Class names, one a line or id,name (UTF-8; # starts a comment)."
+    ),
 ]
 Protocol = Annotated[
     str | None,
@@ -33,6 +35,15 @@ Verify = Annotated[
         "--verify", metavar="PUBKEY", help="Refuse a bundle that this public key (PEM) did not sign."
     ),
 ]
+
+
+def name_lists(text: str) -> str:
+    """A help text with `{datasets}` replaced by the names of the registry."""
+    if "{datasets}" not in text:
+        return text
+    from ga2clip.registry import DATASETS
+
+    return text.replace("{datasets}", ", ".join(DATASETS.names()))
 
 
 def examples(*lines: str) -> str:

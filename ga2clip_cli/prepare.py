@@ -1,4 +1,4 @@
-"""`ga2clip prepare`: a dataset's folder goes in; every clip is checked and a manifest is written there."""
+"""`ga2clip prepare`: check every clip of a dataset's folder and write a manifest there."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ def prepare(
         str,
         typer.Option(
             metavar="NAME",
-            help="stickfigures, ucf101, hmdb51, ssv2, kinetics400, kinetics600, folder or csv.",
+            help="One of {datasets}.",
         ),
     ],
     root: Root = None,
@@ -37,7 +37,10 @@ def prepare(
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
     seed: Annotated[int, typer.Option(help="Of generated clips and generated splits.")] = 0,
     clips_per_class: Annotated[
-        int | None, typer.Option(min=1, help="stickfigures: so many training clips, half as many to test on.")
+        int | None,
+        typer.Option(
+            min=1, help="Generated datasets: training clips of each class; half as many to test on."
+        ),
     ] = None,
 ) -> None:
     """Check a dataset's clips and write its manifest.
@@ -46,7 +49,7 @@ def prepare(
     twice. Missing and broken clips are listed in a table and a CSV. Without the data it says where to get it and
     how the folder must look.
     """
-    from ga2clip.data.prepare import Size
+    from ga2clip.data.declaration import Size
     from ga2clip.data.prepare import prepare as run_preparation
 
     size = None

@@ -69,7 +69,7 @@ def train(
         str | None, typer.Option(metavar="FILE[,FILE]", help="The test lists that go with it.")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(metavar="FILE[,FILE]", help="CSVs `id,name`, one per test list.")
+        str | None, typer.Option(metavar="FILE[,FILE]", help="Files with lines id,name, one per test list.")
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(metavar="FILE|NAME", help="Settings instead of the dataset's own recipe.")

@@ -39,7 +39,17 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
     "video": (1, under("video")),
     "ground": (
         0,
-        under("errors", "settings", "files", "labels", "tokenizer", "predictions", "registry", "assets"),
+        under(
+            "errors",
+            "settings",
+            "files",
+            "labels",
+            "label_files",
+            "tokenizer",
+            "predictions",
+            "registry",
+            "assets",
+        ),
     ),
 }
 TORCH_FREE = ("ground", "video", "runtime")

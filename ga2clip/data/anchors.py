@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from ga2clip.data.layouts import find_videos
 from ga2clip.data.manifest import Clip, Manifest, relative_path
 from ga2clip.errors import UserError
+from ga2clip.video import find_videos
 
 
 def anchor_clips(source: str, manifest: Manifest, used: Collection[str]) -> tuple[Clip, ...]:

@@ -63,8 +63,15 @@ class Clip:
 class Manifest:
     """A prepared dataset.
 
-    classes: readable names in a fixed order. base_classes: the declared base half, or empty when the
-    protocol has to find it. meta: rule, seed, flip rule, number of splits, what was broken or missing.
+    Attributes:
+        dataset: its name.
+        root: the folder that it lies in.
+        classes: readable names in a fixed order.
+        base_classes: the declared base half, or empty when the protocol has to find it.
+        clips: everything that can be trained on, tested on or mixed in.
+        meta: rule, seed, flip rule, number of splits, what was broken or missing.
+        raw_names: the classes as the dataset spells them, in the same order; empty in manifests that were written
+            before raw names were kept.
     """
 
     dataset: str
@@ -73,6 +80,7 @@ class Manifest:
     base_classes: tuple[str, ...]
     clips: tuple[Clip, ...]
     meta: dict[str, Any] = field(default_factory=dict)
+    raw_names: tuple[str, ...] = ()
 
     @property
     def splits(self) -> int:
@@ -135,6 +143,7 @@ class Manifest:
             base_classes=tuple(tree["base_classes"]),
             clips=tuple(_clip(row, classes) for row in tree["clips"]),
             meta=tree["meta"],
+            raw_names=tuple(tree.get("raw_names", ())),
         )
 
     def _to_json(self) -> str:
@@ -145,6 +154,7 @@ class Manifest:
             "dataset": self.dataset,
             "meta": self.meta,
             "classes": self.classes,
+            "raw_names": self.raw_names,
             "base_classes": self.base_classes,
             "columns": _COLUMNS,
         }

@@ -1,7 +1,6 @@
-"""A dataset's name and folder go in; a checked `manifest.json`, a report and optionally a frame cache come out."""
+"""Check or generate a dataset and write its `manifest.json`, a report and optionally a frame cache."""
 
 import csv
-import hashlib
 import io
 import os
 from collections import Counter
@@ -11,28 +10,19 @@ from pathlib import Path
 
 from ga2clip.data.cache_build import build_cache
 from ga2clip.data.check import Checked, check_clips
-from ga2clip.data.layouts import Listing, scan
+from ga2clip.data.declaration import Dataset, Listing, Size
+from ga2clip.data.listing import scan
 from ga2clip.data.manifest import WORK_FOLDER, Clip, Manifest
 from ga2clip.data.pool import Progress, default_workers, silent
-from ga2clip.data.registry import Dataset, get_dataset
-from ga2clip.data.stickfigures import BASE_CLASSES
-from ga2clip.data.stickfigures import DATASETS as STICKFIGURES
-from ga2clip.data.stickfigures.generate import GeneratedClip, generate
+from ga2clip.data.stickfigures.dataset import generated_clip
+from ga2clip.data.stickfigures.generate import generate
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
+from ga2clip.registry import DATASETS
 
 REPORT_NAME = "prepare_report.csv"
 _ANCHORS = 120
 _ANCHOR_SEED = 0
-
-
-@dataclass(frozen=True)
-class Size:
-    """How many clips a generated dataset gets: per class for training and testing, and irrelevant ones."""
-
-    train_per_class: int = 20
-    test_per_class: int = 10
-    irrelevant: int = _ANCHORS
 
 
 @dataclass(frozen=True)
@@ -41,7 +31,8 @@ class PrepareReport:
 
     broken: (clip, reason) of clips without a picture; they stay in the manifest with 0 frames: never trained
     on, wrong in evaluation. damaged: (clip, what is lost), usable. missing: clips of the annotations without
-    a file. duplicates: (test clip, training clip) with the same content. cached: clips in the frame cache.
+    a file. contradictory: (clip, reason) of clips that the annotations name with several labels or roles, left out.
+    duplicates: (test clip, training clip) with the same content. cached: clips in the frame cache.
     """
 
     manifest: Manifest
@@ -49,6 +40,7 @@ class PrepareReport:
     broken: tuple[tuple[str, str], ...] = ()
     damaged: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
+    contradictory: tuple[tuple[str, str], ...] = ()
     duplicates: tuple[tuple[str, str], ...] = ()
     cached: int = 0
 
@@ -56,7 +48,7 @@ class PrepareReport:
         """Clips per split and what is wrong with the dataset, for a terminal."""
         counts = Counter(clip.split for clip in self.manifest.clips)
         lines = [f"{self.manifest.dataset}: {len(self.manifest.classes)} classes in {self.manifest.root}"]
-        lines += [f"  {split:<10} {counts[split]:>8} clips" for split in counts]
+        lines += [f"  {split:<13} {counts[split]:>8} clips" for split in counts]
         problems = [
             ("missing", len(self.missing), "in the annotations, no file"),
             (
@@ -65,10 +57,11 @@ class PrepareReport:
                 "not decodable: wrong in evaluation, never trained on; see --recheck",
             ),
             ("damaged", len(self.damaged), "decode with losses; used"),
+            ("contradictory", len(self.contradictory), "named with several labels or splits; left out"),
             ("duplicates", len(self.duplicates), "test clips that are training clips too"),
         ]
-        lines += [f"  {name:<10} {count:>8} {meaning}" for name, count, meaning in problems if count]
-        lines += [f"  {'cached':<10} {self.cached:>8} clips"] if self.cached else []
+        lines += [f"  {name:<13} {count:>8} {meaning}" for name, count, meaning in problems if count]
+        lines += [f"  {'cached':<13} {self.cached:>8} clips"] if self.cached else []
         if any(count for _, count, _ in problems):
             lines.append(f"  details: {self.manifest.root / REPORT_NAME}")
         return "\n".join(lines)
@@ -81,6 +74,7 @@ class PrepareReport:
         writer.writerows(("missing", name, "no file") for name in self.missing)
         writer.writerows(("broken", *item) for item in self.broken)
         writer.writerows(("damaged", *item) for item in self.damaged)
+        writer.writerows(("contradictory", *item) for item in self.contradictory)
         writer.writerows(("duplicate", test, f"same as {train}") for test, train in self.duplicates)
         return text.getvalue().encode("utf-8", "backslashreplace").decode()
 
@@ -106,10 +100,11 @@ def prepare(
     Errors: UserError for an unknown dataset, a folder that isn't it (with where to get it), nothing
     decodable, a disk that can't be written to.
     """
-    declaration = get_dataset(dataset)
+    declaration: Dataset = DATASETS[dataset]
     workers = workers or default_workers()
-    if declaration.layout == "generated":
-        report = _generated(declaration, root, seed, size or Size(), workers, progress)
+    if declaration.generate:
+        manifest = declaration.generate(root, seed, size or Size(), workers, progress)
+        report = PrepareReport(manifest, checked=len(manifest.clips))
     else:
         listing = scan(declaration, root, list_file=list_file, seed=seed)
         _need_writable(root)
@@ -124,7 +119,7 @@ def prepare(
         report = _report(declaration, root, listing, checked, anchors)
     report.manifest.write()
     write_text(root / REPORT_NAME, report.to_csv())
-    if cache or declaration.layout == "generated":
+    if cache or declaration.generate:
         return replace(report, cached=build_cache(report.manifest, workers, progress))
     return report
 
@@ -136,53 +131,6 @@ def _need_writable(root: Path) -> None:
             f"cannot write into {root}, where the manifest goes",
             f"link the data into a folder of your own and give that as --root: ln -s {root}/* FOLDER",
         )
-
-
-def _generated(
-    dataset: Dataset, root: Path, seed: int, size: Size, workers: int, progress: Progress
-) -> PrepareReport:
-    records = generate(
-        root,
-        dataset=dataset.name,
-        seed=seed,
-        train_per_class=size.train_per_class,
-        test_per_class=size.test_per_class,
-        irrelevant=size.irrelevant,
-        workers=workers,
-        progress=lambda done, total: progress("generating", done, total),
-    )
-    manifest = Manifest(
-        dataset=dataset.name,
-        root=root,
-        classes=STICKFIGURES[dataset.name],
-        base_classes=tuple(name for name in STICKFIGURES[dataset.name] if name in BASE_CLASSES),
-        clips=tuple(_generated_clip(record) for record in records),
-        meta={
-            "rule": f"generated with seed {seed}",
-            "seed": seed,
-            "flip": dataset.flip,
-            "test_split": "test",
-            "pixels_sha256": _digest(record.pixels_sha256 for record in records),
-        },
-    )
-    return PrepareReport(manifest, checked=len(records))
-
-
-def _digest(hashes: Iterable[str]) -> str:
-    """One hash for the pixels of all clips before encoding: equal for equal seeds, on any machine."""
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def _generated_clip(record: GeneratedClip, folder: str = "") -> Clip:
-    return Clip(
-        path=folder + record.path,
-        label=record.label,
-        split=record.split,
-        frames=record.frames,
-        duration=record.duration,
-        sha256=record.sha256,
-        group=str(record.actor),
-    )
 
 
 def _anchors(root: Path, workers: int, progress: Progress) -> list[Clip]:
@@ -198,7 +146,7 @@ def _anchors(root: Path, workers: int, progress: Progress) -> list[Clip]:
         workers=workers,
         progress=lambda done, total: progress("generating anchors", done, total),
     )
-    return [_generated_clip(record, folder) for record in records]
+    return [generated_clip(record, folder) for record in records]
 
 
 def _report(
@@ -234,13 +182,17 @@ def _report(
         "test_split": listing.test_split,
         "broken": [list(item) for item in broken],
         "missing": len(listing.missing),
+        "contradictory": len(listing.contradictory),
     }
     return PrepareReport(
-        manifest=Manifest(dataset.name, root, listing.classes, (), (*clips, *anchors), meta),
+        manifest=Manifest(
+            dataset.name, root, listing.classes, (), (*clips, *anchors), meta, listing.raw_names
+        ),
         checked=len(clips),
         broken=tuple(broken),
         damaged=tuple((path, "; ".join(found.warnings)) for path, found in checked.items() if found.warnings),
         missing=listing.missing,
+        contradictory=listing.contradictory,
         duplicates=_duplicates(clips, listing.test_split),
     )
 

@@ -109,6 +109,8 @@ def _from_manifest(manifest: Manifest, split: int) -> _Pool:
     rule = f"{manifest.dataset}, split {split} of {manifest.splits}, tested on its {held_out} clips"
     if missing := manifest.meta.get("missing"):
         rule += f" ({missing} clips of its lists are not on disk)"
+    if contradictory := manifest.meta.get("contradictory"):
+        rule += f" ({contradictory} clips with several labels are left out)"
     return _Pool(manifest.classes, manifest.base_classes, train, test, rule)
 
 

@@ -1,22 +1,24 @@
-"""Shared split lists (`path label`) and label CSVs (`id,name`) go in; labelled clips of the manifest come out.
+"""Clips of a manifest as shared split lists (`path label`) and label files (`id,name`) choose and name them.
 
 These are the files that papers of the field publish, such as ViFi-CLIP's `datasets_splits/` and `labels/`.
 Paths in them are matched to the prepared clips by their end, so it doesn't matter how the videos are
 arranged below the root.
 """
 
-import csv
 import logging
-import os
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.errors import UserError
+from ga2clip.label_files import read_clip_list, read_labels
 from ga2clip.labels import check_class_names, readable_name
 from ga2clip.settings import DataSettings
+from ga2clip.video import bare_name
+from ga2clip.video.errors import printable
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +44,16 @@ def read_split_lists(manifest: Manifest, data: DataSettings) -> SplitLists:
     Errors: UserError for files that can't be read, lists of which no clip is prepared, ids without a name,
     names that the test clips don't have.
     """
-    names = [_matched_names(read_label_csv(Path(file)), manifest) for file in _files(data.labels)]
+    names = [_matched_names(read_label_names(Path(file)), manifest) for file in _files(data.labels)]
     index = _index(manifest)
     reports: list[str] = []
-    train = _labelled(data.split_file, index, names[0] if names else None, reports)
+    train = _labelled(data.split_file, manifest, index, names[0] if names else None, reports)
     tests = _files(data.test_split_file)
     if tests:
         test = tuple(
             clip
             for position, file in enumerate(tests)
-            for clip in _labelled(file, index, _nth(names, position), reports)
+            for clip in _labelled(file, manifest, index, _nth(names, position), reports)
         )
     else:
         held_out = str(manifest.meta.get("test_split", "test"))
@@ -69,50 +71,15 @@ def read_split_lists(manifest: Manifest, data: DataSettings) -> SplitLists:
     return SplitLists(classes, train, test, ", ".join(reports))
 
 
-def read_label_csv(path: Path) -> dict[int, str]:
-    """Class names by id from a CSV with the columns `id,name`, made readable.
+def read_label_names(path: Path) -> dict[int, str]:
+    """Readable class names by id from a label file, in any form of `ga2clip.label_files`; without ids by place from 0.
 
-    Errors: UserError for a file that can't be read, has no such columns or rows, or repeats an id or a name.
+    Raises:
+        UserError: a file that can't be read, or that repeats an id or a name.
     """
-    names: dict[int, str] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file):
-                if int(row["id"]) in names:
-                    raise UserError(f"label CSV {path}: id {row['id']} occurs twice")
-                names[int(row["id"])] = readable_name(row["name"])
-    except OSError as error:
-        raise UserError(f"cannot read label CSV {path}: {error.strerror}") from None
-    except (KeyError, ValueError, TypeError, AttributeError, csv.Error):
-        raise UserError(
-            f"label CSV {path} must have the columns id,name", "the first line is: id,name"
-        ) from None
+    names = {label.id: readable_name(label.name) for label in read_labels(path, "label file")}
     check_class_names(list(names.values()))
     return names
-
-
-def read_clip_list(path: Path) -> list[tuple[str, int]]:
-    """The lines `path label` (or `path,label`) of a list; the path may hold blanks.
-
-    Errors: UserError for a file that can't be read, is empty, or has a line without a number at its end.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read split list {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"split list {path} is not UTF-8 text") from None
-    entries: list[tuple[str, int]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        name, _, label = line.strip().replace(",", " ").rpartition(" ")
-        if not name or not label.isdecimal():
-            raise UserError(f"split list {path}, line {number}: expected 'path label', got '{line[:80]}'")
-        entries.append((name.strip(), int(label)))
-    if not entries:
-        raise UserError(f"split list {path} is empty")
-    return entries
 
 
 def _files(setting: str) -> list[str]:
@@ -129,55 +96,110 @@ def _index(manifest: Manifest) -> dict[str, list[Clip]]:
     """
     index: dict[str, list[Clip]] = defaultdict(list)
     for clip in manifest.clips:
-        index[_without_extension(clip.path).rpartition("/")[2]].append(clip)
+        index[bare_name(clip.path).casefold().rpartition("/")[2]].append(clip)
     return index
 
 
 def _find(index: Mapping[str, list[Clip]], listed: str) -> Clip | None:
     listed = listed.replace("\\", "/").lstrip("/").casefold()
-    name = _without_extension(listed)
+    name = bare_name(listed)
     found = index.get(name.rpartition("/")[2], [])
     if len(found) > 1:
         exact = [clip for clip in found if f"/{clip.path}".casefold().endswith(f"/{listed}")]
-        found = exact or [clip for clip in found if f"/{_without_extension(clip.path)}".endswith(f"/{name}")]
+        found = exact or [
+            clip for clip in found if f"/{bare_name(clip.path).casefold()}".endswith(f"/{name}")
+        ]
     return found[0] if len(found) == 1 else None
 
 
-def _without_extension(path: str) -> str:
-    return os.path.splitext(path)[0].casefold()
-
-
 def _labelled(
-    file: str, index: Mapping[str, list[Clip]], names: Mapping[int, str] | None, reports: list[str]
+    file: str,
+    manifest: Manifest,
+    index: Mapping[str, list[Clip]],
+    names: Mapping[int, str] | None,
+    reports: list[str],
 ) -> tuple[Clip, ...]:
-    """The clips of one list; says in `reports` how many of them are not there."""
+    """The clips of one list; says in `reports` how many of them are left out, and why."""
     if not file:
         return ()
     entries = read_clip_list(Path(file))
-    clips: list[Clip] = []
+    if names is not None:
+        _check_ids(file, {label for _, label in entries}, names)
+    numbers: dict[str, dict[int, Clip]] = defaultdict(dict)
     lost: list[str] = []
     for listed, label in entries:
         clip = _find(index, listed)
         if clip is None:
             lost.append(listed)
-        elif names is None:
-            clips.append(clip)
-        elif label in names:
-            clips.append(replace(clip, label=names[label]))
         else:
-            raise UserError(
-                f"split list {file}: the label CSV has no id {label}", "give the CSV of this list"
-            )
-    if not clips:
+            numbers[clip.path][label] = clip
+    if not numbers:
         raise UserError(f"none of the {len(entries)} clips of {file} is prepared", f"such as {lost[0]}")
-    name = Path(file).name
-    if lost:
-        logger.warning(
-            "%s: %d of %d clips are not prepared, such as %s", file, len(lost), len(entries), lost[0]
+    several = [path for path, labels in numbers.items() if len(labels) > 1]
+    labelled = [
+        (clip, label) for labels in numbers.values() if len(labels) == 1 for label, clip in labels.items()
+    ]
+    _check_agreement(file, manifest, labelled, names)
+    notes = []
+    for left_out, fault in ((lost, "not there"), (several, "with several labels")):
+        if left_out:
+            notes.append(f"{len(left_out)} of {len(entries)} clips {fault}")
+            logger.warning("%s: %s, such as %s: left out", file, notes[-1], printable(left_out[0]))
+    reports.append(Path(file).name + (f" ({', '.join(notes)})" if notes else ""))
+    return tuple(clip if names is None else replace(clip, label=names[label]) for clip, label in labelled)
+
+
+def _check_ids(file: str, used: set[int], names: Mapping[int, str]) -> None:
+    """Refuse a list that uses ids without a name."""
+    unknown = sorted(used - names.keys())
+    if not unknown:
+        return
+    if {number - 1 for number in used} <= names.keys() and min(used) > min(names):
+        raise UserError(
+            f"split list {file} counts its labels from {min(used)}, the label file from {min(names)}",
+            "number both from the same",
         )
-        name += f" ({len(lost)} of {len(entries)} clips not there)"
-    reports.append(name)
-    return tuple(clips)
+    raise UserError(
+        f"split list {file}: the label file has no id {unknown[0]}", "give the label file of this list"
+    )
+
+
+def _check_agreement(
+    file: str, manifest: Manifest, labelled: Sequence[tuple[Clip, int]], names: Mapping[int, str] | None
+) -> None:
+    """Refuse labels that contradict the dataset's own for most clips; say how many, if they are fewer.
+
+    With names: an id must not stand for another class of the manifest than the clip's own. Without: an id must stand
+    for the same class of the manifest wherever it is used. Names that the manifest doesn't know prove nothing.
+    """
+    if names is None:
+        own: dict[int, Counter[str | None]] = defaultdict(Counter)
+        for clip, label in labelled:
+            own[label][clip.label] += 1
+        meant = {label: counts.most_common(1)[0][0] for label, counts in own.items()}
+    else:
+        known = _spellings(manifest)
+        meant = {label: known.get(_letters(name)) for label, name in names.items()}
+    checked = [(clip, meant[label]) for clip, label in labelled if meant[label] is not None]
+    wrong = [(clip, name) for clip, name in checked if clip.label != name]
+    if not wrong:
+        return
+    clip, name = wrong[0]
+    message = (
+        f"split list {file}: the labels of {len(wrong)} of {len(checked)} clips contradict {manifest.dataset}: "
+        f"{printable(clip.path)} is '{clip.label}' there and '{name}' here"
+    )
+    if 2 * len(wrong) > len(checked):
+        raise UserError(
+            message, "give the label file of this list, with its ids counted from the same number"
+        )
+    logger.warning("%s", message)
+
+
+def _spellings(manifest: Manifest) -> dict[str, str]:
+    """Classes by the letters of their names and of their raw names."""
+    raw = dict(zip(map(_letters, manifest.raw_names), manifest.classes, strict=False))
+    return raw | {_letters(name): name for name in manifest.classes}
 
 
 def _matched_names(names: dict[int, str], manifest: Manifest) -> dict[int, str]:
@@ -187,7 +209,9 @@ def _matched_names(names: dict[int, str], manifest: Manifest) -> dict[int, str]:
 
 
 def _letters(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
+    """A name without blanks and punctuation: spellings of the same words are equal."""
+    folded = unicodedata.normalize("NFC", name).casefold()
+    return "".join(character for character in folded if unicodedata.category(character)[0] not in "PZ")
 
 
 def _classes(names: Sequence[dict[int, str]], manifest: Manifest, clips: Iterable[Clip]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 A part is one file in `ga2clip/model/parts/`, or in a user's own package; `PARTS.register` makes it known.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -115,10 +115,9 @@ def build_parts(site: Site) -> Iterator[tuple[str, Part]]:
     Raises:
         UserError: unknown options of a part, or parts that do not go together.
     """
-    tables = site.settings.parts
-    for name in [*BUILTIN_PARTS, *sorted(tables.keys() - set(BUILTIN_PARTS))]:
+    for name in [*BUILTIN_PARTS, *sorted(site.settings.parts.keys() - set(BUILTIN_PARTS))]:
         kind: type[Part] = PARTS[name]
-        part = kind.build(replace(site, options=_options(name, kind, tables.get(name))))
+        part = kind.build(replace(site, options=part_options(name, site.settings)))
         if part is not None:
             yield name, part
 
@@ -127,9 +126,16 @@ BUILTIN_PARTS = ("text_prompt", "vision_prompt", "coupling", "inter_modal", "lin
 """The parts that the section `[method]` composes. The order in which they draw their random start values."""
 
 
-def _options(name: str, kind: type[Part], table: Mapping[str, Any] | None) -> BaseModel | None:
+def part_options(name: str, settings: Settings) -> BaseModel | None:
+    """The checked table `parts.NAME`, or None without one.
+
+    Raises:
+        UserError: an unknown part, a part without settings of its own, or settings that it does not have.
+    """
+    table = settings.parts.get(name)
     if table is None:
         return None
+    kind: type[Part] = PARTS[name]
     if kind.options is None:
         raise UserError(f"the part '{name}' has no settings under parts.{name}", "see the section [method]")
     try:

@@ -15,7 +15,7 @@ from typing import Any, Literal, TextIO
 from ga2clip.errors import UserError
 from ga2clip.files import replacing, write_error, write_text
 from ga2clip.predictions import Failure, Prediction, as_json
-from ga2clip.video import VIDEO_SUFFIXES
+from ga2clip.video import find_videos
 
 Format = Literal["json", "jsonl", "csv"]
 _SUFFIXES: dict[str, Format] = {".json": "json", ".jsonl": "jsonl", ".csv": "csv"}
@@ -23,15 +23,13 @@ _COLUMNS = ("file", "frames", "duration", "rank", "label", "probability", "error
 
 
 def expand(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are, folders as the videos in them (by suffix, recursively, sorted); no file twice.
+    """Files as they are, folders as `find_videos` finds the videos in them; no file twice.
 
     A missing file, and a folder without any video, are left for the decoder to report beside the others' answers.
     """
     found: list[Path] = []
     for path in paths:
-        below = path.rglob("*") if path.is_dir() else ()
-        inside = sorted(p for p in below if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
-        found += inside or [path]
+        found += (find_videos(path) if path.is_dir() else []) or [path]
     return list(dict.fromkeys(found))
 
 

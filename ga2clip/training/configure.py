@@ -12,16 +12,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from ga2clip.data.registry import get_dataset
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.methods import method_settings
+from ga2clip.registry import DATASETS
 from ga2clip.settings import Preset, Protocol, Settings, merge, parse_overrides, read_toml
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 PRESETS: tuple[str, ...] = get_args(Preset)
 # The sections that a method composes; a recipe that was written for another method keeps out of them.
 _OF_THE_METHOD = ("method", "anchors", "loss")
-_SHARED_RECIPES = {"folder": "own", "csv": "own", "stickfigures-other": "stickfigures"}
 _SIZES = frozenset({"text_length", "text_depth", "vision_length", "vision_depth"})
 _COMMON = "common"
 _SHOTS = "shots"
@@ -65,7 +64,7 @@ def configure(
     case = Case(protocol, data.get("shots"))
     source, tree = _read_recipe(recipe, dataset, case)
     dataset = dataset or tree.get("data", {}).get("dataset") or Settings().data.dataset
-    sentence = {"method": {"scenario_template": get_dataset(dataset).template}}
+    sentence = {"method": {"scenario_template": DATASETS[dataset].template}}
     method = wishes.get("method", {}).get("name") or method
     named = tree.get("method", {}).get("name")
     if method and named and method != named:
@@ -78,7 +77,18 @@ def configure(
     if preset == "authors":
         settings = _as_authors(settings, chosen_method, case)
     chosen = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
-    return settings.updated(merge(chosen, wishes), "the command line")
+    settings = settings.updated(merge(chosen, wishes), "the command line")
+    _check_parts(settings)
+    return settings
+
+
+def _check_parts(settings: Settings) -> None:
+    """Refuse settings that a part does not have, before anything is loaded."""
+    if settings.parts:
+        from ga2clip.model.part import part_options  # loads torch
+
+        for name in settings.parts:
+            part_options(name, settings)
 
 
 def _without_sizes(declared: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,17 +147,21 @@ def recipe_names() -> list[str]:
     return sorted(file.stem for file in _folder().glob("*.toml"))
 
 
-def recipe_tree(dataset: str, case: Case) -> dict[str, Any]:
-    """The shipped settings for a dataset. Errors: UserError for a dataset without a recipe."""
-    return _for_case(_read_shipped(_SHARED_RECIPES.get(dataset, dataset)), case)
+def recipe_tree(name: str, case: Case) -> dict[str, Any]:
+    """The shipped settings for a case, by the name of a dataset or of a recipe.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    recipe = DATASETS[name].recipe if name in DATASETS else name
+    return _for_case(_read_shipped(recipe), case)
 
 
 def _read_recipe(recipe: str | Path | None, dataset: str | None, case: Case) -> tuple[str, dict[str, Any]]:
     """Where the settings are from, for error messages, and their tree."""
     if recipe is None:
         name = dataset or Settings().data.dataset
-        get_dataset(name)
-        return f"recipe {name}", recipe_tree(name, case)
+        return f"recipe {name}", _for_case(_read_shipped(DATASETS[name].recipe), case)
     path = Path(recipe)
     if path.suffix != ".toml" and not path.exists():
         return f"recipe {recipe}", recipe_tree(str(recipe), case)

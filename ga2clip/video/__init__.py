@@ -4,20 +4,12 @@ Torch-free. Drawing (`ga2clip.video.draw`) needs OpenCV and is imported on its o
 """
 
 from ga2clip.video.errors import VideoError
+from ga2clip.video.find import VIDEO_SUFFIXES, bare_name, find_videos
 from ga2clip.video.preprocess import Preprocess, centre_crop, resize_short_side, three_crops
 from ga2clip.video.read import SampledClip, VideoInfo, probe, read_frames, sample_frames
 from ga2clip.video.sampling import SamplingRule, dense_indices, sample_indices, segment_indices
 from ga2clip.video.stream import iter_frames
 from ga2clip.video.write import write_video
-
-VIDEO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("3gp", "asf", "avi", "flv", "gif", "h264", "hevc", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg"),
-        *("mpg", "mts", "ogg", "ogv", "ts", "webm", "wmv"),
-    )
-)
-"""By which a folder's videos are found; a file that is named is read whatever its suffix."""
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -26,8 +18,10 @@ __all__ = [
     "SamplingRule",
     "VideoError",
     "VideoInfo",
+    "bare_name",
     "centre_crop",
     "dense_indices",
+    "find_videos",
     "iter_frames",
     "probe",
     "read_frames",

@@ -12,9 +12,10 @@ import pytest
 
 from ga2clip.data import check
 from ga2clip.data import prepare as prepare_module
+from ga2clip.data.declaration import Size
 from ga2clip.data.loader import eval_batches, train_batches
 from ga2clip.data.manifest import Manifest
-from ga2clip.data.prepare import PrepareReport, Size, prepare
+from ga2clip.data.prepare import PrepareReport, prepare
 from ga2clip.data.protocols import make_task
 from ga2clip.errors import UserError
 from ga2clip.settings import Settings

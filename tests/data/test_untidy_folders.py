@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ga2clip.data.layouts import Listing, find_videos, scan
-from ga2clip.data.registry import get_dataset
+from ga2clip.data.declaration import Listing
+from ga2clip.data.listing import scan
 from ga2clip.errors import UserError
+from ga2clip.registry import DATASETS
+from ga2clip.video import find_videos
 
 
 def touch(root: Path, *places: str) -> Path:
@@ -19,7 +21,7 @@ def touch(root: Path, *places: str) -> Path:
 
 
 def scan_again(name: str, root: Path, **options: object) -> Listing:
-    return scan(get_dataset(name), root, **options)  # type: ignore[arg-type]
+    return scan(DATASETS[name], root, **options)  # type: ignore[arg-type]
 
 
 def test_hidden_files_and_folders_are_no_clips(tmp_path: Path) -> None:

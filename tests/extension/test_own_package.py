@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ga2clip.video import write_video
 from tests.extension.toy import write_toy_package
 
 
@@ -14,6 +16,15 @@ from tests.extension.toy import write_toy_package
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for PYTHONPATH that holds the package and its metadata, as pip would lay them."""
     return write_toy_package(tmp_path_factory.mktemp("site"))
+
+
+def write_clips(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("circle", "square"):
+        for number in range(4):
+            write_video(
+                root / name / f"{number}.mp4", rng.integers(0, 255, (6, 48, 48, 3), dtype=np.uint8), 10
+            )
 
 
 def ga2clip(toy: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +40,7 @@ def ga2clip(toy: Path, folder: Path, *words: str) -> subprocess.CompletedProcess
 
 
 def test_training_with_a_part_a_term_and_a_dataset_of_ones_own(toy: Path, tmp_path: Path) -> None:
+    write_clips(tmp_path / "data")
     prepared = ga2clip(toy, tmp_path, "prepare", "--dataset", "toy", "--root", "data")
     assert prepared.returncode == 0, prepared.stderr
     trained = ga2clip(

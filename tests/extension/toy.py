@@ -53,7 +53,7 @@ import numpy as np
 from ga2clip.data.declaration import Dataset
 from ga2clip.data.listing import own_splits
 from ga2clip.registry import DATASETS
-from ga2clip.video import find_videos, write_video
+from ga2clip.video import find_videos
 
 
 def read(source):

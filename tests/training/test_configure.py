@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from ga2clip.data.registry import DATASETS
 from ga2clip.errors import UserError
 from ga2clip.model.methods import METHODS
+from ga2clip.registry import DATASETS
 from ga2clip.settings import Settings
 from ga2clip.training.configure import PROTOCOLS, authors_methods, configure, recipe_names
 
@@ -53,7 +53,7 @@ def test_parts_are_laid_over_any_method() -> None:
     assert settings.method.text_length == 0
 
 
-@pytest.mark.parametrize("dataset", sorted(DATASETS))
+@pytest.mark.parametrize("dataset", DATASETS.names())
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_dataset_has_settings_for_every_protocol(dataset: str, protocol: str) -> None:
     settings = configure(dataset=dataset, protocol=protocol)
@@ -72,7 +72,8 @@ def test_class_names_stand_in_the_sentence_of_their_dataset(tmp_path: Path) -> N
 
 
 def test_every_shipped_recipe_is_used() -> None:
-    assert set(recipe_names()) <= {*DATASETS, "own", "published"}
+    used = {DATASETS[name].recipe for name in DATASETS.names()}
+    assert {*recipe_names()} == {*used, "published"}
 
 
 def test_published_settings_of_a_dataset() -> None:

@@ -1,0 +1,307 @@
+"""Class names and clip lists in the forms that the field shares, each read by one rule or refused with the reason.
+
+Class names: one a line; `id,name` with commas, semicolons or tabs, with or without a header; `1 ApplyEyeMakeup` as in
+UCF101's `classInd.txt`; JSON (`["name", …]`, `{"name": "0", …}` as in Something-Something, `{"0": "name", …}`).
+Clip lists: `path label` with a blank, a tab or a comma between them.
+"""
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ga2clip.errors import UserError
+
+_SEPARATORS = ("\t", ",", ";")
+_QUOTED = re.compile('"[^"]*"')
+_ID = re.compile(r"\d{1,9}")
+_NUMBERED = re.compile(r"(\d{1,9})(?:\s*[,;:]\s*|[.)]\s+|\s+)(\S.*)")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_TWO_NUMBERS = re.compile(r".*[\s,;]\d+")
+_ID_WORDS = {"", "id", "index", "idx", "number", "no", "class_id", "classid", "label_id", "class_index"}
+_NAME_WORDS = {"name", "class_name", "classname", "label_name", "display_name"}
+# A column of numbers or of names, whichever the other one leaves.
+_EITHER_WORDS = {"label", "class", "category", "action"}
+_PATH_WORDS = {"path", "video", "video_path", "clip", "file", "filename"}
+_FORMS = 'one name a line, or lines id,name, or JSON such as {"name": 0}'
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class name of a file.
+
+    Attributes:
+        name: as it is written, stripped.
+        id: its number; without numbers in the file its place, from 0.
+        line: where it stands, from 1; in JSON which entry it is.
+    """
+
+    name: str
+    id: int
+    line: int
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file that a person wrote.
+
+    Args:
+        path: the file.
+        what: its kind in messages, such as "class list".
+
+    Raises:
+        UserError: it can't be read, is not UTF-8, or holds control characters, which no text file has.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {what} {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what} {path} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
+    for number, line in enumerate(_lines(text), start=1):
+        if _CONTROL.search(line):
+            raise UserError(
+                f"{what} {path}, line {number}: a control character, so this is no text file",
+                "save it as UTF-8 text",
+            )
+    return text
+
+
+def read_rows(path: Path, what: str) -> list[tuple[int, list[str]]]:
+    """The cells of a delimited file, stripped, with their line numbers; empty lines are left out.
+
+    The separator is the first of tab, comma and semicolon that every line has. Quotes are as in CSV.
+
+    Raises:
+        UserError: as `read_text`, or a quote that isn't closed.
+    """
+    lines = _numbered_lines(read_text(path, what))
+    separator = _separator([line for _, line in lines])
+    return [(number, _cells(line, separator, f"{what} {path}, line {number}")) for number, line in lines]
+
+
+def read_labels(path: Path, what: str = "class list") -> list[Label]:
+    """The class names in a file, in the order of their numbers.
+
+    Numbers may start anywhere and leave gaps (a half of a larger list keeps its numbers), but not repeat. Blank
+    lines and `#` comments are skipped. A plain list whose names begin with numbers needs `name` as its first line.
+
+    Raises:
+        UserError: the file can't be read, holds no name, or is in a form of which it isn't clear what the names are.
+    """
+    text = read_text(path, what)
+    if path.suffix.lower() == ".json" or text.lstrip().startswith(("{", '["', "['")):
+        labels = _from_json(text, f"{what} {path}")
+    else:
+        lines = [(n, line) for n, line in _numbered_lines(text) if not line.startswith("#")]
+        if not lines:
+            raise UserError(f"{what} {path} holds no class name", "write one class name a line")
+        labels = _from_lines(lines, f"{what} {path}")
+    for label in labels:
+        if not label.name or not label.name.isprintable():
+            fault = "has control characters" if label.name else "is empty"
+            raise UserError(f"{what} {path}, line {label.line}: the name {fault}")
+    if all(_ID.fullmatch(label.name) for label in labels):
+        raise UserError(f"{what} {path} holds numbers, not names", f"give {_FORMS}")
+    repeated = [id for id, count in Counter(label.id for label in labels).items() if count > 1]
+    if repeated:
+        raise UserError(f"{what} {path}: id {repeated[0]} occurs twice", "every class needs its own number")
+    return sorted(labels, key=lambda label: label.id)
+
+
+def read_clip_list(path: Path) -> list[tuple[str, int]]:
+    """The lines `path label` of a split list; the path may hold blanks and commas, and may be quoted.
+
+    Raises:
+        UserError: the file can't be read, is empty, or has a line without exactly one number after the path.
+    """
+    entries: list[tuple[str, int]] = []
+    for number, line in _numbered_lines(read_text(path, "split list")):
+        where = f"split list {path}, line {number}"
+        cells = _path_and_labels(line, where)
+        if (
+            not entries
+            and len(cells) == 2
+            and cells[0].lower() in _PATH_WORDS
+            and not _ID.fullmatch(cells[1])
+        ):
+            continue  # a header
+        name, *labels = cells
+        if len(labels) > 1:
+            raise UserError(
+                f"{where}: more than one number after the path: '{line[:80]}'",
+                "a clip has one label: lists with several, or with frame counts, can't be used; "
+                "a path that ends in a number must be quoted",
+            )
+        if not name or not labels or not _ID.fullmatch(labels[0]):
+            raise UserError(f"{where}: expected 'path label', got '{line[:80]}'", "such as: run/clip 1.mp4 0")
+        entries.append((name, int(labels[0])))
+    if not entries:
+        raise UserError(f"split list {path} is empty")
+    return entries
+
+
+def _path_and_labels(line: str, where: str) -> list[str]:
+    """The path and what stands after it."""
+    if "\t" in line or line.startswith('"'):
+        separator = next((mark for mark in (*_SEPARATORS, " ") if mark in _QUOTED.sub("", line)), ",")
+        return [cell for cell in _cells(line, separator, where) if cell]
+    for mark in (",", ";", None):
+        name, *label = line.rsplit(mark, 1)
+        if label and _ID.fullmatch(label[0].strip()):
+            more = _TWO_NUMBERS.fullmatch(name.rstrip())
+            return [name.strip(), *(["?"] if more else []), label[0].strip()]
+    return [cell.strip() for cell in line.rsplit("," if "," in line else None, 1)]
+
+
+def _from_json(text: str, where: str) -> list[Label]:
+    try:
+        tree = json.loads(text, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not valid JSON: {error}", f"give {_FORMS}") from None
+    pairs: list[tuple[Any, Any]]
+    if isinstance(tree, _Pairs):
+        pairs = [(key, value) if _is_id(value) else (value, key) for key, value in tree]
+    elif isinstance(tree, list):
+        pairs = [(name, number) for number, name in enumerate(tree)]
+    else:
+        pairs = [(None, None)]
+    if not pairs:
+        raise UserError(f"{where} holds no class name", f"give {_FORMS}")
+    for number, (name, id) in enumerate(pairs, start=1):
+        if not isinstance(name, str) or not _is_id(id):
+            raise UserError(
+                f"{where}, entry {number}: not a name, or not a name with its number", f"give {_FORMS}"
+            )
+    # Kinetics' shared file has its names in a second pair of quotes.
+    return [Label(name.strip().strip('"').strip(), int(id), n) for n, (name, id) in enumerate(pairs, start=1)]
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with repeated keys kept."""
+
+
+def _is_id(value: object) -> bool:
+    if isinstance(value, str):
+        return _ID.fullmatch(value) is not None
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _from_lines(lines: Sequence[tuple[int, str]], where: str) -> list[Label]:
+    number, first = lines[0]
+    if first.lower() in _EITHER_WORDS:
+        raise UserError(
+            f"{where}, line {number}: is '{first}' a header or a class?",
+            "delete the line; or, where it is a class, write 'name' as the first line",
+        )
+    if first.lower() in _NAME_WORDS and len(lines) > 1:
+        return [Label(line, place, number) for place, (number, line) in enumerate(lines[1:])]
+    columns = _columns(lines, where)
+    if columns is not None:
+        return columns
+    numbered = [_NUMBERED.fullmatch(line) for _, line in lines]
+    if all(numbered) and _counts([int(match[1]) for match in numbered if match]):
+        return [
+            Label(match[2].strip(), int(match[1]), number)
+            for (number, _), match in zip(lines, numbered, strict=True)
+            if match
+        ]
+    if all(numbered) and len(lines) > 1:
+        raise UserError(
+            f"{where}: every line begins with a number, but they don't count up",
+            "write lines id,name; or, where the numbers belong to the names, 'name' as the first line",
+        )
+    return [
+        Label(_unquoted(line, f"{where}, line {number}"), place, number)
+        for place, (number, line) in enumerate(lines)
+    ]
+
+
+def _counts(ids: Sequence[int]) -> bool:
+    """Whether ids are 0, 1, 2, … or 1, 2, 3, … in any order."""
+    return sorted(ids) in (list(range(len(ids))), list(range(1, len(ids) + 1)))
+
+
+def _columns(lines: Sequence[tuple[int, str]], where: str) -> list[Label] | None:
+    """The labels of a file with an id and a name column; None for a file without columns."""
+    separator = _separator([line for _, line in lines])
+    rows = [(number, _cells(line, separator, f"{where}, line {number}")) for number, line in lines]
+    head = [cell.lower() for cell in rows[0][1]]
+    header = len(head) > 1 and _header(head)
+    if header:
+        return list(_pick(rows[1:], header, len(head), where))
+    pairs = [cells for _, cells in rows if len(cells) == 2]
+    for column in (0, 1):
+        with_id = sum(_ID.fullmatch(cells[column]) is not None for cells in pairs)
+        # One line that isn't like the others is a mistake in it; a name may hold a comma by itself.
+        if with_id and 2 * with_id > len(rows):
+            return list(_pick(rows, (column, 1 - column), 2, where))
+    tight = re.compile(rf"\S{separator}\S")
+    if separator == "\t" or all(tight.search(line) for _, line in lines):
+        number, line = next((n, line) for n, line in lines if separator in line)
+        raise UserError(
+            f"{where}, line {number}: several columns, of which it isn't clear which has the names: '{line[:80]}'",
+            f"give {_FORMS}",
+        )
+    return None
+
+
+def _header(head: Sequence[str]) -> tuple[int, int] | None:
+    """The columns of id and name, when these cells are a header."""
+    ids = [place for place, word in enumerate(head) if word in _ID_WORDS]
+    names = [place for place, word in enumerate(head) if word in _NAME_WORDS]
+    either = [place for place, word in enumerate(head) if word in _EITHER_WORDS]
+    ids, names = ids or (either if names else []), names or (either if ids else [])
+    return (ids[0], names[0]) if ids and names else None
+
+
+def _pick(
+    rows: Sequence[tuple[int, list[str]]], columns: tuple[int, int], width: int, where: str
+) -> Iterator[Label]:
+    if not rows:
+        raise UserError(f"{where} holds no class name", "there is only a header")
+    for number, cells in rows:
+        if len(cells) != width or not _ID.fullmatch(cells[columns[0]]):
+            raise UserError(
+                f"{where}, line {number}: expected the columns id,name",
+                "the other lines have a number and a name; quote a name that holds the separator",
+            )
+        yield Label(cells[columns[1]], int(cells[columns[0]]), number)
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """The first separator that every line has outside of quotes, else the first that any has, else the comma."""
+    bare = [_QUOTED.sub("", line) for line in lines]
+    for enough in (all, any):
+        for mark in _SEPARATORS:
+            if enough(mark in line for line in bare):
+                return mark
+    return ","
+
+
+def _cells(line: str, separator: str, where: str) -> list[str]:
+    try:
+        [cells] = csv.reader([line], delimiter=separator, strict='"' in line, skipinitialspace=True)
+    except (csv.Error, ValueError) as error:
+        raise UserError(f"{where}: {error}", "close every quote, and double those inside") from None
+    return [cell.strip() for cell in cells]
+
+
+def _unquoted(line: str, where: str) -> str:
+    """A name in quotes without them."""
+    if not (line.startswith('"') and line.endswith('"') and len(line) > 1):
+        return line
+    return ", ".join(_cells(line, ",", where))
+
+
+def _numbered_lines(text: str) -> list[tuple[int, str]]:
+    lines = enumerate((line.strip() for line in _lines(text)), start=1)
+    return [(number, line) for number, line in lines if line]
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as editors count them; `splitlines` would also cut names at rare characters."""
+    return re.split(r"\r\n|\n|\r", text)
