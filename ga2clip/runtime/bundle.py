@@ -216,6 +216,8 @@ def open_bundle(path: str | Path, *, signed_by: str | Path | None = None) -> Bun
         raise UserError(
             f"{folder} is not a bundle: it has no {CARD}", "make one with: ga2clip export RUN"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {card}: {error}", _AGAIN) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{card} is not UTF-8 text", _AGAIN) from None
+    except OSError as error:
+        raise UserError(f"cannot read {card}: {error.strerror or error}", _AGAIN) from None
     return Bundle(folder, parse_card(text, str(card)))

@@ -105,7 +105,7 @@ def read_graph(path: Path) -> Graph:
         with content:
             try:
                 return _model(Message(content))
-            except (MalformedError, UnicodeDecodeError) as error:
+            except MalformedError as error:
                 raise UserError(
                     f"{path} is not an ONNX file as ga2clip writes it: {error}",
                     "export the bundle again; do not use it unless you trust where it is from",

@@ -38,7 +38,10 @@ class Message:
 
     def text(self) -> str:
         """The bytes as UTF-8."""
-        return self.bytes().decode()
+        try:
+            return self.bytes().decode()
+        except UnicodeDecodeError:
+            raise MalformedError("a name is not UTF-8") from None
 
     def fields(
         self, what: str, wires: Mapping[int, int | None], repeated: Collection[int] = ()

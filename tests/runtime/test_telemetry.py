@@ -13,6 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PLACES = ("ga2clip", "ga2clip_cli", "export", "benchmarks", "scripts", "tests")
 WATCHED = """
 import json, os, sys, time
+import ga2clip.runtime
+if sys.argv[2:]:
+    import onnxruntime
 sockets = []
 sys.addaudithook(lambda event, args: sockets.append(event) if event.startswith("socket.") else None)
 import numpy as np
@@ -31,13 +34,15 @@ print(json.dumps({"sockets": sockets, "links": links}))
 """
 
 
-def watch(bundle: Path, home: Path, **variables: str) -> tuple[dict[str, list[str]], list[str]]:
+def watch(
+    bundle: Path, home: Path, *arguments: str, **variables: str
+) -> tuple[dict[str, list[str]], list[str]]:
     """What a process that predicts opens, and the files that it leaves in its home."""
     home.mkdir()
     inherited = {key: value for key, value in os.environ.items() if key not in ("ORT_DISABLE_TELEMETRY",)}
     places = {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), "TMPDIR": str(home)}
     done = subprocess.run(
-        [sys.executable, "-c", WATCHED, str(bundle)],
+        [sys.executable, "-c", WATCHED, str(bundle), *arguments],
         env=inherited | places | variables,
         capture_output=True,
         text=True,
@@ -47,10 +52,11 @@ def watch(bundle: Path, home: Path, **variables: str) -> tuple[dict[str, list[st
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.parametrize("arguments", [(), ("and a program loads onnxruntime before the first predictor",)])
 def test_a_process_that_predicts_writes_nothing_and_opens_no_connection(
-    handmade: Path, tmp_path: Path
+    handmade: Path, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    opened, files = watch(handmade, tmp_path / "home")
+    opened, files = watch(handmade, tmp_path / "home", *arguments)
     assert (opened["sockets"], files) == ([], [])
     assert not [link for link in opened["links"] if link.startswith("socket:") or "onnxruntime.db" in link]
 
