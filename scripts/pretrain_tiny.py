@@ -1,4 +1,4 @@
-"""Pre-train the built-in backbone `tiny`: generated picture–caption pairs go in, `weights.safetensors` comes out.
+"""Pre-train the built-in backbone `tiny` on generated picture–caption pairs and write `weights.safetensors`.
 
 A small CLIP (config.json beside the weights) learns from scratch by the contrastive loss of CLIP (Radford et al.
 2021, fig. 3) on pictures that `ga2clip.data.stickfigures.pictures` draws while it trains. Every batch depends on the

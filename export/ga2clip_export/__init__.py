@@ -1,1 +1,1 @@
-"""A run folder goes in, a verified ONNX bundle comes out; `runtime` reads bundles without torch."""
+"""Export of runs to ONNX bundles that are verified against torch; `ga2clip.runtime` reads them without torch."""

@@ -1,4 +1,4 @@
-"""A bundle and a run's task go in, the accuracy of the exported model on each evaluation set comes out.
+"""Accuracy of an exported model on the evaluation sets of its run.
 
 The bundle predicts the very files, one view each, among the classes of their set.
 """

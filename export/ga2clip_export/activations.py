@@ -1,6 +1,4 @@
-"""A graph and real inputs go in, what flows inside it comes out: ranges for float16, quantisation errors for
-int8.
-"""
+"""What flows inside a graph on real inputs: ranges for float16, quantisation errors for int8."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Bundles and clips go in, a table of times, ratios, memory and agreement comes out.
+"""Times, ratios, memory and agreement of bundles, measured side by side on clips.
 
 All engines take turns in every round, so that a busy machine slows all of them alike; medians are shown.
 Start-up and memory are those of a fresh process that opens the bundle and answers once.

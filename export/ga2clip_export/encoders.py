@@ -1,5 +1,4 @@
-"""A model goes in; both encoders as ONNX files of one precision come out, with the agreement that the gate
-measured.
+"""Both encoders of a model as ONNX files of one precision, with their measured agreement with torch.
 
 fp32 and fp16 graphs use plain operators (opset 20); int8 keeps attention as one operator (opset 23), without
 which it is slower.
@@ -16,8 +15,8 @@ from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.runtime.card import TEXT_ENCODER, VIDEO_ENCODER, Agreement, OnnxCard, Precision
 from ga2clip.runtime.engine import Engine, has_cuda, open_engine
 from ga2clip_export import verify
+from ga2clip_export.float16 import to_float16
 from ga2clip_export.graphs import ATTENTION_OPSET, PLAIN_OPSET, export_text_encoder, export_video_encoder
-from ga2clip_export.half import to_half
 from ga2clip_export.quantise import to_int8
 from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
 
@@ -113,7 +112,7 @@ def _convert(
         (TEXT_ENCODER, longest, partial(_text_is_good, expected=expected)),
     ):
         if precision == "fp16":
-            kept += to_half(floats / name, folder / name, inputs)
+            kept += to_float16(floats / name, folder / name, inputs)
         else:
             kept += to_int8(floats / name, folder / name, inputs, good_enough)
     return kept

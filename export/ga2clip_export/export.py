@@ -37,9 +37,9 @@ from ga2clip.runtime.card import (
 from ga2clip.runtime.signature import sign, signing_key
 from ga2clip_export import verify
 from ga2clip_export.accuracy import measure_accuracy
+from ga2clip_export.calibration_clips import OWN_CLIPS, anchors_of, calibration_clips
 from ga2clip_export.encoders import Encoders, write_encoders
-from ga2clip_export.footage import OWN_CLIPS, anchors_of, footage
-from ga2clip_export.reject import fit_threshold
+from ga2clip_export.threshold import fit_threshold
 from ga2clip_export.triton import refuse_occupied, write_triton
 
 _log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def export_model(
     key = None if sign_with is None else signing_key(sign_with)
     model = model.eval()
     count = _CLIPS_SMALL if _parameters(model) < _SMALL_TOWER else _CLIPS_LARGE
-    pictures, source = footage(task, clips, model.preprocess, model.settings.data.frames, count)
+    pictures, source = calibration_clips(task, clips, model.preprocess, model.settings.data.frames, count)
     _log.info("measuring on %d clips: %s", len(pictures), source)
     expected = verify.reference(model, pictures, _placeholder(model))
     threshold = _threshold(model, task, expected, count) if task and source == OWN_CLIPS else None

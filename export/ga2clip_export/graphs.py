@@ -1,5 +1,4 @@
-"""A folded tower goes in, an ONNX file comes out: traced by torch's dynamo exporter, constants folded, names
-and shapes plain.
+"""Folded towers as ONNX files: traced by torch's dynamo exporter, constants folded, names and shapes plain.
 
 The graphs take any batch (and any number of frames or tokens) unless they are made static.
 """

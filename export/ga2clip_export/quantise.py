@@ -1,5 +1,4 @@
-"""A float32 ONNX file goes in, an int8 one comes out whose disagreement was measured while its layers were
-chosen.
+"""Conversion of an ONNX file to int8, layers chosen by the disagreement that is measured.
 
 Matrix products with constant weights become dynamic 8 bit: activations unsigned over the whole tensor,
 weights signed and per column, which is what CPUs with dot-product instructions are fast at, in the form that

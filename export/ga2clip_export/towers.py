@@ -1,4 +1,4 @@
-"""A `VideoCLIP` goes in, two plain modules come out in which all that training needed is a constant.
+"""The two towers of a `VideoCLIP` as plain modules in which prompts and pixel normalisation are constants.
 
 `FoldedVideoEncoder`: frames uint8 (B, T, S, S, 3) → frame features (B, T, D) and video features (B, D),
 unnormalised. `FoldedTextEncoder`: token ids int64 (N, L) → features (N, D), unnormalised.

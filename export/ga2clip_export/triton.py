@@ -1,4 +1,4 @@
-"""A bundle goes in, an NVIDIA Triton model repository of both encoders comes out.
+"""An NVIDIA Triton model repository of a bundle's encoders.
 
     DIR/ga2clip_video/config.pbtxt    frames uint8 (T, S, S, 3) → frame_features (T, D), video_features (D)
     DIR/ga2clip_video/1/model.onnx

@@ -1,5 +1,4 @@
-"""Torch's features and the engines of a bundle go in, the measured agreement comes out; beyond the tolerance
-it is an error.
+"""Agreement of a bundle's engines with torch; beyond the tolerance it is an error.
 
 This is the gate: an export exists only after both encoders were run on real frames and texts, in several
 shapes.

@@ -1,4 +1,4 @@
-"""torchrun's environment goes in, this process's place among the others comes out; one process is a group of one."""
+"""The processes that work on one job, as torchrun starts them, and the device of each; one process is a group of one."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A model and clips go in, every clip's features (V, D) come out, computed once by all processes together."""
+"""Features (V, D) of clips by a model, each computed once by all processes together."""
 
 import logging
 from collections.abc import Sequence

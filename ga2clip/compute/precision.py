@@ -1,4 +1,4 @@
-"""A precision setting, a device and a backbone's width go in; the dtype of autocast comes out (None: float32)."""
+"""The dtype of autocast (None: float32) for a precision setting, a device and a backbone's width."""
 
 from contextlib import AbstractContextManager, nullcontext
 

@@ -1,4 +1,4 @@
-"""A method's name goes in, the settings that compose it come out.
+"""The methods: named compositions of settings, with their sources.
 
 A method is data: which parts are on and how they are weighted. Coupling, anchors and the scenario term can be
 laid over any of them, since they are settings like the others.

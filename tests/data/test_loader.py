@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from ga2clip.data.manifest import Clip
 from ga2clip.data.protocols import EvalSet, Task
 from ga2clip.errors import UserError
 from ga2clip.settings import Settings
-from ga2clip.video import Preprocess, SamplingRule, sample_frames
+from ga2clip.video import Preprocess, SamplingRule, sample_frames, sample_indices
 
 PREPROCESS = Preprocess(24, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 CLASSES = ("run", "sit", "jump")
@@ -162,3 +164,41 @@ def test_clips_get_the_time_in_which_prepare_found_them_whole(
     clip = Clip("1.mp4", "run", "test", 10, 1.0)
     reader.ClipReader(tmp_path, settings(tmp_path), PREPROCESS).evaluation_clip(clip)
     assert limits == [check.time_limit((tmp_path / "1.mp4").stat().st_size)]
+
+
+@pytest.mark.parametrize("may_flip", [True, False])
+def test_training_mirrors_clips_only_where_the_dataset_allows_it(task: Task, may_flip: bool) -> None:
+    """With a probability of 1 every clip is mirrored, and none where left and right matter."""
+    still = {"scale_min": 1.0, "grey": 0.0}
+
+    def pixels(flip: float, allowed: bool) -> list[torch.Tensor]:
+        chosen = settings(task.root, augment={**still, "flip": flip}, anchors={"weight": 0.0})
+        batches = train_batches(replace(task, flip=allowed), chosen, PREPROCESS, epoch=0)
+        return [batch.frames for batch in batches]
+
+    for plain, found in zip(pixels(0.0, True), pixels(1.0, may_flip), strict=True):
+        assert torch.equal(found, plain.flip(dims=[3]) if may_flip else plain)
+        assert not torch.equal(plain, plain.flip(dims=[3]))
+
+
+def test_training_takes_a_random_frame_of_each_segment_and_evaluation_its_centre(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 frames, 4 segments of 10: over many seeds every frame of a segment is taken, in evaluation the sixth."""
+    taken: list[np.ndarray] = []
+
+    def numbered(path: Path, rule: SamplingRule, **_: object) -> object:
+        indices = sample_indices(40, rule).ravel()
+        taken.append(indices)
+        return SimpleNamespace(frames=np.zeros((len(indices), 24, 24, 3), dtype=np.uint8))
+
+    monkeypatch.setattr(reader, "sample_frames", numbered)
+    one = reader.ClipReader(tmp_path, settings(tmp_path), PREPROCESS)
+    clip = Clip("clip.mp4", "run", "train", 40, 4.0)
+    for seed in range(200):
+        one.training_clip(clip, (seed,))
+    segments = np.stack(taken)
+    for number in range(4):
+        assert set(segments[:, number]) == set(range(10 * number, 10 * number + 10))
+    one.evaluation_clip(clip)
+    assert taken[-1].tolist() == [5, 15, 25, 35]

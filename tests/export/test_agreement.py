@@ -16,7 +16,7 @@ from ga2clip.runtime import Predictor
 from ga2clip.runtime.engine import open_engine
 from ga2clip.settings import BackboneSettings, Settings
 from ga2clip.video import SamplingRule, sample_frames
-from ga2clip_export import export, footage, towers, verify
+from ga2clip_export import calibration_clips, export, towers, verify
 
 NEW_CLASSES = [
     "juggling",
@@ -86,7 +86,7 @@ def test_an_encoder_that_disagrees_leaves_nothing(model, tmp_path, monkeypatch) 
 
 @pytest.mark.parametrize("what", ["frame_features", "text_features"])
 def test_the_gate_sees_each_difference(model, bundle, what) -> None:
-    clips = footage.built_in(model.preprocess, 4, 3)
+    clips = calibration_clips.built_in(model.preprocess, 4, 3)
     expected = verify.reference(model, clips, placeholder=343)
     getattr(expected, what)[1] *= -1
     engines = [open_engine(bundle / f"{name}_encoder.onnx", "cpu") for name in ("video", "text")]

@@ -10,16 +10,16 @@ from onnx import TensorProto, helper, numpy_helper
 from ga2clip.errors import UserError
 from ga2clip.runtime import Predictor, open_bundle
 from ga2clip.runtime.engine import open_engine
-from ga2clip_export import encoders, footage, graphs, quantise, verify
+from ga2clip_export import calibration_clips, encoders, graphs, quantise, verify
 from ga2clip_export.activations import largest_activations, quantisation_errors
 from ga2clip_export.export import export_model
-from ga2clip_export.half import to_half
+from ga2clip_export.float16 import to_float16
 from ga2clip_export.quantise import to_int8
 
 
 @pytest.fixture(scope="module")
 def expected(model) -> verify.Reference:
-    return verify.reference(model, footage.built_in(model.preprocess, 4, 6), placeholder=343)
+    return verify.reference(model, calibration_clips.built_in(model.preprocess, 4, 6), placeholder=343)
 
 
 def chain(scales: list[float]) -> onnx.ModelProto:
@@ -39,7 +39,7 @@ def test_what_would_overflow_stays_float_and_neighbours_do_not_pass_through_a_ha
     model = chain([2.0, 1e6, 3.0, 1e-7, 0.5])
     onnx.save(model, str(tmp_path / "float.onnx"))
     x = {"x": np.float32([[1, 2, 3, 4]])}
-    kept = to_half(tmp_path / "float.onnx", tmp_path / "half.onnx", x)
+    kept = to_float16(tmp_path / "float.onnx", tmp_path / "half.onnx", x)
     assert kept == ("step1", "step2", "step3")
     converted = onnx.load(str(tmp_path / "half.onnx"))
     onnx.checker.check_model(converted, full_check=True)
@@ -52,7 +52,7 @@ def test_what_would_overflow_stays_float_and_neighbours_do_not_pass_through_a_ha
 def test_half_encoders_agree_and_are_half_the_size(bundle, expected, tmp_path) -> None:
     for name, inputs in [("video", {"frames": expected.clips[:1]}), ("text", {"ids": expected.ids[0][None]})]:
         source, target = bundle / f"{name}_encoder.onnx", tmp_path / f"{name}.onnx"
-        kept = to_half(source, target, inputs)
+        kept = to_float16(source, target, inputs)
         assert target.stat().st_size < 0.6 * source.stat().st_size
         assert all("conv" in node for node in kept)
         onnx.checker.check_model(onnx.load(str(target)), full_check=True)

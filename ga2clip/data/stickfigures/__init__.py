@@ -1,4 +1,4 @@
-"""The built-in synthetic dataset: class names and seeds go in, short H.264 clips of stick figures come out."""
+"""The built-in synthetic dataset: short H.264 clips of stick figures, drawn from class names and seeds."""
 
 from ga2clip.data.stickfigures.classes import BASE_CLASSES, CLASSES, DATASETS, NOVEL_CLASSES, OTHER_CLASSES
 

@@ -1,4 +1,4 @@
-"""Actions on, in or at something that stands (bike, ladder ...): phase and object go in, a `Shot` comes out.
+"""Actions on, in or at something that stands (bike, ladder …), each a function of phase and object.
 
 Every one is a pure function, drawn so that most single phases show the verb; the figure looks to the right.
 """

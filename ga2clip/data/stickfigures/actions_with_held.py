@@ -1,4 +1,4 @@
-"""Actions with something in the hand (flag, hammer ...): phase and object go in, a `Shot` comes out.
+"""Actions with something in the hand (flag, hammer …), each a function of phase and object.
 
 Every one is a pure function, drawn so that most single phases show the verb; the figure looks to the right.
 """

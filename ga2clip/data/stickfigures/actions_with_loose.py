@@ -1,4 +1,4 @@
-"""Actions with a loose object (ball, box ...): phase and object go in, a `Shot` comes out.
+"""Actions with a loose object (ball, box …), each a function of phase and object.
 
 Every one is a pure function, drawn so that most single phases show the verb; the figure looks to the right.
 """

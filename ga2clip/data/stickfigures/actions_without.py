@@ -1,4 +1,4 @@
-"""Actions of the body alone (running, bowing ...): a phase goes in, a `Shot` comes out.
+"""Actions of the body alone (running, bowing …), each a function of the phase.
 
 Every one is a pure function, drawn so that most single phases show the verb; the figure looks to the right.
 """

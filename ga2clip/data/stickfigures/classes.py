@@ -1,4 +1,4 @@
-"""The action classes of the built-in datasets: a class name goes in, verb, object and places come out.
+"""The action classes of the built-in datasets: verb, object and places of each.
 
 A class is a verb, an object and the places where it happens. The base/novel split is part of the declaration:
 most novel classes recombine a verb and an object that base classes use ("kicking a ball" and "lifting a box" are

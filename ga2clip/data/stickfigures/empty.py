@@ -1,4 +1,4 @@
-"""Scenes without a figure: a random generator and a kind go in, strokes in world units and plain words come out.
+"""Scenes without a figure: their strokes in world units, and plain words for them.
 
 They are the irrelevant clips of the dataset (anchors that belong to no class), and pictures without people for the
 pre-training. `moment` in [0, 1] moves them.

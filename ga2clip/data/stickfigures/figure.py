@@ -1,4 +1,4 @@
-"""The articulated figure: a pose (where hip, hands and feet are) goes in, strokes in world units come out.
+"""The articulated figure: strokes in world units for a pose (where hip, hands and feet are).
 
 Elbows and knees follow by two-bone inverse kinematics (law of cosines), so a pose only says what matters.
 """

@@ -1,4 +1,4 @@
-"""Write the built-in datasets: a folder and a seed go in, H.264 clips and one `GeneratedClip` record for each come out.
+"""Writing the built-in datasets into a folder: H.264 clips, and a `GeneratedClip` record of each.
 
 Layout: `videos/<class>/<split>_<nnn>.mp4` and `irrelevant/<kind>_<nnn>.mp4`. A clip's pixels depend on the seed, the
 class, the split and the number alone. Beside the clips lies `generated.json` with the records of finished files:

@@ -1,4 +1,4 @@
-"""What verbs are made of: a phase in [0, 1) goes in, easings, walking feet and props at places come out.
+"""What verbs are made of: easings, walking feet and props at places, by a phase in [0, 1).
 
 A `Shot` is one moment of an action in world units: a pose, and props behind the figure, in its hands, before it.
 """

@@ -1,4 +1,4 @@
-"""The objects that figures use: a name goes in, its strokes in local units and its size come out.
+"""The objects that figures use: strokes in local units and size of each.
 
 A *loose* object has its origin in its centre; a *held* one (flag, hammer ...) has it where the hand grips, and
 extends along +y; a *fixed* one (bike, boat, ladder ...) stands on the ground at its origin.

@@ -1,4 +1,4 @@
-"""Picture–caption pairs for pre-training: a seed goes in, uint8 (72, 72, 3) RGB pictures with captions come out.
+"""Picture–caption pairs for pre-training: uint8 (72, 72, 3) RGB pictures with captions, from a seed.
 
 The pictures show the dataset's verbs, objects and places and many other combinations of them, in another drawing
 style: people are filled silhouettes with thick limbs and clothes, things are filled without outlines, colours are

@@ -1,4 +1,4 @@
-"""Where things happen: the name of a place and a random generator go in, background strokes in world units come out.
+"""Where things happen: background strokes of a place in world units.
 
 Tints: "sky" (the upper part is cleared to it beforehand), "ground", "far" (large things at the back), "near" (small
 things). Every place has its own shapes, so that it can be told without its colours.

@@ -1,4 +1,4 @@
-"""Render clips in the dataset's drawing style: a class name and a seed go in, uint8 (T, H, W, 3) RGB frames come out.
+"""Rendering clips in the dataset's drawing style: uint8 (T, H, W, 3) RGB frames for a class name and a seed.
 
 The style is a thin stick figure in one ink on a plain pale or dark ground, objects drawn as outlines or pale fills.
 What the seed decides: the actor (proportions, line width), colours, the place and its clutter, camera (pan, zoom,

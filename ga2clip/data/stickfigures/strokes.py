@@ -1,4 +1,4 @@
-"""Paint strokes: points in world units and a palette go in, antialiased paint on a uint8 (H, W, 3) canvas comes out.
+"""Painting strokes, given in world units, antialiased on a uint8 (H, W, 3) canvas.
 
 Everything that the dataset shows (figures, objects, places) is a list of the four strokes below. A stroke names
 its colour by a *tint* ("limb", "main", "ground" ...), and a `Style` says what colour a tint is and how thick an

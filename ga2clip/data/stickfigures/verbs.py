@@ -1,4 +1,4 @@
-"""All verbs: a verb's name goes in, the function from phase and object to a `Shot` comes out."""
+"""All verbs by name: functions from phase and object to a `Shot`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A float32 ONNX file goes in, a float16 one comes out in which whatever would overflow stays float32.
+"""Conversion of an ONNX file to float16, in which whatever would overflow stays float32.
 
 Inputs and outputs keep their types. Halves end at 65504 and lose precision below 6e-5, so two things stay
 float32: the patch convolution, whose weights are tiny because the pixel normalisation is folded into them,
@@ -20,7 +20,7 @@ _LARGEST = float(np.finfo(np.float16).max)
 _LIMIT = _LARGEST / 8  # other inputs may be larger than the measured ones
 
 
-def to_half(source: Path, target: Path, inputs: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+def to_float16(source: Path, target: Path, inputs: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """Convert a file. inputs: real ones, on which overflow is measured. Returns the nodes that stay float32."""
     model = onnx.load(str(source))
     large = {name for name, value in largest_activations(model, inputs).items() if value > _LIMIT}

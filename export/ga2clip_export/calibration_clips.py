@@ -1,5 +1,4 @@
-"""A run (or nothing) goes in, prepared clips uint8 (N, T, S, S, 3) come out: the pictures that an export is
-measured on.
+"""Calibration clips, uint8 (N, T, S, S, 3): what an export is measured and its conversion fitted on.
 
 They are the run's own training clips, spread over its classes; given files instead, where someone names
 them; and the built-in drawings where a run's dataset is not on this machine.
@@ -22,7 +21,7 @@ from ga2clip.video import Preprocess, SamplingRule, VideoError, sample_frames, s
 _log = logging.getLogger(__name__)
 
 OWN_CLIPS = "training clips of the run"
-"""What `footage` says when the clips show the run's classes."""
+"""What `calibration_clips` says when the clips show the run's classes."""
 
 
 def from_files(paths: Sequence[Path], preprocess: Preprocess, frames: int) -> np.ndarray:
@@ -89,7 +88,7 @@ def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
     return [clips[position] for _, position in sorted(order)[:count]]
 
 
-def footage(
+def calibration_clips(
     task: Task | None, files: Sequence[Path], preprocess: Preprocess, frames: int, count: int
 ) -> tuple[np.ndarray, str]:
     """Clips and a word on where they are from: the files given, else the task's, else the built-in drawings."""

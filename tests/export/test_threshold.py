@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ga2clip.runtime.scoring import rejection_margin
-from ga2clip_export.reject import fit_threshold
+from ga2clip_export.threshold import fit_threshold
 
 
 def on_the_circle(angles: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Margins of clips go in, the threshold of "none of these" comes out.
+"""The open-set threshold: below which margin a clip shows none of the classes.
 
 A clip's margin is its best class cosine minus its best cosine with a negative prompt. Where the run knows
 clips that show no class (its anchors), the threshold is where the share of class clips above it plus the

@@ -1,0 +1,205 @@
+"""Small wrong edits of the code, one after the other, and whether the fast tests notice: `make mutants`.
+
+Each edit is made in a scratch copy of the tracked files. An edit whose old text is no longer in its file is an error, so
+the list stays true. Exit code 1 where an edit survived.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Mutant(NamedTuple):
+    """An edit: in `file`, `old` becomes `new`; `tests` should fail then."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = (
+    Mutant(
+        "the margin of the anchor term is dropped",
+        "ga2clip/model/terms/anchor.py",
+        "- to_negatives.amax(dim=-1) + margin)",
+        "- to_negatives.amax(dim=-1))",
+        "tests/model",
+    ),
+    Mutant(
+        "contrast looks at the nearest negative only",
+        "ga2clip/model/terms/anchor.py",
+        "- to_negatives.logsumexp(dim=-1)",
+        "- to_negatives.amax(dim=-1)",
+        "tests/model",
+    ),
+    Mutant(
+        "the direction of PromptSRC's KL is swapped",
+        "ga2clip/model/terms/logit_consistency.py",
+        "F.kl_div(tuned, frozen.log_softmax(dim=-1),",
+        "F.kl_div(frozen.log_softmax(dim=-1), tuned,",
+        "tests/model",
+    ),
+    Mutant(
+        "kgcoop is summed over classes",
+        "ga2clip/model/terms/kgcoop.py",
+        "dim=-1)).mean()",
+        "dim=-1)).sum()",
+        "tests/model",
+    ),
+    Mutant(
+        "label smoothing is ignored",
+        "ga2clip/model/terms/cross_entropy.py",
+        "label_smoothing=settings.loss.label_smoothing",
+        "label_smoothing=0.0",
+        "tests/model",
+    ),
+    Mutant(
+        "the inter-modal map takes the prompt before coupling",
+        "ga2clip/model/parts/inter_modal.py",
+        "order = 30",
+        "order = 15",
+        "tests/model",
+    ),
+    Mutant(
+        "soft and hard prompt change places before the mapping layer",
+        "ga2clip/model/parts/coupling.py",
+        "torch.cat([self.hard, soft], dim=-1)",
+        "torch.cat([soft, self.hard], dim=-1)",
+        "tests/model tests/parity",
+    ),
+    Mutant(
+        "PromptSRC's teacher is one template",
+        "ga2clip/model/frozen_text.py",
+        "for t in templates]",
+        "for t in templates[:1]]",
+        "tests/parity",
+    ),
+    Mutant(
+        "weight decay is ignored",
+        "ga2clip/training/optimiser.py",
+        "eps=1e-8, weight_decay=settings.weight_decay",
+        "eps=1e-8, weight_decay=0.0",
+        "tests/training/test_optimiser.py",
+    ),
+    Mutant(
+        "the backbone trains with the rate of the prompts",
+        "ga2clip/training/optimiser.py",
+        '"backbone": settings.backbone_lr',
+        '"backbone": settings.lr',
+        "tests/training/test_optimiser.py",
+    ),
+    Mutant(
+        "the average over epochs is uniform",
+        "ga2clip/training/averaging.py",
+        "[density / total for density in densities]",
+        "[1 / epochs for density in densities]",
+        "tests/training/test_optimiser.py",
+    ),
+    Mutant(
+        "micro-batches count as whole batches",
+        "ga2clip/model/term.py",
+        "return labelled / (counts[0] if counts else max(labelled, 1))",
+        "return 1.0",
+        "tests/model tests/training/test_update.py",
+    ),
+    Mutant(
+        "every chunk draws its own dropout",
+        "ga2clip/training/update.py",
+        "features = video if cached else self.model.encode_video(video, shared.prompts)",
+        "features = video if cached else self.model.encode_video(video)",
+        "tests/training/test_update.py",
+    ),
+    Mutant(
+        "the dataset's flip rule is ignored in training",
+        "ga2clip/data/loader.py",
+        "flip=task.flip",
+        "flip=True",
+        "tests/data/test_loader.py",
+    ),
+    Mutant(
+        "training takes the frames at the centres of segments",
+        "ga2clip/data/reader.py",
+        "train=True",
+        "train=False",
+        "tests/data/test_loader.py",
+    ),
+    Mutant(
+        "views are averaged as logits",
+        "ga2clip/evaluation/evaluate.py",
+        "logits.softmax(dim=-1).mean(dim=1)",
+        "logits.mean(dim=1).softmax(dim=-1)",
+        "tests/evaluation",
+    ),
+    Mutant(
+        "the harmonic mean is an arithmetic one",
+        "ga2clip/evaluation/metrics.py",
+        "return len(values) / sum(1 / value for value in values)",
+        "return sum(values) / len(values)",
+        "tests/evaluation",
+    ),
+)
+
+
+def copy_tree(to: Path) -> None:
+    """The tracked files as they are in the working tree."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            target = to / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target)
+
+
+def survives(mutant: Mutant, tree: Path) -> bool:
+    """Whether the tests pass although the edit was made. Raises SystemExit where the edit can't be made."""
+    file = tree / mutant.file
+    original = file.read_text(encoding="utf-8")
+    if original.count(mutant.old) != 1:
+        raise SystemExit(
+            f"error: {mutant.file} holds {mutant.old!r} {original.count(mutant.old)} times, not once"
+        )
+    file.write_text(original.replace(mutant.old, mutant.new), encoding="utf-8")
+    paths = os.pathsep.join([str(tree), str(tree / "export")])
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *mutant.tests.split()]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=tree,
+            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+        )
+    finally:
+        file.write_text(original, encoding="utf-8")
+    return done.returncode == 0
+
+
+def main() -> int:
+    """Try every edit, or those whose description holds a word."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*", help="only edits whose description holds one of these")
+    words = parser.parse_args().words
+    chosen = [m for m in MUTANTS if not words or any(word in m.what for word in words)]
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy_tree(Path(folder))
+        for mutant in chosen:
+            alive = survives(mutant, Path(folder))
+            survivors += alive
+            print(f"{'SURVIVES' if alive else 'caught  '}  {mutant.what}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
