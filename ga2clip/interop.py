@@ -50,11 +50,18 @@ def load_published(
 ) -> VideoCLIP:
     """A model from a published GA2-CLIP or ViFi-CLIP checkpoint, in evaluation mode, float32.
 
-    checkpoint: their training checkpoint. clip: the CLIP weights they started from (any container; needed for
-    the token embedding, which the checkpoint lacks). hard_prompts: the hard-prompt file, where the checkpoint
-    has a mapping layer. classes: the names in the checkpoint's order, or a class list file.
-    A backbone that the checkpoint holds replaces that of `clip`, tuned or not.
-    Errors: UserError for unknown, missing or misfitting tensors, and for classes that are not the checkpoint's.
+    A backbone that the checkpoint holds replaces that of `clip`, tuned or not. `ga2clip.open_predictor` takes the
+    model.
+
+    Args:
+        checkpoint: their training checkpoint.
+        clip: the CLIP weights they started from, in any container; needed for the token embedding, which the
+            checkpoint lacks.
+        hard_prompts: the hard-prompt file, where the checkpoint has a mapping layer.
+        classes: the names in the checkpoint's order, or a class list file.
+
+    Raises:
+        UserError: unknown, missing or misfitting tensors, or classes that are not the checkpoint's.
     """
     names = list(read_class_list(Path(classes))) if isinstance(classes, (str, Path)) else list(classes)
     check_class_names(names)

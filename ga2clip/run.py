@@ -28,10 +28,10 @@ from ga2clip.errors import UserError
 from ga2clip.files import replacing, write_error, write_text
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
+from ga2clip.settings import SETTINGS_FILE as SETTINGS
 from ga2clip.settings import Settings
 
 SCHEMA = 2
-SETTINGS = "settings.toml"
 PROMPTS = "prompts.safetensors"
 METRICS = "metrics.jsonl"
 ENVIRONMENT = "environment.json"

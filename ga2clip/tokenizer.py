@@ -28,6 +28,7 @@ _MERGES = 49152 - 256 - 2  # CLIP's vocabulary less one symbol per byte and the 
 _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 _CACHED_WORDS = 65536
 _LARGEST_FILE = 32 * 2**20  # CLIP's own tokenizer.json has 2.2 MB
+_PATTERN = regex.compile(f"{START}|{END}|{_WORDS}", regex.IGNORECASE)
 
 
 class ClipTokenizer:
@@ -52,7 +53,6 @@ class ClipTokenizer:
             END,
         ]
         self._id = {symbol: index for index, symbol in enumerate(vocabulary)}
-        self._pattern = regex.compile(f"{START}|{END}|{_WORDS}", regex.IGNORECASE)
         self._word_ids = functools.lru_cache(_CACHED_WORDS)(self._encode_word)
 
     @classmethod
@@ -155,7 +155,7 @@ class ClipTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, without start and end tokens."""
-        return [token for word in self._pattern.findall(_clean(text)) for token in self._word_ids(word)]
+        return [token for word in split_words(text) for token in self._word_ids(word)]
 
     def tokens(
         self, texts: Sequence[str], length: int | None = None, context: int = 77
@@ -163,11 +163,19 @@ class ClipTokenizer:
         """Start token, ids, end token of each text, zero-padded: int64 (N, L).
 
         L is `length`, or that of the longest text (so that no work is done for padding).
-        Errors: UserError for a text that needs more than `length`, or `context`, tokens: nothing is cut off.
+        Errors: UserError for a text that needs more than `length`, or `context`, tokens, since nothing is cut off,
+        and for one that spells the start or end token: CLIP's tokenizer would read it as such, so that the text
+        tower stopped in the middle.
         """
         limit = context if length is None else min(length, context)
+        marks = {self._id[START]: START, self._id[END]: END}
         rows = [[self._id[START], *self.encode(text), self._id[END]] for text in texts]
         for text, row in zip(texts, rows, strict=True):
+            if spelled := [marks[token] for token in row[1:-1] if token in marks]:
+                raise UserError(
+                    f"class text '{_shortened(text)}' holds '{spelled[0]}', which the tokenizer does not read as text",
+                    "write it in another way",
+                )
             if len(row) > limit:
                 raise UserError(
                     f"class name too long for the context: '{_shortened(text)}' needs {len(row)} tokens, "
@@ -196,8 +204,11 @@ class ClipTokenizer:
         return tuple(self._id[symbol] for symbol in symbols)
 
 
-def _clean(text: str) -> str:
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+def split_words(text: str) -> list[str]:
+    """The words that are encoded one by one: the text cleaned (ftfy, HTML escapes, blanks, lower case) and cut."""
+    clean = " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+    words: list[str] = _PATTERN.findall(clean)
+    return words
 
 
 def _join(symbols: list[str], pair: tuple[str, str]) -> list[str]:

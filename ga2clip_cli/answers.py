@@ -8,7 +8,6 @@ from ga2clip.predictions import Failure, Prediction, as_json
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
-    from ga2clip.evaluation.predict import TorchPredictor
     from ga2clip.runtime import Predictor
     from ga2clip.runtime.results import ResultFile
 
@@ -67,7 +66,7 @@ def ranking(answer: Prediction) -> str:
 
 
 def open_sink(
-    predictor: "Predictor | TorchPredictor",
+    predictor: "Predictor",
     *,
     as_json: bool,
     csv: Path | None,
@@ -87,7 +86,7 @@ def open_sink(
 
 
 def answer_files(
-    predictor: "Predictor | TorchPredictor",
+    predictor: "Predictor",
     files: list[str],
     sink: "TextAnswers | JsonAnswers | ResultFile",
     **question: Any,

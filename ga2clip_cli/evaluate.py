@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson, Root
+from ga2clip_cli.options import AsJson, Device, Root
 
 EXAMPLES = (
     "ga2clip eval runs/stickfigures-ga2-1",
@@ -35,6 +35,7 @@ def evaluate(
             metavar="CLIPSxCROPS", help="Average so many views of a video, such as 4x3 [default: the run's]."
         ),
     ] = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Measure runs: top-1, base, novel, harmonic mean.
@@ -49,6 +50,7 @@ def evaluate(
         "dataset": dataset,
         "root": root,
         "views": _views(views),
+        "device": device,
         "progress": console.has_terminal(),
     }
     for run in runs:

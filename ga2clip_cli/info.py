@@ -26,11 +26,10 @@ def info(
     Method, backbone and licence, classes, preprocessing, agreement with torch. A bundle's files are compared
     with their recorded hashes.
     """
-    from ga2clip_cli.models import is_bundle, is_run, nothing_there
+    from ga2clip.evaluation.open_predictor import is_run, nothing_there
+    from ga2clip.runtime import is_bundle, open_bundle
 
     if is_bundle(path):
-        from ga2clip.runtime import open_bundle
-
         bundle = open_bundle(path, signed_by=verify)
         bundle.verify()
         if verify is not None:

@@ -1,23 +1,21 @@
-"""One long video or a stream and a bundle's predictor go in; segments or lines of answers come out."""
+"""What `ga2clip predict` prints of one long video or a stream: segments, or a line for each answer."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ga2clip.errors import UserError
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
-    from ga2clip.evaluation.predict import TorchPredictor
     from ga2clip.runtime import Predictor
     from ga2clip.runtime.timeline import Timeline
 
 
-def find_segments(predictor: "Predictor | TorchPredictor", video: Path, **question: Any) -> "Timeline":
-    """What happens when in a video. Errors: UserError for a model that is no bundle."""
+def find_segments(predictor: "Predictor", video: Path, **question: Any) -> "Timeline":
+    """What happens when in a video."""
     from ga2clip.runtime.timeline import timeline
 
     with console.seconds_bar() as show:
-        return timeline(_of_bundle(predictor), video, progress=show, **question)
+        return timeline(predictor, video, progress=show, **question)
 
 
 def show_segments(
@@ -48,24 +46,14 @@ def show_segments(
         console.emit(found.table())
 
 
-def follow_stream(
-    predictor: "Predictor | TorchPredictor", source: str, *, as_json: bool, **options: Any
-) -> None:
+def follow_stream(predictor: "Predictor", source: str, *, as_json: bool, **options: Any) -> None:
     """Print a line for each window of a stream until it ends."""
     import json
 
     from ga2clip.runtime.stream import follow
 
-    for result in follow(_of_bundle(predictor), source, **options):
+    for result in follow(predictor, source, **options):
         label, probability = result.predictions[0]
         late = f"  ({result.dropped} frames dropped)" if result.dropped else ""
         text = f"{result.time:8.1f} s  {100 * probability:5.1f} %  {console.one_line(label)}{late}"
         console.emit(json.dumps(result.to_json()) if as_json else text)
-
-
-def _of_bundle(predictor: "Predictor | TorchPredictor") -> "Predictor":
-    from ga2clip.runtime import Predictor
-
-    if not isinstance(predictor, Predictor):
-        raise UserError("timelines and streams need a bundle", "`ga2clip export RUN` makes one")
-    return predictor

@@ -5,6 +5,7 @@ A file is hashed right before it is used, so that an encoder nobody asks for cos
 checks them all.
 """
 
+import os
 import stat
 from collections import Counter
 from collections.abc import Mapping
@@ -188,7 +189,7 @@ def is_bundle(path: str | Path) -> bool:
     return (Path(path) / CARD).is_file()
 
 
-def open_bundle(path: str | Path, *, signed_by: str | Path | None = None) -> Bundle:
+def open_bundle(path: str | Path, *, signed_by: str | os.PathLike[str] | None = None) -> Bundle:
     """Read and check the card of a bundle.
 
     Args:

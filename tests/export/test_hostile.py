@@ -49,12 +49,12 @@ def use(folder: Path, *, text: bool = False) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema_version=2), "schema version 2"),
+        (lambda c: c.update(schema_version=3), "schema version 3"),
         (lambda c: c.update(schema_version=True), "schema version True"),
         (lambda c: c.pop("schema_version"), "schema version None"),
-        (lambda c: c.update(logit_scale=float("nan")), "NaN"),
-        (lambda c: c.update(logit_scale=float("inf")), "Infinity"),
-        (lambda c: c.update(logit_scale=-1), "logit_scale"),
+        (lambda c: c["scoring"].update(scale=float("nan")), "NaN"),
+        (lambda c: c["scoring"].update(scale=float("inf")), "Infinity"),
+        (lambda c: c["scoring"].update(scale=-1), "scoring.scale"),
         (lambda c: c.update(extra="x"), "extra"),
         (lambda c: c["files"].pop("text_bank.npz"), "text_bank.npz"),
         (lambda c: c["files"].__setitem__("../../etc/passwd", c["files"]["text_bank.npz"]), "files"),

@@ -49,7 +49,7 @@ def use_bundle(path: Path) -> None:
     opened = open_bundle(folder)
     assert all(line.isprintable() for line in opened.describe().splitlines())
     with Predictor(folder, provider="cpu", threads=1, cache=False) as predictor:
-        side = predictor.card.preprocess.size
+        side = opened.card.preprocess.size
         frames = np.zeros((2, min(side, 64), min(side, 64), 3), np.uint8)
         for classes in (None, ["ab", "abc c"]):
             answer = predictor.predict_frames(frames, classes, reject=predictor.can_reject)
