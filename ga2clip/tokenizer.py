@@ -27,7 +27,7 @@ _END_OF_WORD = "</w>"
 _MERGES = 49152 - 256 - 2  # CLIP's vocabulary less one symbol per byte and the two special tokens
 _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 _CACHED_WORDS = 65536
-_LARGEST_FILE = 32 * 2**20  # CLIP's own tokenizer.json has 2.2 MB
+_LARGEST_FILE = 8 * 2**20  # CLIP's own tokenizer.json has 2.2 MB
 _PATTERN = regex.compile(f"{START}|{END}|{_WORDS}", regex.IGNORECASE)
 
 

@@ -26,7 +26,7 @@ from ga2clip.runtime.signature import check_signature
 from ga2clip.video.errors import printable
 
 CARD = "bundle.json"
-_LARGEST_CARD = 16 * 2**20  # a thousand characters for each of 16,000 classes
+_LARGEST_CARD = 4 * 2**20  # ten thousand classes take less than one
 _LENGTH_ERROR = 1e-3
 _AGAIN = "copy the bundle again, or export it again with: ga2clip export RUN"
 

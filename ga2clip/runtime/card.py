@@ -10,7 +10,15 @@ are more than a name are refused here, before anything else of the bundle is ope
 import json
 from typing import Annotated, Any, Final, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from ga2clip.errors import UserError
 from ga2clip.video.errors import printable
@@ -32,6 +40,9 @@ _LARGEST_CLIP = 2**24  # pixels of all frames; 300 frames of 224×224 are fewer
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, StringConstraints(max_length=2000)]
+# The first fault is enough: a list of a million would be told one by one.
+Names = Annotated[tuple[Text, ...], FailFast()]
 Triple = tuple[float, float, float]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -74,7 +85,7 @@ class TextCard(_Part):
     What stands at the prompt positions is ignored: the folded prompt is there.
     """
 
-    template: str
+    template: Text
     cleaning: Literal["clip"] = "clip"
     """What happens to a text before `tokenizer.json`: `clip` is ftfy, HTML escapes twice, blanks joined, lower case."""
     prompt_tokens: int = Field(ge=0, le=1024)
@@ -137,7 +148,7 @@ class OnnxCard(_Part):
 
     opset: int
     static: bool
-    float_layers: tuple[str, ...] = ()
+    float_layers: Names = ()
     """Nodes that stayed in float32 in a quantised or half-precision bundle."""
 
 
@@ -149,7 +160,7 @@ class BundleCard(_Part):
     backbone: BackboneCard
     licence: str
     precision: Precision
-    classes: tuple[str, ...] = Field(min_length=1)
+    classes: Names = Field(min_length=1)
     preprocess: PreprocessCard
     sampling: SamplingCard
     text: TextCard
@@ -158,7 +169,7 @@ class BundleCard(_Part):
     scoring: ScoringCard
     embedding: int = Field(ge=1, le=65536)
     reject: RejectCard | None
-    negatives: tuple[str, ...]
+    negatives: Names
     onnx: OnnxCard
     agreement: Agreement
     accuracy: dict[str, float] = {}

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 _LARGEST_KEY = 2**32 - 1
-_MOST_FIELDS = 4_000_000
-"""A bundle of a large CLIP has some ten thousand; reading the most takes a few seconds."""
+_MOST_FIELDS = 1_000_000
+"""A bundle of a large CLIP has some ten thousand; reading the most takes two seconds."""
 
 
 class MalformedError(Exception):

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,28 @@ def test_a_card_that_is_no_card_is_refused(copy: Path, text: str) -> None:
     (copy / "bundle.json").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"bundle\.json"):
         use(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": [0] * 1_000_000}, "classes.0"),
+        ({"classes": ["a", "b", "x" * 3000]}, "classes.2"),
+        ({"trained": {str(number): number for number in range(500_000)}}, "too large"),
+        ({f"key {number}": 0 for number in range(100_000)}, "key 0"),
+        ({"schema_version": [[[]]] * 500_000}, "schema version list"),
+    ],
+)
+def test_a_card_of_megabytes_is_refused_in_seconds(
+    copy: Path, change: dict[str, object], message: str
+) -> None:
+    edit_card(copy, lambda card: card.update(change))
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"bundle\.json") as caught:
+        open_bundle(copy)
+    assert message in caught.value.message
+    assert len(caught.value.message) < 500
+    assert time.monotonic() - start < 20
 
 
 @pytest.mark.parametrize(
