@@ -145,7 +145,7 @@ def _step(settings: Any) -> Callable[[], Any]:
 
     from ga2clip.compute.distributed import Group
     from ga2clip.data.loader import train_batches
-    from ga2clip.run import load_task
+    from ga2clip.data.protocols import load_task
     from ga2clip.training.train import make_model
     from ga2clip.training.update import FeatureBatch, Updater
 

@@ -69,7 +69,7 @@ def make_run(work: Path, backbone: str) -> Path:
         save_file(
             {k: v.half() if v.is_floating_point() else v for k, v in clip.state_dict().items()}, weights
         )
-        chosen["pretrained"] = str(weights)
+        chosen |= {"name": f"{backbone}-quickgelu", "pretrained": str(weights)}
     settings = Settings().updated({**method_settings("ga2"), "backbone": chosen}, "benchmark")
     loaded = load_backbone(settings.backbone)
     hard = torch.randn(settings.method.text_length, loaded.text.width) * 0.02

@@ -215,7 +215,7 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def make_model(variant: str, arguments: argparse.Namespace) -> VideoCLIP:
     weights = torch.load(Path(arguments.folder) / "clip.pt", mmap=True)
-    backbone = backbone_from_weights(weights, source="random", quick_gelu=False)
+    backbone = backbone_from_weights(weights, source="random", quick_gelu=False, head_width=64)
     del weights
     lengths = {"text_length": arguments.prompts, "vision_length": arguments.prompts}
     tree = {
@@ -277,7 +277,7 @@ def our_step(model: VideoCLIP, batch: Batch, device: torch.device) -> Any:
 
 def plain_step(model: VideoCLIP, batch: Batch, device: torch.device, arguments: argparse.Namespace) -> Any:
     weights = torch.load(Path(arguments.folder) / "clip.pt")
-    second = backbone_from_weights(weights, source="random", quick_gelu=False).to(device)
+    second = backbone_from_weights(weights, source="random", quick_gelu=False, head_width=64).to(device)
     plain = PlainStep(model, second.text)
     parameters = model.trainable_parameters()
     optimiser = torch.optim.AdamW(parameters.values(), lr=0.0)

@@ -19,6 +19,7 @@ from torch import Tensor
 from ga2clip.errors import UserError
 from ga2clip.files import replacing
 from ga2clip.labels import check_class_names, fill, read_class_list
+from ga2clip.model.architecture import OPENAI, OPENAI_HEAD_WIDTH
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.frozen_text import phrase_embedding
 from ga2clip.model.load_backbone import backbone_from_weights
@@ -90,8 +91,8 @@ def import_run(
     backbone, tuned = _published_backbone(published, checkpoint, clip)
     hard = None if hard_prompts is None else _hard_from_file(hard_prompts)
     base = settings or Settings().updated({"data": {"dataset": ""}}, "import")
-    weights = BACKBONE if tuned else str(clip.resolve())
-    base = base.updated({"backbone": {"name": backbone.name, "pretrained": weights}}, "import")
+    weights = BACKBONE if tuned else str(clip.absolute())
+    base = base.updated({"backbone": {"name": OPENAI, "pretrained": weights}}, "import")
     model = _assemble(published, backbone, hard, names, base, str(checkpoint))
     note = {"imported": {"checkpoint": checkpoint.name, "clip": clip.name, "tuned_backbone": bool(tuned)}}
     write_run(out, model.settings, model, note)
@@ -181,7 +182,10 @@ def _published_backbone(
     given = _state_dict(clip)
     own = {_clip_name(name): value for name, value in published.items() if _is_backbone(name)}
     weights = {**given, **own}
-    backbone = backbone_from_weights(weights, source=f"{checkpoint} with {clip}")
+    # Both repositories build their CLIP by OpenAI's own `build_model`.
+    backbone = backbone_from_weights(
+        weights, source=f"{checkpoint} with {clip}", quick_gelu=True, head_width=OPENAI_HEAD_WIDTH
+    )
     tuned = any(name not in given or _differs(value, given[name]) for name, value in own.items())
     return backbone, dict(weights) if tuned else {}
 

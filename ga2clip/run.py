@@ -1,46 +1,61 @@
-"""A run folder goes in, its settings, classes and tuned model come out; and the other way round.
+"""The folder of a run: where its settings, its tuned tensors and its metrics lie, and who may write them.
 
 A run holds `settings.toml`, `prompts.safetensors` (all that was tuned, and the frozen hard prompt: no untouched
-backbone weight), `metrics.jsonl`, `environment.json` and `state/` (for resuming; may be deleted).
+backbone weight), `metrics.jsonl`, `environment.json` and `state/` (for resuming; may be deleted). How each file is
+read and checked is in `run_files`.
 """
 
 import errno
 import json
-import os
-import platform
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from ga2clip.data.manifest import Manifest, dataset_root
-from ga2clip.data.protocols import Task, make_task
+from ga2clip.environment import environment
 from ga2clip.errors import UserError
-from ga2clip.files import replacing, write_error, write_text
+from ga2clip.files import write_error, write_text
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
-from ga2clip.settings import SETTINGS_FILE as SETTINGS
+
+# Named again: who works with a run finds all of it here.
+from ga2clip.run_files import METRICS as METRICS
+from ga2clip.run_files import SETTINGS as SETTINGS
+from ga2clip.run_files import read_header, read_tensors, save_tensors, write_settings
+from ga2clip.run_files import read_metrics as read_metrics
+from ga2clip.run_files import read_settings as read_settings
 from ga2clip.settings import Settings
 
 SCHEMA = 2
 PROMPTS = "prompts.safetensors"
-METRICS = "metrics.jsonl"
 ENVIRONMENT = "environment.json"
 STATE = "state"
 BACKBONE = "backbone.safetensors"
 """An imported run's own backbone, where its checkpoint held a tuned one."""
 HARD_PROMPT = "parts.coupling.hard"
 """The tensor (n, W) under which a run keeps the frozen hard prompt."""
-_PACKAGES = ("ga2clip", "torch", "torchvision", "open_clip_torch", "numpy", "av", "pillow", "safetensors")
+MAY_CHANGE = {
+    "data": {"root"},
+    "training": {
+        "micro_batch",
+        "checkpoint_blocks",
+        "class_chunk",
+        "compile",
+        "workers",
+        "checkpoint_minutes",
+        "tensorboard",
+    },
+}
+"""Settings by section that may differ when a run goes on: its updates stay the same."""
+_LEFTOVER = re.compile(r"\.(settings|environment|prompts|metrics|curves|checkpoint)\..*\.\w+")
+"""A file that was being written when its process was killed; see `files.replacing`."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,7 @@ class Run:
 
     def state(self) -> dict[str, Tensor]:
         """The tuned tensors by name. Errors: UserError for an unreadable file."""
-        return current_names(_read_tensors(self.path / PROMPTS))
+        return current_names(read_tensors(self.path / PROMPTS)[1])
 
     def model(self, device: str | torch.device = "cpu") -> VideoCLIP:
         """The tuned model in evaluation mode; every tensor of the run must fit the model and the reverse.
@@ -68,31 +83,81 @@ class Run:
         if settings.pretrained == BACKBONE:
             settings = settings.model_copy(update={"pretrained": str(self.path / BACKBONE)})
         backbone = load_backbone(settings)
+        tuned_on = self.meta.get("conventions", backbone.conventions())
+        if tuned_on != backbone.conventions():
+            raise UserError(
+                f"{self.path} was tuned on a backbone with {tuned_on}; {settings.pretrained} is read with "
+                f"{backbone.conventions()}",
+                "put back the config that stood beside those weights",
+            )
         model = build_model(backbone, self.settings, self.classes, state.get(HARD_PROMPT))
         if self.meta["schema"] == 1 and self.settings.method.tune == "both":
             state["backbone.logit_scale"] = backbone.logit_scale.detach()  # did not train then
         model.load_trainable_state(state, str(self.path / PROMPTS))
         return model.to(device).eval()
 
-    def task(self, root: str = "") -> Task:
-        """What it was trained and is tested on; `root` replaces a dataset folder that has moved."""
-        return load_task(self.settings, root)
+
+class _Imported(BaseModel):
+    """Where an imported run came from."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    checkpoint: str
+    clip: str
 
 
-def load_task(settings: Settings, root: str = "") -> Task:
-    """The clips and classes that the settings' protocol yields.
+class _Header(BaseModel):
+    """What `prompts.safetensors` says of itself; an importer or a later version may add to it."""
 
-    Errors: UserError for a dataset that is not prepared, or that has not what the protocol needs.
-    """
-    manifest = Manifest.read(Path(root) if root else dataset_root(settings.data))
-    return make_task(manifest, settings.data, settings.training.seed, settings.anchors)
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    classes: list[str]
+    method: str
+    backbone: str
+    licence: str
+    step: int | None = Field(None, ge=0)
+    steps: int | None = Field(None, ge=0)
+    finished: bool = False
+    imported: _Imported | None = None
+    settings: dict[str, dict[str, Any]] | None = None
+    """Of the training that wrote it; None in files of earlier versions."""
 
 
 def start_run(folder: Path, settings: Settings, note: Mapping[str, Any] | None = None) -> None:
     """Begin a run: write its settings and where it runs. Errors: UserError when the folder holds something else."""
     refuse_occupied(folder)
-    write_text(folder / SETTINGS, settings.to_toml())
-    write_text(folder / ENVIRONMENT, json.dumps(environment() | dict(note or {}), indent=1) + "\n")
+    _write_beginning(folder, settings, note)
+
+
+def continue_run(folder: Path, settings: Settings, note: Mapping[str, Any] | None = None) -> None:
+    """Write the settings with which a run goes on, and clear away what a kill left half-written.
+
+    The run must be locked. settings: of the same training, see `another_training`.
+    """
+    for path in [*folder.iterdir(), *(folder / STATE).iterdir()]:
+        if _LEFTOVER.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
+    _write_beginning(folder, settings, note)
+
+
+def _write_beginning(folder: Path, settings: Settings, note: Mapping[str, Any] | None) -> None:
+    write_settings(folder, settings)
+    if not (folder / ENVIRONMENT).exists():
+        write_text(folder / ENVIRONMENT, json.dumps(environment() | dict(note or {}), indent=1) + "\n")
+
+
+def another_training(settings: Settings, before: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The first setting that makes `settings` another training than `before` was, as `section.key`, or None.
+
+    before: a tree of settings, which an earlier version may have written with fewer of them.
+    """
+    now = settings.model_dump(mode="json")
+    for section, values in before.items():
+        for key in values.keys() - MAY_CHANGE.get(section, set()):
+            if key in now.get(section, {}) and now[section][key] != values[key]:
+                return f"{section}.{key}"
+    return None
 
 
 @contextmanager
@@ -140,7 +205,9 @@ def refuse_occupied(folder: Path) -> None:
         raise UserError(
             f"{folder} already holds a run", f"continue it with --resume {folder}, or choose another --out"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (
+        not folder.is_dir() or not all(_LEFTOVER.fullmatch(path.name) for path in folder.iterdir())
+    ):
         raise UserError(f"{folder} exists and is not empty", "choose another --out")
 
 
@@ -152,26 +219,12 @@ def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None 
         "method": model.settings.method.name,
         "backbone": model.backbone.name,
         "licence": model.backbone.licence,
+        "conventions": model.backbone.conventions(),
+        "settings": model.settings.model_dump(mode="json"),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.trainable_state().items()}
     header = {key: json.dumps(value) for key, value in (meta | dict(note or {})).items()}
     save_tensors(folder / PROMPTS, tensors, header)
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors on the CPU as safetensors, whole or not at all. Errors: UserError, as `replacing`."""
-    with replacing(path) as temporary:
-        try:
-            save_file(dict(tensors), temporary, dict(header))
-        except SafetensorError as error:
-            raise _as_os_error(error) from error
-
-
-def _as_os_error(error: SafetensorError) -> OSError:
-    """What the system said, which safetensors has only in the text of its own exception."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    number = int(found[1]) if found else 0
-    return OSError(number, os.strerror(number) if number else str(error))
 
 
 def write_run(
@@ -195,66 +248,34 @@ def load_run(path: str | Path) -> Run:
             f"{path} is a run without {PROMPTS}: its training was stopped before the first checkpoint",
             "train it again into another folder",
         )
-    meta = _read_header(path / PROMPTS)
-    if meta.get("schema") not in (1, SCHEMA):
+    settings, meta = read_settings(path), _read_meta(path / PROMPTS)
+    changed = another_training(settings, meta.pop("settings", None) or {})
+    if changed:
         raise UserError(
-            f"{path / PROMPTS} has schema {meta.get('schema')}; this version reads 1 to {SCHEMA}",
-            "update ga2clip",
+            f"{path / SETTINGS} is of another training than {PROMPTS} beside it: {changed} differs",
+            "restore the file that belongs there",
         )
-    classes = meta.get("classes")
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+    return Run(path, settings, tuple(meta["classes"]), meta)
+
+
+def _read_meta(file: Path) -> dict[str, Any]:
+    """The header of a run's prompts, each value checked."""
+    try:
+        meta = {key: json.loads(value) for key, value in read_header(file).items()}
+        if meta.get("schema") not in (1, SCHEMA):
+            raise UserError(
+                f"{file} has schema {meta.get('schema')}; this version reads 1 to {SCHEMA}", "update ga2clip"
+            )
+        _Header.model_validate(meta)
+    except ValidationError as error:
+        first = error.errors()[0]
         raise UserError(
-            f"{path / PROMPTS} names no classes", "the file was not written by ga2clip, or is damaged"
-        )
-    return Run(path, Settings.read(path / SETTINGS), tuple(classes), meta)
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; a last line cut off by a kill is left out."""
-    file = path / METRICS
-    if not file.exists():
-        return []
-    lines = file.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine and command line, for `environment.json`."""
-    cuda = torch.cuda.is_available()
-    return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        if cuda
-        else ["cpu"],
-        "cuda": torch.version.cuda if cuda else None,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _read_header(file: Path) -> dict[str, Any]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return {key: json.loads(value) for key, value in (opened.metadata() or {}).items()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{file} is damaged: {error}", "restore it, or train again") from None
-
-
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged: {error}", "restore it, or train again") from None
+            f"{file}: '{'.'.join(map(str, first['loc']))}' in its header: {first['msg']}",
+            "the file was not written by ga2clip, or is damaged",
+        ) from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{file} is damaged: its header is no JSON", "restore it, or train again") from None
+    return meta
 
 
 _FORMER_NAMES = {

@@ -4,6 +4,7 @@ Unknown keys and wrong types are refused.
 A run's `settings.toml` is this tree written out in full, so it repeats the run.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -92,11 +93,23 @@ class BackboneSettings(_Section):
     """The CLIP that is adapted."""
 
     name: str = "tiny"
-    """`tiny` (built in) or an open_clip architecture such as `ViT-B-16`."""
+    """Its architecture: `tiny` (built in) or one of open_clip's such as `ViT-B-16`. For a file of weights also
+    `ViT-B-16/TAG` (what open_clip knows of those weights), `openai` (OpenAI's architecture whatever its size), a model
+    config FILE.json, or nothing: `tiny` and an empty name leave it to the file and to the config beside it."""
     pretrained: str = "builtin"
-    """`builtin`, a tag that open_clip can download such as `openai`, or a file of weights."""
-    quick_gelu: bool = True
-    """The activation of a weights *file*: OpenAI's CLIPs use QuickGELU, most others GELU."""
+    """`builtin`, a tag that open_clip can download such as `openai`, or a file or folder of weights."""
+    quick_gelu: bool | None = None
+    """The activation of a file's weights where their `name` leaves it open: QuickGELU, or GELU."""
+    text_from: str = ""
+    """The file that has the text tower, where `pretrained` holds a vision tower alone."""
+
+    @property
+    def from_file(self) -> bool:
+        """Whether `pretrained` names a file or folder of weights."""
+        weights = self.pretrained
+        return (
+            weights.endswith((".pt", ".pth", ".bin", ".safetensors")) or "/" in weights or os.sep in weights
+        )
 
 
 class MethodSettings(_Section):
@@ -292,7 +305,7 @@ class Settings(_Section):
 
     def to_toml(self) -> str:
         """The whole tree as TOML text."""
-        return tomli_w.dumps(self.model_dump(mode="json"))
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -301,7 +314,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read settings {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Not TOMLDecodeError alone: numbers of thousands of digits and bytes that are no UTF-8 raise other ValueErrors.
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
 
 

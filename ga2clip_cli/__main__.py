@@ -1,4 +1,4 @@
-"""Command-line arguments go in, an exit code comes out: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+"""The entry point; exit codes are 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
 
 import sys
 
@@ -7,6 +7,8 @@ from ga2clip_cli import console
 
 def main() -> None:
     """Entry point of `ga2clip` and `python -m ga2clip_cli`."""
+    if sys.stdout is sys.__stdout__:  # not in a process that is somebody else's, such as that of a test
+        console.keep_stdout_clean()
     debug = _take_debug(sys.argv)
     console.set_up(debug)
     try:
@@ -15,6 +17,8 @@ def main() -> None:
         app()
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(console.report(error, debug=debug))
+    finally:
+        console.finish()
 
 
 def _take_debug(argv: list[str]) -> bool:

@@ -1,10 +1,12 @@
-"""A predictor and files go in; rankings as text, as one JSON object or in a CSV or JSONL file come out."""
+"""Where the rankings of a batch go: the terminal, one JSON object, or a CSV or JSON Lines file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from ga2clip.predictions import Failure, Prediction, as_json
+from ga2clip.predictions import Asked, Failure, Prediction, as_json
+from ga2clip.text import printable
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TextAnswers:
-    """Shows each ranking as it comes; failures go to stderr."""
+    """Shows each ranking as it comes."""
 
     done: frozenset[str] = frozenset()
 
@@ -24,10 +26,8 @@ class TextAnswers:
         pass
 
     def add(self, part: Prediction | Failure) -> None:
-        """Show one answer."""
-        if isinstance(part, Failure):
-            console.note(f"error: {part.error}")
-        else:
+        """Show one answer; that a file failed is said on stderr for every kind of output."""
+        if isinstance(part, Prediction):
             console.emit(ranking(part))
 
 
@@ -36,8 +36,8 @@ class JsonAnswers:
 
     done: frozenset[str] = frozenset()
 
-    def __init__(self, model: str, provider: str) -> None:
-        self._model, self._provider = model, provider
+    def __init__(self, model: str, provider: str, asked: Asked) -> None:
+        self._model, self._provider, self._asked = model, provider, asked
         self._parts: list[Prediction | Failure] = []
 
     def __enter__(self) -> "JsonAnswers":
@@ -47,7 +47,7 @@ class JsonAnswers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            console.emit_json(as_json(self._model, self._provider, self._parts))
+            console.emit_json(as_json(self._model, self._provider, self._parts, self._asked))
 
     def add(self, part: Prediction | Failure) -> None:
         """Keep one answer."""
@@ -56,33 +56,49 @@ class JsonAnswers:
 
 def ranking(answer: Prediction) -> str:
     """The file on a line, then a line for each class with its probability."""
-    file = console.one_line(answer.file)
-    lines = [f"{file}  ({answer.frames} frames of {answer.duration:.1f} s)"]
+    lines = [f"{printable(answer.file)}  ({answer.frames} frames of {answer.duration:.1f} s)"]
     lines += [
-        f"  {100 * probability:5.1f} %  {console.one_line(label)}"
-        for label, probability in answer.predictions
+        f"  {100 * probability:5.1f} %  {printable(label)}" for label, probability in answer.predictions
     ]
     return "\n".join(lines)
 
 
 def open_sink(
     predictor: "Predictor",
+    question: dict[str, Any],
     *,
     as_json: bool,
     csv: Path | None,
     jsonl: Path | None,
     resume: Path | None,
 ) -> "TextAnswers | JsonAnswers | ResultFile":
-    """Where answers go: a file (`resume` continues one and takes the format from its suffix), JSON or text."""
-    out = csv or jsonl or resume
-    if out is not None:
-        from ga2clip.runtime.results import ResultFile
+    """Where answers go: a file (`resume` continues one and takes the format from its suffix), JSON or text.
 
-        kind: Literal["csv", "jsonl"] | None = "csv" if csv else "jsonl" if jsonl else None
-        return ResultFile(
-            out, model=predictor.name, provider=predictor.provider, format=kind, resume=resume is not None
-        )
-    return JsonAnswers(predictor.name, predictor.provider) if as_json else TextAnswers()
+    question: the keywords of `predict_many`.
+    """
+    out = csv or jsonl or resume
+    if out is None and not as_json:
+        return TextAnswers()
+    asked = Asked.of(
+        predictor.fingerprint,
+        question["classes"] or predictor.classes,
+        question["template"],
+        reject=question["reject"],
+        top=question["top"],
+    )
+    if out is None:
+        return JsonAnswers(predictor.name, predictor.provider, asked)
+    from ga2clip.runtime.results import ResultFile
+
+    kind: Literal["csv", "jsonl"] | None = "csv" if csv else "jsonl" if jsonl else None
+    return ResultFile(
+        out,
+        model=predictor.name,
+        provider=predictor.provider,
+        asked=asked,
+        format=kind,
+        resume=resume is not None,
+    )
 
 
 def answer_files(
@@ -91,13 +107,41 @@ def answer_files(
     sink: "TextAnswers | JsonAnswers | ResultFile",
     **question: Any,
 ) -> int:
-    """Rank the classes for every video in `files`, folders searched; returns how many videos failed."""
-    from ga2clip.runtime.results import expand
+    """Rank the classes for every video in `files`, folders searched; returns how many videos failed.
 
-    failures = 0
+    Failures are said on stderr, and at the end how many there were and where the answers are.
+    """
+    from ga2clip.runtime.results import ResultFile, expand
+
+    paths = list(dict.fromkeys(str(path) for path in expand([Path(file) for file in files])))
+    todo = _with_their_batches(paths, sink.done, question["batch"])
+    answered = failures = 0
+    if isinstance(sink, ResultFile):
+        sink.set_order(paths)
     with sink:
-        todo = [path for path in expand([Path(file) for file in files]) if str(path) not in sink.done]
         for answer in console.progress(predictor.predict_many(todo, **question), len(todo), "video"):
+            if answer.file in sink.done:
+                continue
             sink.add(answer)
-            failures += isinstance(answer, Failure)
+            if isinstance(answer, Failure):
+                console.note(f"error: {printable(answer.error)}")
+                failures += 1
+            else:
+                answered += 1
+    before = len(paths) - answered - failures
+    if isinstance(sink, ResultFile):
+        kept = f", {before} were answered before" if before else ""
+        console.note(f"{answered} videos answered, {failures} failed{kept}: {printable(sink.out)}")
+    elif failures and len(paths) > 1:
+        console.note(f"{failures} of {len(paths)} videos failed")
     return failures
+
+
+def _with_their_batches(files: Sequence[str], done: frozenset[str], batch: int) -> list[str]:
+    """The files without an answer, and those that share a batch with one.
+
+    The last digits of a probability depend on what is encoded beside a video: a continued batch computes whole
+    batches again, so that it ends with the same numbers as one that was never interrupted.
+    """
+    groups = (files[start : start + batch] for start in range(0, len(files), batch))
+    return [file for group in groups if not done.issuperset(group) for file in group]

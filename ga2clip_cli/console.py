@@ -1,21 +1,27 @@
-"""Results go in and reach stdout; errors, hints and log records go in and reach stderr in a line or two.
+"""What a person sees: results on stdout, errors, hints and log records on stderr in a line or two.
 
-This is the only module that decides what a person sees when something fails: a `UserError` shows what
-failed and what to do, anything else one line, and a traceback appears with `--debug` alone.
+This is the only module that decides what is shown when something fails: a `UserError` shows what failed and what to
+do, anything else one line, and a traceback appears with `--debug` alone. It is also the one place where text from
+outside loses what would steer a terminal: whatever a bundle or a file calls itself, it is shown as plain text.
 """
 
 import json
 import logging
 import os
+import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ga2clip.errors import MissingExtraError, UserError
+from ga2clip.text import printable, printable_lines
 
 T = TypeVar("T")
+_NOT_ASCII = re.compile(r"[^\n -~]")
 _TRAIN_PACKAGES = ("torch", "torchvision", "open_clip", "safetensors", "onnx", "onnxscript", "matplotlib")
 
 
@@ -23,7 +29,7 @@ class _Plain(logging.Formatter):
     """`warning: text` for what needs attention, plain text for the rest."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = printable_lines(super().format(record))
         return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
 
 
@@ -31,17 +37,20 @@ class _StderrHandler(logging.StreamHandler):
     """Writes above a running progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "tqdm" in sys.modules:
-            sys.modules["tqdm"].tqdm.write(self.format(record), file=sys.stderr)
-        else:
-            super().emit(record)
+        _say(self.format(record))
 
 
 def set_up(debug: bool) -> None:
-    """Route the project's log records to stderr and make both streams take every file name and class name."""
+    """Route the project's log records to stderr and make both streams take every file name and class name.
+
+    Warnings of libraries are shown with `debug` alone, and end nothing even where PYTHONWARNINGS says so: what a
+    user should know is a log record of ours.
+    """
+    warnings.simplefilter("default" if debug else "ignore")
     for stream in (sys.stdout, sys.stderr):
         # A file name may hold bytes that are not text; an escape is better than an exception while printing.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     handler = _StderrHandler()
     handler.setFormatter(_Plain("%(message)s"))
     for name in ("ga2clip", "ga2clip_export"):
@@ -55,9 +64,51 @@ def set_up(debug: bool) -> None:
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
 
+def keep_stdout_clean() -> None:
+    """In a process of our own: what libraries print to descriptor 1 goes to stderr, so that stdout has results alone.
+
+    Descriptors that were closed (`>&-`) become /dev/null first: a file opened later would get their number, and
+    somebody's messages.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
+    if sys.stderr is None:  # print would take stdout instead
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
+    if sys.stdout is not None:
+        sys.stdout.flush()
+        results = os.dup(1)
+        os.dup2(2, 1)
+        sys.stdout = open(  # noqa: SIM115
+            results, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors
+        )
+
+
+def finish() -> None:
+    """Before the process ends: what stdout did not take is dropped, since Python would complain about it again."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def note(text: str) -> None:
-    """One line for the person, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """A message for the person, on stderr."""
+    _say(printable_lines(text))
+
+
+def _say(text: str) -> None:
+    """Text on stderr, above a running progress bar; one that nobody can read is lost."""
+    with suppress(OSError):
+        if "tqdm" in sys.modules:
+            sys.modules["tqdm"].tqdm.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr)
+        sys.stderr.flush()
 
 
 def is_first_process() -> bool:
@@ -71,20 +122,31 @@ def has_terminal() -> bool:
 
 
 def emit(text: str) -> None:
-    """A result, on stdout."""
-    if is_first_process():
-        print(text, flush=True)
+    """A result, on stdout. Errors: UserError when stdout is closed or its disk is full."""
+    if not is_first_process():
+        return
+    if sys.stdout is None:
+        raise UserError("stdout is closed: the result cannot be printed", "leave out >&-, or write to a file")
+    try:
+        print(printable_lines(text), flush=True)
+    except BrokenPipeError:
+        raise  # whoever read it has seen enough
+    except OSError as error:
+        from ga2clip.files import write_error
+
+        raise write_error(Path("stdout"), error, "free some space on that disk and start again") from error
 
 
 def emit_json(value: Any) -> None:
     """A result as one JSON object on stdout; characters that the stream can't hold are escaped."""
-    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    emit(json.dumps(value, indent=2, ensure_ascii=not utf8))
+    utf8 = sys.stdout is not None and (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(value, indent=2, ensure_ascii=not utf8)
+    emit(_NOT_ASCII.sub(lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their longest cell; numbers to the right."""
-    cells = [list(head), *map(list, rows)]
+    cells = [list(map(printable, row)) for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     right = [all(row[column][:1].isdigit() for row in rows) for column in range(len(head))]
     padded = (
@@ -92,11 +154,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in cells
     )
     return "\n".join("  ".join(row).rstrip() for row in padded)
-
-
-def one_line(name: str) -> str:
-    """A file name that holds line breaks or control characters, shown with escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def progress(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
@@ -156,16 +213,25 @@ def report(error: BaseException, *, debug: bool) -> int:
         note(f"error: unexpected {type(error).__name__}: {_first_line(error)}")
         note("hint: run again with --debug for the traceback; it belongs into a bug report")
         return 1
-    note(f"error: {error.message}")
+    note(f"error: {printable(error.message)}")
     if error.hint:
         note(f"hint: {error.hint}")
     return error.exit_code
 
 
 def _as_user_error(error: BaseException) -> BaseException:
-    """An absent optional package and a failed read or write are the user's to fix."""
+    """An absent optional package, a full disk and a failed read or write are the user's to fix."""
+    if isinstance(error, UserError):
+        return error
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _TRAIN_PACKAGES:
         return MissingExtraError(f"this command (it uses {(error.name or '').split('.')[0]})", "train")
+    from ga2clip.files import full_disk, write_error
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if full := full_disk(cause):
+            return write_error(Path(str(full.filename or "a file")), full)
+        cause = cause.__cause__ or cause.__context__
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{error.filename}: {error.strerror}")
     return error

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ga2clip.text import printable
 from ga2clip_cli import console
 from ga2clip_cli.options import AsJson, Device, Root
 
@@ -61,9 +62,8 @@ def evaluate(
                 report.write(run / "eval" / f"{report.about['dataset']}-{report.protocol}")
             if not as_json:
                 several = f", {report.about['views']} views" if "views" in report.about else ""
-                console.emit(
-                    f"{run}: {report.about['method']} on {report.about['backbone']}, {report.protocol}{several}"
-                )
+                head = f"{run}: {report.about['method']} on {report.about['backbone']}, {report.protocol}"
+                console.emit(printable(head + several))
                 console.emit(report.table() + "\n")
         found += reports
     if as_json:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ga2clip.errors import UserError
+from ga2clip.text import printable
 from ga2clip_cli import console
 from ga2clip_cli.options import AsJson, Verify
 
@@ -33,7 +34,7 @@ def info(
         bundle = open_bundle(path, signed_by=verify)
         bundle.verify()
         if verify is not None:
-            console.note(f"signed with the key of {verify}")
+            console.note(printable(f"signed with the key of {verify}"))
         if as_json:
             console.emit_json(bundle.card.model_dump(mode="json"))
         else:
@@ -52,13 +53,15 @@ def info(
         )
         return
     data, method = run.settings.data, run.settings.method
-    console.emit(f"run       {path}")
-    console.emit(
-        f"method    {method.name} on {run.meta['backbone']} (licence of the backbone: {run.meta['licence']})"
-    )
-    imported = run.meta.get("imported")
-    if imported:
-        console.emit(f"imported  from {imported['checkpoint']} and {imported['clip']}")
+    lines = [
+        f"run       {path}",
+        f"method    {method.name} on {run.meta['backbone']} (licence of the backbone: {run.meta['licence']})",
+    ]
+    if imported := run.meta.get("imported"):
+        lines.append(f"imported  from {imported['checkpoint']} and {imported['clip']}")
     known = f"{data.dataset}, {data.protocol}, {data.shots} shots, " if data.dataset else ""
-    console.emit(f"data      {known}{data.frames} frames a clip")
-    console.emit(f"classes   {len(run.classes)}: {', '.join(run.classes)}")
+    lines += [
+        f"data      {known}{data.frames} frames a clip",
+        f"classes   {len(run.classes)}: {', '.join(run.classes)}",
+    ]
+    console.emit("\n".join(map(printable, lines)))

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ga2clip.text import printable
 from ga2clip_cli import console
 from ga2clip_cli.options import AsJson, Classes, Device, Provider, Threads, Verify
 
@@ -77,6 +78,7 @@ def predict(
     _check_videos(kind, files)
     if timeline and follow:
         raise typer.BadParameter("--timeline and --follow exclude each other")
+    _keep_what_is_there(kind, files, csv or jsonl, render)
     from ga2clip.evaluation.open_predictor import open_predictor
     from ga2clip.labels import read_class_list
     from ga2clip_cli import answers
@@ -86,7 +88,7 @@ def predict(
     with open_predictor(
         model, classes=names, provider=provider, device=device, threads=threads, signed_by=verify
     ) as predictor:
-        console.note(f"model: {predictor.name} · provider: {predictor.provider}")
+        console.note(printable(f"model: {predictor.name} · provider: {predictor.provider}"))
         question: dict[str, Any] = {"classes": names, "template": template, "reject": reject}
         if timeline or follow:
             question |= {"window": window, "stride": stride, "fps": fps}
@@ -100,7 +102,9 @@ def predict(
             )
         else:
             question |= {"top": top, "batch": batch, "workers": workers}
-            sink = answers.open_sink(predictor, as_json=as_json, csv=csv, jsonl=jsonl, resume=resume)
+            sink = answers.open_sink(
+                predictor, question, as_json=as_json, csv=csv, jsonl=jsonl, resume=resume
+            )
             if answers.answer_files(predictor, files, sink, **question):
                 raise typer.Exit(1)
 
@@ -124,6 +128,17 @@ def _check_outputs(kind: str, outputs: dict[str, Any]) -> None:
     exclusive = [option for option in given if option not in ("--plot", "--render")]
     if len(exclusive) > 1:
         raise typer.BadParameter(f"{exclusive[0]} and {exclusive[1]} exclude each other")
+
+
+def _keep_what_is_there(kind: str, files: list[str], table: Path | None, render: Path | None) -> None:
+    """Said before a model is loaded: answers of an earlier batch, and the video itself, are not overwritten."""
+    if table is not None:
+        from ga2clip.files import refuse_existing
+
+        again = "" if kind else f"continue it with --resume {table}, or "
+        refuse_existing(table, f"{again}delete it first")
+    if render is not None and render.exists() and render.samefile(files[0]):
+        raise typer.BadParameter("--render would replace the video it is made from")
 
 
 def _check_videos(kind: str, files: list[str]) -> None:

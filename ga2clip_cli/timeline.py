@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ga2clip.text import printable
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
@@ -55,5 +56,5 @@ def follow_stream(predictor: "Predictor", source: str, *, as_json: bool, **optio
     for result in follow(predictor, source, **options):
         label, probability = result.predictions[0]
         late = f"  ({result.dropped} frames dropped)" if result.dropped else ""
-        text = f"{result.time:8.1f} s  {100 * probability:5.1f} %  {console.one_line(label)}{late}"
+        text = f"{result.time:8.1f} s  {100 * probability:5.1f} %  {printable(label)}{late}"
         console.emit(json.dumps(result.to_json()) if as_json else text)

@@ -31,10 +31,11 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=0)] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Frames taken from a clip.")] = None,
     backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="tiny (built in) or an open_clip architecture.")
+        str | None,
+        typer.Option(metavar="NAME", help="tiny (built in), an open_clip architecture, or openai."),
     ] = None,
     pretrained: Annotated[
-        str | None, typer.Option(metavar="TAG|FILE", help="Weights: an open_clip tag or a file.")
+        str | None, typer.Option(metavar="TAG|PATH", help="Weights: an open_clip tag, a file or a folder.")
     ] = None,
     hard_prompts: Annotated[
         str | None,

@@ -1,7 +1,7 @@
 """Small wrong edits of the code, one after the other, and whether the fast tests notice: `make mutants`.
 
-Each edit is made in a scratch copy of the tracked files. An edit whose old text is no longer in its file is an error, so
-the list stays true. Exit code 1 where an edit survived.
+Each edit is made in a scratch copy of the tracked files. An edit whose old text is no longer in its file is an error,
+so the list stays true. Exit code 1 where an edit survived.
 """
 
 import argparse

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,13 @@ if threading.current_thread() is threading.main_thread():
     # A shell that starts the tests in the background lets them ignore Ctrl-C; commands that they start must not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; one thread each
+
+
+CLIP_CONFIG: dict[str, Any] = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 64, "layers": 3},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 3},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -34,22 +42,18 @@ def clip_weights() -> dict[str, "object"]:
     import torch
 
     torch.manual_seed(0)
-    clip = open_clip.CLIP(
-        embed_dim=32,
-        vision_cfg={"image_size": 16, "patch_size": 8, "width": 64, "layers": 3},
-        text_cfg={"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 3},
-        quick_gelu=True,
-    )
+    clip = open_clip.CLIP(**CLIP_CONFIG, quick_gelu=True)
     return dict(clip.state_dict())
 
 
 @pytest.fixture(scope="session")
 def clip_file(clip_weights: dict[str, "object"], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The random CLIP's weights as a file that `--pretrained` takes."""
+    """The random CLIP's weights and its config as files that `--pretrained` takes."""
     from safetensors.torch import save_file
 
     path = tmp_path_factory.mktemp("weights") / "clip.safetensors"
     save_file(clip_weights, path)
+    path.with_suffix(".json").write_text(json.dumps({**CLIP_CONFIG, "quick_gelu": True}))
     return path
 
 
@@ -58,7 +62,7 @@ def make_backbone(clip_weights: dict[str, "object"]) -> Callable[[], "object"]:
     """A function that builds a fresh random CLIP backbone (always the same weights)."""
     from ga2clip.model.load_backbone import backbone_from_weights
 
-    return lambda: backbone_from_weights(clip_weights, source="random")
+    return lambda: backbone_from_weights(clip_weights, source="random", quick_gelu=True, head_width=64)
 
 
 @pytest.fixture(scope="session")
@@ -226,7 +230,7 @@ def make_model(clip_file: Path) -> Callable[..., "object"]:
         tree = method_settings(method)
         short = {"text_length": 4, "vision_length": 4, "text_depth": 2, "vision_depth": 2}
         tree["method"] = {**short, **tree["method"], **changes}
-        tree["backbone"] = {"name": "random", "pretrained": str(clip_file)}
+        tree["backbone"] = {"pretrained": str(clip_file)}
         settings = Settings().updated(tree, "test")
         torch.manual_seed(1)
         backbone = load_backbone(settings.backbone)

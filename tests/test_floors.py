@@ -33,7 +33,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
     "training": (4, under("training", "recipes")),
     "evaluation": (4, under("evaluation")),
     "compute": (3, under("compute")),
-    "runs": (3, under("run", "interop", "hard_prompt")),
+    "runs": (3, under("run", "run_files", "environment", "interop", "hard_prompt")),
     "runtime": (2, under("runtime")),
     "model": (2, under("model")),
     "data": (2, under("data")),
@@ -50,6 +50,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
             "predictions",
             "registry",
             "deprecation",
+            "text",
             "assets",
         ),
     ),
@@ -58,7 +59,7 @@ STDLIB = sys.stdlib_module_names
 TORCH_FREE = ("ground", "video", "runtime")
 TORCH = ("torch", "torchvision", "open_clip", "safetensors")
 # What a command module may import before a command is chosen; more costs start-up time.
-CLI_TOP_LEVEL = {"typer", "ga2clip_cli", "ga2clip.errors", "ga2clip.predictions"}
+CLI_TOP_LEVEL = {"typer", "ga2clip_cli", "ga2clip.errors", "ga2clip.predictions", "ga2clip.text"}
 
 
 def module_name(package: str, path: Path) -> str:

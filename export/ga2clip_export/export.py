@@ -1,12 +1,13 @@
-"""A run folder goes in, a bundle folder comes out: folded, traced, verified against torch, or not there at
-all.
+"""Export of a run: a bundle folder, folded, traced and verified against torch, or none at all.
 
-Everything is made in a working folder beside the bundle and renamed when the gate was passed.
+Everything is made in a working folder beside the bundle and renamed when torch and ONNX agree.
 """
 
 import logging
 import os
+import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -15,9 +16,9 @@ from typing import get_args
 
 import numpy as np
 
-from ga2clip.data.protocols import Task
+from ga2clip.data.protocols import Task, load_task
 from ga2clip.errors import UserError, unknown_name
-from ga2clip.files import file_sha256, write_error
+from ga2clip.files import file_sha256, sync, sync_tree, system_error, write_error
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import Run, load_run
 from ga2clip.runtime.bundle import CARD, is_bundle, open_bundle
@@ -239,7 +240,7 @@ def _history(run: Run) -> dict[str, str | int | float | bool]:
 
 def _task(run: Run, root: str) -> Task | None:
     try:
-        return run.task(root)
+        return load_task(run.settings, root)
     except UserError as error:
         if root:
             raise
@@ -262,21 +263,65 @@ def _refuse_occupied(out: Path) -> None:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A working folder that becomes `out` when the block ends well; a bundle that was there before is
-    replaced.
+    """A working folder beside `out` that takes its place when the block ends well, also that of an older bundle.
 
-    Errors: UserError when the system refuses.
+    What exports to the same place left behind when they were killed is cleared away first. A link is followed: the
+    folder that it points at is replaced. Errors: UserError when the system refuses.
     """
+    out = Path(os.path.realpath(out))
     work = out.with_name(f".{out.name}.{os.getpid()}")
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
+    old = _old(work)
     try:
+        _clear_leftovers(out)
         work.mkdir(parents=True)
         yield work
+        sync_tree(work)
         if out.exists():
             out.rename(old)
         work.rename(out)
-    except OSError as error:
-        raise write_error(out, error) from error
+        sync(out.parent)
+    except UserError:
+        raise
+    except Exception as error:
+        if system := system_error(error):
+            raise write_error(out, system) from error
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(work: Path) -> Path:
+    """Where the bundle that is replaced stands for the moment between two renames."""
+    return work.with_name(f"{work.name}.old")
+
+
+def _clear_leftovers(out: Path) -> None:
+    """Remove the working folders of exports to `out` whose process is gone."""
+    if not out.parent.is_dir():
+        return
+    pattern = re.compile(rf"\.{re.escape(out.name)}\.(\d+)(\.old)?")
+    for path in out.parent.iterdir():
+        kind = pattern.fullmatch(path.name)
+        # A process finds its own number only where another had it before: in a container it is often the same.
+        if kind is None or (int(kind[1]) != os.getpid() and _is_running(int(kind[1]))):
+            continue
+        if (
+            kind[2] and not out.exists()
+        ):  # killed between the two renames: the old bundle is the one that is whole
+            path.rename(out)
+        else:
+            _log.info("removing %s, which a killed export left", path)
+            shutil.rmtree(path)
+
+
+def _is_running(pid: int) -> bool:
+    if sys.platform == "win32":  # where os.kill would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from ga2clip.errors import UserError
-from ga2clip.files import write_error
+from ga2clip.files import sync, sync_tree, write_error
 from ga2clip.runtime.bundle import Bundle, open_bundle
 from ga2clip.runtime.card import TEXT_ENCODER, VIDEO_ENCODER
 from ga2clip.runtime.onnx_scan import external_files
@@ -106,6 +106,8 @@ def _write_model(
         shutil.copyfile(bundle.path / graph, work / "1" / "model.onnx")
         for extra in external_files(bundle.path / graph):
             shutil.copyfile(bundle.path / extra, work / "1" / extra)
+        sync_tree(work)
         work.rename(folder)
+        sync(folder.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The processes that work on one job, as torchrun starts them, and the device of each; one process is a group of one."""
+"""The processes that work on one job, as torchrun starts them, and the device of each; one process is one group."""
 
 import os
 from collections.abc import Iterator

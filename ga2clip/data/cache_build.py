@@ -9,7 +9,7 @@ from ga2clip.data.check import GRACE, file_time_limit
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.data.pool import Answer, Job, Lost, Progress, run_jobs, silent
 from ga2clip.errors import UserError
-from ga2clip.video.errors import printable
+from ga2clip.text import printable
 
 logger = logging.getLogger(__name__)
 

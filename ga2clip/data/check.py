@@ -123,7 +123,8 @@ def _read_journal(journal: Path) -> dict[str, Checked]:
 def _end_last_line(journal: Path) -> None:
     """A line that was cut off must not swallow the next one."""
     if journal.exists() and (data := journal.read_bytes()) and not data.endswith(b"\n"):
-        journal.write_bytes(data + b"\n")
+        with journal.open("ab") as lines:
+            lines.write(b"\n")
 
 
 def _result(fields: dict[str, object]) -> Checked:

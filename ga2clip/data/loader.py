@@ -1,23 +1,25 @@
-"""A task goes in; batches of clips come out: frames uint8 (B, T, H, W, 3), labels int64 (B,), seeded and sharded."""
+"""Batches of a task's clips: frames uint8 (B, T, H, W, 3), labels int64 (B,), seeded and shared out to processes."""
 
 import logging
-import signal
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ga2clip.data.loader_process import Failure, begin, signals_held_back
 from ga2clip.data.manifest import Clip, dataset_root
 from ga2clip.data.pool import default_workers
 from ga2clip.data.protocols import Task
 from ga2clip.data.reader import ClipReader
 from ga2clip.errors import UserError
 from ga2clip.settings import Settings
+from ga2clip.text import printable
 from ga2clip.video import Preprocess, VideoError
-from ga2clip.video.errors import printable
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,17 @@ class Batch:
         mean = torch.tensor(preprocess.mean, device=device)[:, None, None]
         std = torch.tensor(preprocess.std, device=device)[:, None, None]
         return pixels.div_(255).sub_(mean).div_(std)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For sending from a loader process: arrays go through a pipe.
+
+        Tensors would go through shared memory, of which a container has 64 MB by default, or none.
+        """
+        return {**self.__dict__, "frames": self.frames.numpy(), "labels": self.labels.numpy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.frames, self.labels = torch.from_numpy(state["frames"]), torch.from_numpy(state["labels"])
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory, from which copies to a GPU don't wait."""
@@ -180,20 +193,47 @@ class _Plans:
             yield from self._plan(epoch)[0 if place else self._skip :]
 
 
-def _load(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int) -> Iterable[Batch]:
-    return DataLoader(
+def _load(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int) -> Iterator[Batch]:
+    for batch in _started(batches, reader, min(workers, default_workers())):
+        if isinstance(batch, Failure):
+            raise UserError(
+                f"a loader process could not send a batch: {batch.reason}",
+                "use less memory, or load in the training process: --set training.workers=0",
+            )
+        yield batch
+
+
+def _started(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int) -> Iterator[Batch | Failure]:
+    """The running loader, in this process where no other can be started."""
+    loader = partial(
+        DataLoader,
         _Clips(reader),
         batch_sampler=batches,
-        num_workers=min(workers, default_workers()),
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_interrupts_to_the_parent,
+        worker_init_fn=begin,
     )
+    if workers:
+        try:
+            _try_semaphores(6 * workers + 20)
+            with signals_held_back():
+                return iter(loader(num_workers=workers))
+        except OSError as error:
+            logger.warning(
+                "no loader processes can be started (%s): clips are read in this process, which is slower; "
+                "in a container look at /dev/shm and the limit of processes",
+                error.strerror or error,
+            )
+    return iter(loader(num_workers=0))
 
 
-def _leave_interrupts_to_the_parent(_: int) -> None:
-    """A terminal sends Ctrl-C to every process; a loader that dies of it would turn an orderly stop into a crash."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _try_semaphores(number: int) -> None:
+    """Make and drop more of them than DataLoader needs, which leaves a traceback where it can't have them.
+
+    Errors: OSError where /dev/shm, in which Linux keeps them, is full or read-only.
+    """
+    held = [multiprocessing.Semaphore() for _ in range(number)]
+    held.clear()
 
 
 def _collate(items: list[tuple[_Sample, torch.Tensor | str]]) -> Batch:

@@ -1,4 +1,4 @@
-"""Jobs go in (dicts); their answers come out as they are ready, each from a process that may be killed.
+"""Worker processes that may be killed: jobs (dicts) and their answers, in the order in which they are ready.
 
 A job that crashes its process or is silent for too long is answered with `Lost`; the next job gets a new
 process.

@@ -1,7 +1,5 @@
 """Check or generate a dataset and write its `manifest.json`, a report and optionally a frame cache."""
 
-import csv
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,6 +17,7 @@ from ga2clip.data.stickfigures.generate import generate
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
 from ga2clip.registry import DATASETS
+from ga2clip.text import csv_lines
 
 REPORT_NAME = "prepare_report.csv"
 _ANCHORS = 120
@@ -68,15 +67,13 @@ class PrepareReport:
 
     def to_csv(self) -> str:
         """One line per problem: status,clip,reason; bytes of names that are no text are written as \\udc…."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("status", "clip", "reason"))
-        writer.writerows(("missing", name, "no file") for name in self.missing)
-        writer.writerows(("broken", *item) for item in self.broken)
-        writer.writerows(("damaged", *item) for item in self.damaged)
-        writer.writerows(("contradictory", *item) for item in self.contradictory)
-        writer.writerows(("duplicate", test, f"same as {train}") for test, train in self.duplicates)
-        return text.getvalue().encode("utf-8", "backslashreplace").decode()
+        rows = [("status", "clip", "reason")]
+        rows += [("missing", name, "no file") for name in self.missing]
+        rows += [("broken", *item) for item in self.broken]
+        rows += [("damaged", *item) for item in self.damaged]
+        rows += [("contradictory", *item) for item in self.contradictory]
+        rows += [("duplicate", test, f"same as {train}") for test, train in self.duplicates]
+        return csv_lines(rows).encode("utf-8", "backslashreplace").decode()
 
 
 def prepare(

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from ga2clip.data.anchors import anchor_clips
-from ga2clip.data.manifest import Clip, Manifest
+from ga2clip.data.manifest import Clip, Manifest, dataset_root
 from ga2clip.data.splits import read_split_lists
 from ga2clip.errors import UserError
-from ga2clip.settings import AnchorSettings, DataSettings
+from ga2clip.settings import AnchorSettings, DataSettings, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,15 @@ class Task:
     anchors: tuple[Clip, ...]
     evals: tuple[EvalSet, ...]
     flip: bool = True
+
+
+def load_task(settings: Settings, root: str = "") -> Task:
+    """The clips and classes of the settings' protocol; `root` replaces a dataset folder that has moved.
+
+    Errors: UserError for a dataset that is not prepared, or that has not what the protocol needs.
+    """
+    manifest = Manifest.read(Path(root) if root else dataset_root(settings.data))
+    return make_task(manifest, settings.data, settings.training.seed, settings.anchors)
 
 
 def make_task(

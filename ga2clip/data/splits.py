@@ -17,8 +17,8 @@ from ga2clip.errors import UserError
 from ga2clip.label_files import read_clip_list, read_labels
 from ga2clip.labels import check_class_names, readable_name
 from ga2clip.settings import DataSettings
+from ga2clip.text import printable
 from ga2clip.video import bare_name
-from ga2clip.video.errors import printable
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from ga2clip.data.manifest import Clip
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
 from ga2clip.video import VideoError, probe
+
+_LOOK_SECONDS, _GRACE_SECONDS = 1.0, 60.0
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -51,8 +55,17 @@ def cache_clips(shard: Path, root: Path, clips: list[dict[str, Any]], say: Say) 
     return {"broken": broken}
 
 
+def _end_after(parent: int) -> None:
+    """End this process some time after its parent, though the decoder hangs: nobody is left to end it."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    time.sleep(_GRACE_SECONDS)
+    os._exit(1)
+
+
 def main() -> None:
     """Say that it is ready, then answer jobs until stdin ends: so it does when the parent is gone, however."""
+    threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a decoder that prints must not garble the answers
     logging.getLogger("ga2clip").addHandler(

@@ -20,7 +20,7 @@ from ga2clip.evaluation.report import Report, SetReport
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import Run, load_run
 from ga2clip.settings import Settings
-from ga2clip.video.errors import printable
+from ga2clip.text import printable
 
 _log = logging.getLogger(__name__)
 

@@ -4,8 +4,6 @@
 taken for whom.
 """
 
-import csv
-import io
 import json
 import math
 import statistics
@@ -16,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ga2clip.evaluation.metrics import Scores, harmonic_mean
-from ga2clip.files import replacing, write_text
+from ga2clip.files import write_figure, write_text
+from ga2clip.text import csv_lines
 
 _NAMES_FIT = 200  # classes up to which the confusion matrix is labelled
 _CELL = 0.15  # inches for a class: its name in 7 points fits
@@ -86,17 +85,16 @@ class Report:
         _draw_confusion(self.sets, folder / "confusion.png")
 
     def _per_class(self) -> str:
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["set", "split", "class", "clips", "top1", "most_often_taken_for"])
+        rows: list[list[object]] = [["set", "split", "class", "clips", "top1", "most_often_taken_for"]]
         for part in self.sets:
             for index, name in enumerate(part.classes):
                 others = part.scores.confusion[index].copy()
                 others[index] = 0
                 taken_for = part.classes[int(others.argmax())] if others.any() else ""
                 clips, top1 = part.scores.counts[index], part.scores.per_class[index]
-                rows.writerow([part.name, part.split, name, clips, f"{top1:.4f}" if clips else "", taken_for])
-        return text.getvalue()
+                accuracy = f"{top1:.4f}" if clips else ""
+                rows.append([part.name, part.split, name, clips, accuracy, taken_for])
+        return csv_lines(rows)
 
 
 def _numbers(scores: Scores) -> dict[str, Any]:
@@ -129,7 +127,6 @@ def _row(name: str, scores: Scores) -> str:
 
 def _draw_confusion(sets: tuple[SetReport, ...], path: Path) -> None:
     """One square per test set (of the first split): rows are true classes, columns answers, shares of a row."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -147,6 +144,5 @@ def _draw_confusion(sets: tuple[SetReport, ...], path: Path) -> None:
             places = range(len(part.classes))
             axes.set_xticks(places, part.classes, rotation=90, fontsize=7)
             axes.set_yticks(places, part.classes, fontsize=7)
-    with replacing(path) as temporary:
-        # Names as long as Something-Something's take more room than the figure has.
-        FigureCanvasAgg(figure).print_figure(str(temporary), format="png", bbox_inches="tight")
+    # Names as long as Something-Something's take more room than the figure has.
+    write_figure(path, figure, bbox_inches="tight")

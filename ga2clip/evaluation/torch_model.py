@@ -16,8 +16,11 @@ from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import load_run
+from ga2clip.runtime import is_bundle, open_bundle
 from ga2clip.runtime.scoring import normalise
 from ga2clip.settings import Settings
+
+_SAME_MODEL = 0.9999  # cosine of features that torch gave before and gives now, perhaps on another device
 
 
 class TorchModel:
@@ -28,11 +31,18 @@ class TorchModel:
         source: where it is from, for people.
         device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
         threads: cores that torch takes, 0: its own choice.
+        exported: a bundle that export may have made of the model, and fitted a threshold for.
     """
 
-    threshold: float | None = None  # export fits one
-
-    def __init__(self, model: VideoCLIP, source: str, *, device: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self,
+        model: VideoCLIP,
+        source: str,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        exported: Path | None = None,
+    ) -> None:
         self._model = model.eval().to(choose_device(device))
         with torch.inference_mode():
             self._prompts = self._model.prompts()
@@ -40,6 +50,7 @@ class TorchModel:
             raise UserError(f"threads must be 0 or more, got {threads}")
         if threads:
             torch.set_num_threads(threads)
+        self._exported = exported
         self.provider = f"torch on {self._model.device}"
         self.name = f"{model.settings.method.name} on {model.backbone.name} ({source})"
         self.classes = tuple(model.classes)
@@ -57,6 +68,19 @@ class TorchModel:
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
+
+    @cached_property
+    def threshold(self) -> float | None:
+        """As `ClipModel`: what export fitted, if its bundle knows the features that this model gives."""
+        if self._exported is None or not is_bundle(self._exported):
+            return None
+        bundle = open_bundle(self._exported)
+        probe, rule = bundle.probe(), bundle.card.reject
+        if rule is None or probe.frames.shape[2:4] != (self.preprocess.size, self.preprocess.size):
+            return None
+        known, own = normalise(probe.frame_features[0]), normalise(self.encode_frames(probe.frames[0]))
+        same = known.shape == own.shape and float((known * own).sum(axis=-1).min()) >= _SAME_MODEL
+        return rule.threshold if same and _close(bundle.text_bank().negatives, self.negatives) else None
 
     @torch.inference_mode()
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
@@ -86,7 +110,8 @@ class TorchModel:
 
 def model_of_run(path: Path, *, device: str = "auto", threads: int = 0) -> TorchModel:
     """The tuned model of a run. Raises UserError as `load_run`."""
-    return TorchModel(load_run(path).model(), str(path), device=device, threads=threads)
+    model = load_run(path).model()
+    return TorchModel(model, str(path), device=device, threads=threads, exported=path / "bundle")
 
 
 def zero_shot_model(
@@ -101,6 +126,10 @@ def zero_shot_model(
     settings = Settings().updated(tree, "zero-shot")
     model = build_model(load_backbone(settings.backbone), settings, classes)
     return TorchModel(model, pretrained, device=device, threads=threads)
+
+
+def _close(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and bool(np.allclose(a, b, atol=1e-4))
 
 
 def _array(features: Tensor) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A frozen CLIP as two towers, its temperature and what else belongs to it; strict loading of weights."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import open_clip
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
@@ -30,6 +31,15 @@ class Backbone(nn.Module):
         self.tokenizer = ClipTokenizer.from_open_clip()
         self.requires_grad_(False).eval()
 
+    def conventions(self) -> dict[str, Any]:
+        """What its weights don't show and its features depend on, as JSON: heads, activation, pixels."""
+        towers = {"vision": self.vision.blocks[0], "text": self.text.blocks[0]}
+        return {
+            "heads": {name: block.attn.num_heads for name, block in towers.items()},
+            "activation": {name: type(block.mlp.gelu).__name__ for name, block in towers.items()},
+            "preprocess": self.preprocess.to_json(),
+        }
+
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Load a state dict into a module. Errors: UserError listing every missing, unexpected or misshapen tensor."""
@@ -52,7 +62,12 @@ def some(names: Sequence[str]) -> str:
 
 def _refuse_other_architectures(clip: open_clip.CLIP, name: str) -> None:
     visual = getattr(clip, "visual", None)
-    plain_text = hasattr(clip, "transformer") and getattr(clip, "text_pool_type", "") == "argmax"
+    plain_text = (
+        hasattr(clip, "transformer")
+        and getattr(clip, "text_pool_type", "") == "argmax"
+        and clip.attn_mask is not None
+        and isinstance(clip.text_projection, nn.Parameter)
+    )
     plain_vision = (
         isinstance(visual, VisionTransformer) and visual.pool_type == "tok" and visual.attn_pool is None
     )

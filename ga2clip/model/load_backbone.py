@@ -1,18 +1,35 @@
-"""A CLIP by name or from a file, as a `Backbone`: built in, from open_clip, or from a file of weights."""
+"""A CLIP by name or from a file, as a `Backbone`: built in, from open_clip, or from a file of weights.
+
+A file's architecture is never guessed. It is known from a config beside the file, from the name that the user gives,
+or because only one program writes such a file; whatever is known must agree with the rest and with the weights.
+"""
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import open_clip
 import torch
 from torch import Tensor
 
 from ga2clip.errors import UserError, unknown_name
-from ga2clip.model.backbone import Backbone, load_exactly, some
+from ga2clip.model.architecture import (
+    OPENAI,
+    VOCABULARY,
+    Architecture,
+    fitting_names,
+    named,
+    openai_layout,
+    read_config,
+    sizes_of,
+    variants,
+)
+from ga2clip.model.backbone import Backbone, load_exactly
+from ga2clip.model.checkpoint import Checkpoint, read_checkpoint, with_text_tower
 from ga2clip.model.weights import read_weights
 from ga2clip.settings import BackboneSettings
 from ga2clip.video import Preprocess
@@ -20,24 +37,23 @@ from ga2clip.video import Preprocess
 _log = logging.getLogger(__name__)
 
 BUILTIN = "tiny"
-# OpenAI's preprocessing constants, CLIP repository, `_transform`.
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-# Not weights: the scalars that OpenAI's archives carry beside them.
-_OPENAI_EXTRAS = frozenset({"input_resolution", "context_length", "vocab_size"})
+_ACTIVATIONS: dict[bool | None, str] = {True: "QuickGELU", False: "GELU"}
+T = TypeVar("T")
 
 
 def load_backbone(settings: BackboneSettings) -> Backbone:
     """The CLIP that the settings name, in float32 on the CPU.
 
-    Errors: UserError for an unknown name or tag, a download that fails, a missing file, and weights that do
-    not fill the architecture exactly.
+    Raises:
+        UserError: an unknown name or tag, a download that fails, a missing file, a file whose architecture nothing
+            tells, sources that contradict each other, and weights that do not fill the architecture exactly.
     """
+    if settings.from_file:
+        return _load_file(settings)
+    if settings.text_from:
+        raise UserError("backbone.text_from belongs to a file with a vision tower alone", "--pretrained FILE")
     if settings.pretrained == "builtin":
         return _load_builtin(settings.name)
-    if _looks_like_file(settings.pretrained):
-        weights = read_weights(settings.pretrained)
-        return backbone_from_weights(weights, source=settings.pretrained, quick_gelu=settings.quick_gelu)
     return _load_open_clip(settings.name, settings.pretrained)
 
 
@@ -45,30 +61,170 @@ def backbone_from_weights(
     weights: Mapping[str, Tensor],
     *,
     source: str,
-    quick_gelu: bool = True,
-    name: str = "",
+    quick_gelu: bool,
+    head_width: int,
     licence: str = "as its source says",
 ) -> Backbone:
-    """A CLIP whose sizes are read off a state dict in OpenAI's naming (also open_clip's for plain CLIPs).
+    """A CLIP from a state dict whose architecture the caller knows.
 
-    weights: tensors of any float dtype. source: named in errors. Heads are 64 wide, as in OpenAI's CLIPs.
-    Errors: UserError that lists missing and unexpected tensors.
+    Args:
+        weights: tensors of any float dtype in OpenAI's naming.
+        source: where they are from, for messages.
+        quick_gelu: the activation, QuickGELU or GELU.
+        head_width: channels per head of both towers.
+        licence: of the weights.
+
+    Raises:
+        UserError: missing, unexpected or misshapen tensors, listed by name.
     """
-    tensors = {key: value for key, value in weights.items() if key not in _OPENAI_EXTRAS}
-    config = _config_from_shapes(tensors, source)
-    clip = open_clip.CLIP(**config, quick_gelu=quick_gelu)
-    load_exactly(clip, tensors, source)
-    preprocess = Preprocess(size=config["vision_cfg"]["image_size"], mean=CLIP_MEAN, std=CLIP_STD)
-    return Backbone(clip, name=name or _describe(config), licence=licence, preprocess=preprocess)
+    sizes = sizes_of(weights, source)
+    return _build(
+        weights, openai_layout(sizes, source, quick_gelu=quick_gelu, head_width=head_width), source, licence
+    )
 
 
-def _looks_like_file(pretrained: str) -> bool:
-    return Path(pretrained).suffix in {".pt", ".pth", ".bin", ".safetensors"} or "/" in pretrained
+def _load_file(settings: BackboneSettings) -> Backbone:
+    checkpoint = read_checkpoint(settings.pretrained)
+    if settings.text_from:
+        checkpoint = with_text_tower(checkpoint, read_checkpoint(settings.text_from))
+    elif not checkpoint.has_text_tower:
+        raise UserError(
+            f"{checkpoint.file} holds a vision tower alone",
+            "name the file with the text tower that belongs to it: --set backbone.text_from=FILE",
+        )
+    source = str(checkpoint.file)
+    sizes = sizes_of(checkpoint.tensors, source)
+    if sizes["vocabulary"] != VOCABULARY:
+        raise UserError(
+            f"{source} has a vocabulary of {sizes['vocabulary']:,}; CLIP's tokenizer has {VOCABULARY:,}",
+            "it was trained with another tokenizer, so it would be given the wrong words",
+        )
+    architecture = _known_architecture(checkpoint, sizes, settings)
+    return _build(checkpoint.tensors, architecture, source, "as its source says")
+
+
+def _known_architecture(
+    checkpoint: Checkpoint, sizes: Mapping[str, int], settings: BackboneSettings
+) -> Architecture:
+    """What is known of a file, from all who say something; they must agree."""
+    file = str(checkpoint.file)
+    sources = [
+        *_beside(checkpoint),
+        *([openai_layout(sizes, checkpoint.origin)] if checkpoint.origin else []),
+        *_from_name(settings.name, sizes),
+    ]
+    if not sources:
+        raise _unknown_architecture(file, sizes)
+    for source in sources:
+        _refuse_other_sizes(source, sizes, file)
+    _agreed(file, [(s.source, s.config.heads) for s in sources], "{0[0]} + {0[1]} heads")
+    activations = [(s.source, s.quick_gelu) for s in sources] + [("backbone.quick_gelu", settings.quick_gelu)]
+    activation = _agreed(file, [(who, _ACTIVATIONS.get(value)) for who, value in activations], "{0}")
+    preprocess = _agreed(file, [(s.source, s.preprocess) for s in sources], "mean {0.mean} and std {0.std}")
+    if activation is None or preprocess is None:
+        _say_what_was_taken(file, settings.name, activation_known=activation is not None)
+    return replace(sources[0], quick_gelu=activation == _ACTIVATIONS[True], preprocess=preprocess)
+
+
+def _agreed(file: str, said: Sequence[tuple[str, T | None]], words: str) -> T | None:
+    """What all who say something say; None when nobody does.
+
+    Raises:
+        UserError: two say different things.
+    """
+    stated = [(source, value) for source, value in said if value is not None]
+    if not stated:
+        return None
+    if any(value != stated[0][1] for _, value in stated):
+        raise UserError(
+            f"{file}: {'; '.join(f'{source} says {words.format(value)}' for source, value in stated)}",
+            "correct the one that is wrong, or leave it away",
+        )
+    return stated[0][1]
+
+
+def _beside(checkpoint: Checkpoint) -> list[Architecture]:
+    """The nearest config beside a file that is about a CLIP, if there is one."""
+    for path in checkpoint.configs:
+        if path != checkpoint.file and path.is_file() and (found := read_config(path)):
+            return [found]
+    return []
+
+
+def _from_name(name: str, sizes: Mapping[str, int]) -> list[Architecture]:
+    """What the user's name says; the default and an empty name say nothing."""
+    if name in ("", BUILTIN):
+        return []
+    if name == OPENAI:
+        return [openai_layout(sizes, f"--backbone {OPENAI}")]
+    if not name.endswith(".json"):
+        return [named(name)]
+    found = read_config(Path(name).expanduser())
+    if found is None:
+        raise UserError(
+            f"{name} is not a model config", "it needs vision_cfg and text_cfg, as open_clip's have"
+        )
+    return [found]
+
+
+def _refuse_other_sizes(said: Architecture, sizes: Mapping[str, int], file: str) -> None:
+    wrong = [
+        f"{what} {sizes[what]}, not {size}"
+        for what, size in said.config.sizes().items()
+        if sizes[what] != size
+    ]
+    if wrong:
+        raise UserError(
+            f"{file} is not what {said.source} says: {'; '.join(wrong)}",
+            f"these sizes are those of {', '.join(fits)}" if (fits := fitting_names(sizes)) else None,
+        )
+
+
+def _unknown_architecture(file: str, sizes: Mapping[str, int]) -> UserError:
+    fits = fitting_names(sizes)
+    example = (
+        " or ".join(f"--backbone {name}" for name in fits[:4]) or "--backbone FILE.json (a model config)"
+    )
+    return UserError(
+        f"{file} does not say its architecture: activation and heads can't be seen in weights",
+        f"add it: {example}; --backbone openai for weights of OpenAI's CLIPs and what was tuned from them; "
+        "or put its open_clip_config.json or config.json beside it",
+    )
+
+
+def _say_what_was_taken(file: str, name: str, *, activation_known: bool) -> None:
+    """A warning where published weights of an open_clip name differ in what that name leaves open."""
+    if name not in open_clip.list_models() or not (tags := variants(name, activation=not activation_known)):
+        return
+    taken = "CLIP's pixel values" if activation_known else "GELU and CLIP's pixel values"
+    _log.warning(
+        f"{file} is read as open_clip's {name}, with {taken}; for the published weights {', '.join(tags)}, "
+        f"which differ in that, say --backbone {name}/TAG"
+    )
+
+
+def _build(weights: Mapping[str, Tensor], architecture: Architecture, source: str, licence: str) -> Backbone:
+    # Shapes are only promises: before memory is taken for the model, the file must be able to fill it.
+    held = sum(value.numel() for value in weights.values())
+    if held < architecture.config.weights:
+        raise UserError(
+            f"{source} holds {held:,} numbers, and the model of its shapes has {architecture.config.weights:,}",
+            "the file is incomplete or damaged",
+        )
+    clip = architecture.build()
+    load_exactly(clip, weights, source)
+    return Backbone(clip, name=_describe(architecture), licence=licence, preprocess=architecture.pixels)
 
 
 def _load_builtin(name: str) -> Backbone:
-    if name != BUILTIN:
-        hint = f"--pretrained openai downloads {name}; --pretrained FILE reads its weights; '{BUILTIN}' is built in"
+    if name not in ("", BUILTIN):
+        model, _, tag = name.partition("/")
+        if model not in open_clip.list_models():
+            raise unknown_name("backbone", name, [BUILTIN, *open_clip.list_models()])
+        hint = (
+            f"--backbone {model} --pretrained {tag or 'openai'} downloads them; --pretrained FILE reads them; "
+            f"'{BUILTIN}' is built in"
+        )
         raise UserError(f"no built-in weights for backbone '{name}'", hint)
     folder = resources.files("ga2clip.assets") / BUILTIN
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -89,68 +245,32 @@ def _with_whole_embedding(tensors: dict[str, Tensor], vocabulary: int) -> dict[s
 
 
 def _load_open_clip(name: str, tag: str) -> Backbone:
-    if name not in open_clip.list_models():
-        raise unknown_name("backbone", name, [BUILTIN, *open_clip.list_models()])
-    config = open_clip.get_pretrained_cfg(name, tag)
-    if not config:
-        raise unknown_name(f"pretrained tag for {name}", tag, open_clip.list_pretrained_tags_by_model(name))
+    if name in ("", BUILTIN):
+        raise UserError(
+            f"--pretrained {tag} needs the name of an architecture"
+            + (f"; '{BUILTIN}' has its built-in weights only" if name else ""),
+            f"such as --backbone ViT-B-16 --pretrained {tag}",
+        )
+    if Path(tag).is_dir() and not open_clip.get_pretrained_cfg(name, tag):
+        raise UserError(
+            f"'{tag}' is no pretrained tag of {name}", f"for the folder of that name write ./{tag}"
+        )
+    architecture = named(f"{name}/{tag}")
     try:
-        clip = open_clip.create_model(name, pretrained=tag, force_quick_gelu=bool(config.get("quick_gelu")))
+        clip = open_clip.create_model(name, pretrained=tag, force_quick_gelu=bool(architecture.quick_gelu))
     except (OSError, RuntimeError) as error:
         hint = "is there a network? with the weights on disk: --pretrained FILE"
         raise UserError(f"could not get the weights '{tag}' of {name}: {_first_line(error)}", hint) from None
-    pixels = open_clip.get_model_preprocess_cfg(clip)
-    preprocess = Preprocess(
-        size=clip.visual.image_size[0], mean=tuple(pixels["mean"]), std=tuple(pixels["std"])
-    )
     licence = "MIT" if tag == "openai" else "as its publisher says"
-    return Backbone(clip.float(), name=f"{name}/{tag}", licence=licence, preprocess=preprocess)
+    return Backbone(clip.float(), name=f"{name}/{tag}", licence=licence, preprocess=architecture.pixels)
 
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _config_from_shapes(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]:
-    needed = (
-        "visual.proj",
-        "visual.conv1.weight",
-        "visual.positional_embedding",
-        "text_projection",
-        "ln_final.weight",
-    )
-    absent = [
-        key for key in (*needed, "positional_embedding", "token_embedding.weight") if key not in tensors
-    ]
-    if absent:
-        raise UserError(f"{source} is not a ViT CLIP in OpenAI's naming: no {some(absent)}")
-    width, _, patch, _ = tensors["visual.conv1.weight"].shape
-    grid = round((len(tensors["visual.positional_embedding"]) - 1) ** 0.5)
-    text_width = len(tensors["ln_final.weight"])
-    return {
-        "embed_dim": tensors["text_projection"].shape[1],
-        "vision_cfg": {
-            "image_size": patch * grid,
-            "patch_size": patch,
-            "width": width,
-            "layers": _count_blocks(tensors, "visual.transformer.resblocks."),
-        },
-        "text_cfg": {
-            "context_length": len(tensors["positional_embedding"]),
-            "vocab_size": len(tensors["token_embedding.weight"]),
-            "width": text_width,
-            "heads": text_width // 64,
-            "layers": _count_blocks(tensors, "transformer.resblocks."),
-        },
-    }
-
-
-def _count_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    return len({key[len(prefix) :].split(".")[0] for key in tensors if key.startswith(prefix)})
-
-
-def _describe(config: Mapping[str, Any]) -> str:
-    vision = config["vision_cfg"]
-    sizes = {(768, 12): "ViT-B", (1024, 24): "ViT-L"}
-    size = sizes.get((vision["width"], vision["layers"]), f"ViT-{vision['width']}x{vision['layers']}")
-    return f"{size}-{vision['patch_size']}"
+def _describe(architecture: Architecture) -> str:
+    vision = architecture.config.vision_cfg
+    sizes = {(768, 12): "ViT-B", (1024, 24): "ViT-L", (1280, 32): "ViT-H"}
+    size = sizes.get((vision.width, vision.layers), f"ViT-{vision.width}x{vision.layers}")
+    return f"{size}-{vision.patch_size}"

@@ -17,7 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ga2clip.errors import UserError
+from ga2clip.model.bombs import refuse_bomb, refuse_empty_claims
 
+SUFFIXES = frozenset({".pt", ".pth", ".bin", ".safetensors"})
+"""What the names of weights files end in."""
 _SAFE_HINT = (
     "convert it to safetensors on a machine where you trust it: safetensors.torch.save_file(state_dict, FILE)"
 )
@@ -26,7 +29,8 @@ _SAFE_HINT = (
 def read_weights(path: str | Path) -> dict[str, Any]:
     """The content of a weights file: a flat dict of tensors, or the nested dict that a training script saved.
 
-    Errors: UserError for a missing file, an unknown container, and a pickle that asks for code.
+    Errors: UserError for a missing file, an unknown container, a pickle that asks for code, and a file that unpacks
+    to many times its size.
     """
     path = Path(path)
     if not path.is_file():
@@ -34,9 +38,11 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        refuse_bomb(path)
         if _is_torchscript(path):
-            return _read_torchscript(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            content = _read_torchscript(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} holds objects other than tensors and could run code; refused", _SAFE_HINT
@@ -46,13 +52,14 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a readable weights file: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dict of weights")
+    refuse_empty_claims(path, content)
     return content
 
 
 def _siblings(path: Path) -> str | None:
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist"
-    names = sorted(p.name for p in path.parent.iterdir() if p.suffix in {".pt", ".pth", ".safetensors"})
+    names = sorted(p.name for p in path.parent.iterdir() if p.suffix in SUFFIXES)
     return f"weights in {path.parent}: {', '.join(names[:8])}" if names else None
 
 
@@ -86,6 +93,7 @@ class _ArchiveUnpickler(pickle.Unpickler):
     def __init__(self, archive: zipfile.ZipFile, root: str, pickled: bytes) -> None:
         super().__init__(io.BytesIO(pickled))
         self.archive, self.root = archive, root
+        self.storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -102,8 +110,10 @@ class _ArchiveUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Tensor:
         _, storage, key, _, _ = pid
-        dtype = _STORAGE_DTYPES[storage]
-        return torch.frombuffer(bytearray(self.archive.read(f"{self.root}data/{key}")), dtype=dtype)
+        if key not in self.storages:
+            content = bytearray(self.archive.read(f"{self.root}data/{key}"))
+            self.storages[key] = torch.frombuffer(content, dtype=_STORAGE_DTYPES[storage])
+        return self.storages[key]
 
 
 _STORAGE_DTYPES = {
@@ -120,7 +130,7 @@ _STORAGE_DTYPES = {
 def _rebuild_tensor(
     storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> Tensor:
-    return torch.as_strided(storage, size, stride, offset).clone()
+    return torch.as_strided(storage, size, stride, offset)
 
 
 def _collect(node: Any, prefix: str, into: dict[str, Tensor]) -> None:

@@ -23,7 +23,7 @@ from ga2clip.runtime.guarded import GuardedEngine, check_graph, contract
 from ga2clip.runtime.npz import NPZ_ERRORS, Expected, read_npz
 from ga2clip.runtime.onnx_scan import Graph, read_graph
 from ga2clip.runtime.signature import check_signature
-from ga2clip.video.errors import printable
+from ga2clip.text import printable
 
 CARD = "bundle.json"
 _LARGEST_CARD = 4 * 2**20  # ten thousand classes take less than one

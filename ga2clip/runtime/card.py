@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from ga2clip.errors import UserError
-from ga2clip.video.errors import printable
+from ga2clip.text import printable
 
 SCHEMA_VERSION: Final = 2
 VIDEO_ENCODER = "video_encoder.onnx"

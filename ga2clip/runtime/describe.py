@@ -1,7 +1,7 @@
 """A bundle's card goes in, a short text for people comes out (`ga2clip info`)."""
 
 from ga2clip.runtime.card import BundleCard
-from ga2clip.video.errors import printable
+from ga2clip.text import printable
 
 _CLASSES_SHOWN = 12
 

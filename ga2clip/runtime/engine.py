@@ -92,11 +92,14 @@ def has_cuda() -> bool:
 
 class _OnnxRuntime:
     def __init__(self, path: Path, provider: str, threads: int) -> None:
+        with redirect_stdout(sys.stderr):  # where it prints what it misses
+            self._load(path, provider, threads)
+
+    def _load(self, path: Path, provider: str, threads: int) -> None:
         from ga2clip.runtime.ort import onnxruntime
 
         if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
-            with redirect_stdout(sys.stderr):  # it prints what it doesn't find
-                onnxruntime.preload_dlls()  # CUDA libraries that came as Python packages
+            onnxruntime.preload_dlls()  # CUDA libraries that came as Python packages
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = _ERRORS_ONLY

@@ -29,12 +29,15 @@ class ClipModel(Protocol):
     """What a cosine is multiplied by before the softmax."""
     negatives: np.ndarray
     """float32 (K, D), L2-normalised: features of the negative prompts; K may be 0."""
-    threshold: float | None
-    """Best class cosine minus best negative cosine below which a video is of no class; None: not fitted."""
 
     @property
     def fingerprint(self) -> str:
         """SHA-256, 64 hexadecimal digits, of what decides an answer: results say with it which model gave them."""
+        ...
+
+    @property
+    def threshold(self) -> float | None:
+        """Best class cosine minus best negative cosine below which a video is of no class; None: not fitted."""
         ...
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:

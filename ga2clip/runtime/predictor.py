@@ -200,7 +200,7 @@ class Predictor:
         if reject and threshold is None:
             raise UserError(
                 f"{self.name} has no threshold for '{NONE_LABEL}'",
-                "export fits it on the run's clips: `ga2clip export RUN` where its dataset is, then take the bundle",
+                "export fits it on the run's clips: `ga2clip export RUN`, where its dataset is",
             )
         names = self.classes if classes is None else check_class_names(classes)
         features = self.encode_classes(names, template)

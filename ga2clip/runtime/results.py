@@ -1,25 +1,64 @@
-"""Predictions go in, a results file comes out (JSON, JSON Lines or CSV), which a later call can continue.
+"""Files of answers (JSON, JSON Lines or CSV) that a later batch can continue.
 
 JSON Lines and CSV grow line by line, so that a killed batch keeps what it had; JSON is written when the batch
-ends. A file that failed is not counted as done: a resumed batch tries it again.
+ends. Every answer says by fingerprints what was asked of which model, and whether it is complete: a line of JSON is,
+a video's CSV rows are when the last `rank` is `count`. A file that failed is tried again.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ga2clip.errors import UserError
-from ga2clip.files import replacing, write_error, write_text
-from ga2clip.predictions import Failure, Prediction, as_json
+from ga2clip.files import (
+    Unbuffered,
+    is_stream,
+    open_append,
+    open_stream,
+    refuse_existing,
+    replacing,
+    write_error,
+)
+from ga2clip.predictions import Asked, Failure, Prediction, as_json
+from ga2clip.text import csv_lines, csv_value
 from ga2clip.video import find_videos
 
 Format = Literal["json", "jsonl", "csv"]
 _SUFFIXES: dict[str, Format] = {".json": "json", ".jsonl": "jsonl", ".csv": "csv"}
-_COLUMNS = ("file", "frames", "duration", "rank", "label", "probability", "error")
+_ASKED = tuple(Asked.WHAT)
+_COLUMNS = ("file", "frames", "duration", "rank", "count", "label", "probability", "error", *_ASKED)
+_NEW = "choose another file, or leave out --resume"
+
+_Record = dict[str, Any]
+"""An answer as JSON: `Prediction.to_json` or `Failure.to_json`, and what was asked (`Asked.to_json`)."""
+
+
+class _Entry(BaseModel):
+    label: str
+    probability: float
+
+
+class _Answer(BaseModel):
+    """What the record of an answered file must hold."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+    file: str
+    frames: int
+    duration: float
+    predictions: list[_Entry]
+
+
+class _Error(BaseModel):
+    """What the record of a file that failed must hold."""
+
+    file: str
+    error: str
 
 
 def expand(paths: Iterable[Path]) -> list[Path]:
@@ -36,9 +75,18 @@ def expand(paths: Iterable[Path]) -> list[Path]:
 class ResultFile:
     """A results file that is being written; use it with `with`.
 
-    format: None takes it from the suffix. resume: keep what the file holds; `done` says which files it
-    answers. Errors: UserError for an unknown suffix, a file that can't be written, or one that can't be
-    continued.
+    Args:
+        out: the file, or a device or pipe. A file that holds something is neither replaced nor appended to without
+            `resume`.
+        model: who answers, for people.
+        provider: where it runs.
+        asked: what is asked of which model.
+        format: None takes it from the suffix.
+        resume: keep what the file holds. What a kill cut off is left out, and so is a file that failed.
+
+    Raises:
+        UserError: an unknown suffix, a file that exists or can't be written, one that can't be continued because
+            it is none of ours, is damaged, or answers another question.
     """
 
     def __init__(
@@ -47,113 +95,239 @@ class ResultFile:
         *,
         model: str,
         provider: str,
+        asked: Asked,
         format: Format | None = None,
         resume: bool = False,
     ) -> None:
         chosen = format or _SUFFIXES.get(out.suffix.lower())
         if chosen is None:
             raise UserError(f"cannot tell the format of {out}", f"end its name in {', '.join(_SUFFIXES)}")
-        self._out, self._format, self._model, self._provider = out, chosen, model, provider
-        self._kept = _read(out, chosen) if resume and out.exists() else []
-        self._stream: TextIO | None = None
-        self.done: frozenset[str] = frozenset(record["file"] for record in self._kept)
+        self.out = out
+        self._format, self._model, self._provider, self._asked = chosen, model, provider, asked
+        if not resume:
+            refuse_existing(out, f"continue it with --resume {out}, or delete it first")
+        records = _read(out, chosen, asked) if resume else []
+        answered = {record["file"]: record for record in records if "error" not in record}
+        self._records = list(answered.values())
+        self._places: list[int] = []
+        self._order: dict[str, int] = {}
+        self._stream: Unbuffered | None = None
+        self.done: frozenset[str] = frozenset(answered)
         """Files that an earlier batch answered."""
 
+    def set_order(self, files: Iterable[str]) -> None:
+        """The files of the batch: when it ends well, all answers stand in this order."""
+        self._order = {file: place for place, file in enumerate(files)}
+
     def __enter__(self) -> "ResultFile":
-        if self._format != "json":
-            text = _header(self._format) + "".join(map(self._lines, self._kept))
-            with replacing(self._out) as temporary:
-                temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
-            try:
-                self._stream = self._out.open("a", encoding="utf-8", errors="surrogateescape", newline="")
-            except OSError as error:
-                raise write_error(self._out, error) from None
+        self._places = [self._place(record) for record in self._records]
+        if self._format == "json":
+            return self
+        try:
+            if is_stream(self.out):
+                self._stream = open_stream(self.out)
+                self._stream.write(self._as_bytes(self._records))
+            else:
+                self._write_whole(self._as_bytes(self._records))
+                self._stream = open_append(self.out)
+        except OSError as error:
+            raise write_error(self.out, error) from None
+        self._records = []  # they are in the file
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._stream:
-            self._stream.close()
-        else:
-            self._write_json()
+        if self._stream is None:
+            self._records.sort(key=self._place)
+            self._write_whole(self._as_bytes(self._records))
+            return
+        self._stream.close()
+        in_order = all(a <= b for a, b in zip(self._places, self._places[1:], strict=False))
+        if kind is None and not in_order and not is_stream(self.out):
+            records = sorted(_read(self.out, self._format, self._asked), key=self._place)
+            self._write_whole(self._as_bytes(records))
 
     def add(self, part: Prediction | Failure) -> None:
-        """Write one answer."""
-        record = part.to_json()
+        """Write one answer. Raises UserError when it can't be written; what was there before stays."""
+        record = part.to_json() | self._asked.to_json()
+        self._places.append(self._place(record))
         if self._stream is None:
-            self._kept.append(record)
+            self._records.append(record)
             return
         try:
-            self._stream.write(self._lines(record))
-            self._stream.flush()
+            self._stream.write(_encoded(_lines(self._format, [record])))
         except OSError as error:
-            raise write_error(self._out, error) from None
+            hint = None if is_stream(self.out) else f"free some space, then continue with --resume {self.out}"
+            raise write_error(self.out, error, hint) from None
 
-    def _lines(self, record: dict[str, Any]) -> str:
-        return _csv_rows(record) if self._format == "csv" else json.dumps(record) + "\n"
+    def _place(self, record: _Record) -> int:
+        """Where in the batch a file stands; answers to other files come before."""
+        return self._order.get(record["file"], -1)
 
-    def _write_json(self) -> None:
-        whole = as_json(self._model, self._provider, ())
-        for record in self._kept:
-            whole["errors" if "error" in record else "results"].append(record)
-        write_text(self._out, json.dumps(whole, indent=1) + "\n")
+    def _as_bytes(self, records: Sequence[_Record]) -> bytes:
+        if self._format != "json":
+            return _encoded(_header(self._format) + _lines(self._format, records))
+        whole = as_json(self._model, self._provider, (), self._asked)
+        for record in records:
+            part = {key: value for key, value in record.items() if key not in _ASKED}
+            whole["errors" if "error" in record else "results"].append(part)
+        return _encoded(json.dumps(whole, indent=1) + "\n")
+
+    def _write_whole(self, data: bytes) -> None:
+        with replacing(self.out) as temporary:
+            temporary.write_bytes(data)
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8, and the bytes of file names that are none as they are."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _header(kind: Format) -> str:
     return ",".join(_COLUMNS) + "\n" if kind == "csv" else ""
 
 
-def _csv_rows(record: dict[str, Any]) -> str:
-    head = [record["file"], record.get("frames", ""), record.get("duration", "")]
-    rows: Sequence[list[Any]] = [
-        [*head, rank, entry["label"], entry["probability"], ""]
-        for rank, entry in enumerate(record.get("predictions", ()), start=1)
-    ] or [[*head, "", "", "", record.get("error", "")]]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+def _lines(kind: Format, records: Iterable[_Record]) -> str:
+    return "".join(csv_lines(_rows(r)) if kind == "csv" else json.dumps(r) + "\n" for r in records)
 
 
-def _read(path: Path, kind: Format) -> list[dict[str, Any]]:
-    """The answered files of an earlier batch. Errors: UserError for a file that isn't one of ours."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-        records = {"json": _from_json, "jsonl": _from_lines, "csv": _from_csv}[kind](text)
-        return [record for record in records if record["file"] and "error" not in record]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(
-            f"cannot continue {path}: {error}", "choose another file, or leave out --resume"
-        ) from None
-
-
-def _from_json(text: str) -> list[dict[str, Any]]:
-    results: list[dict[str, Any]] = json.loads(text)["results"]
-    return results
-
-
-def _from_lines(text: str) -> list[dict[str, Any]]:
+def _rows(record: _Record) -> list[list[Any]]:
+    """A row per rank. Each says how many there are; a file without a ranking has one row, of count 0."""
+    file = [record["file"], record.get("frames", ""), record.get("duration", "")]
+    asked = [record[key] for key in _ASKED]
+    ranking = record.get("predictions", ())
+    if not ranking:
+        return [[*file, "", 0, "", "", record.get("error", ""), *asked]]
     return [
-        json.loads(line) for line in text.split("\n")[:-1]
-    ]  # what follows the last line break was cut off
+        [*file, rank, len(ranking), entry["label"], entry["probability"], "", *asked]
+        for rank, entry in enumerate(ranking, start=1)
+    ]
 
 
-def _from_csv(text: str) -> list[dict[str, Any]]:
-    """Records from rows; those of the last file are dropped, since the kill may have come between two rows."""
-    rows = list(csv.DictReader(io.StringIO(text)))
-    by_file: dict[str, list[dict[str, str]]] = {}
-    for row in rows:
-        by_file.setdefault(row["file"], []).append(row)
-    complete = [file for file in by_file if file != rows[-1]["file"]]
-    return [_record(file, by_file[file]) for file in complete if not by_file[file][0]["error"]]
+def _read(path: Path, kind: Format, asked: Asked) -> list[_Record]:
+    """All complete records of an earlier batch, failures too, in the order of the file.
+
+    Errors: UserError for a file that isn't one of ours, is damaged, or answers another question.
+    """
+    if is_stream(path):
+        raise UserError(f"cannot continue {path}: it is no file", "leave out --resume")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", _NEW) from None
+    try:
+        records = list({"json": _from_json, "jsonl": _from_lines, "csv": _from_csv}[kind](data))
+    except (ValueError, csv.Error, RecursionError) as error:
+        raise UserError(f"cannot continue {path}: {error}", _NEW) from None
+    for record in records:
+        _check_question(path, record, asked)
+    return records
 
 
-def _record(file: str, rows: list[dict[str, str]]) -> dict[str, Any]:
-    ranking = [{"label": row["label"], "probability": float(row["probability"])} for row in rows]
+def _check_question(path: Path, record: _Record, asked: Asked) -> None:
+    expected = asked.to_json()
+    for key, what in Asked.WHAT.items():
+        if record.get(key) != expected[key]:
+            raise UserError(
+                f"cannot continue {path}: its answers come from another {what}",
+                f"continue it with the {what} that it was begun with, or write into another file",
+            )
+
+
+def _checked(record: Any, where: str) -> _Record:
+    """The record itself, once it is known to be an answer. Errors: ValueError."""
+    try:
+        kind = _Error if isinstance(record, dict) and "error" in record else _Answer
+        kind.model_validate(record, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the line"
+        raise ValueError(f"{where}: {place}: {first['msg']}") from None
+    if missing := [key for key in _ASKED if key not in record]:
+        raise ValueError(f"{where} does not say what was asked of which model (no {missing[0]})")
+    checked: _Record = record
+    return checked
+
+
+def _from_json(data: bytes) -> list[_Record]:
+    if not data:
+        return []
+    whole = json.loads(data)
+    if not isinstance(whole, dict) or not isinstance(whole.get("results"), list):
+        raise ValueError("it is no object with 'results'")
+    asked = {key: whole[key] for key in _ASKED if key in whole}
+    return [
+        _checked(part | asked if isinstance(part, dict) else part, f"result {number}")
+        for number, part in enumerate(whole["results"], start=1)
+    ]
+
+
+def _from_lines(data: bytes) -> Iterator[_Record]:
+    lines = data.split(b"\n")
+    _refuse_foreign(
+        lines.pop(), b'{"file": ', alone=not lines
+    )  # what follows the last line break was cut off
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            raise ValueError(f"line {number} is not JSON") from None
+        yield _checked(record, f"line {number}")
+
+
+def _from_csv(data: bytes) -> Iterator[_Record]:
+    """A record for each file whose ranks from 1 to its count follow each other; what a kill left of others is not
+    kept."""
+    data = data.removeprefix(b"\xef\xbb\xbf")  # spreadsheets put this mark before UTF-8
+    end = _end_of_rows(data)
+    _refuse_foreign(data[end:], _encoded(_header("csv")), alone=not end)
+    text = io.StringIO(data[:end].decode("utf-8", "surrogateescape"), newline="")
+    rows = csv.reader(text, strict=True)
+    head = next(rows, list(_COLUMNS))
+    if tuple(head) != _COLUMNS:
+        raise ValueError(f"its columns are {','.join(head)}, not {','.join(_COLUMNS)}")
+    ranking: list[dict[str, str]] = []
+    for cells in rows:
+        where = f"line {rows.line_num}"
+        if len(cells) != len(_COLUMNS):
+            raise ValueError(f"{where} has {len(cells)} cells, not {len(_COLUMNS)}")
+        row = dict(zip(_COLUMNS, map(csv_value, cells), strict=True))
+        if row["count"] == "0":
+            yield _checked(_record([row], ()), where)
+            continue
+        if int(row["rank"]) == 1 or not ranking or row["file"] != ranking[0]["file"]:
+            ranking = []
+        ranking.append(row)
+        count = int(row["count"])
+        if len(ranking) == count and all(int(r["rank"]) == rank for rank, r in enumerate(ranking, start=1)):
+            yield _checked(_record(ranking, ranking), where)
+
+
+def _end_of_rows(data: bytes) -> int:
+    """Where the last whole row ends: behind the last line break that stands in no quotes."""
+    end = data.rfind(b"\n") + 1
+    while data.count(b'"', 0, end) % 2:
+        end = data.rfind(b"\n", 0, end - 1) + 1
+    return end
+
+
+def _refuse_foreign(rest: bytes, beginning: bytes, *, alone: bool) -> None:
+    """A file without a whole line (`alone`) is ours when its rest can be the beginning of a first line."""
+    if alone and not (rest.startswith(beginning) or beginning.startswith(rest)):
+        raise ValueError("it is no results file of ga2clip")
+
+
+def _record(rows: Sequence[dict[str, str]], ranking: Sequence[dict[str, str]]) -> _Record:
     first = rows[0]
+    asked: _Record = {key: first[key] for key in _ASKED} | {"top": int(first["top"])}
+    if first["error"]:
+        return {"file": first["file"], "error": first["error"]} | asked
     return {
-        "file": file,
+        "file": first["file"],
         "frames": int(first["frames"]),
         "duration": float(first["duration"]),
-        "predictions": ranking,
-    }
+        "predictions": [{"label": r["label"], "probability": float(r["probability"])} for r in ranking],
+    } | asked

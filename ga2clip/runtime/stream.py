@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from ga2clip.predictions import rank
+from ga2clip.runtime.arguments import at_least_one, video_path
 from ga2clip.runtime.predictor import Predictor
+from ga2clip.runtime.scoring import Scorer
 from ga2clip.runtime.sliding import check_window, windows
 from ga2clip.video import iter_frames
 
@@ -52,10 +54,17 @@ def follow(
     """Answers for a source as it plays: `-` (standard input), an address such as rtsp://…, a camera, or a
     file.
 
-    window, stride, fps: as `timeline`. Errors: VideoError when the source can't be opened or dies.
+    window, stride, fps: as `timeline`. Errors: VideoError when the source can't be opened or dies; UserError, at the
+    call, for a question that can't be asked.
     """
     check_window(window, stride, fps)
-    scorer = predictor.scorer(classes, template, reject)
+    source, top = video_path(source), at_least_one("top", top)
+    return _follow(predictor, source, predictor.scorer(classes, template, reject), window, stride, fps, top)
+
+
+def _follow(
+    predictor: Predictor, source: str, scorer: Scorer, window: float, stride: float, fps: float, top: int
+) -> Iterator[StreamResult]:
     with _Reader(source, fps, live=_is_live(source)) as reader:
         features = (
             (time, predictor.encode_frames(predictor.prepare(f[None]))[0]) for time, f in reader.frames()

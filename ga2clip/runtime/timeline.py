@@ -6,8 +6,6 @@ each window has class probabilities, which may be smoothed over time; neighbouri
 class are a segment.
 """
 
-import csv
-import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ga2clip.errors import UserError
+from ga2clip.runtime.arguments import video_path
 from ga2clip.runtime.frames import frame_features
 from ga2clip.runtime.predictor import Predictor
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
-from ga2clip.video.errors import printable
+from ga2clip.text import csv_lines, printable
 
 _Scored = tuple[Window, np.ndarray]
 
@@ -78,10 +77,8 @@ class Timeline:
 
     def to_csv(self) -> str:
         """`start,end,label,score`, a segment a line."""
-        text = io.StringIO()
         rows = [(f"{s.start:.3f}", f"{s.end:.3f}", s.label, f"{s.score:.6f}") for s in self.segments]
-        csv.writer(text, lineterminator="\n").writerows([("start", "end", "label", "score"), *rows])
-        return text.getvalue()
+        return csv_lines([("start", "end", "label", "score"), *rows])
 
     def table(self) -> str:
         """The segments for people, and how many pictures it took."""
@@ -115,6 +112,7 @@ def timeline(
     used, VideoError.
     """
     check_window(window, stride, fps)
+    video_path(source)
     if not (0 <= smooth < np.inf and 0 <= min_length < np.inf):
         raise UserError(f"smooth and min_length must be 0 or more, got {smooth:g} and {min_length:g}")
     scorer = predictor.scorer(classes, template, reject)

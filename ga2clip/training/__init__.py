@@ -1,1 +1,1 @@
-"""Settings and batches go in, a run folder comes out."""
+"""Training: the loop, one update, checkpoints, and what a run writes."""

@@ -7,37 +7,57 @@ numbers of an update depend on the seed and the step alone, those of the loader 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 from torch import Tensor
 
 from ga2clip.errors import UserError
-from ga2clip.run import PROMPTS, STATE, save_tensors
+from ga2clip.run import PROMPTS, SETTINGS, STATE, another_training
+from ga2clip.run_files import read_tensors, save_tensors
 from ga2clip.training.update import Updater
 
 _FILE = "checkpoint.safetensors"
+_MOMENTS = {"adamw": {"step", "exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"}}
+"""What the optimisers of the settings remember of a parameter."""
+_Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
 class Position:
     """How far a training has come. epoch: finished epochs; batch: batches of the next one; step: updates in all."""
 
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
+    epoch: _Count = 0
+    batch: _Count = 0
+    step: _Count = 0
+
+
+class _Header(BaseModel):
+    """The header of a checkpoint, JSON by key."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    position: Json[Position]
+    scaler: Json[dict[str, float]]
+    settings: Json[dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    """Of the training; empty in checkpoints of earlier versions."""
 
 
 def save_checkpoint(folder: Path, updater: Updater, position: Position) -> None:
     """Write the state of a run. Errors: UserError for a full disk; the previous state is then still whole."""
-    header = {"position": json.dumps(asdict(position)), "scaler": json.dumps(updater.scaler.state_dict())}
+    header = {
+        "position": json.dumps(asdict(position)),
+        "scaler": json.dumps(updater.scaler.state_dict()),
+        "settings": json.dumps(updater.model.settings.model_dump(mode="json")),
+    }
     save_tensors(folder / STATE / _FILE, _tensors(updater), header)
 
 
 def load_checkpoint(folder: Path, updater: Updater) -> Position:
     """Put the saved state into the updater and return the place in the run; one that never saved starts anew.
 
-    Errors: UserError for a state that is damaged, was deleted, or is of another model.
+    Errors: UserError for a state that is damaged, was deleted, or is of another model or training.
     """
     file = folder / STATE / _FILE
     again = f"train again with `ga2clip train --recipe {folder} --out DIR`"
@@ -46,22 +66,32 @@ def load_checkpoint(folder: Path, updater: Updater) -> Position:
             raise UserError(f"{folder} was trained, but has no {STATE}/{_FILE} to go on from", again)
         return Position()
     try:
-        with safe_open(file, framework="pt") as opened:
-            header = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
-        position = Position(**json.loads(header["position"]))
-        scaler = json.loads(header["scaler"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        header, tensors = read_tensors(file)
+        said = _Header.model_validate(header)
+        moments, sums = _moments(updater, tensors), _average(updater, tensors)
+    except UserError as error:
+        raise UserError(error.message, again) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{file} is damaged: {first['loc'][0]}: {first['msg']}", again) from None
+    except ValueError as error:
         raise UserError(f"{file} is damaged: {error}", again) from None
+    changed = another_training(updater.model.settings, said.settings)
+    if changed:
+        raise UserError(
+            f"{folder / SETTINGS} is of another training than {file}: {changed} differs",
+            "restore the file that belongs there",
+        )
     model = {
         name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")
     }
     updater.model.load_trainable_state(model, str(file))
-    _load_optimiser(updater, tensors)
-    _load_average(updater, tensors, str(file))
-    if updater.scaler.is_enabled():
-        updater.scaler.load_state_dict(scaler)
-    return position
+    updater.optimiser.state.update(moments)
+    for name, value in sums.items():
+        updater.average.sums[name].copy_(value)
+    if updater.scaler.is_enabled() and said.scaler:
+        updater.scaler.load_state_dict(said.scaler)
+    return said.position
 
 
 def _tensors(updater: Updater) -> dict[str, Tensor]:
@@ -73,21 +103,29 @@ def _tensors(updater: Updater) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
-def _load_average(updater: Updater, tensors: dict[str, Tensor], source: str) -> None:
-    sums = updater.average.sums
-    saved = {name.removeprefix("average/"): t for name, t in tensors.items() if name.startswith("average/")}
-    if saved.keys() != sums.keys():
-        raise UserError(f"{source} has another average over epochs than the settings", "change nothing there")
-    for name, value in saved.items():
-        sums[name].copy_(value)
+def _average(updater: Updater, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The average over epochs so far, by tensor. Errors: ValueError where it is not that of the settings."""
+    sums = {name.removeprefix("average/"): t for name, t in tensors.items() if name.startswith("average/")}
+    expected = {name: value.shape for name, value in updater.average.sums.items()}
+    if {name: value.shape for name, value in sums.items()} != expected:
+        raise ValueError("its average over epochs is not that of the settings")
+    return sums
 
 
-def _load_optimiser(updater: Updater, tensors: dict[str, Tensor]) -> None:
+def _moments(updater: Updater, tensors: dict[str, Tensor]) -> dict[Tensor, dict[str, Tensor]]:
+    """What the optimiser remembers of each parameter. Errors: ValueError where it does not fit the parameter."""
+    moments: dict[Tensor, dict[str, Tensor]] = {}
     for name, parameter in updater.parameters.items():
         prefix = f"optimiser/{name}/"
         saved = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        # AdamW keeps its step counter on the CPU and the moments beside the parameter.
-        updater.optimiser.state[parameter] = {
+        for key, value in saved.items():
+            if value.shape != (() if key == "step" else parameter.shape):
+                raise ValueError(f"{prefix}{key} has shape {tuple(value.shape)}")
+        if saved and saved.keys() != _MOMENTS[updater.settings.optimiser]:
+            raise ValueError(f"{prefix} holds {', '.join(sorted(saved))}")
+        # The step counter is on the CPU, the moments beside the parameter.
+        moments[parameter] = {
             key: value.clone() if key == "step" else value.to(parameter.device, torch.float32)
             for key, value in saved.items()
         }
+    return moments

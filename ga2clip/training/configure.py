@@ -15,7 +15,16 @@ from typing import Any, get_args
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.methods import method_settings
 from ga2clip.registry import DATASETS
-from ga2clip.settings import Preset, Protocol, Settings, merge, parse_overrides, read_toml
+from ga2clip.run import SETTINGS, read_settings
+from ga2clip.settings import (
+    BackboneSettings,
+    Preset,
+    Protocol,
+    Settings,
+    merge,
+    parse_overrides,
+    read_toml,
+)
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 PRESETS: tuple[str, ...] = get_args(Preset)
@@ -53,7 +62,7 @@ def configure(
     overrides: `section.key=value` strings.
     Errors: UserError for unknown datasets, methods, protocols, recipes and settings, each with the nearest name.
     """
-    wishes = merge(options or {}, parse_overrides(overrides))
+    wishes = _with_whole_backbone(merge(options or {}, parse_overrides(overrides)))
     data = wishes.get("data", {})
     dataset = data.get("dataset") or dataset
     protocol = data.get("protocol") or protocol
@@ -89,6 +98,29 @@ def _check_parts(settings: Settings) -> None:
 
         for name in settings.parts:
             part_options(name, settings)
+
+
+def _with_whole_backbone(wishes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Wishes in which an architecture and its weights go together, as those of the recipe do.
+
+    A file given alone may hold any architecture, so the recipe's name says nothing about it; `tiny` given alone has
+    its own weights. Paths become absolute, since the run is read from other folders too.
+    """
+    wish = {key: _absolute(key, value) for key, value in wishes.get("backbone", {}).items()}
+    weights, built_in = wish.get("pretrained"), BackboneSettings()
+    if weights is None and wish.get("name") == built_in.name:
+        wish["pretrained"] = built_in.pretrained
+    elif isinstance(weights, str) and BackboneSettings(pretrained=weights).from_file:
+        wish.setdefault("name", "")
+    return {**wishes, "backbone": wish} if wish else wishes
+
+
+def _absolute(key: str, value: Any) -> Any:
+    """A setting of the backbone with its path made absolute, if it is one."""
+    if not isinstance(value, str):
+        return value
+    file = value.endswith(".json") if key == "name" else BackboneSettings(pretrained=value).from_file
+    return str(Path(value).expanduser().absolute()) if file else value
 
 
 def _without_sizes(declared: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,8 +197,8 @@ def _read_recipe(recipe: str | Path | None, dataset: str | None, case: Case) -> 
     path = Path(recipe)
     if path.suffix != ".toml" and not path.exists():
         return f"recipe {recipe}", recipe_tree(str(recipe), case)
-    if path.is_dir():
-        path = path / "settings.toml"
+    if path.is_dir():  # a run, whose settings are checked: cut ones would be those of another training
+        return str(path / SETTINGS), read_settings(path).model_dump(mode="json")
     return str(path), _for_case(read_toml(path), case)
 
 
@@ -192,7 +224,8 @@ def _extended(tree: dict[str, Any]) -> dict[str, Any]:
     if _EXTENDS not in tree:
         return tree
     below = _extended(_read_shipped(str(tree[_EXTENDS])))
-    return merge(below, {key: value for key, value in tree.items() if key != _EXTENDS})
+    own = {key: value for key, value in tree.items() if key != _EXTENDS}
+    return merge(below, {key: _with_whole_backbone(table) for key, table in own.items()})
 
 
 def _read_shipped(name: str) -> dict[str, Any]:

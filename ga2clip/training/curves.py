@@ -1,9 +1,9 @@
-"""A run's metrics go in, `curves.png` comes out: loss terms, accuracy and learning rate over the updates."""
+"""`curves.png`: the loss terms, the accuracy and the learning rate of a run over its updates."""
 
 from pathlib import Path
 from typing import Any
 
-from ga2clip.files import replacing
+from ga2clip.files import write_figure
 from ga2clip.run import read_metrics
 
 _NO_TERMS = {"step", "epoch", "lr", "loss", "accuracy", "grad_norm"}
@@ -15,7 +15,6 @@ def draw_curves(folder: Path) -> Path | None:
     if not lines:
         return None
     # matplotlib's own window back ends are never loaded: the figure is drawn without pyplot.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
@@ -34,8 +33,7 @@ def draw_curves(folder: Path) -> Path | None:
         axes.set_xlabel("update")
         axes.grid(alpha=0.3)
     path = folder / "curves.png"
-    with replacing(path) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))
+    write_figure(path, figure)
     return path
 
 

@@ -1,4 +1,4 @@
-"""An updater goes in, the expected time and memory of one update come out, from one clip of random pixels."""
+"""The expected time and memory of one update, measured on one or two clips of random pixels."""
 
 import resource
 import sys

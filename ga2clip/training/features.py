@@ -1,4 +1,4 @@
-"""A model whose vision tower is frozen and a task go in; batches of video features come out, computed once.
+"""Batches of video features in place of clips, for models whose vision tower does not train: computed once.
 
 The features are of the clips as evaluation sees them: augmentation would make them new in every epoch.
 """
@@ -17,8 +17,8 @@ from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.settings import Settings
+from ga2clip.text import printable
 from ga2clip.training.update import FeatureBatch
-from ga2clip.video.errors import printable
 
 _log = logging.getLogger(__name__)
 

@@ -1,7 +1,6 @@
-"""Batches go in, a trained model is left behind: the one loop, without argument parsing or dataset knowledge.
+"""The training loop. It knows neither settings nor datasets nor files.
 
-What it knows of the world are three callables: where batches come from, who is told about steps and epochs, and
-who saves.
+Its caller says where batches come from (`Batches`), and who is told of updates and epochs and saves (`Watcher`).
 """
 
 import time
@@ -41,7 +40,11 @@ class Plan:
         return lr_factor(step, self.steps, self.warmup, floor=self.lr_floor, warmup_factor=self.warmup_factor)
 
     def reaches(self, position: Position) -> bool:
-        """Whether a training of this plan comes by that place: another dataset or group has longer epochs."""
+        """Whether this training passes through `position`.
+
+        It does not when the position was saved with another number of updates per epoch, as another dataset or
+        another number of processes gives.
+        """
         before = position.epoch * self.steps_per_epoch + position.batch
         return position.step == before and position.batch <= max(0, self.steps_per_epoch - 1)
 
@@ -114,13 +117,14 @@ def fit(
             tally.add(outcome)
             watcher.on_step(position, factor, outcome)
             position = plan.after(position)
+            if position.batch == 0:  # before anything is saved: a resumed run doesn't come by here again
+                updater.average.add(epoch)
             if outcome.stop:
                 watcher.save(position)
                 return position
             if time.monotonic() - saved_at > plan.checkpoint_seconds:
                 watcher.save(position)
                 saved_at = time.monotonic()
-        updater.average.add(epoch)
         tally.seconds = time.monotonic() - started
         watcher.on_epoch(tally)
         watcher.save(position)

@@ -1,4 +1,4 @@
-"""A block that may run out of memory goes in; a UserError that says what to lower comes out of it."""
+"""Errors of memory and of loader processes, as messages that say which setting to lower."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ def memory_errors(updater: Updater, when: str) -> Iterator[None]:
 
 @contextmanager
 def loader_errors(workers: int) -> Iterator[None]:
-    """Errors: UserError when one of the loader processes dies, which is mostly the system short of memory."""
+    """Errors: UserError when one of the loader processes dies: the system ends them when its memory is short."""
     try:
         yield
     except RuntimeError as error:
@@ -34,7 +34,7 @@ def loader_errors(workers: int) -> Iterator[None]:
             raise
         raise UserError(
             f"a loader process ended: {str(error).splitlines()[0]}",
-            "memory or shared memory (/dev/shm) may be short: resume with --set "
+            "the system's memory may be short: resume with --set "
             f"training.workers={workers // 2} (now {workers})",
         ) from error
 

@@ -1,4 +1,4 @@
-"""What the loop tells goes in; the run's files and the lines that a person sees come out.
+"""What is written and shown while a training runs: metrics, checkpoints, log lines, bar, TensorBoard.
 
 `metrics.jsonl` has a line per update and is the same for every run with one seed on one device; times go to the
 log and to TensorBoard only.
@@ -130,6 +130,9 @@ class Silent:
 def _reopen(path: Path, step: int) -> TextIOWrapper:
     """The metrics file, cut after `step`: what came later will be done again."""
     kept = [line for line in read_metrics(path.parent) if line["step"] <= step]
+    last = kept[-1]["step"] if kept else 0
+    if last < step:
+        _log.warning("%s ends at step %d of %d: the lines after it were lost", path, last, step)
     write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
     try:
         return path.open("a", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""SIGTERM or Ctrl-C goes in, a flag that the loop reads between two updates comes out."""
+"""SIGTERM and Ctrl-C set a flag, which the loop reads between two updates."""
 
 import signal
 import threading

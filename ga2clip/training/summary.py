@@ -1,4 +1,4 @@
-"""A model, a task and a plan go in; what a person wants to know before the first step comes out, as text."""
+"""The text that is shown before the first update: what trains, on which data, for how long."""
 
 import re
 from collections.abc import Iterable

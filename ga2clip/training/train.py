@@ -1,4 +1,4 @@
-"""Settings go in, a run folder comes out: dataset, model and loop are put together here.
+"""Training as one call: dataset, model and loop are put together here, and the run's folder is written.
 
 The same function serves one process and each of the processes that torchrun starts.
 """
@@ -17,19 +17,21 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ga2clip.compute.distributed import Group, join_group
 from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
-from ga2clip.data.protocols import Task
+from ga2clip.data.protocols import Task, load_task
 from ga2clip.errors import UserError
-from ga2clip.files import write_text
 from ga2clip.interop import read_hard_prompt
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import (
+    MAY_CHANGE,
     PROMPTS,
     SETTINGS,
+    another_training,
+    continue_run,
     load_run,
-    load_task,
     lock_run,
     read_metrics,
+    read_settings,
     refuse_occupied,
     save_prompts,
     start_run,
@@ -70,6 +72,8 @@ def train(
     Errors: UserError for everything a person can change; StoppedError after SIGTERM or Ctrl-C, with a checkpoint.
     """
     with join_group(device) as group, ExitStack() as held:
+        if resume:
+            _refuse_another_training(out, settings)
         if group.is_first and resume:
             held.enter_context(lock_run(out))
         elif group.is_first:
@@ -77,37 +81,38 @@ def train(
         group.wait()
         job = _prepare(settings, group)
         job.log_summary()
+        position = job.position(out) if resume else Position()
+        note = {"devices_used": group.size}
         if group.is_first and resume:
-            write_text(out / SETTINGS, settings.to_toml())
+            continue_run(out, settings, note)
         elif group.is_first:
-            start_run(out, settings, {"devices_used": group.size})
+            start_run(out, settings, note)
             held.enter_context(lock_run(out))
         redirect = logging_redirect_tqdm() if progress and group.is_first else nullcontext()
         with redirect:
-            job.run(out, resume=resume, bar=progress and group.is_first)
+            job.run(out, position, bar=progress and group.is_first)
         group.wait()
     return out
 
 
-# What may differ when a run goes on: the updates are the same.
-_MAY_CHANGE = {
-    "data": {"root"},
-    "training": {
-        "micro_batch",
-        "checkpoint_blocks",
-        "class_chunk",
-        "compile",
-        "workers",
-        "checkpoint_minutes",
-        "tensorboard",
-    },
-}
+def _refuse_another_training(run: Path, settings: Settings) -> None:
+    changed = another_training(settings, read_settings(run).model_dump(mode="json"))
+    if changed:
+        raise _another_training(changed)
+
+
+def _another_training(key: str) -> UserError:
+    allowed = [f"{section}.{name}" for section, names in MAY_CHANGE.items() for name in sorted(names)]
+    return UserError(
+        f"'{key}' would make it another training", f"with --resume may change: {', '.join(allowed)}"
+    )
 
 
 def resume_settings(run: Path, overrides: Iterable[str] = ()) -> Settings:
     """The settings with which a run was started, with `section.key=value` overrides that leave its updates as they are.
 
-    Errors: UserError when `run` is no run, or for an override that would make it another training.
+    Errors: UserError when `run` is no run or its settings are damaged, or for an override that would make it another
+    training.
     """
     if not (run / SETTINGS).is_file():
         raise UserError(
@@ -115,13 +120,9 @@ def resume_settings(run: Path, overrides: Iterable[str] = ()) -> Settings:
         )
     changes = parse_overrides(overrides)
     for section, values in changes.items():
-        for key in values.keys() - _MAY_CHANGE.get(section, set()):
-            allowed = [f"{name}.{one}" for name, keys in _MAY_CHANGE.items() for one in sorted(keys)]
-            raise UserError(
-                f"'{section}.{key}' would make it another training",
-                f"with --resume may change: {', '.join(allowed)}",
-            )
-    return Settings.read(run / SETTINGS).updated(changes, "the command line")
+        for key in values.keys() - MAY_CHANGE.get(section, set()):
+            raise _another_training(f"{section}.{key}")
+    return read_settings(run).updated(changes, "the command line")
 
 
 def summary(settings: Settings, *, device: str = "auto") -> str:
@@ -188,18 +189,26 @@ class _Job:
                     self.plan.steps,
                 )
 
-    def run(self, out: Path, *, resume: bool, bar: bool) -> None:
-        """Train to the end, or until stopped, and write what belongs to the run."""
-        position = load_checkpoint(out, self.updater) if resume and self.plan.steps else Position()
+    def position(self, out: Path) -> Position:
+        """Load the state of a run that goes on; returns how far it had come.
+
+        Errors: UserError for a state that is damaged, or that this dataset and group of processes can't go on from.
+        """
+        position = load_checkpoint(out, self.updater) if self.plan.steps else Position()
         if not self.plan.reaches(position):
             raise UserError(
-                f"{out} was stopped in update {position.batch} of epoch {position.epoch + 1}, which is not the "
-                f"place of update {position.step} when an epoch has {self.plan.steps_per_epoch}",
+                f"{out} was saved after {position.step} updates: {position.epoch} epochs and {position.batch} updates "
+                f"of the next; but an epoch has {self.plan.steps_per_epoch} updates now",
                 "resume with the dataset and the number of processes that it was started with",
             )
+        return position
+
+    def run(self, out: Path, position: Position, *, bar: bool) -> None:
+        """Train from `position` to the end, or until stopped, and write what belongs to the run."""
         if position.step and position.epoch >= self.plan.epochs:
             _log.info("%s is finished: %d updates are done", out, position.step)
-            if not load_run(out).meta.get(_FINISHED):  # killed between the last update and the end
+            # Killed between the last checkpoint and the end of the run?
+            if not (out / PROMPTS).is_file() or not load_run(out).meta.get(_FINISHED):
                 self._finish(out, position)
             return
         recorder = Recorder(out, self.updater, self.plan, position, bar=bar) if self.group.is_first else None

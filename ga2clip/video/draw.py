@@ -8,8 +8,8 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.files import replacing
+from ga2clip.text import printable
 from ga2clip.video.decode import Picture
-from ga2clip.video.errors import printable
 from ga2clip.video.preprocess import Frames
 
 _GAP = 4  # pixels between the frames of a sheet

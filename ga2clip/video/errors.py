@@ -3,14 +3,7 @@
 import os
 
 from ga2clip.errors import UserError
-
-
-def printable(name: str | bytes | os.PathLike[str]) -> str:
-    """The name of a file on one line of plain text: line breaks, control characters and bytes that are not
-    UTF-8 are shown as escapes, so that any name can be logged and printed.
-    """
-    text = os.fsdecode(name)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+from ga2clip.text import printable
 
 
 class VideoError(UserError):

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ga2clip.video.errors import printable
+from ga2clip.text import printable
 
 logger = logging.getLogger(__name__)
 

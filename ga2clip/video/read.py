@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
 
+from ga2clip.text import printable
 from ga2clip.video.decode import Clock, Picture, Reader, RgbConverter, upright_size
-from ga2clip.video.errors import VideoError, printable
+from ga2clip.video.errors import VideoError
 from ga2clip.video.preprocess import Frames, resize_short_side
 from ga2clip.video.sampling import SamplingRule, sample_indices
 from ga2clip.video.seek import PacketTable, pick_by_seeking, read_packet_table

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 
 from ga2clip.errors import UserError
+from ga2clip.text import printable
 from ga2clip.video.decode import Clock, Picture, Reader, RgbConverter
-from ga2clip.video.errors import printable
 from ga2clip.video.seek import seek_before
 from ga2clip.video.source import OpenVideo, open_stream
 from ga2clip.video.truncation import cut_warnings

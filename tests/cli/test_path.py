@@ -57,7 +57,7 @@ def clips(walk, data: str) -> list[Path]:
 
 def test_prepare_counts_the_clips(data: str) -> None:
     assert "40 classes" in data
-    assert "test             40 clips" in data
+    assert "test                40 clips" in data
 
 
 def test_eval_prints_the_fields_numbers(walk, run: Path) -> None:

@@ -1,3 +1,8 @@
+import errno
+import multiprocessing
+import os
+import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ga2clip.data import check, reader
+from ga2clip.data import check, loader, reader
 from ga2clip.data.loader import batches_per_epoch, eval_batches, plan_epoch, train_batches
 from ga2clip.data.manifest import Clip
 from ga2clip.data.protocols import EvalSet, Task
@@ -164,6 +169,74 @@ def test_clips_get_the_time_in_which_prepare_found_them_whole(
     clip = Clip("1.mp4", "run", "test", 10, 1.0)
     reader.ClipReader(tmp_path, settings(tmp_path), PREPROCESS).evaluation_clip(clip)
     assert limits == [check.time_limit((tmp_path / "1.mp4").stat().st_size)]
+
+
+def frames_of(task: Task, workers: int) -> list[torch.Tensor]:
+    chosen = settings(task.root, training={"workers": workers})
+    return [batch.frames for batch in train_batches(task, chosen, PREPROCESS, epoch=0)]
+
+
+def test_batches_of_loader_processes_need_no_shared_memory(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container has 64 MB of it by default, or none that can be written."""
+
+    def full(*_: object) -> None:
+        raise RuntimeError("unable to write to file </torch_1_2>: No space left on device (28)")
+
+    alone = frames_of(task, 0)
+    for name in ("_share_fd_cpu_", "_share_filename_cpu_"):
+        monkeypatch.setattr(torch.UntypedStorage, name, full)
+    for one, other in zip(alone, frames_of(task, 2), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EAGAIN])
+def test_where_no_loader_process_can_be_started_clips_are_read_without(
+    task: Task, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    def refused(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    alone = frames_of(task, 0)
+    monkeypatch.setattr(loader, "_try_semaphores", refused)
+    for one, other in zip(alone, frames_of(task, 2), strict=True):
+        assert torch.equal(one, other)
+    assert f"no loader processes can be started ({os.strerror(number)})" in caplog.text
+
+
+def test_a_batch_that_cannot_be_sent_is_an_error_and_no_hang(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails in a thread of the loader process, which the parent does not see."""
+
+    def unpicklable(_: loader.Batch) -> None:
+        raise MemoryError("no room for a copy")
+
+    monkeypatch.setattr(loader.Batch, "__getstate__", unpicklable)
+    with pytest.raises(UserError, match="could not send a batch: MemoryError: no room for a copy") as caught:
+        frames_of(task, 2)
+    assert "training.workers=0" in (caught.value.hint or "")
+
+
+def test_loader_processes_let_signals_pass_and_end_with_the_parent(task: Task) -> None:
+    chosen = settings(task.root, training={"workers": 2})
+    batches = train_batches(task, chosen, PREPROCESS, epoch=0, until=20)
+    first = next(batches)
+    children = multiprocessing.active_children()
+    assert children
+    for number in (signal.SIGTERM, signal.SIGINT):
+        for child in children:
+            # From another process, as `kill` does it; what the parent itself sends ends a loader.
+            subprocess.run(["kill", f"-{int(number)}", str(child.pid)], check=True)
+    assert torch.equal(first.frames, frames_of(task, 0)[0])
+    assert len(list(batches)) == 20 * 3 - 1
+    batches = train_batches(task, chosen, PREPROCESS, epoch=0, until=1000)
+    next(batches)
+    (child, *_) = multiprocessing.active_children()
+    child.terminate()
+    child.join(10)
+    assert child.exitcode == 0
 
 
 @pytest.mark.parametrize("may_flip", [True, False])

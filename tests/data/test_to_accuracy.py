@@ -34,7 +34,7 @@ def trained(name: str, root: Path, clip_file: Path, out: Path, protocol: str = "
         protocol=protocol,
         options={
             "data": {"root": str(root)},
-            "backbone": {"name": "clip", "pretrained": str(clip_file)},
+            "backbone": {"pretrained": str(clip_file)},
             "method": {"coupling": "none"},
         },
         overrides=sizes,

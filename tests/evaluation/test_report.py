@@ -1,5 +1,7 @@
-"""Reports as files: whole pictures, whatever the number and the length of the class names."""
+"""Reports as files: whole pictures, whatever the number, the length and the script of the class names."""
 
+import csv
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,3 +21,17 @@ def test_nothing_of_a_confusion_matrix_is_cut_off(tmp_path: Path, names: int, se
     pixels = np.asarray(Image.open(tmp_path / "confusion.png").convert("L"))
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     assert border.min() == 255
+
+
+def test_names_that_fonts_and_spreadsheets_trip_over(tmp_path: Path) -> None:
+    """Matplotlib's font has no Chinese: it warns, which must not end an evaluation where warnings are errors."""
+    classes = ("跑步", "=1+1", "\x1b[31m$x$")
+    part = SetReport("test", classes, score(np.array([[0], [0], [2]]), np.arange(3), 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Report("few-shot", "", (part,)).write(tmp_path)
+    assert Image.open(tmp_path / "confusion.png").size[0] > 100
+    with (tmp_path / "per_class.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == ["跑步", "'=1+1", "\x1b[31m$x$"]
+    assert rows[1]["most_often_taken_for"] == "跑步"

@@ -17,6 +17,7 @@ from ga2clip.runtime.engine import open_engine
 from ga2clip.settings import BackboneSettings, Settings
 from ga2clip.video import SamplingRule, sample_frames
 from ga2clip_export import calibration_clips, export, towers, verify
+from tests.layouts import as_modules
 
 NEW_CLASSES = [
     "juggling",
@@ -101,10 +102,10 @@ def test_a_run_on_weights_in_openais_format_leaves_the_lab(
 ) -> None:
     """A TorchScript archive in halves, with the numbers beside the weights that OpenAI's files have."""
     archive = tmp_path / "openai.pt"
-    torch.jit.script(as_modules(clip_weights)).save(str(archive))
-    backbone = load_backbone(BackboneSettings(name="ViT-tiny", pretrained=str(archive)))
+    torch.jit.script(as_modules(clip_weights, 16)).save(str(archive))
+    backbone = load_backbone(BackboneSettings(pretrained=str(archive)))
     settings = Settings().updated(
-        {**method_settings("ga2"), "backbone": {"name": "ViT-tiny", "pretrained": str(archive)}}, "test"
+        {**method_settings("ga2"), "backbone": {"pretrained": str(archive)}}, "test"
     )
     hard = torch.randn(settings.method.text_length, backbone.text.width)
     run = write_run(
@@ -117,28 +118,6 @@ def test_a_run_on_weights_in_openais_format_leaves_the_lab(
     expected = torch_probabilities(model, film, NEW_CLASSES)
     found = {row["label"]: row["probability"] for row in answer["predictions"]}
     assert found == pytest.approx(dict(zip(NEW_CLASSES, expected, strict=True)), abs=1e-4)
-
-
-class _Node(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
-
-
-def as_modules(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """Nested modules whose state dict has these names; matrices in halves."""
-    root = _Node()
-    for name, value in weights.items():
-        node = root
-        *path, last = name.split(".")
-        for part in path:
-            if not hasattr(node, part):
-                node.add_module(part, _Node())
-            node = getattr(node, part)
-        half = value.half() if value.ndim > 1 and "embedding" not in name else value
-        node.register_parameter(last, torch.nn.Parameter(half, requires_grad=False))
-    for name, number in (("input_resolution", 16), ("context_length", 77), ("vocab_size", 49408)):
-        root.register_buffer(name, torch.tensor(number))
-    return root
 
 
 def test_a_folder_that_is_no_bundle_is_left_alone(model, tmp_path) -> None:

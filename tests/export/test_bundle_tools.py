@@ -9,7 +9,7 @@ import pytest
 from ga2clip.errors import UserError
 from ga2clip.runtime import Predictor, open_bundle
 from ga2clip.runtime.engine import check_provider
-from ga2clip_export.export import export_model
+from ga2clip_export.export import _new_folder, export_model
 from ga2clip_export.triton import write_triton
 
 
@@ -98,3 +98,21 @@ def test_a_missing_package_names_its_extra(bundle: Path, monkeypatch) -> None:
     with pytest.raises(UserError) as caught:
         Predictor(bundle, provider="openvino")
     assert "ga2clip[openvino]" in caught.value.hint
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and permissions")
+def test_a_linked_folder_is_replaced_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "bundle").mkdir(parents=True)
+    (tmp_path / "disk" / "bundle" / "old").touch()
+    (tmp_path / "bundle").symlink_to("disk/bundle")
+    with _new_folder(tmp_path / "bundle") as work:
+        (work / "new").touch()
+    assert (tmp_path / "bundle").is_symlink()
+    assert [path.name for path in (tmp_path / "disk" / "bundle").iterdir()] == ["new"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["bundle"]
+
+
+def test_a_full_disk_is_said_in_whatever_words_a_library_has(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No space left on device"), _new_folder(tmp_path / "bundle"):
+        raise OSError("10000 requested and 8176 written")  # as NumPy
+    assert list(tmp_path.iterdir()) == []

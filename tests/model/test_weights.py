@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,21 +84,49 @@ def test_a_missing_file_lists_what_is_there(tmp_path: Path) -> None:
     assert "ViT-B-16.pt" in str(caught.value.hint)
 
 
+def zip_of_zeros(path: Path) -> None:
+    """A real checkpoint whose storage was replaced by zeros that compress a thousandfold."""
+    torch.save({"state_dict": {"visual.proj": torch.zeros(1)}}, path)
+    with zipfile.ZipFile(path) as whole:
+        entries = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, bytes(100 << 20) if "/data/0" in name else content)
+
+
+def stride_of_zero(path: Path) -> None:
+    """Four bytes that say they are four gigabytes."""
+    torch.save({"visual.proj": torch.zeros(1).expand(1 << 15, 1 << 15)}, path)
+
+
+def one_storage_for_many(path: Path) -> None:
+    module = nn.Module()
+    content = torch.zeros(1 << 20)
+    for number in range(100):
+        module.register_buffer(f"copy{number}", content)
+    torch.jit.script(module).save(str(path))
+
+
+@pytest.mark.parametrize("write", [zip_of_zeros, stride_of_zero, one_storage_for_many])
+def test_a_file_that_would_fill_memory_is_refused_by_its_size(
+    write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    write(tmp_path / "bomb.pt")
+    with pytest.raises(UserError, match=r"bomb\.pt has \d\.\d MB and unpacks to [\d,]+ MB; refused"):
+        load_backbone(BackboneSettings(pretrained=str(tmp_path / "bomb.pt")))
+
+
 def test_missing_and_unexpected_tensors_are_listed(clip_weights: dict[str, Any]) -> None:
     weights = {**clip_weights, "visual.extra": torch.zeros(1)}
     del weights["ln_final.bias"]
     with pytest.raises(UserError, match=r"missing: ln_final\.bias; unexpected: visual\.extra"):
-        backbone_from_weights(weights, source="weights.pt")
+        backbone_from_weights(weights, source="weights.pt", quick_gelu=True, head_width=64)
 
 
-def test_a_file_of_openai_weights_gives_its_sizes(clip_file: Path) -> None:
-    backbone = load_backbone(BackboneSettings(name="ViT-B-16", pretrained=str(clip_file)))
-    assert (backbone.preprocess.size, backbone.vision.width, backbone.text.depth, backbone.embed_dim) == (
-        16,
-        64,
-        3,
-        32,
-    )
+def test_a_file_with_its_config_gives_a_frozen_backbone(clip_file: Path) -> None:
+    backbone = load_backbone(BackboneSettings(pretrained=str(clip_file)))
+    sizes = (backbone.preprocess.size, backbone.vision.width, backbone.text.depth, backbone.embed_dim)
+    assert sizes == (16, 64, 3, 32)
     assert not any(p.requires_grad for p in backbone.parameters())
 
 
@@ -106,6 +136,9 @@ def test_a_file_of_openai_weights_gives_its_sizes(clip_file: Path) -> None:
         ("ViT-B-17", "openai", "unknown backbone"),
         ("ViT-B-16", "opanai", "unknown pretrained tag"),
         ("ViT-B-16", "builtin", "no built-in weights"),
+        ("ViT-B-17", "builtin", "unknown backbone"),
+        ("tiny", "openai", "built-in weights only"),
+        ("", "openai", "needs the name of an architecture"),
         ("RN50", "nowhere.pt", "no weights file"),
     ],
 )

@@ -109,7 +109,10 @@ class Case:
     def _backbone(self, folder: Path) -> Backbone:
         clip = self.meta["clip"]
         return backbone_from_weights(
-            clip_weights(folder / clip["file"]), source=clip["file"], quick_gelu=clip["quick_gelu"]
+            clip_weights(folder / clip["file"]),
+            source=clip["file"],
+            quick_gelu=clip["quick_gelu"],
+            head_width=clip["vision"]["width"] // clip["vision"]["heads"],
         )
 
 

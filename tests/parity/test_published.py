@@ -48,7 +48,7 @@ class Case:
         vocabulary = 49408
         weights["token_embedding.weight"] = torch.zeros(vocabulary, rows.shape[1])
         weights["token_embedding.weight"][ids] = rows.float()
-        return backbone_from_weights(weights, source="golden case")
+        return backbone_from_weights(weights, source="golden case", quick_gelu=True, head_width=64)
 
     def _model(self) -> VideoCLIP:
         prompts = self.group("prompts/")

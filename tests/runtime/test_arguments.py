@@ -10,6 +10,8 @@ import pytest
 
 from ga2clip.errors import UserError
 from ga2clip.runtime import Predictor
+from ga2clip.runtime.stream import follow
+from ga2clip.runtime.timeline import timeline
 
 FRAMES = np.zeros((2, 8, 8, 3), np.uint8)
 
@@ -96,6 +98,28 @@ def test_a_video_is_given_by_its_path(predictor, path) -> None:
 def test_several_videos_are_a_list(predictor, paths) -> None:
     with pytest.raises(UserError, match="a list of paths"):
         predictor.predict_many(paths)
+
+
+@pytest.mark.parametrize("ask", [timeline, follow])
+@pytest.mark.parametrize(
+    ("source", "question", "message"),
+    [
+        (None, {}, "given by its path"),
+        (b"clip.mp4", {}, "given by its path"),
+        ("clip.mp4", {"classes": "abc"}, "one text 'abc'"),
+        ("clip.mp4", {"window": math.nan}, "window must be"),
+        ("clip.mp4", {"reject": True}, "no threshold"),
+    ],
+)
+def test_timelines_and_streams_refuse_at_the_call(predictor, ask, source, question, message) -> None:
+    with pytest.raises(UserError) as caught:
+        ask(predictor, source, **question)
+    assert message in caught.value.message
+
+
+def test_a_stream_s_number_of_classes(predictor) -> None:
+    with pytest.raises(UserError, match="top must be"):
+        follow(predictor, "clip.mp4", top=0)
 
 
 def test_masked_frames_are_refused(predictor) -> None:

@@ -12,7 +12,8 @@ from ga2clip.errors import UserError
 from ga2clip.evaluation.open_predictor import open_predictor
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import write_run
-from ga2clip.runtime import Predictor, open_bundle
+from ga2clip.runtime import NONE_LABEL, Predictor, open_bundle
+from ga2clip.runtime.card import RejectCard
 from ga2clip.runtime.picture import render
 from ga2clip.runtime.stream import follow
 from ga2clip.runtime.timeline import timeline
@@ -98,22 +99,38 @@ def test_features_of_both_are_those_of_the_model(both, model: VideoCLIP) -> None
         np.testing.assert_allclose(np.linalg.norm(predictor.model.negatives, axis=1), 1, atol=1e-5)
 
 
-def test_fingerprints_tell_models_apart_and_know_them_again(both, bundle, run, make_model) -> None:
-    prints = [predictor.fingerprint for predictor in both]
-    for source, expected in ((run, prints[0]), (bundle, prints[1])):
-        with open_predictor(source, device="cpu", cache=False) as again:
-            assert again.fingerprint == expected
-    with open_predictor(make_model("ivlp"), device="cpu") as other:
-        assert len({*prints, other.fingerprint}) == 3
-    assert all(len(one) == 64 for one in prints)
-
-
 def test_rejection_says_what_a_run_lacks(both, clip_path) -> None:
     for predictor in both:
         assert not predictor.can_reject
         with pytest.raises(UserError, match="no threshold for 'none of these'") as caught:
             predictor.predict(clip_path, reject=True)
         assert "ga2clip export" in caught.value.hint
+
+
+def test_a_run_rejects_by_the_threshold_of_its_own_bundle(
+    run, bundle, make_model, clip_path, tmp_path
+) -> None:
+    def with_threshold(folder: Path) -> None:
+        shutil.copytree(bundle, folder)
+        card = open_bundle(folder).card
+        rule = RejectCard(threshold=0.1, fitted_on="clips", kept=0.9, rejected=None)
+        (folder / "bundle.json").write_text(
+            card.model_copy(update={"reject": rule}).to_text(), encoding="utf-8"
+        )
+
+    own, other = tmp_path / "own", write_run(tmp_path / "other", (m := make_model(text_depth=1)).settings, m)
+    shutil.copytree(run, own)
+    for folder in (own, other):
+        with_threshold(folder / "bundle")
+    answers = []
+    for path in (own, own / "bundle"):
+        with open_predictor(path, device="cpu", cache=False) as predictor:
+            assert predictor.can_reject
+            answers.append(numbers(predictor.predict(clip_path, top=9, reject=True)))
+    assert NONE_LABEL in answers[0]
+    assert answers[0] == pytest.approx(answers[1], abs=1e-5)
+    with open_predictor(other, device="cpu") as predictor:  # the bundle is another model's
+        assert not predictor.can_reject
 
 
 def test_the_classes_of_a_predictor_are_ranked_when_none_are_asked(bundle, run, model, clip_path) -> None:

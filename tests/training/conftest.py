@@ -64,3 +64,10 @@ def settings(dataset: Path, clip_file: Path) -> Callable[..., Any]:
         return Settings().updated(merge(tree, sections), "test")
 
     return make
+
+
+@pytest.fixture
+def fewer_clips(tmp_path: Path) -> Path:
+    """The root of a dataset like `dataset` with 2 training clips per class instead of 4."""
+    write_dataset(tmp_path / "fewer", per_class=4)
+    return tmp_path / "fewer"

@@ -133,6 +133,33 @@ def test_a_recipes_prompt_lengths_give_no_prompt_to_a_method_without(tmp_path: P
         assert (found.text_length, found.vision_length) == lengths
 
 
+def test_an_architecture_and_its_weights_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe's name says nothing of a file given by hand; `tiny` has its own weights."""
+    monkeypatch.chdir(tmp_path)
+
+    def backbone(**wish: str) -> tuple[str, str]:
+        found = configure(dataset="ucf101", options={"backbone": wish}).backbone
+        return found.name, found.pretrained
+
+    assert backbone() == ("ViT-B-16", "openai")
+    assert backbone(name="tiny") == ("tiny", "builtin")
+    assert backbone(name="ViT-L-14") == ("ViT-L-14", "openai")
+    assert backbone(pretrained="laion400m_e32") == ("ViT-B-16", "laion400m_e32")
+    assert backbone(pretrained="k400.pt") == ("", str(tmp_path / "k400.pt"))
+    assert backbone(name="openai", pretrained="k400.pt") == ("openai", str(tmp_path / "k400.pt"))
+    assert backbone(name="m.json", pretrained="hub/") == (str(tmp_path / "m.json"), str(tmp_path / "hub"))
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('extends = "ucf101"\n[common.backbone]\npretrained = "k400.pt"\n')
+    assert configure(dataset="ucf101", recipe=recipe).backbone.name == ""
+
+
+def test_a_run_whose_settings_are_cut_is_no_recipe(tmp_path: Path) -> None:
+    text = configure().to_toml()
+    (tmp_path / "settings.toml").write_text(text[: text.index("[loss]")])
+    with pytest.raises(UserError, match=r"settings\.toml is not as the run wrote it"):
+        configure(recipe=tmp_path)
+
+
 # What each method is, whatever the recipe: (text prompt's depth, vision prompt's depth, coupling, inter-modal maps,
 # loss terms beside cross-entropy, anchors). None: as the recipe says.
 COMPOSITIONS: dict[str, tuple[int | None, int | None, str, str, dict[str, float], float]] = {

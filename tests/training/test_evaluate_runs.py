@@ -1,6 +1,5 @@
 """Evaluation of trained runs on real (tiny) videos: views, unreadable clips, other datasets, official splits."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +14,7 @@ from ga2clip.evaluation import evaluate
 from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import load_run
+from ga2clip.run_files import read_tensors, save_tensors
 from ga2clip.settings import Settings
 from ga2clip.training import train
 
@@ -101,15 +101,18 @@ def test_a_damaged_run_is_refused(trained: Path) -> None:
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="damaged"):
         load_run(trained)
-    header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
-    assert json.loads(header["__metadata__"]["schema"]) == 1
-    file.write_bytes(whole.replace(b'"schema":"1"', b'"schema":"7"'))
+    file.write_bytes(whole)
+    header, tensors = read_tensors(file)
+    assert header["schema"] == "2"
+    save_tensors(file, tensors, {**header, "schema": "7"})
     with pytest.raises(UserError, match="schema 7"):
         load_run(trained)
 
 
 def test_a_run_that_does_not_fit_its_settings_is_refused(trained: Path) -> None:
-    settings = trained / "settings.toml"
-    settings.write_text(settings.read_text().replace("vision_length = 4", "vision_length = 5"))
+    file = trained / "prompts.safetensors"
+    header, tensors = read_tensors(file)
+    del tensors[next(iter(tensors))]
+    save_tensors(file, tensors, header)
     with pytest.raises(UserError, match="does not fit"):
         load_run(trained).model()

@@ -1,6 +1,7 @@
 """Real processes, really killed: what signals and torchrun do to `ga2clip train`."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,20 +89,63 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert (whole / "metrics.jsonl").read_bytes() == (cut / "metrics.jsonl").read_bytes()
 
 
-def test_ctrl_c_of_a_terminal_reaches_the_loaders_too_and_harms_nothing(
-    dataset: Path, clip_file: Path, tmp_path: Path, whole: Path
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_the_group_reaches_the_loaders_too_and_harms_nothing(
+    dataset: Path, clip_file: Path, tmp_path: Path, whole: Path, number: signal.Signals, code: int
 ) -> None:
-    """A terminal signals the whole process group."""
+    """A terminal, Slurm and systemd signal every process; the parent alone decides what happens."""
     cut = tmp_path / "cut"
     words = [*arguments(dataset, clip_file, cut, EPOCHS), "--set", "training.workers=2"]
     process = start(words, own_group=True)
     wait_for_steps(cut, 5, process)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     returned, _, err = finish(process)
-    assert returned == 130, err
+    assert returned == code, err
     assert "checkpoint saved" in err
+    assert "a loader process" not in err
+    assert 5 <= load_run(cut).meta["step"] < 2 * EPOCHS
     assert finish(start(["train", "--resume", str(cut)]))[0] == 0
     assert (whole / "metrics.jsonl").read_bytes() == (cut / "metrics.jsonl").read_bytes()
+    state = load_run(cut).state()
+    for name, value in load_run(whole).state().items():
+        assert torch.equal(state[name], value), name
+
+
+def test_loaders_end_when_their_parent_is_killed(dataset: Path, clip_file: Path, tmp_path: Path) -> None:
+    words = [*arguments(dataset, clip_file, tmp_path / "run", 2000), "--set", "training.workers=2"]
+    process = start(words, own_group=True)
+    wait_for_steps(tmp_path / "run", 3, process)
+    process.kill()
+    finish(process)  # waits for everyone who holds stderr
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+CONTAINER = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o "$0" tmpfs /dev/shm && exec "$@"']
+
+
+@pytest.mark.parametrize("options", ["size=64k", "ro"])
+def test_a_small_or_read_only_shared_memory_stops_no_training(
+    dataset: Path, clip_file: Path, tmp_path: Path, options: str
+) -> None:
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*CONTAINER, options, "true"], capture_output=True).returncode
+    ):
+        pytest.skip("mounting needs rights")
+    words = [*arguments(dataset, clip_file, tmp_path / "run", 2), "--set", "training.workers=2"]
+    done = subprocess.run(
+        [*CONTAINER, options, sys.executable, "-m", "ga2clip_cli", *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "error"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no loader processes can be started" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert load_run(tmp_path / "run").meta["finished"]
 
 
 def test_a_run_is_written_by_one_process_at_a_time(dataset: Path, clip_file: Path, tmp_path: Path) -> None:

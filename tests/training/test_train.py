@@ -110,6 +110,53 @@ def test_a_stopped_training_ends_as_one_that_was_not(
     assert_same_run(tmp_path / "cut", whole)
 
 
+@pytest.mark.parametrize("stop_after", [2, 3])
+def test_an_average_over_epochs_is_the_same_after_a_stop(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    """After 2 updates the stop comes with the end of an epoch, which must be counted once."""
+    chosen = settings(training={"epochs": 3}, average={"kind": "gaussian", "mean": 2.0})
+    whole = run(chosen, tmp_path / "whole")
+    _signal_after(monkeypatch, stop_after)
+    with pytest.raises(StoppedError):
+        run(chosen, tmp_path / "cut")
+    monkeypatch.undo()
+    run(train.resume_settings(tmp_path / "cut"), tmp_path / "cut", resume=True)
+    assert_same_run(tmp_path / "cut", whole)
+
+
+def test_what_kills_left_is_cleared_away(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half-written files of a folder that holds no run yet, and of one that does."""
+    out = tmp_path / "cut"
+    out.mkdir()
+    (out / ".settings.4711.toml").write_text("[da")
+    _signal_after(monkeypatch, 2)
+    with pytest.raises(StoppedError):
+        run(settings(), out)
+    monkeypatch.undo()
+    (out / "environment.json").unlink()
+    for name in (".prompts.4711.safetensors", "state/.checkpoint.4711.safetensors", ".metrics.4711.jsonl"):
+        (out / name).write_bytes(b"half")
+    (out / ".notes").write_text("somebody's own")
+    run(train.resume_settings(out), out, resume=True)
+    assert [path.name for path in out.rglob(".*")] == [".notes"]
+    assert json.loads((out / "environment.json").read_text())["devices_used"] == 1
+
+
+def test_a_kill_between_the_last_checkpoint_and_the_first_prompts_is_made_good(
+    settings: Make, tmp_path: Path
+) -> None:
+    out = run(settings(training={"epochs": 1}), tmp_path / "run")
+    whole = load_run(out).state()
+    (out / "prompts.safetensors").unlink()
+    run(train.resume_settings(out), out, resume=True)
+    assert load_run(out).meta["finished"]
+    for name, value in load_run(out).state().items():
+        assert torch.equal(whole[name], value), name
+
+
 @pytest.mark.parametrize("step", [1, 4])
 def test_a_crashed_training_goes_on_from_its_last_checkpoint(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -167,15 +214,22 @@ def test_a_damaged_state_is_named(settings: Make, tmp_path: Path) -> None:
 
 
 def test_a_run_whose_data_has_changed_does_not_go_on(
-    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fewer_clips: Path
 ) -> None:
+    out = tmp_path / "cut"
     _signal_after(monkeypatch, 3)
     with pytest.raises(StoppedError):
-        run(settings(training={"epochs": 3}), tmp_path / "cut")
+        run(settings(training={"epochs": 3}), out)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="stopped in update 1 of epoch 2") as caught:
-        run(settings(training={"epochs": 3}, data={"shots": 2}), tmp_path / "cut", resume=True)
+    before = (out / "settings.toml").read_bytes()
+    moved = train.resume_settings(out, [f"data.root='{fewer_clips}'"])
+    with pytest.raises(
+        UserError,
+        match="saved after 3 updates: 1 epochs and 1 updates of the next; but an epoch has 1 updates",
+    ) as caught:
+        run(moved, out, resume=True)
     assert "dataset and the number of processes" in (caught.value.hint or "")
+    assert (out / "settings.toml").read_bytes() == before
 
 
 def test_a_loader_process_that_dies_says_what_to_lower(
@@ -195,7 +249,7 @@ def test_out_of_memory_before_the_first_step(
     def no_memory(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr("ga2clip.training.update.Updater.probe", no_memory)
+    monkeypatch.setattr("ga2clip.training.update.Updater.rehearse", no_memory)
     with pytest.raises(UserError, match="out of memory on cpu while the cost") as caught:
         run(settings(), tmp_path / "run")
     assert "training.micro_batch" in (caught.value.hint or "")
@@ -242,10 +296,10 @@ def test_a_full_disk_leaves_the_last_checkpoint_good(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(*_, **__)
 
-    from ga2clip import run as run_module
+    from ga2clip import run_files
 
-    original = run_module.save_file
-    monkeypatch.setattr(run_module, "save_file", full)
+    original = run_files.save_file
+    monkeypatch.setattr(run_files, "save_file", full)
     with pytest.raises(UserError, match="No space left") as caught:
         run(chosen, tmp_path / "cut")
     assert "free some space" in (caught.value.hint or "")
@@ -303,9 +357,9 @@ def test_a_frozen_tower_is_encoded_once(
     calls = []
     original = VideoCLIP.encode_video
 
-    def counted(self: VideoCLIP, video: torch.Tensor) -> torch.Tensor:
+    def counted(self: VideoCLIP, video: torch.Tensor, *prompts: Any) -> torch.Tensor:
         calls.append(len(video))
-        return original(self, video)
+        return original(self, video, *prompts)
 
     monkeypatch.setattr(VideoCLIP, "encode_video", counted)
     run(settings("coop", training={"epochs": 5}), tmp_path / "cached")

@@ -1,5 +1,6 @@
 """Writing videos, contact sheets and pictures: whole or not at all."""
 
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -85,3 +86,18 @@ def test_pictures_keep_their_colours(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no picture format"):
             write_picture(tmp_path / name, red)
     assert [path.name for path in tmp_path.iterdir()] == ["red.png"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said_whatever_is_written(tmp_path: Path) -> None:
+    frames = np.zeros((3, 32, 32, 3), np.uint8)
+    for name, write in (
+        ("out.mp4", lambda path: write_video(path, frames, 5)),
+        ("out.png", lambda path: write_picture(path, frames[0])),
+    ):
+        (tmp_path / name).symlink_to("/dev/full")
+        with pytest.raises(UserError, match=f"cannot write .*{name}: No space left on device"):
+            write(tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+    assert len(list(tmp_path.iterdir())) == 2

@@ -7,8 +7,8 @@ from ga2clip.data.listing import SPLIT_NAMES, own_splits
 from ga2clip.data.manifest import relative_path
 from ga2clip.errors import UserError
 from ga2clip.registry import DATASETS
+from ga2clip.text import printable
 from ga2clip.video import find_videos
-from ga2clip.video.errors import printable
 
 logger = logging.getLogger(__name__)
 

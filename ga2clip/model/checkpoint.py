@@ -1,0 +1,165 @@
+"""A file or folder of weights as the tensors of a CLIP in OpenAI's naming, whoever wrote it.
+
+Read are OpenAI's archives, open_clip's files, training checkpoints and hub folders, transformers' `CLIPModel`, and
+the checkpoints of GA2-CLIP's repository.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ga2clip.errors import UserError
+from ga2clip.model import transformers_layout
+from ga2clip.model.architecture import read_json
+from ga2clip.model.weights import SUFFIXES, read_weights
+
+# The scalars that OpenAI's archives, and nobody else's files, carry beside their weights.
+_OPENAI_SCALARS = frozenset({"input_resolution", "context_length", "vocab_size"})
+# A buffer that older versions of open_clip stored: it can be computed.
+_MASK = "attn_mask"
+_INDEX = ".index.json"
+# A folder of a hub may hold the same weights several times; the first of these counts.
+_IN_FOLDERS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "model.safetensors",
+    "model.safetensors" + _INDEX,
+    "pytorch_model.bin",
+    "pytorch_model.bin" + _INDEX,
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights of a CLIP, or of its vision tower alone.
+
+    file: where they were read. tensors: floating point, in OpenAI's naming. origin: who wrote it, where only OpenAI's
+    architecture can be inside; else empty. transformers: it had that library's names.
+    """
+
+    file: Path
+    tensors: dict[str, Tensor]
+    origin: str
+    transformers: bool
+
+    @property
+    def configs(self) -> list[Path]:
+        """Where a config for it may stand, the nearest first: under its own name, or under its writer's."""
+        usual = ["open_clip_config.json", "config.json"]
+        names = [f"{self.file.stem}.json", *(reversed(usual) if self.transformers else usual)]
+        return [self.file.parent / name for name in names]
+
+    @property
+    def has_text_tower(self) -> bool:
+        """False for a file that holds the vision tower alone."""
+        return not all(name.startswith("visual.") or name == "logit_scale" for name in self.tensors)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a file or folder of weights; nothing in it can run code.
+
+    Raises:
+        UserError: nothing to read, several files to choose from, tuned prompts, or tensors of other kinds.
+    """
+    file = _file_in(Path(path).expanduser())
+    content = _read_shards(file) if file.name.endswith(_INDEX) else read_weights(file)
+    state, origin = _unwrap(content, file)
+    tensors = {name.removeprefix("module."): value for name, value in state.items()}
+    if tensors.keys() >= _OPENAI_SCALARS:
+        origin = "OpenAI's archive"
+    kept = {
+        name: value
+        for name, value in tensors.items()
+        if name not in _OPENAI_SCALARS and name.rpartition(".")[2] != _MASK
+    }
+    _refuse_others(kept, file)
+    renames = transformers_layout.is_transformers(kept)
+    if renames:
+        kept = transformers_layout.rename(kept, str(file))
+    _refuse_odd_numbers(kept, file)
+    return Checkpoint(file, kept, origin, renames)
+
+
+def with_text_tower(vision: Checkpoint, text: Checkpoint) -> Checkpoint:
+    """The vision tower of one file (and its temperature, if it has one) with the text tower of another.
+
+    Raises:
+        UserError: the first has a text tower of its own, or the second has none.
+    """
+    if vision.has_text_tower:
+        raise UserError(f"{vision.file} has a text tower of its own", "leave backbone.text_from away")
+    if not text.has_text_tower:
+        raise UserError(f"{text.file} has no text tower", "backbone.text_from names a file with a whole CLIP")
+    towers = {name: value for name, value in text.tensors.items() if not name.startswith("visual.")}
+    return Checkpoint(vision.file, towers | vision.tensors, vision.origin or text.origin, vision.transformers)
+
+
+def _file_in(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    for name in _IN_FOLDERS:
+        if (path / name).is_file():
+            return path / name
+    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    if len(files) == 1:
+        return files[0]
+    listed = ", ".join(file.name for file in files[:8])
+    raise UserError(
+        f"the folder {path} holds {'several weights files' if files else 'no weights file'}",
+        f"name one of them: {listed}" if files else f"looked for {', '.join(_IN_FOLDERS)}",
+    )
+
+
+def _read_shards(index: Path) -> dict[str, Any]:
+    """The tensors of a checkpoint that transformers cut into files; `weight_map` says which are in which."""
+    where = read_json(index).get("weight_map")
+    if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
+        raise UserError(f"{index} has no weight_map")
+    tensors: dict[str, Any] = {}
+    for name in sorted(set(where.values())):
+        if Path(name).name != name:
+            raise UserError(f"{index} names a file in another folder: {name!r}")
+        tensors |= read_weights(index.parent / name)
+    if missing := sorted(where.keys() - tensors.keys()):
+        raise UserError(f"the files of {index} lack {', '.join(missing[:6])}")
+    return tensors
+
+
+def _unwrap(content: Mapping[str, Any], file: Path) -> tuple[Mapping[str, Any], str]:
+    """The state dict in what a training script saved, and the writer's name where it can only be OpenAI's layout."""
+    for key in ("state_dict", "model_state_dict", "model"):
+        state = content.get(key)
+        if not isinstance(state, Mapping):
+            continue
+        if key == "model_state_dict" and "fusion_model_state_dict" in content:
+            if content["fusion_model_state_dict"]:
+                raise UserError(
+                    f"{file} has a temporal header (fusion_model_state_dict), without which its frames mean less",
+                    "a CLIP to start from has none; save its model_state_dict alone if that is what you want",
+                )
+            # The code that writes this container builds its model by OpenAI's own `build_model`.
+            return state, "GA2-CLIP's training"
+        return state, ""
+    return content, ""
+
+
+def _refuse_others(tensors: Mapping[str, Any], file: Path) -> None:
+    if any(".VPT" in name or name.startswith("prompt_learner.") for name in tensors):
+        raise UserError(
+            f"{file} holds tuned prompts, not a CLIP to start from",
+            f"ga2clip import {file} makes a run of it",
+        )
+    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise UserError(f"{file} is not a checkpoint of named tensors")
+
+
+def _refuse_odd_numbers(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Weights are plain floating-point arrays; a quantised or sparse one would be read as something else."""
+    for name, value in tensors.items():
+        plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+        if not (plain and value.is_floating_point()):
+            raise UserError(f"{file}: {name} is not a plain array of floating-point numbers ({value.dtype})")

@@ -1,0 +1,175 @@
+"""Files of a run that show whether they are whole: settings, tensors and metrics, each read and checked here.
+
+`settings.toml` begins with a line that holds the SHA-256 of what follows, so that a file cut anywhere is noticed.
+A `.safetensors` file holds two in its header: one over its tensors, one over the header. Files of versions that wrote
+neither stay readable.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ga2clip.errors import UserError
+from ga2clip.files import replacing, write_text
+from ga2clip.settings import SETTINGS_FILE as SETTINGS
+from ga2clip.settings import Settings, read_toml
+
+METRICS = "metrics.jsonl"
+
+_SEAL = "# Written by ga2clip train, and checked when the run is read. SHA-256 of these settings: "
+_LAST_SECTION, _LAST_KEY = "training", "tensorboard"
+"""What stood last in every settings.toml that was written without a seal."""
+_TENSORS, _HEADER = "tensors_sha256", "header_sha256"
+# What safetensors and torch raise for a file that is cut, or whose header says something impossible.
+_DAMAGE = (SafetensorError, OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Write a run's settings in full, with their seal. Errors: UserError, as `write_text`."""
+    text = settings.to_toml()
+    write_text(
+        folder / SETTINGS,
+        f"{_SEAL}{_settings_digest(settings.model_dump(mode='json', exclude_none=True))}\n{text}",
+    )
+
+
+def read_settings(folder: Path) -> Settings:
+    """The settings of a run.
+
+    Errors: UserError for a file that is missing, cut, or was changed since the run wrote it.
+    """
+    file = folder / SETTINGS
+    tree = read_toml(file)
+    first = file.read_text(encoding="utf-8").partition("\n")[0]
+    if first.startswith(_SEAL):
+        whole = first.removeprefix(_SEAL).strip() == _settings_digest(tree)
+    else:
+        section = tree.get(_LAST_SECTION)
+        whole = isinstance(section, dict) and _LAST_KEY in section
+    if not whole:
+        raise UserError(
+            f"{file} is not as the run wrote it: it was cut or changed",
+            f"restore it; to train with other settings: ga2clip train --recipe {file} --out DIR "
+            "(look through the file first)",
+        )
+    return Settings.from_dict(tree, str(file))
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Write tensors on the CPU as safetensors, whole or not at all. Errors: UserError, as `replacing`."""
+    sealed = {**header, _TENSORS: _tensor_digest(tensors)}
+    sealed[_HEADER] = _text_digest(sealed)
+    with replacing(path) as temporary:
+        save_file(dict(tensors), temporary, sealed)
+
+
+def read_header(file: Path) -> dict[str, str]:
+    """The header of a file that `save_tensors` wrote, without the seals. Errors: UserError for a damaged file."""
+    with _damage(file), safe_open(file, framework="pt") as opened:
+        return _unsealed(dict(opened.metadata() or {}))[0]
+
+
+def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a file that `save_tensors` wrote. Errors: UserError for a damaged file."""
+    with _damage(file), safe_open(file, framework="pt") as opened:
+        header, digest = _unsealed(dict(opened.metadata() or {}))
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+        if digest is not None and digest != _tensor_digest(tensors):
+            raise ValueError("its tensors are not those that were saved")
+        return header, tensors
+
+
+class _Line(BaseModel):
+    """A line of metrics.jsonl; beside these it has the terms of the loss."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, float | None]
+
+    step: int = Field(ge=1)
+    epoch: int = Field(ge=1)
+    lr: float
+    loss: float
+    accuracy: float
+    grad_norm: float | None
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`, by rising step; a last line that was cut by a kill is left out.
+
+    Errors: UserError that names the line for a damaged file.
+    """
+    file = folder / METRICS
+    if not file.exists():
+        return []
+    try:
+        lines = file.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        fault = _fault(line, found)
+        if fault:
+            raise UserError(
+                f"{file} is damaged in line {number}: {fault}",
+                "restore it, or move it away: the run needs it for its curves alone",
+            )
+        found.append(json.loads(line))
+    return found
+
+
+def _fault(line: bytes, before: list[dict[str, Any]]) -> str | None:
+    """What is wrong with a line that follows those lines."""
+    try:
+        step = _Line.model_validate_json(line).step
+    except ValidationError as error:
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+    if before and step <= before[-1]["step"]:
+        return f"step {step} after step {before[-1]['step']}"
+    missing = before[0].keys() - json.loads(line).keys() if before else set()
+    return f"no {min(missing)}" if missing else None
+
+
+def _settings_digest(tree: Mapping[str, Any]) -> str:
+    """The same for the same settings, however they are laid out in the file."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _text_digest(header: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+
+
+def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _unsealed(header: dict[str, str]) -> tuple[dict[str, str], str | None]:
+    """The header without its seals, and what its tensors must add up to; ValueError when it was changed."""
+    seal = header.pop(_HEADER, None)
+    if seal is not None and seal != _text_digest(header):
+        raise ValueError("its header is not the one that was saved")
+    digest = header.pop(_TENSORS, None)
+    return header, digest
+
+
+@contextmanager
+def _damage(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{file} is damaged: {reason}", "restore it, or train again") from None

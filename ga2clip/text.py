@@ -1,0 +1,57 @@
+"""Text from outside (names of files, classes, methods) made safe to show on a terminal and in a spreadsheet."""
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Sequence
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a cell starts that a spreadsheet runs as a formula, apostrophes that a cell was escaped with before it."""
+
+
+def printable(name: str | bytes | os.PathLike[str]) -> str:
+    """The name on one line of plain text.
+
+    Line breaks, terminal control sequences, invisible characters and bytes that are not UTF-8 become escapes such
+    as `\\x1b`, so that any name can be logged and printed. Applied twice it changes nothing more.
+    """
+    text = os.fsdecode(name)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """`printable` for each line of a text: tables and messages keep their line breaks and nothing else."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def csv_cell(text: str) -> str:
+    """The text as a cell that no spreadsheet runs: an apostrophe before what starts with `= + - @`, tab or CR.
+
+    Text that starts with apostrophes and then one of these gets one more, so that `csv_text` can tell it apart.
+    See OWASP, "CSV Injection".
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def csv_value(cell: str) -> str:
+    """The text that `csv_cell` escaped."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def csv_lines(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV (RFC 4180 quotes, lines end in LF); every text is escaped by `csv_cell`, numbers are not."""
+    lines = _Lines()
+    csv.writer(lines, lineterminator="\r\n").writerows(
+        [csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
+    )
+    return "".join(lines)
+
+
+class _Lines(list[str]):
+    """Takes what `csv` writes, which quotes a lone CR in a cell only where lines end in CR LF."""
+
+    def write(self, line: str) -> None:
+        """Add a line, ending in LF."""
+        self.append(line.removesuffix("\r\n") + "\n")

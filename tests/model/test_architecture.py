@@ -1,0 +1,291 @@
+"""How the architecture of a weights file becomes known: by whom, in which order, and what is refused.
+
+`tests/parity/test_checkpoints.py` has the features of every layout; here are the words and the wrong guesses.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ga2clip.errors import UserError
+from ga2clip.model.backbone import Backbone
+from ga2clip.model.load_backbone import load_backbone
+from ga2clip.model.video_clip import build_model
+from ga2clip.run import load_run, write_run
+from ga2clip.settings import BackboneSettings, Settings
+from tests import layouts
+
+NAME = "small-clip"
+INCEPTION = (0.5, 0.5, 0.5)
+
+
+def close(ours: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def load(path: Path, **words: Any) -> Backbone:
+    return load_backbone(BackboneSettings(pretrained=str(path), **words))
+
+
+def refusal(path: Path, **words: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        load(path, **words)
+    return f"{caught.value.message}\n{caught.value.hint}"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state dict that says nothing of itself; a plain CLIP with heads of 64."""
+    path = tmp_path_factory.mktemp("weights") / "clip.safetensors"
+    save_file(layouts.make_clip(layouts.PLAIN, quick_gelu=False).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def beside(weights: Path, tmp_path: Path) -> Path:
+    """The same weights in a folder where a test may put configs."""
+    (tmp_path / "clip.safetensors").symlink_to(weights)
+    return tmp_path
+
+
+def write_config(folder: Path, content: Any, name: str = "open_clip_config.json") -> None:
+    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def config(quick_gelu: bool = False, **vision: Any) -> dict[str, Any]:
+    found = layouts.model_config(layouts.PLAIN, quick_gelu)
+    return {**found, "vision_cfg": {**found["vision_cfg"], **vision}}
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """open_clip knows the small CLIP under a name, and two published weights of it."""
+    from open_clip import factory, pretrained
+
+    monkeypatch.setattr(factory, "_MODEL_CONFIGS", {**factory._MODEL_CONFIGS, NAME: config()})
+    plain = dict(pretrained._pcfg(hf_hub="x/y"))
+    tags = {"gelu": plain, "quick": plain | {"quick_gelu": True, "mean": INCEPTION, "std": INCEPTION}}
+    monkeypatch.setitem(pretrained._PRETRAINED, NAME, tags | {"squash": plain | {"resize_mode": "squash"}})
+
+
+def test_heads_of_vit_h_are_80_wide(tmp_path: Path) -> None:
+    """ViT-H-14 is 1,280 wide in 16 heads; 1280 / 64 would be 20."""
+    torch.manual_seed(0)
+    sizes = {"image_size": 28, "patch_size": 14, "width": 1280, "head_width": 80, "layers": 1}
+    text = {"width": 64, "heads": 1, "layers": 1}
+    clip = open_clip.CLIP(embed_dim=16, vision_cfg=sizes, text_cfg=text).eval()  # type: ignore[arg-type]
+    torch.save(clip.state_dict(), tmp_path / "h.pt")
+    write_config(tmp_path, {"embed_dim": 16, "vision_cfg": sizes, "text_cfg": text}, "h.json")
+    backbone = load(tmp_path / "h.pt")
+    pixels = torch.randn(1, 3, 28, 28)
+    assert backbone.conventions()["heads"] == {"vision": 16, "text": 1}
+    with torch.no_grad():
+        close(backbone.vision(pixels), clip.encode_image(pixels))
+
+
+@pytest.mark.parametrize("quick_gelu", [True, False])
+def test_the_config_beside_a_file_says_its_activation(beside: Path, quick_gelu: bool) -> None:
+    write_config(beside, {"model_cfg": config(quick_gelu)})
+    clip = open_clip.CLIP(**config(quick_gelu)).eval()
+    clip.load_state_dict(layouts.make_clip(layouts.PLAIN, quick_gelu).state_dict())
+    pixels = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        close(load(beside / "clip.safetensors").vision(pixels), clip.encode_image(pixels))
+
+
+def test_without_any_word_a_file_is_refused_with_the_names_that_fit(weights: Path, published: None) -> None:
+    text = refusal(weights)
+    assert "does not say its architecture" in text
+    assert f"--backbone {NAME}" in text
+    assert "--backbone openai" in text
+    assert "open_clip_config.json" in text
+    # An old run's settings: the default name, and an activation that was assumed for every file.
+    assert "does not say its architecture" in refusal(weights, quick_gelu=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "activation", "mean"),
+    [
+        (NAME, {}, "GELU", None),
+        (NAME, {"quick_gelu": True}, "QuickGELU", None),
+        (f"{NAME}/gelu", {}, "GELU", None),
+        (f"{NAME}/quick", {}, "QuickGELU", INCEPTION),
+        ("openai", {}, "QuickGELU", None),
+    ],
+)
+def test_names_say_activation_and_pixels(
+    weights: Path, published: None, name: str, words: dict[str, Any], activation: str, mean: Any
+) -> None:
+    backbone = load(weights, name=name, **words)
+    assert backbone.conventions()["activation"] == {"vision": activation, "text": activation}
+    assert backbone.preprocess.mean == (mean or (0.48145466, 0.4578275, 0.40821073))
+
+
+def test_a_name_alone_says_which_published_weights_differ(
+    weights: Path, published: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(weights, name=NAME)
+    assert f"{NAME}, with GELU and CLIP's pixel values" in caplog.text
+    assert "quick, squash" in caplog.text
+    caplog.clear()
+    load(weights, name=f"{NAME}/gelu")
+    assert not caplog.text
+
+
+def test_pixels_of_open_clips_config(beside: Path) -> None:
+    pixels = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "size": [32, 32]}
+    write_config(beside, {"model_cfg": config(), "preprocess_cfg": pixels})
+    preprocess = load(beside / "clip.safetensors").preprocess
+    assert (preprocess.mean, preprocess.std, preprocess.size) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 32)
+
+
+def test_pixels_of_transformers_processor(tmp_path: Path) -> None:
+    layouts.transformers_folder(tmp_path, layouts.make_clip(layouts.PLAIN, True), config(True))
+    processor = {
+        "size": {"shortest_edge": 32},
+        "crop_size": {"height": 32, "width": 32},
+        "resample": 3,
+        "image_mean": [0.1, 0.2, 0.3],
+        "image_std": [0.4, 0.5, 0.6],
+    }
+    write_config(tmp_path, processor, "preprocessor_config.json")
+    assert load(tmp_path).preprocess.mean == (0.1, 0.2, 0.3)
+    for changed, said in (
+        ({"resample": 2}, "interpolation = 'bilinear'"),
+        ({"size": {"height": 32, "width": 32}}, "resize_mode = 'squash'"),
+        ({"crop_size": 24}, "resizes to 32 and crops to 24"),
+        ({"do_normalize": False}, "do_normalize is false"),
+        ({"size": [3]}, "preprocessor_config.json"),
+    ):
+        write_config(tmp_path, {**processor, **changed}, "preprocessor_config.json")
+        assert said in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (config(layers=3), "vision layers 2, not 3"),
+        (config(width=64), "vision width 128, not 64"),
+        (config(image_size=64), "patches per side 2, not 4"),
+        (config(mlp_ratio=2.0), "vision MLP width 512, not 256"),
+        (config(timm_model_name="vit_base"), "vision_cfg.timm_model_name = 'vit_base'"),
+        (config(pool_type="avg"), "not a plain ViT CLIP: vision_cfg.pool_type"),
+        (config(head_width=500), "cannot be cut into 0 heads"),
+        (config(layers="2"), "vision_cfg.layers"),
+        (config() | {"custom_text": True}, "not a plain ViT CLIP: custom_text"),
+        ({"model_cfg": config(), "preprocess_cfg": {"resize_mode": "squash"}}, "resize_mode = 'squash'"),
+        ({"model_cfg": config(), "preprocess_cfg": {"mean": [0.5]}}, "'mean' must be three numbers"),
+        ({"vision_config": {}, "model_type": "siglip"}, "describes a 'siglip'"),
+        ({"vision_config": {"hidden_act": "gelu_new"}, "model_type": "clip"}, "gelu_new"),
+        ({"epoch": 3}, "does not say its architecture"),
+        ("{", "is not valid JSON"),
+        ("[]", "holds no JSON object"),
+    ],
+)
+def test_configs_that_do_not_fit_are_refused(beside: Path, content: Any, said: str) -> None:
+    write_config(beside, content)
+    assert said in refusal(beside / "clip.safetensors")
+
+
+def test_text_towers_without_a_causal_mask_are_refused(beside: Path) -> None:
+    found = config()
+    write_config(beside, {**found, "text_cfg": {**found["text_cfg"], "no_causal_mask": True}})
+    assert "text_cfg.no_causal_mask" in refusal(beside / "clip.safetensors")
+
+
+def test_sources_that_contradict_each_other_are_refused(beside: Path, published: None) -> None:
+    write_config(beside, config(quick_gelu=True), "clip.json")
+    file = beside / "clip.safetensors"
+    assert "clip.json says QuickGELU; backbone.quick_gelu says GELU" in refusal(file, quick_gelu=False)
+    assert f"open_clip's {NAME}/gelu says GELU" in refusal(file, name=f"{NAME}/gelu")
+    assert load(file, name=NAME).conventions()["activation"]["vision"] == "QuickGELU"
+    write_config(beside, config(quick_gelu=True, head_width=32), "clip.json")
+    assert f"clip.json says 4 + 1 heads; open_clip's {NAME} says 2 + 1 heads" in refusal(file, name=NAME)
+    assert "vision width 128, not 768" in refusal(file, name="ViT-B-16")
+    write_config(
+        beside, {"model_cfg": config(True), "preprocess_cfg": {"mean": [0.1, 0.1, 0.1]}}, "clip.json"
+    )
+    assert "mean (0.1, 0.1, 0.1)" in refusal(file, name=f"{NAME}/quick")
+
+
+def test_a_vocabulary_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
+    found = config()
+    found["text_cfg"] = {**found["text_cfg"], "vocab_size": 1000}
+    torch.save(open_clip.CLIP(**found).state_dict(), tmp_path / "worldwide.pt")
+    write_config(tmp_path, found)
+    assert "vocabulary of 1,000; CLIP's tokenizer has 49,408" in refusal(tmp_path / "worldwide.pt")
+
+
+def test_an_archive_in_sizes_that_openai_cannot_have_made_is_refused(tmp_path: Path) -> None:
+    clip = layouts.make_clip(layouts.WIDE_HEADS, quick_gelu=True)
+    torch.save(layouts.as_modules(clip.state_dict(), 32).state_dict(), tmp_path / "clip.pt")
+    assert "no heads of 64" in refusal(tmp_path / "clip.pt")
+
+
+def test_files_that_are_no_clip_to_start_from(tmp_path: Path) -> None:
+    state = layouts.make_clip(layouts.PLAIN, True).state_dict()
+    file = tmp_path / "x.pt"
+    torch.save({"model": {"module.prompt_learner.ctx": torch.zeros(2, 2), **state}}, file)
+    assert f"ga2clip import {file}" in refusal(file)
+    torch.save({"model_state_dict": state, "fusion_model_state_dict": {"w": torch.zeros(2)}}, file)
+    assert "temporal header" in refusal(file)
+    torch.save(state | {"visual.proj": torch.zeros(128, 24, dtype=torch.int8)}, file)
+    assert "visual.proj is not a plain array of floating-point numbers" in refusal(file)
+    torch.save({"hello": "world"}, file)
+    assert "not a checkpoint of named tensors" in refusal(file)
+
+
+def test_shapes_that_promise_more_than_the_file_holds(tmp_path: Path) -> None:
+    """The names of ten thousand blocks cost nothing; a model of them would take all memory."""
+    whole = layouts.make_clip(layouts.PLAIN, True)
+    state = layouts.as_modules(whole.state_dict(), 32).state_dict()
+    state |= {f"transformer.resblocks.{i}.ln_1.bias": torch.zeros(1) for i in range(10_000)}
+    torch.save(state, tmp_path / "hollow.pt")
+    assert "numbers, and the model of its shapes has 49" in refusal(tmp_path / "hollow.pt")
+
+
+def test_the_second_file_of_a_vision_tower(tmp_path: Path) -> None:
+    clip = layouts.make_clip(layouts.PLAIN, True)
+    tower = layouts.ga2_vision_tower(tmp_path, clip, {})
+    whole = tmp_path / "clip.safetensors"
+    assert "backbone.text_from" in refusal(tower)
+    assert "has no text tower" in refusal(tower, text_from=str(tower))
+    with pytest.raises(UserError, match="vision tower alone"):
+        load_backbone(BackboneSettings(text_from=str(whole)))
+    assert "has a text tower of its own" in refusal(whole, text_from=str(whole), name="openai")
+
+
+def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    assert "holds no weights file" in refusal(folder)
+    for name in ("a.pt", "b.pt"):
+        (folder / name).touch()
+    assert "several weights files\nname one of them: a.pt, b.pt" in refusal(folder)
+    write_config(folder, {"weight_map": {"x": "../a.pt"}}, "model.safetensors.index.json")
+    assert "names a file in another folder" in refusal(folder)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="'weights' is no pretrained tag of ViT-B-16") as caught:
+        load_backbone(BackboneSettings(name="ViT-B-16", pretrained="weights"))
+    assert caught.value.hint == "for the folder of that name write ./weights"
+
+
+def test_a_run_keeps_to_what_it_was_tuned_with(beside: Path, tmp_path: Path) -> None:
+    """The config that stood beside the weights is part of the model: another one later is noticed."""
+    write_config(beside, config(quick_gelu=True), "clip.json")
+    settings = Settings().updated(
+        {"backbone": {"pretrained": str(beside / "clip.safetensors")}, "method": {"text_length": 2}}, "test"
+    )
+    model = build_model(load_backbone(settings.backbone), settings, ["running", "sitting"])
+    run = load_run(write_run(tmp_path / "run", settings, model))
+    assert run.settings == settings
+    close(run.model().encode_classes(["running"]), model.eval().encode_classes(["running"]))
+    write_config(beside, config(quick_gelu=False), "clip.json")
+    with pytest.raises(UserError, match="was tuned on a backbone with"):
+        run.model()
