@@ -21,6 +21,7 @@ _QUOTED = re.compile('"[^"]*"')
 _ID = re.compile(r"\d{1,9}")
 _NUMBERED = re.compile(r"(\d{1,9})(?:\s*[,;:]\s*|[.)]\s+|\s+)(\S.*)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TWO_NUMBERS = re.compile(r".*[\s,;]\d+")
 _ID_WORDS = {"", "id", "index", "idx", "number", "no", "class_id", "classid", "label_id", "class_index"}
 _NAME_WORDS = {"name", "class_name", "classname", "label_name", "display_name"}
@@ -101,7 +102,7 @@ def read_labels(path: Path, what: str = "class list") -> list[Label]:
             raise UserError(f"{what} {path} holds no class name", "write one class name a line")
         labels = _from_lines(lines, f"{what} {path}")
     for label in labels:
-        if not label.name or not label.name.isprintable():
+        if not label.name or _UNFIT.search(label.name):
             fault = "has control characters" if label.name else "is empty"
             raise UserError(f"{what} {path}, line {label.line}: the name {fault}")
     if all(_ID.fullmatch(label.name) for label in labels):

@@ -14,6 +14,7 @@ _PLAIN_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^ a-z0-9]+")
 SCENARIO_TEMPLATE = "a video of a person doing {}."
 """The sentence that frames a class name when no prompt is learned."""
 
+_HOLE = re.compile(r"\{_?\}")
 _WORD_BOUNDARIES = re.compile(
     r"(?<=[a-z])(?=[A-Z])"  # eye|Makeup
     r"|(?<=[A-Z])(?=[A-Z][a-z])"  # TV|Show
@@ -35,7 +36,7 @@ def read_class_list(path: Path) -> list[str]:
     labels = read_labels(path)
     first_line: dict[str, int] = {}
     for label in sorted(labels, key=lambda label: label.line):
-        earlier = first_line.setdefault(_comparable(label.name), label.line)
+        earlier = first_line.setdefault(comparable(label.name), label.line)
         if earlier != label.line:
             raise UserError(
                 f"class list {path}: '{label.name}' is on line {earlier} and again on line {label.line}",
@@ -66,7 +67,7 @@ def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
         if not isinstance(name, str):
             kind = f"{type(name).__name__}, not a text"
             raise UserError(f"class name {position} of {len(listed)} is {kind}", hint)
-        key = _comparable(name)
+        key = comparable(name)
         if not key:
             raise UserError(f"class name {position} of {len(listed)} is empty")
         if key in seen:
@@ -90,20 +91,22 @@ def readable_name(raw: str) -> str:
 
 
 def fill(template: str, name: str) -> str:
-    """The template with its one `{}` replaced by the class name (whose own braces stay as they are).
+    """The template with its one `{}` or `{_}` replaced by the class name (whose own braces stay as they are).
 
-    Underscores of the name become blanks, as in CoOp (IJCV 2022) and the methods after it.
-    Errors: UserError for a template that doesn't have exactly one `{}`.
+    Underscores of the name become blanks in `{}`, as in CoOp (IJCV 2022) and the methods after it. `{_}` keeps
+    them, as ViFi-CLIP (CVPR 2023) does where it learns no prompts.
+    Errors: UserError for a template that doesn't have exactly one of them.
     """
-    if template.count("{}") != 1:
+    holes = _HOLE.findall(template)
+    if len(holes) != 1:
         raise UserError(
             f"the template '{template}' must have exactly one {{}} for the class name",
             f"such as '{SCENARIO_TEMPLATE}'",
         )
-    return template.replace("{}", name.replace("_", " "))
+    return template.replace(holes[0], name if holes[0] == "{_}" else name.replace("_", " "))
 
 
-def _comparable(name: str) -> str:
+def comparable(name: str) -> str:
     """The words that CLIP's tokenizer sees, joined by blanks: names for which they are equal get the same feature."""
     text = name.replace("_", " ")
     if _PLAIN.fullmatch(text):

@@ -5,23 +5,25 @@ backbone weight), `metrics.jsonl`, `environment.json` and `state/` (for resuming
 read and checked is in `run_files`.
 """
 
-import errno
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from ga2clip.data.class_names import named, named_as_tuned
+from ga2clip.data.manifest import Manifest, dataset_root
+from ga2clip.data.protocols import Task, make_task
 from ga2clip.environment import environment
 from ga2clip.errors import UserError
-from ga2clip.files import write_error, write_text
+from ga2clip.files import write_text
+from ga2clip.lock import locked
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 
@@ -31,7 +33,7 @@ from ga2clip.run_files import SETTINGS as SETTINGS
 from ga2clip.run_files import read_header, read_tensors, save_tensors, write_settings
 from ga2clip.run_files import read_metrics as read_metrics
 from ga2clip.run_files import read_settings as read_settings
-from ga2clip.settings import Settings
+from ga2clip.settings import DataSettings, Settings
 
 SCHEMA = 2
 PROMPTS = "prompts.safetensors"
@@ -95,6 +97,23 @@ class Run:
             state["backbone.logit_scale"] = backbone.logit_scale.detach()  # did not train then
         model.load_trainable_state(state, str(self.path / PROMPTS))
         return model.to(device).eval()
+
+    def task(self, root: str = "") -> Task:
+        """What it was trained and is tested on; `root` replaces a dataset folder that has moved."""
+        settings = self.settings.updated({"data": {"root": root}} if root else {}, "the dataset's place")
+        return make_task(
+            self.manifest(settings.data), settings.data, settings.training.seed, settings.anchors
+        )
+
+    def manifest(self, data: DataSettings) -> Manifest:
+        """Its dataset, wherever `data` says it is, with the class names that it was tuned with.
+
+        Errors: UserError for a dataset that is not prepared, or whose classes are not the run's.
+        """
+        manifest = Manifest.read(dataset_root(data))
+        if data.labels:  # that file names the classes
+            return named(manifest, data.class_names)
+        return named_as_tuned(manifest, data.class_names, self.classes, sure="imported" not in self.meta)
 
 
 class _Imported(BaseModel):
@@ -166,37 +185,11 @@ def lock_run(folder: Path) -> Iterator[None]:
 
     Errors: UserError when another process holds it.
     """
-    path = folder / STATE / "lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise write_error(path, error) from error
-    with file:
-        if not _lock(file):
-            raise UserError(
-                f"another process is training {folder}", "wait for it or stop it, or choose another --out"
-            )
+    busy = UserError(
+        f"another process is training {folder}", "wait for it or stop it, or choose another --out"
+    )
+    with locked(folder / STATE / "lock", busy):
         yield
-
-
-def _lock(file: TextIO) -> bool:
-    """False when another process has locked the file; True also where the file system knows no locks.
-
-    These locks are the process's own: loader processes do not inherit them and can't hold them longer.
-    """
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN)
-    return True
 
 
 def refuse_occupied(folder: Path) -> None:
@@ -216,6 +209,7 @@ def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None 
     meta = {
         "schema": SCHEMA,
         "classes": list(model.classes),
+        "class_names": model.settings.data.class_names,
         "method": model.settings.method.name,
         "backbone": model.backbone.name,
         "licence": model.backbone.licence,

@@ -62,6 +62,9 @@ class DataSettings(_Section):
     test_split_file: str = ""
     labels: str = ""
     """A CSV `id,name` that goes with the split files."""
+    class_names: str = "readable"
+    """What the classes are called: `readable`, `raw` (the dataset's labels as they are), or a file: a name for each
+    class in the dataset's order, or lines `raw,name`."""
     frames: int = Field(default=8, ge=1)
     """Frames taken from a clip (T)."""
     test_clips: int = Field(default=1, ge=1)

@@ -11,7 +11,7 @@ import html
 import importlib.util
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class ClipTokenizer:
             END,
         ]
         self._id = {symbol: index for index, symbol in enumerate(vocabulary)}
+        self._symbols = vocabulary
+        self._byte = {character: byte for byte, character in self._symbol.items()}
         self._word_ids = functools.lru_cache(_CACHED_WORDS)(self._encode_word)
 
     @classmethod
@@ -156,6 +158,18 @@ class ClipTokenizer:
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, without start and end tokens."""
         return [token for word in split_words(text) for token in self._word_ids(word)]
+
+    @property
+    def end(self) -> int:
+        """The id of the end token."""
+        return self._id[END]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids up to the first end token: lower case, a blank between two words."""
+        symbols = "".join(self._symbols[token] for token in itertools.takewhile(self.end.__ne__, ids))
+        pieces = symbols.replace(START, "").split(_END_OF_WORD)
+        words = (bytes(self._byte[character] for character in piece) for piece in pieces)
+        return " ".join(word.decode("utf-8", "replace") for word in words).strip()
 
     def tokens(
         self, texts: Sequence[str], length: int | None = None, context: int = 77

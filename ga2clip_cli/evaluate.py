@@ -7,7 +7,7 @@ import typer
 
 from ga2clip.text import printable
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson, Device, Root
+from ga2clip_cli.options import AsJson, ClassNames, Device, Root
 
 EXAMPLES = (
     "ga2clip eval runs/stickfigures-ga2-1",
@@ -36,12 +36,14 @@ def evaluate(
             metavar="CLIPSxCROPS", help="Average so many views of a video, such as 4x3 [default: the run's]."
         ),
     ] = None,
+    class_names: ClassNames = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Measure runs: top-1, base, novel, harmonic mean.
 
-    Test clips are those of the run's protocol, and the last epoch is what is measured. Beside the table,
+    Test clips are those of the run's protocol, classes have the names that the run was tuned with, and the last
+    epoch is what is measured. Beside the table,
     RUN/eval/DATASET-PROTOCOL gets report.json, per_class.csv and confusion.png.
     """
     from ga2clip.evaluation.evaluate import evaluate_all, evaluate_run
@@ -51,6 +53,7 @@ def evaluate(
         "dataset": dataset,
         "root": root,
         "views": _views(views),
+        "class_names": class_names,
         "device": device,
         "progress": console.has_terminal(),
     }

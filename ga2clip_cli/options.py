@@ -12,6 +12,15 @@ Classes = Annotated[
         "--classes", metavar="FILE", help="Class names, one a line or id,name (UTF-8; # starts a comment)."
     ),
 ]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        "--class-names",
+        metavar="KIND|FILE",
+        help="What classes are called: readable, raw (the dataset's labels), or a file: a name for each class in "
+        "the dataset's order, or lines raw,name.",
+    ),
+]
 Protocol = Annotated[
     str | None,
     typer.Option("--protocol", metavar="NAME", help="base-to-novel, few-shot, zero-shot or full."),

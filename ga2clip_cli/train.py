@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import Device, Overrides, Protocol, Root
+from ga2clip_cli.options import ClassNames, Device, Overrides, Protocol, Root
 
 EXAMPLES = (
     "ga2clip train --dataset stickfigures --shots 16",
     "ga2clip train --dataset stickfigures --method ivlp --couple --anchors --out runs/plugged",
     "ga2clip train --dataset ucf101 --root data/ucf101 --backbone ViT-B-16 --pretrained openai --dry-run",
     "ga2clip train --dataset stickfigures --set training.lr=0.01 --set data.frames=4",
+    "ga2clip train --dataset ucf101 --root data/ucf101 --class-names raw",
     "ga2clip train --resume runs/plugged",
     "ga2clip train --resume runs/plugged --set training.micro_batch=2",
 )
@@ -72,6 +73,7 @@ def train(
     labels: Annotated[
         str | None, typer.Option(metavar="FILE[,FILE]", help="Files with lines id,name, one per test list.")
     ] = None,
+    class_names: ClassNames = None,
     recipe: Annotated[
         str | None, typer.Option(metavar="FILE|NAME", help="Settings instead of the dataset's own recipe.")
     ] = None,
@@ -101,6 +103,7 @@ def train(
             "split_file": split_file,
             "test_split_file": test_split_file,
             "labels": labels,
+            "class_names": class_names,
         },
         "backbone": {"name": backbone, "pretrained": pretrained},
         "method": {

@@ -146,6 +146,48 @@ MUTANTS = (
         "return sum(values) / len(values)",
         "tests/evaluation",
     ),
+    Mutant(
+        "one right token is enough for the text of a published checkpoint's class",
+        "ga2clip/model/class_texts.py",
+        "bool(self.same(rows, tokens).all())",
+        "bool(self.same(rows, tokens).any())",
+        "tests/model/test_vifi_checkpoints.py",
+    ),
+    Mutant(
+        "a published checkpoint's template is not stored",
+        "ga2clip/interop.py",
+        "if template is not None:\n        method[",
+        "if template is None:\n        method[",
+        "tests/model/test_vifi_checkpoints.py",
+    ),
+    Mutant(
+        "a published checkpoint's temporal header is passed over",
+        "ga2clip/interop.py",
+        '_TEMPORAL_HEADER = "fusion_model_state_dict"',
+        '_TEMPORAL_HEADER = "no_such_key"',
+        "tests/model/test_vifi_checkpoints.py",
+    ),
+    Mutant(
+        "a slightly tuned backbone counts as untouched",
+        "ga2clip/interop.py",
+        "not torch.equal(value, given.to(value.dtype))",
+        "not torch.allclose(value.float(), given.float(), rtol=2e-3, atol=2e-4)",
+        "tests/model/test_vifi_checkpoints.py",
+    ),
+    Mutant(
+        "an imported run is tested with our readable names",
+        "ga2clip/evaluation/evaluate.py",
+        "return run.manifest(data)",
+        "return Manifest.read(dataset_root(data))",
+        "tests/training/test_class_names_of_runs.py",
+    ),
+    Mutant(
+        "raw names rename the classes but not the clips",
+        "ga2clip/data/class_names.py",
+        "replace(clip, label=name.get(clip.label))",
+        "clip",
+        "tests/data/test_class_names.py",
+    ),
 )
 
 

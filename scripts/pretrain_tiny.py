@@ -33,7 +33,7 @@ from torch import Tensor
 from ga2clip.data.stickfigures.classes import BASE_CLASSES, DATASETS
 from ga2clip.data.stickfigures.pictures import SCENES, pairs, vocabulary, with_article
 from ga2clip.data.stickfigures.render import render_clip
-from ga2clip.model.backbones.clip import TextTower, VisionTower
+from ga2clip.model.towers import TextTower, VisionTower
 
 ASSETS = Path(__file__).parent.parent / "ga2clip" / "assets" / "tiny"
 TEMPLATES = ("a video of a person doing {}.", "a video of a person {}.")

@@ -46,6 +46,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
             "files",
             "labels",
             "label_files",
+            "lock",
             "tokenizer",
             "predictions",
             "registry",

@@ -16,7 +16,7 @@ from typing import get_args
 
 import numpy as np
 
-from ga2clip.data.protocols import Task, load_task
+from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.files import file_sha256, sync, sync_tree, system_error, write_error
 from ga2clip.model.video_clip import VideoCLIP
@@ -240,7 +240,7 @@ def _history(run: Run) -> dict[str, str | int | float | bool]:
 
 def _task(run: Run, root: str) -> Task | None:
     try:
-        return load_task(run.settings, root)
+        return run.task(root)
     except UserError as error:
         if root:
             raise

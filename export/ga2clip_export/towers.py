@@ -9,8 +9,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ga2clip.model.backbones.clip import LayerPrompts
 from ga2clip.model.pooling import pool
+from ga2clip.model.towers import LayerPrompts
 from ga2clip.model.video_clip import VideoCLIP
 
 _LARGEST_PIXEL = 255.0

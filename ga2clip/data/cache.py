@@ -1,4 +1,4 @@
-"""Clips go in once, decoded; JPEG frames in tar shards come out, read by clip and frame number, uint8 (T, H, W, 3).
+"""The frame cache: clips decoded once into JPEGs in tar shards, read by clip and frame number, uint8 (T, H, W, 3).
 
 A shard is a plain WebDataset tar (`<key>.json`, `<key>.000.jpg`, …) beside a small index with the byte
 offset of each clip. Since a tar's layout follows from the lengths of its members, which `<key>.json` lists,
@@ -7,21 +7,26 @@ one read finds any frame: access is random, and any number of processes may read
 
 import io
 import json
+import logging
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, Field
 
 from ga2clip.data.check import file_time_limit
-from ga2clip.data.manifest import WORK_FOLDER, Clip
+from ga2clip.data.manifest import WORK_FOLDER, Clip, Count
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256, replacing, write_text
+from ga2clip.text import printable
 from ga2clip.video import SamplingRule, VideoError, sample_frames
+
+logger = logging.getLogger(__name__)
 
 FRAMES = 64
 """Stored per clip, spread evenly; clips with fewer are stored whole. Twice the 32 that the field samples."""
@@ -37,6 +42,25 @@ _RECIPE = {"schema": 1, "frames": FRAMES, "short_side": SHORT_SIDE, "quality": Q
 _BLOCK = tarfile.BLOCKSIZE
 _OPEN = 64
 """Shards that a process holds open: Kinetics has thousands, and systems allow about a thousand open files."""
+
+
+_Bytes = Annotated[int, Field(strict=True, ge=1, le=2**28)]
+"""Of a header or a frame; without a bound a damaged number would be asked of the memory."""
+
+
+class _Index(BaseModel):
+    """The index beside a shard. clips: path → offset of its first member, length of that one's JSON, video's hash."""
+
+    recipe: dict[str, Any]
+    sha256: str
+    clips: dict[str, tuple[Count, _Bytes, str]]
+
+
+class _Header(BaseModel):
+    """What a reader needs of a clip's JSON. lengths: bytes of each frame."""
+
+    path: str
+    lengths: Annotated[list[_Bytes], Field(min_length=1, max_length=FRAMES)]
 
 
 @dataclass(frozen=True)
@@ -62,9 +86,8 @@ class FrameStore:
     def find(cls, root: Path) -> "FrameStore | None":
         """The frame cache below a dataset's root, or None when there is none (or one of another version)."""
         places: dict[str, _Place] = {}
-        for index in _indices(cache_folder(root)):
-            shard = index["shard"]
-            for path, (offset, header, sha256) in index["clips"].items():
+        for shard, index in _indices(cache_folder(root)):
+            for path, (offset, header, sha256) in index.clips.items():
                 places[path] = _Place(shard, offset, header, sha256)
         return cls(cache_folder(root), places) if places else None
 
@@ -97,25 +120,21 @@ class FrameStore:
             if picture is None:
                 raise self._damaged(place)
             frames[number] = picture
+        if len({frame.shape for frame in frames.values()}) > 1:
+            raise self._damaged(place)
         return np.stack([frames[int(number)] for number in numbers])
-
-    def verify(self) -> list[Path]:
-        """The shards whose content doesn't have the checksum of their index."""
-        return [
-            index["shard"]
-            for index in _indices(self.folder)
-            if not index["shard"].exists() or file_sha256(index["shard"]) != index["sha256"]
-        ]
 
     def _lengths(self, clip: Clip) -> list[int]:
         """The bytes of each frame; of the last clip that was asked about they are at hand."""
         if self._recent is None or self._recent[0] != clip.path:
             place = self._places[clip.path]
             try:
-                header = json.loads(self._bytes(place, _BLOCK, place.header))
-            except ValueError:
+                header = _Header.model_validate(json.loads(self._bytes(place, _BLOCK, place.header)))
+            except (ValueError, RecursionError):
                 raise self._damaged(place) from None
-            self._recent = (clip.path, header["lengths"])
+            if header.path != clip.path:
+                raise self._damaged(place)
+            self._recent = (clip.path, header.lengths)
         return self._recent[1]
 
     def _bytes(self, place: _Place, offset: int, length: int) -> bytes:
@@ -140,7 +159,9 @@ class FrameStore:
 
     def _damaged(self, place: _Place) -> UserError:
         return UserError(
-            f"frame cache {place.shard} is damaged", f"delete {self.folder} and prepare with --cache"
+            f"frame cache {place.shard} is damaged",
+            "prepare the dataset again with --cache: that makes the damaged shard again; or train with "
+            "--set data.cache=false",
         )
 
 
@@ -152,13 +173,20 @@ def cache_folder(root: Path) -> Path:
 def plan_shards(root: Path, clips: Sequence[Clip]) -> list[tuple[Path, list[Clip]]]:
     """The shards that are still to be written: file and clips; clips that are stored already are left out.
 
-    Shards of another recipe, and what an interrupted run left, are deleted.
+    Shards of another recipe, damaged ones, and what an interrupted run left, are deleted. For this every shard is
+    read once, which is little beside decoding.
+
+    Raises:
+        UserError: the system refuses to delete.
     """
     folder = cache_folder(root)
-    finished = {index["shard"] for index in _indices(folder)}
+    finished = {shard for shard, index in _indices(folder) if _is_whole(shard, index)}
     for file in [*folder.glob("frames-*"), *folder.glob(".frames-*")]:
         if file.with_suffix(".tar") not in finished:
-            file.unlink()
+            try:
+                file.unlink()
+            except OSError as error:
+                raise UserError(f"cannot delete {file}: {error.strerror}") from None
     store = FrameStore.find(root)
     todo = [clip for clip in clips if clip.frames and (store is None or clip not in store)]
     first = 1 + max((int(path.stem.rpartition("-")[2]) for path in finished), default=-1)
@@ -209,7 +237,10 @@ def decode_picture(data: bytes) -> npt.NDArray[np.uint8] | None:
     """The frame uint8 (H, W, 3) RGB of a JPEG, None when it is damaged."""
     import cv2
 
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # a damaged header asks for more pixels than OpenCV allows
+        return None
     return None if picture is None else np.asarray(picture, np.uint8)[..., ::-1]
 
 
@@ -240,11 +271,28 @@ def _member_size(length: int) -> int:
     return _BLOCK + -(-length // _BLOCK) * _BLOCK
 
 
-def _indices(folder: Path) -> list[dict[str, Any]]:
-    """The indices of finished shards of this version, each with its `shard` path."""
+def _indices(folder: Path) -> list[tuple[Path, _Index]]:
+    """The finished shards of this version, each with its index; a damaged index is warned of and passed over."""
     indices = []
     for file in sorted(folder.glob("frames-*.json")):
-        index = json.loads(file.read_text(encoding="utf-8"))
-        if index["recipe"] == _RECIPE:
-            indices.append({**index, "shard": file.with_suffix(".tar")})
+        try:
+            index = _Index.model_validate(json.loads(file.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise UserError(f"cannot read {file}: {error.strerror}") from None
+        except (ValueError, RecursionError):
+            logger.warning("%s is damaged: its clips count as not cached", printable(file))
+            continue
+        if index.recipe == _RECIPE:
+            indices.append((file.with_suffix(".tar"), index))
     return indices
+
+
+def _is_whole(shard: Path, index: _Index) -> bool:
+    """Whether a shard has the content that its index speaks of."""
+    try:
+        whole = file_sha256(shard) == index.sha256
+    except OSError:
+        whole = False
+    if not whole:
+        logger.warning("%s is damaged: it is made again", printable(shard))
+    return whole

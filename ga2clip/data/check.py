@@ -1,17 +1,22 @@
-"""Clips that a folder should hold go in; what decoding each of them showed comes out, and is never found out twice.
+"""What decoding each clip of a folder shows, found out once.
 
 Every answer is written to a journal at once, so that an interrupted run goes on where it was. A clip is
 looked at again only when its size or time of change is another one.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-from ga2clip.data.manifest import WORK_FOLDER
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from ga2clip.data.manifest import WORK_FOLDER, Count, Seconds
 from ga2clip.data.pool import Job, Lost, run_jobs, silent
+from ga2clip.errors import UserError
 from ga2clip.files import write_error
 
 _JOURNAL = "checked.jsonl"
@@ -22,18 +27,23 @@ _MEGABYTE = 2**20
 
 @dataclass(frozen=True)
 class Checked:
-    """What decoding a clip showed. size, changed: of the file (bytes, ns); error: empty when it has a picture."""
+    """What decoding a clip showed. size, changed: of the file (bytes, ns); error: empty when it has a frame."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     path: str
-    size: int
-    changed: int
-    frames: int = 0
-    duration: float = 0.0
-    width: int = 0
-    height: int = 0
+    size: Count
+    changed: Annotated[int, Field(strict=True)]
+    frames: Count = 0
+    duration: Seconds = 0.0
+    width: Count = 0
+    height: Count = 0
     sha256: str = ""
     warnings: tuple[str, ...] = ()
     error: str = ""
+
+
+_RESULT = TypeAdapter(Checked)
 
 
 def time_limit(size: int) -> float:
@@ -93,7 +103,7 @@ def _decode(
                 found = {"error": answer.reason} if isinstance(answer, Lost) else answer
                 path = by_file[job["path"]]
                 size, changed = stamps[path]
-                result = _result({"path": path, "size": size, "changed": changed, **found})
+                result = _RESULT.validate_python({"path": path, "size": size, "changed": changed, **found})
                 lines.write(json.dumps(asdict(result)) + "\n")
                 lines.flush()
                 yield result
@@ -107,30 +117,26 @@ def _job(path: Path, size: int) -> Job:
 
 
 def _read_journal(journal: Path) -> dict[str, Checked]:
-    """The journal's results; a line that was cut off when a run was killed is left out."""
+    """The journal's results; a line that was cut off when a run was killed, or is damaged, is left out."""
     results: dict[str, Checked] = {}
-    if not journal.exists():
+    try:
+        text = journal.read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
         return results
-    for line in journal.read_text(encoding="ascii", errors="replace").splitlines():
-        try:
-            result = _result(json.loads(line))
-        except (ValueError, TypeError):
-            continue
-        results[result.path] = result
+    except OSError as error:
+        raise UserError(f"cannot read {journal}: {error.strerror}") from None
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            result = _RESULT.validate_python(json.loads(line))
+            results[result.path] = result
     return results
 
 
 def _end_last_line(journal: Path) -> None:
     """A line that was cut off must not swallow the next one."""
-    if journal.exists() and (data := journal.read_bytes()) and not data.endswith(b"\n"):
-        with journal.open("ab") as lines:
-            lines.write(b"\n")
-
-
-def _result(fields: dict[str, object]) -> Checked:
-    warnings = fields.pop("warnings", ())
-    assert isinstance(warnings, list | tuple)
-    return Checked(**fields, warnings=tuple(warnings))  # type: ignore[arg-type]
+    with journal.open("ab+") as file:
+        if file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
+            file.write(b"\n")
 
 
 def file_stamp(path: Path) -> tuple[int, int]:

@@ -21,7 +21,7 @@ class Entry:
     Attributes:
         path: below the root, with `/`.
         label: the readable class name.
-        split: one of `manifest.SPLITS`; with several official splits the first one's.
+        split: a `manifest.Split`; with several official splits the first one's.
         group: clips cut from the same source, where the dataset says so.
         other_splits: of split 2, 3, ….
     """

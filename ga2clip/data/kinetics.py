@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ga2clip.data.declaration import Dataset, Entry, Listing, Source
-from ga2clip.data.listing import SPLIT_NAMES, visible_files
+from ga2clip.data.listing import SPLIT_NAMES, text_lines, visible_files
 from ga2clip.data.manifest import relative_path
 from ga2clip.video import bare_name, find_videos
 
@@ -58,18 +58,20 @@ def _rows(source: Source) -> Iterator[tuple[str, Mapping[str, str]]]:
     """(train or val, row) of the labelled clips; CSVs that are something else are passed over."""
     found = False
     for file in visible_files([*source.root.glob("*.csv"), *source.root.glob("*/*.csv")]):
-        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-            reader = csv.DictReader(lines)
-            if not _columns(reader) >= _COLUMNS:
-                continue
-            found = True
-            guess = next((name for name in SPLIT_NAMES if name in file.stem.lower()), "")
+        reader = csv.DictReader(text_lines(file))
+        if not _columns(reader) >= _COLUMNS:
+            continue
+        found = True
+        guess = next((name for name in SPLIT_NAMES if name in file.stem.lower()), "")
+        try:
             for row in reader:
                 split = SPLIT_NAMES.get((row.get("split") or guess).strip().lower())
                 if split in ("train", "val") and row["label"]:  # the field doesn't use the test clips
                     if not _is_number(row["time_start"]) or not _is_number(row["time_end"]):
                         raise source.refuse(f"{file}, line {reader.line_num}: times must be numbers")
                     yield split, row
+        except csv.Error as error:
+            raise source.refuse(f"{file}, line {reader.line_num}: {error}") from None
     if not found:
         raise source.refuse(f"{source.root} has no Kinetics annotation CSV")
 
@@ -82,4 +84,4 @@ def _columns(reader: "csv.DictReader[str]") -> set[str]:
 
 
 def _is_number(text: str | None) -> bool:
-    return text is not None and re.fullmatch(r"\d+(\.\d*)?", text.strip()) is not None
+    return text is not None and re.fullmatch(r"\d{1,9}(\.\d*)?", text.strip()) is not None

@@ -47,7 +47,10 @@ def scan(dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: i
     source = Source(dataset, root, list_file, seed)
     if not root.is_dir():
         raise source.refuse(f"there is no folder {root}")
-    listing = _one_label_each(dataset.read(source))
+    try:
+        listing = _one_label_each(dataset.read(source))
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or root}: {error.strerror}") from None
     if not listing.entries:
         raise source.refuse(f"{root} holds none of the videos of '{dataset.name}'")
     check_class_names(listing.classes)
@@ -150,17 +153,24 @@ def visible_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def text_lines(file: Path) -> list[str]:
-    """The lines of an annotation file, stripped, without empty ones."""
-    text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    """The lines of an annotation file, stripped, without empty ones. Raises UserError when it can't be read."""
+    text = _content(file).decode("utf-8-sig", "surrogateescape")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def json_tree(file: Path) -> Any:
-    """What a JSON annotation file holds. Raises UserError when it is not JSON."""
+    """What a JSON annotation file holds. Raises UserError when it can't be read or is not JSON."""
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+        return json.loads(_content(file).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not valid JSON: {error}", "download it again") from None
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
 
 
 def _draw_test(clips: Iterable[tuple[str, str]], seed: int) -> dict[str, str]:

@@ -1,11 +1,13 @@
-"""What `prepare` found in a folder goes in and out of `<root>/manifest.json` as a typed `Manifest`."""
+"""What `prepare` found in a folder: a typed `Manifest`, written to and read from `<root>/manifest.json`."""
 
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
@@ -16,7 +18,6 @@ FILE_NAME = "manifest.json"
 WORK_FOLDER = ".ga2clip"
 """Folder under a dataset's root for what `prepare` makes: journal, anchors, frame cache."""
 
-SPLITS = ("train", "val", "test", "anchor", "unused")
 _COLUMNS = (
     "path",
     "label",
@@ -31,12 +32,20 @@ _COLUMNS = (
 )
 
 
+_AGAIN = "prepare the dataset again: what was checked is not decoded again"
+
+Count = Annotated[int, Field(strict=True, ge=0)]
+Seconds = Annotated[FiniteFloat, Field(ge=0)]
+Split = Literal["train", "val", "test", "anchor", "unused"]
+_Row = tuple[str, Count | None, Split, Count, Seconds, str, str, tuple[Split, ...], Count, Count]
+
+
 @dataclass(frozen=True)
 class Clip:
     """One video file.
 
     path: relative to the manifest's root, with `/`. label: readable class name, None for anchor clips.
-    split: one of `SPLITS`; for datasets with several official splits, the first one's, and `other_splits`
+    split: a `Split`; for datasets with several official splits, the first one's, and `other_splits`
     has the ones of split 2, 3, …. frames: decodable frames, 0 for a clip that can't be decoded (or was not
     looked at). duration: seconds. group: clips cut from the same source, where the dataset says so. width,
     height: pixels, upright.
@@ -119,7 +128,8 @@ class Manifest:
     def read(cls, root: Path) -> "Manifest":
         """The manifest of a prepared folder.
 
-        Errors: UserError when the folder was not prepared, or by a version with another schema.
+        Raises:
+            UserError: the folder was not prepared, or by a version with another schema; the file is damaged.
         """
         path = root / FILE_NAME
         try:
@@ -131,19 +141,22 @@ class Manifest:
             ) from None
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
-        except ValueError as error:
-            raise UserError(f"{path} is damaged: {error}", "prepare the dataset again") from None
-        if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
-            raise UserError(f"{path} was written by another version", "prepare the dataset again")
-        classes = tuple(tree["classes"])
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path} is damaged: {error}", _AGAIN) from None
+        if isinstance(tree, dict) and tree.get("schema") != SCHEMA:
+            raise UserError(f"{path} was written by another version", _AGAIN)
+        try:
+            content = _Content.model_validate(tree)
+        except ValidationError as error:
+            raise UserError(f"{path} is damaged: {first_fault(error)}", _AGAIN) from None
         return cls(
-            dataset=tree["dataset"],
+            dataset=content.dataset,
             root=root,
-            classes=classes,
-            base_classes=tuple(tree["base_classes"]),
-            clips=tuple(_clip(row, classes) for row in tree["clips"]),
+            classes=content.classes,
+            base_classes=content.base_classes,
+            clips=tuple(_clip(row, content.classes) for row in content.clips),
             meta=tree["meta"],
-            raw_names=tuple(tree.get("raw_names", ())),
+            raw_names=content.raw_names,
         )
 
     def _to_json(self) -> str:
@@ -185,7 +198,51 @@ def _row(clip: Clip, number: Mapping[str, int]) -> list[Any]:
     return [*row, list(clip.other_splits), clip.width, clip.height]
 
 
-def _clip(row: list[Any], classes: tuple[str, ...]) -> Clip:
+class _Meta(BaseModel):
+    """What is known of a manifest's `meta`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    rule: str = ""
+    flip: Annotated[bool, Field(strict=True)] = True
+    test_split: Split = "test"
+    broken: tuple[tuple[str, str], ...] = ()
+    missing: Count = 0
+    contradictory: Count = 0
+
+
+class _Content(BaseModel):
+    """`manifest.json`, checked: what is damaged or edited by hand is refused where it is read, not where it is used."""
+
+    dataset: str
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    base_classes: tuple[str, ...]
+    raw_names: tuple[str, ...] = ()
+    meta: _Meta
+    clips: tuple[_Row, ...]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "_Content":
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("a class occurs twice")
+        if not set(self.base_classes) <= set(self.classes):
+            raise ValueError("a base class is no class")
+        if len(self.raw_names) not in (0, len(self.classes)):
+            raise ValueError("there are not as many raw names as classes")
+        for path, label, *_ in self.clips:
+            if not path or "\0" in path or (label is not None and label >= len(self.classes)):
+                raise ValueError(f"clip {path!a} has no path or no class")
+        return self
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where the first fault of a file is and what, in one line."""
+    fault = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}" if where else fault["msg"]
+
+
+def _clip(row: _Row, classes: tuple[str, ...]) -> Clip:
     path, label, split, frames, duration, sha256, group, other_splits, width, height = row
     name = None if label is None else classes[label]
-    return Clip(path, name, split, frames, duration, sha256, group, tuple(other_splits), width, height)
+    return Clip(path, name, split, frames, duration, sha256, group, other_splits, width, height)

@@ -16,6 +16,7 @@ from ga2clip.data.stickfigures.dataset import generated_clip
 from ga2clip.data.stickfigures.generate import generate
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
+from ga2clip.lock import locked
 from ga2clip.registry import DATASETS
 from ga2clip.text import csv_lines
 
@@ -26,12 +27,18 @@ _ANCHOR_SEED = 0
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What `prepare` found. checked: clips on disk that were decoded, now or in an earlier run.
+    """What `prepare` found.
 
-    broken: (clip, reason) of clips without a picture; they stay in the manifest with 0 frames: never trained
-    on, wrong in evaluation. damaged: (clip, what is lost), usable. missing: clips of the annotations without
-    a file. contradictory: (clip, reason) of clips that the annotations name with several labels or roles, left out.
-    duplicates: (test clip, training clip) with the same content. cached: clips in the frame cache.
+    Attributes:
+        manifest: as it was written.
+        checked: clips on disk that were decoded, now or in an earlier run.
+        broken: (clip, reason) of clips without a frame; they stay in the manifest with 0 frames: never trained on,
+            wrong in evaluation.
+        damaged: (clip, what is lost), usable.
+        missing: clips of the annotations without a file.
+        contradictory: (clip, reason) of clips that the annotations name with several labels or roles, left out.
+        duplicates: (clip, other) with the same content: a test clip and a training clip, or clips of two classes.
+        cached: clips in the frame cache.
     """
 
     manifest: Manifest
@@ -57,7 +64,11 @@ class PrepareReport:
             ),
             ("damaged", len(self.damaged), "decode with losses; used"),
             ("contradictory", len(self.contradictory), "named with several labels or splits; left out"),
-            ("duplicates", len(self.duplicates), "test clips that are training clips too"),
+            (
+                "duplicates",
+                len(self.duplicates),
+                "the same content for training and testing, or in two classes",
+            ),
         ]
         lines += [f"  {name:<13} {count:>8} {meaning}" for name, count, meaning in problems if count]
         lines += [f"  {'cached':<13} {self.cached:>8} clips"] if self.cached else []
@@ -72,7 +83,7 @@ class PrepareReport:
         rows += [("broken", *item) for item in self.broken]
         rows += [("damaged", *item) for item in self.damaged]
         rows += [("contradictory", *item) for item in self.contradictory]
-        rows += [("duplicate", test, f"same as {train}") for test, train in self.duplicates]
+        rows += [("duplicate", clip, f"same as {other}") for clip, other in self.duplicates]
         return csv_lines(rows).encode("utf-8", "backslashreplace").decode()
 
 
@@ -99,26 +110,31 @@ def prepare(
     """
     declaration: Dataset = DATASETS[dataset]
     workers = workers or default_workers()
-    if declaration.generate:
-        manifest = declaration.generate(root, seed, size or Size(), workers, progress)
-        report = PrepareReport(manifest, checked=len(manifest.clips))
-    else:
+    listing = None
+    if declaration.read:
         listing = scan(declaration, root, list_file=list_file, seed=seed)
         _need_writable(root)
-        checked = check_clips(
-            root,
-            [entry.path for entry in listing.entries],
-            workers=workers,
-            recheck=recheck,
-            progress=lambda done, total: progress("checking", done, total),
-        )
-        anchors = _anchors(root, workers, progress)
-        report = _report(declaration, root, listing, checked, anchors)
-    report.manifest.write()
-    write_text(root / REPORT_NAME, report.to_csv())
-    if cache or declaration.generate:
-        return replace(report, cached=build_cache(report.manifest, workers, progress))
-    return report
+    busy = UserError(f"another process is preparing {root}", "wait for it, or stop it")
+    with locked(root / WORK_FOLDER / "lock", busy):
+        if listing:
+            checked = check_clips(
+                root,
+                [entry.path for entry in listing.entries],
+                workers=workers,
+                recheck=recheck,
+                progress=lambda done, total: progress("checking", done, total),
+            )
+            anchors = _anchors(root, workers, progress)
+            report = _report(declaration, root, listing, checked, anchors)
+        else:
+            assert declaration.generate is not None
+            manifest = declaration.generate(root, seed, size or Size(), workers, progress)
+            report = PrepareReport(manifest, checked=len(manifest.clips))
+        report.manifest.write()
+        write_text(root / REPORT_NAME, report.to_csv())
+        if cache or declaration.generate:
+            return replace(report, cached=build_cache(report.manifest, workers, progress))
+        return report
 
 
 def _need_writable(root: Path) -> None:
@@ -195,10 +211,18 @@ def _report(
 
 
 def _duplicates(clips: Sequence[Clip], test_split: str) -> tuple[tuple[str, str], ...]:
-    """(test clip, training clip) pairs with the same content in the first split."""
-    trained = {clip.sha256: clip.path for clip in clips if clip.split == "train" and clip.sha256}
-    return tuple(
-        (clip.path, trained[clip.sha256])
-        for clip in clips
-        if clip.split == test_split and clip.sha256 in trained
-    )
+    """(clip, other) pairs with the same content: a test clip and a training clip, or clips of two classes."""
+    trained = {clip.sha256: clip for clip in clips if clip.split == "train"}
+    first: dict[str, Clip] = {}
+    pairs = []
+    for clip in clips:
+        if not clip.sha256:
+            continue
+        other = trained.get(clip.sha256, clip) if clip.split == test_split else clip
+        if other is clip:
+            other = first.setdefault(clip.sha256, clip)
+        if other.label != clip.label:
+            pairs.append((clip.path, f"{other.path}, which is '{other.label}'"))
+        elif clip.split == test_split and other.split == "train":
+            pairs.append((clip.path, other.path))
+    return tuple(pairs)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ga2clip.data.anchors import anchor_clips
+from ga2clip.data.class_names import named
 from ga2clip.data.manifest import Clip, Manifest, dataset_root
 from ga2clip.data.splits import read_split_lists
 from ga2clip.errors import UserError
@@ -50,12 +51,12 @@ class Task:
     flip: bool = True
 
 
-def load_task(settings: Settings, root: str = "") -> Task:
-    """The clips and classes of the settings' protocol; `root` replaces a dataset folder that has moved.
+def load_task(settings: Settings) -> Task:
+    """The clips and classes of the settings' protocol.
 
     Errors: UserError for a dataset that is not prepared, or that has not what the protocol needs.
     """
-    manifest = Manifest.read(Path(root) if root else dataset_root(settings.data))
+    manifest = named(Manifest.read(dataset_root(settings.data)), settings.data.class_names)
     return make_task(manifest, settings.data, settings.training.seed, settings.anchors)
 
 

@@ -6,12 +6,12 @@ arranged below the root.
 """
 
 import logging
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ga2clip.data.class_names import RAW, READABLE, letters
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.errors import UserError
 from ga2clip.label_files import read_clip_list, read_labels
@@ -44,7 +44,10 @@ def read_split_lists(manifest: Manifest, data: DataSettings) -> SplitLists:
     Errors: UserError for files that can't be read, lists of which no clip is prepared, ids without a name,
     names that the test clips don't have.
     """
-    names = [_matched_names(read_label_names(Path(file)), manifest) for file in _files(data.labels)]
+    if data.labels and data.class_names not in (READABLE, RAW):
+        raise UserError("data.labels and data.class_names both name the classes", "give one of the two files")
+    raw = data.class_names == RAW
+    names = [_matched_names(read_label_names(Path(file), raw=raw), manifest) for file in _files(data.labels)]
     index = _index(manifest)
     reports: list[str] = []
     train = _labelled(data.split_file, manifest, index, names[0] if names else None, reports)
@@ -71,13 +74,16 @@ def read_split_lists(manifest: Manifest, data: DataSettings) -> SplitLists:
     return SplitLists(classes, train, test, ", ".join(reports))
 
 
-def read_label_names(path: Path) -> dict[int, str]:
-    """Readable class names by id from a label file, in any form of `ga2clip.label_files`; without ids by place from 0.
+def read_label_names(path: Path, *, raw: bool = False) -> dict[int, str]:
+    """Class names by id from a label file, in any form of `ga2clip.label_files`; without ids by place from 0.
+
+    The names are made readable unless they are to stay `raw`.
 
     Raises:
         UserError: a file that can't be read, or that repeats an id or a name.
     """
-    names = {label.id: readable_name(label.name) for label in read_labels(path, "label file")}
+    labels = read_labels(path, "label file")
+    names = {label.id: label.name if raw else readable_name(label.name) for label in labels}
     check_class_names(list(names.values()))
     return names
 
@@ -169,27 +175,30 @@ def _check_agreement(
 ) -> None:
     """Refuse labels that contradict the dataset's own for most clips; say how many, if they are fewer.
 
-    With names: an id must not stand for another class of the manifest than the clip's own. Without: an id must stand
-    for the same class of the manifest wherever it is used. Names that the manifest doesn't know prove nothing.
+    With names: an id must not stand for another class of the manifest than the clip's own; names that the manifest
+    doesn't know prove nothing. Without: ids and classes of the manifest must go together one to one.
     """
+    pairs = [(clip, label, clip.label) for clip, label in labelled]
     if names is None:
-        own: dict[int, Counter[str | None]] = defaultdict(Counter)
-        for clip, label in labelled:
-            own[label][clip.label] += 1
-        meant = {label: counts.most_common(1)[0][0] for label, counts in own.items()}
+        class_of: dict[int, str | None] = {}
+        id_of: dict[str | None, int] = {}
+        for (label, own), _ in Counter((label, own) for _, label, own in pairs).most_common():
+            class_of.setdefault(label, own)
+            id_of.setdefault(own, label)
+        wrong = [pair for pair in pairs if class_of[pair[1]] != pair[2] or id_of[pair[2]] != pair[1]]
     else:
         known = _spellings(manifest)
-        meant = {label: known.get(_letters(name)) for label, name in names.items()}
-    checked = [(clip, meant[label]) for clip, label in labelled if meant[label] is not None]
-    wrong = [(clip, name) for clip, name in checked if clip.label != name]
+        meant = {label: known.get(letters(name)) for label, name in names.items()}
+        pairs = [pair for pair in pairs if meant[pair[1]] is not None]
+        wrong = [pair for pair in pairs if meant[pair[1]] != pair[2]]
     if not wrong:
         return
-    clip, name = wrong[0]
+    clip, label, own = wrong[0]
     message = (
-        f"split list {file}: the labels of {len(wrong)} of {len(checked)} clips contradict {manifest.dataset}: "
-        f"{printable(clip.path)} is '{clip.label}' there and '{name}' here"
+        f"split list {file}: the labels of {len(wrong)} of {len(pairs)} clips contradict {manifest.dataset}: "
+        f"{printable(clip.path)} is '{own}' there and {label}{f' ({names[label]})' if names else ''} here"
     )
-    if 2 * len(wrong) > len(checked):
+    if 2 * len(wrong) > len(pairs):
         raise UserError(
             message, "give the label file of this list, with its ids counted from the same number"
         )
@@ -198,20 +207,14 @@ def _check_agreement(
 
 def _spellings(manifest: Manifest) -> dict[str, str]:
     """Classes by the letters of their names and of their raw names."""
-    raw = dict(zip(map(_letters, manifest.raw_names), manifest.classes, strict=False))
-    return raw | {_letters(name): name for name in manifest.classes}
+    raw = dict(zip(map(letters, manifest.raw_names), manifest.classes, strict=False))
+    return raw | {letters(name): name for name in manifest.classes}
 
 
 def _matched_names(names: dict[int, str], manifest: Manifest) -> dict[int, str]:
     """The manifest's spelling where it has the same words."""
-    known = {_letters(name): name for name in manifest.classes}
-    return {number: known.get(_letters(name), name) for number, name in names.items()}
-
-
-def _letters(name: str) -> str:
-    """A name without blanks and punctuation: spellings of the same words are equal."""
-    folded = unicodedata.normalize("NFC", name).casefold()
-    return "".join(character for character in folded if unicodedata.category(character)[0] not in "PZ")
+    known = {letters(name): name for name in manifest.classes}
+    return {number: known.get(letters(name), name) for number, name in names.items()}
 
 
 def _classes(names: Sequence[dict[int, str]], manifest: Manifest, clips: Iterable[Clip]) -> tuple[str, ...]:

@@ -13,13 +13,14 @@ import torch
 from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.features import ClipFeatures, encode_clips
 from ga2clip.compute.precision import autocast, autocast_dtype
+from ga2clip.data.class_names import RAW, READABLE, named
 from ga2clip.data.manifest import Manifest, dataset_root
 from ga2clip.data.protocols import EvalSet, make_task
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.report import Report, SetReport
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import Run, load_run
-from ga2clip.settings import Settings
+from ga2clip.settings import DataSettings, Settings
 from ga2clip.text import printable
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ def evaluate_run(
     dataset: str | None = None,
     root: str | Path | None = None,
     views: tuple[int, int] | None = None,
+    class_names: str | None = None,
     device: str = "auto",
     progress: bool = True,
 ) -> Report:
@@ -46,15 +48,18 @@ def evaluate_run(
         root: where the dataset is now.
         views: (temporal clips, 1 or 3 crops) whose probabilities are averaged for a video; None: as the run's
             settings say.
+        class_names: what the classes are called, as `data.class_names`; None: as the run calls them, on another
+            dataset by the same kind of names.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         progress: show a bar on stderr.
 
     Raises:
-        UserError: a folder that is no run, or data that is not prepared.
+        UserError: a folder that is no run, data that is not prepared, or that doesn't have the run's classes.
     """
     run = load_run(run_path)
-    settings = _test_settings(run.settings, protocol, dataset, root, views)
-    return _evaluate(run, settings, [settings.data.protocol], device, progress)[0]
+    settings = _test_settings(run.settings, protocol, dataset, root, views, class_names)
+    manifest = _manifest(run, settings.data, class_names)
+    return _evaluate(run, settings, manifest, [settings.data.protocol], device, progress)[0]
 
 
 def evaluate_all(
@@ -63,6 +68,7 @@ def evaluate_all(
     dataset: str | None = None,
     root: str | Path | None = None,
     views: tuple[int, int] | None = None,
+    class_names: str | None = None,
     device: str = "auto",
     progress: bool = True,
 ) -> list[Report]:
@@ -70,12 +76,13 @@ def evaluate_all(
     official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
     """
     run = load_run(run_path)
-    settings = _test_settings(run.settings, None, dataset, root, views)
-    return _evaluate(run, settings, ["base-to-novel", "zero-shot"], device, progress)
+    settings = _test_settings(run.settings, None, dataset, root, views, class_names)
+    manifest = _manifest(run, settings.data, class_names)
+    return _evaluate(run, settings, manifest, ["base-to-novel", "zero-shot"], device, progress)
 
 
 def _evaluate(
-    run: Run, settings: Settings, protocols: list[str], device: str, progress: bool
+    run: Run, settings: Settings, manifest: Manifest, protocols: list[str], device: str, progress: bool
 ) -> list[Report]:
     about = {"run": str(run.path), "dataset": settings.data.dataset, "method": settings.method.name}
     if (settings.data.test_clips, settings.data.test_crops) != (1, 1):
@@ -83,7 +90,21 @@ def _evaluate(
     with join_group(device) as group:
         model = run.model(group.device)
         bar = progress and group.is_first
-        return evaluate_model(model, settings, protocols, group, about=about, bar=bar)
+        return evaluate_model(model, settings, protocols, group, manifest, about=about, bar=bar)
+
+
+def _manifest(run: Run, data: DataSettings, class_names: str | None) -> Manifest:
+    """The dataset that is tested on. On its own one a run keeps to its class names unless others are asked for."""
+    own = run.settings.data.dataset in ("", data.dataset)
+    if own and class_names is None:
+        return run.manifest(data)
+    manifest = named(Manifest.read(dataset_root(data)), data.class_names)
+    strangers = sorted(set(run.classes) - set(manifest.classes))
+    if own and strangers:
+        _log.warning(
+            "the run was tuned on other names than those that are tested, such as '%s'", strangers[0]
+        )
+    return manifest
 
 
 def evaluate_model(
@@ -91,12 +112,12 @@ def evaluate_model(
     settings: Settings,
     protocols: Sequence[str],
     group: Group,
+    manifest: Manifest,
     *,
     about: dict[str, str] | None = None,
     bar: bool = False,
 ) -> list[Report]:
-    """Reports of a model on the dataset of `settings`, one per protocol."""
-    manifest = Manifest.read(dataset_root(settings.data))
+    """Reports of a model on a dataset, one per protocol; the classes are those of the manifest."""
     wanted = [_protocol(manifest, settings, name) for name in protocols]
     model.eval()
     # What `prepare` could not decode is not tried again: it might hang, or take this process with it.
@@ -161,6 +182,7 @@ def _test_settings(
     dataset: str | None,
     root: str | Path | None,
     views: tuple[int, int] | None,
+    class_names: str | None,
 ) -> Settings:
     """The run's settings with the data that is to be tested on."""
     data: dict[str, object] = {}
@@ -175,6 +197,10 @@ def _test_settings(
             "labels": "",
         }
         data["protocol"] = "zero-shot"
+        if settings.data.class_names not in (READABLE, RAW):  # a file names the classes of its dataset alone
+            data["class_names"] = READABLE
+    if class_names is not None:
+        data["class_names"] = class_names
     if root is not None:
         data["root"] = str(root)
     if protocol is not None:

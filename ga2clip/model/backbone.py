@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import open_clip
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from ga2clip.errors import UserError
-from ga2clip.model.backbones.clip import TextTower, VisionTower
+from ga2clip.model.family import towers_of
 from ga2clip.tokenizer import ClipTokenizer
 from ga2clip.video import Preprocess
 
@@ -19,15 +17,12 @@ class Backbone(nn.Module):
     vision, text: the towers. logit_scale: () float, its exponent multiplies cosines. preprocess: the pixel recipe.
     """
 
-    def __init__(self, clip: open_clip.CLIP, *, name: str, licence: str, preprocess: Preprocess) -> None:
+    def __init__(self, clip: nn.Module, *, name: str, licence: str, preprocess: Preprocess) -> None:
         super().__init__()
-        _refuse_other_architectures(clip, name)
-        self.vision = VisionTower(clip.visual)
-        self.text = TextTower(clip)
-        self.logit_scale: nn.Parameter = clip.logit_scale
+        towers = towers_of(clip, name)
+        self.vision, self.text, self.logit_scale = towers.vision, towers.text, towers.logit_scale
+        self.context_length, self.embed_dim = towers.context_length, towers.embed_dim
         self.name, self.licence, self.preprocess = name, licence, preprocess
-        self.context_length: int = clip.context_length
-        self.embed_dim: int = clip.text_projection.shape[1]
         self.tokenizer = ClipTokenizer.from_open_clip()
         self.requires_grad_(False).eval()
 
@@ -58,27 +53,3 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
 def some(names: Sequence[str]) -> str:
     """The first six names of a list, and how many more there are."""
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
-def _refuse_other_architectures(clip: open_clip.CLIP, name: str) -> None:
-    visual = getattr(clip, "visual", None)
-    plain_text = (
-        hasattr(clip, "transformer")
-        and getattr(clip, "text_pool_type", "") == "argmax"
-        and clip.attn_mask is not None
-        and isinstance(clip.text_projection, nn.Parameter)
-    )
-    plain_vision = (
-        isinstance(visual, VisionTransformer) and visual.pool_type == "tok" and visual.attn_pool is None
-    )
-    if not (
-        plain_text and plain_vision and all(type(b) is ResidualAttentionBlock for b in _all_blocks(clip))
-    ):
-        raise UserError(
-            f"backbone '{name}' is not a plain ViT CLIP with a causal text tower",
-            "prompts are defined for these; take ViT-B-32, ViT-B-16, ViT-L-14 or another CLIP ViT",
-        )
-
-
-def _all_blocks(clip: open_clip.CLIP) -> list[nn.Module]:
-    return [*clip.visual.transformer.resblocks, *clip.transformer.resblocks]

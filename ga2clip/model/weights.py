@@ -1,6 +1,6 @@
 """A file of weights goes in, a dict of tensors comes out; nothing in the file can run code.
 
-Three containers are read: safetensors, PyTorch's zip of a pickled state dict (`weights_only=True`), and the
+Three containers are read: safetensors, what `torch.save` writes (`weights_only=True`), and the
 TorchScript archives in which OpenAI published CLIP, whose pickle is read by an unpickler that knows tensors
 and attribute bags and nothing else.
 """
@@ -18,11 +18,26 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 from ga2clip.model.bombs import refuse_bomb, refuse_empty_claims
+from ga2clip.model.inert_pickle import inert_classes, refused_class
 
 SUFFIXES = frozenset({".pt", ".pth", ".bin", ".safetensors"})
 """What the names of weights files end in."""
 _SAFE_HINT = (
     "convert it to safetensors on a machine where you trust it: safetensors.torch.save_file(state_dict, FILE)"
+)
+
+
+_UNREADABLE = (
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    zipfile.BadZipFile,
+    ValueError,
+    LookupError,
+    # What a pickle of nonsense raises inside torch's unpickler.
+    TypeError,
+    AttributeError,
+    AssertionError,
 )
 
 
@@ -42,12 +57,14 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         if _is_torchscript(path):
             content = _read_torchscript(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+            with inert_classes():
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} holds objects other than tensors and could run code; refused", _SAFE_HINT
+            f"{path} holds {refused_class(error)}, which is no plain data and could run code; refused",
+            _SAFE_HINT,
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a readable weights file: {reason}") from None
     if not isinstance(content, dict):

@@ -19,7 +19,7 @@ from ga2clip.compute.distributed import Group, join_group
 from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
 from ga2clip.data.protocols import Task, load_task
 from ga2clip.errors import UserError
-from ga2clip.interop import read_hard_prompt
+from ga2clip.hard_prompt import read_hard_prompt
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import (

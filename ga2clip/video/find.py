@@ -143,6 +143,7 @@ def _files(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder, followlinks=True, onerror=refused):
         real = os.path.realpath(place)
         if real in visited:  # a link to a folder above it, or a second one to the same folder
+            logger.info("%s: left out, since its folder was searched already", printable(place))
             folders.clear()
             continue
         visited.add(real)

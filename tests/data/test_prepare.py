@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ga2clip.data import check
+from ga2clip.data import cache, check
 from ga2clip.data import prepare as prepare_module
+from ga2clip.data.cache import FrameStore
 from ga2clip.data.declaration import Size
 from ga2clip.data.loader import eval_batches, train_batches
 from ga2clip.data.manifest import Manifest
@@ -19,7 +21,7 @@ from ga2clip.data.prepare import PrepareReport, prepare
 from ga2clip.data.protocols import make_task
 from ga2clip.errors import UserError
 from ga2clip.settings import Settings
-from ga2clip.video import Preprocess
+from ga2clip.video import Preprocess, read_frames
 
 PREPROCESS = Preprocess(24, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 
@@ -165,6 +167,72 @@ def test_killed_and_started_again_nothing_is_lost_or_done_twice(tmp_path: Path, 
     assert run("folder", root).checked == 60
     paths = [json.loads(line)["path"] for line in journal.read_text().splitlines()]
     assert len(paths) == len(set(paths)) == 60
+
+
+@pytest.mark.slow
+def test_killed_while_it_caches_and_started_again_at_once(
+    tmp_path: Path, make_video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "CLIPS_PER_SHARD", 6)
+    root = tmp_path / "killed"
+    for number in range(12):
+        make_video(root / "run" / f"{number:02d}.mp4", seed=number % 3, frames=40)
+    code = (
+        "import sys; from pathlib import Path; from ga2clip.data import cache, prepare as p\n"
+        "p._ANCHORS = 2; cache.CLIPS_PER_SHARD = 6\n"
+        "p.prepare('folder', Path(sys.argv[1]), workers=1, cache=True)"
+    )
+    folder = root / ".ga2clip" / "frames"
+    for wanted in (".frames-*", "frames-*.json"):
+        process = subprocess.Popen([sys.executable, "-c", code, str(root)], stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None and not list(folder.glob(wanted)):
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert Manifest.read(root).classes == ("run",)
+    # Workers of the killed run end at their next clip; what they leave never counts.
+    report = run("folder", root, cache=True)
+    assert report.cached == 14
+    store = FrameStore.find(root)
+    assert store is not None
+    for clip in report.manifest.clips:
+        frames, _ = read_frames(root / clip.path, [3])
+        assert np.abs(store.read(clip, [3]).astype(int) - frames).mean() < 4
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".tar"}
+
+
+def test_two_at_once_are_refused(folder: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from ga2clip.errors import UserError\n"
+        "from ga2clip.lock import locked\n"
+        "with locked(Path(sys.argv[1]), UserError('busy')):\n"
+        "    print('held', flush=True); time.sleep(60)"
+    )
+    lock = folder / ".ga2clip" / "lock"
+    process = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    with pytest.raises(UserError, match="another process is preparing"):
+        run("folder", folder, cache=True)
+    process.kill()
+    process.communicate()
+    assert run("folder", folder, cache=True).cached > 0
+
+
+def test_clips_with_several_labels_are_in_the_report_and_the_rule(csv: Path) -> None:
+    (csv / "doing_yoga" / "1.mp4").write_bytes((csv / "JumpRope" / "0.mp4").read_bytes())
+    lines = (csv.parent / "list.csv").read_text() + "JumpRope/1.mp4,yoga,train\n"
+    (csv.parent / "list.csv").write_text(lines)
+    report = run("csv", csv)
+    assert (
+        'contradictory,JumpRope/1.mp4,"labels: jumping a rope, yoga"'
+        in (csv / "prepare_report.csv").read_text()
+    )
+    assert report.duplicates == (("JumpRope/0.mp4", "doing_yoga/1.mp4, which is 'yoga'"),)
+    assert "contradictory        1" in report.table()
+    task = make_task(report.manifest, Settings().data.model_copy(update={"protocol": "full"}), 1)
+    assert "(1 clips with several labels are left out)" in task.rule
 
 
 def test_interrupted_by_ctrl_c_it_ends_quietly_and_leaves_no_process(tmp_path: Path, make_video) -> None:

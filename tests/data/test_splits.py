@@ -180,8 +180,14 @@ def test_a_few_labels_that_contradict_the_folders_are_counted(
     assert len(task.train) == 4
     # Without names a number still means one class.
     text = "v_ApplyEyeMakeup_g01_c01.avi 0\nv_YoYo_g01_c01.avi 0\nv_TaiChi_g01_c01.avi 0\n"
-    with pytest.raises(UserError, match="2 of 3 clips contradict"):
+    with pytest.raises(UserError, match=r"2 of 3 clips contradict .* is 'yo yo' there and 0 here"):
         make_task(manifest(tmp_path), listed(tmp_path, text), 1)
+    text = "v_YoYo_g01_c01.avi 0\nv_YoYo_g02_c01.avi 1\nv_TaiChi_g01_c01.avi 2\n"
+    assert len(make_task(manifest(tmp_path), listed(tmp_path, text), 1).train) == 3
+    assert (
+        "labels of 1 of 3 clips contradict ucf101: UCF-101/YoYo/v_YoYo_g02_c01.avi is 'yo yo' there"
+        in caplog.text
+    )
 
 
 def test_a_clip_that_is_listed_with_several_labels_is_left_out_and_counted(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_every_form_gives_the_same_names_in_the_order_of_their_numbers(tmp_path:
         ("100 m sprint\nrun\n", ["100 m sprint", "run"]),
         ("name\n2 people dancing\n2 people boxing\n", ["2 people dancing", "2 people boxing"]),
         ('5" nail\ndoing "the worm"\n', ['5" nail', 'doing "the worm"']),
+        ("走る 🏃‍♀️\ncafé\u00a0noir\n", ["走る 🏃‍♀️", "café\u00a0noir"]),
         ("one\u2028two\n", None),
     ],
 )

@@ -95,7 +95,15 @@ def test_labels_become_words(raw: str, words: str) -> None:
     assert readable_name(raw) == words
 
 
+def test_fill_makes_underscores_blanks_unless_they_are_kept() -> None:
+    assert fill("a photo of a {}.", "apply_eye_makeup") == "a photo of a apply eye makeup."
+    assert fill("a photo of a {_}.", "apply_eye_makeup") == "a photo of a apply_eye_makeup."
+    with pytest.raises(UserError, match="exactly one"):
+        fill("{} or {_}", "x")
+
+
 def test_fill_keeps_braces_of_the_name() -> None:
+    assert fill("a {_}.", "{}") == "a {}."
     assert fill("a {}.", "{x}") == "a {x}."
     for template in ("none", "{} and {}"):
         with pytest.raises(UserError, match="exactly one"):

@@ -50,6 +50,13 @@ def test_ids_equal_open_clip_on_thousands_of_strings(tokenizer: ClipTokenizer) -
         assert tokenizer.encode(text) == reference.encode(text), repr(text)
 
 
+@pytest.mark.parametrize("text", ["a photo of a cat", "naïve übung 你好 👍", "c ++ # tag", ""])
+def test_ids_become_their_text_up_to_the_end(text: str, tokenizer: ClipTokenizer) -> None:
+    row = tokenizer.tokens([text], length=40)[0].tolist()
+    assert tokenizer.decode(row) == text
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
 def test_padded_tokens_equal_open_clip(tokenizer: ClipTokenizer) -> None:
     from open_clip.tokenizer import SimpleTokenizer
 

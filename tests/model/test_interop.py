@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ga2clip.errors import UserError
-from ga2clip.interop import import_run, load_published, read_hard_prompt
+from ga2clip.hard_prompt import read_hard_prompt
+from ga2clip.interop import import_run, load_published
 from ga2clip.model.backbone import Backbone
 from ga2clip.run import load_run
 from ga2clip.settings import MethodSettings

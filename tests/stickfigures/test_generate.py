@@ -7,7 +7,7 @@ import av
 import pytest
 
 from ga2clip.data.stickfigures import OTHER_CLASSES
-from ga2clip.data.stickfigures.generate import JOURNAL, GeneratedClip, generate
+from ga2clip.data.stickfigures.generate import JOURNAL, VERSION, GeneratedClip, generate
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
 
@@ -91,10 +91,17 @@ def test_clips_of_an_older_drawing_are_made_again(tmp_path: Path) -> None:
     assert said == [0, 1, 2]
 
 
-def test_an_unreadable_journal_is_named(tmp_path: Path) -> None:
-    (tmp_path / JOURNAL).write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]", f'{{"version": {VERSION}, "clips": [{{"path": 3}}]}}'])
+def test_a_damaged_journal_is_made_again(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    tiny = {**SMALL, "train_per_class": 0, "test_per_class": 0, "irrelevant": 1}
+    records = generate(tmp_path, **tiny)
+    (tmp_path / JOURNAL).write_text(text)
+    assert generate(tmp_path, **tiny) == records
+    assert "generated.json is damaged" in caplog.text
+    (tmp_path / JOURNAL).unlink()
+    (tmp_path / JOURNAL).mkdir()
     with pytest.raises(UserError, match=JOURNAL):
-        generate(tmp_path, **SMALL)
+        generate(tmp_path, **tiny)
 
 
 @pytest.mark.parametrize("wrong", [{"dataset": "stickfigure"}, {"irrelevant": -1}, {"train_per_class": 1000}])

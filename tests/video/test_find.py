@@ -63,7 +63,8 @@ def test_a_real_video_of_any_name_and_every_usual_suffix(tmp_path: Path) -> None
     assert len(find_videos(tmp_path)) == 12
 
 
-def test_predict_sees_what_prepare_sees(tmp_path: Path) -> None:
+def test_predict_sees_what_prepare_sees(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     outside = tmp_path / "outside"
     for place in (
         "outside/deep/3.mp4",
@@ -82,6 +83,7 @@ def test_predict_sees_what_prepare_sees(tmp_path: Path) -> None:
     found = [inside / "1.mp4", inside / "5.mp4", inside / "linked/deep/3.mp4", inside / "sub/4.mp4"]
     assert find_videos(inside) == found
     assert expand([inside, inside / "1.mp4"]) == found
+    assert "loop: left out, since its folder was searched already" in caplog.text
 
 
 def test_a_folder_that_may_not_be_read_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -32,7 +32,7 @@ def _labels(file: Path) -> tuple[str, ...]:
     numbers = json_tree(file)
     try:
         return tuple(sorted(numbers, key=lambda name: int(numbers[name])))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{file} does not number the labels", 'it must hold {"label": "0", …}') from None
 
 

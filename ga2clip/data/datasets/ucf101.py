@@ -4,6 +4,7 @@ import re
 
 from ga2clip.data.declaration import Dataset, Listing, Source
 from ga2clip.data.listing import annotation_file, official_splits, text_lines
+from ga2clip.errors import UserError
 from ga2clip.registry import DATASETS
 
 _NAMES = {
@@ -117,8 +118,14 @@ def read(source: Source) -> Listing:
     for number in (1, 2, 3):
         split = {}
         for kind in ("train", "test"):
-            for line in text_lines(annotation_file(source, f"{kind}list0{number}.txt")):
-                split[line.split()[0]] = kind
+            file = annotation_file(source, f"{kind}list0{number}.txt")
+            for line in text_lines(file):
+                name = line.split()[0]
+                if not all(name.partition("/")[::2]):
+                    raise UserError(
+                        f"{file}: expected lines 'Class/clip.avi 1', got '{line[:80]}'", "unpack it again"
+                    )
+                split[name] = kind
         splits.append(split)
     rows = []
     for name in sorted(set().union(*splits)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +20,9 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import cv2
+from pydantic import TypeAdapter
 
+from ga2clip.data.manifest import Count, Seconds
 from ga2clip.data.pool import default_workers, silent
 from ga2clip.data.stickfigures.classes import ACTION_CLASSES, DATASETS
 from ga2clip.data.stickfigures.empty import EMPTY_KINDS
@@ -27,6 +30,8 @@ from ga2clip.data.stickfigures.render import FPS, render_clip, render_empty
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.files import file_sha256, write_text
 from ga2clip.video import write_video
+
+logger = logging.getLogger(__name__)
 
 JOURNAL = "generated.json"
 VERSION = 2
@@ -55,10 +60,13 @@ class GeneratedClip:
     label: str | None
     split: str
     actor: int
-    frames: int
-    duration: float
+    frames: Count
+    duration: Seconds
     pixels_sha256: str
     sha256: str
+
+
+_RECORDS = TypeAdapter(list[GeneratedClip])
 
 
 @dataclass(frozen=True)
@@ -234,15 +242,19 @@ def _is_done(out: Path, job: _Job, finished: dict[str, GeneratedClip]) -> bool:
 
 
 def _read_journal(out: Path) -> dict[str, GeneratedClip]:
+    """The records of finished files; none when the journal is damaged or of another version: all are made again."""
     try:
         journal = json.loads((out / JOURNAL).read_text(encoding="utf-8"))
+        if journal["version"] != VERSION:
+            return {}
+        return {record.path: record for record in _RECORDS.validate_python(journal["clips"])}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {out / JOURNAL}: {error}", "delete it to generate again") from None
-    if journal.get("version") != VERSION:
+    except OSError as error:
+        raise UserError(f"cannot read {out / JOURNAL}: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        logger.warning("%s is damaged: the clips are generated again", out / JOURNAL)
         return {}
-    return {row["path"]: GeneratedClip(**row) for row in journal["clips"]}
 
 
 def _write_journal(out: Path, finished: dict[str, GeneratedClip]) -> None:

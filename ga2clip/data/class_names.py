@@ -1,0 +1,172 @@
+"""Which names a dataset's classes go by: readable ones, the dataset's own raw labels, or those of a file.
+
+A method is tuned on the words of its class names, so a run keeps to one kind of names in everything after it.
+"""
+
+import logging
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ga2clip.data.manifest import Manifest
+from ga2clip.errors import UserError
+from ga2clip.label_files import read_rows
+from ga2clip.labels import check_class_names, comparable, read_class_list, readable_name
+from ga2clip.registry import DATASETS
+
+_log = logging.getLogger(__name__)
+
+READABLE, RAW = "readable", "raw"
+
+
+def named(manifest: Manifest, class_names: str) -> Manifest:
+    """The manifest with its classes, and the labels of its clips, named as `data.class_names` says.
+
+    Args:
+        manifest: with readable names.
+        class_names: `readable`, `raw`, or a file: a class list in the order of the manifest's classes, or a line
+            `raw,name` for each of them.
+
+    Raises:
+        UserError: for a manifest without raw names, raw names that can't be told apart, and a file that can't be
+            read, lacks a class, or may be in another order.
+    """
+    if class_names == READABLE:
+        return manifest
+    if class_names == RAW:
+        names: Sequence[str] = _raw_names(manifest)
+        check_class_names(names)
+    elif Path(class_names).is_file():
+        names = _names_in(Path(class_names), manifest)
+    else:
+        raise UserError(f"no class names '{class_names}'", f"{READABLE}, {RAW}, or a file of names")
+    return _renamed(manifest, names)
+
+
+def named_as_tuned(manifest: Manifest, class_names: str, tuned: Sequence[str], *, sure: bool) -> Manifest:
+    """As `named`, by the names that a run was tuned with on this dataset.
+
+    Args:
+        manifest: of the run's dataset, with readable names.
+        class_names: the run's `data.class_names`.
+        tuned: the names it was tuned with, all classes of the dataset or some.
+        sure: whether the run was trained by that setting; False for a checkpoint of others, where it is a guess.
+
+    Returns:
+        The manifest named by `class_names` if all of `tuned` are among those names, else by the one kind of names
+        (readable, raw, words of the raw ones) that has them all, else by `tuned` alone if each class is one of them
+        but for case and punctuation. The names in `tuned` keep their spelling. Classes of a dataset that has
+        changed are named by `class_names`, with a warning, where that is sure.
+
+    Raises:
+        UserError: when nothing is sure and none of these has them all, or as `named`.
+    """
+    own = {comparable(name): name for name in tuned}
+    for names in _kinds(manifest, class_names):
+        if own.keys() <= {comparable(name) for name in names}:
+            return _renamed(manifest, [own.get(comparable(name), name) for name in names])
+    spelled = _spelled_as(tuned, manifest)
+    if None not in spelled and len(set(spelled)) == len(tuned):
+        return _renamed(manifest, [str(name) for name in spelled])
+    known = {letters(name) for names in _kinds(manifest, class_names) for name in names}
+    stranger = next((name for name in tuned if letters(name) not in known), tuned[0])
+    if sure and class_names in (READABLE, RAW):
+        _log.warning("%s has no class '%s', which the run was tuned on", manifest.root, stranger)
+        return named(manifest, class_names)
+    raise UserError(
+        f"the run was tuned on '{stranger}', which {manifest.dataset} in {manifest.root} does not call so",
+        f"say how the run calls its {len(manifest.classes)} classes: --class-names FILE, with a line raw,name for "
+        f"each (the first one is '{_raw_or_readable(manifest)[0]}'), or --class-names {READABLE} to test it on "
+        "other names than its own",
+    )
+
+
+def kind_of_names(dataset: str, names: Iterable[str]) -> str:
+    """`raw` when some of the names are labels of the dataset that read otherwise, else `readable`."""
+    declared = DATASETS[dataset]
+    raw = any(letters(declared.readable(name)) != letters(name) for name in names)
+    return RAW if raw else READABLE
+
+
+def _kinds(manifest: Manifest, class_names: str) -> Iterator[Sequence[str]]:
+    yield named(manifest, class_names).classes
+    yield manifest.classes
+    if manifest.raw_names:
+        yield manifest.raw_names
+        yield [readable_name(name) for name in manifest.raw_names]
+
+
+def _spelled_as(tuned: Iterable[str], manifest: Manifest) -> list[str | None]:
+    """For each class the tuned name that has the letters of its readable or raw name."""
+    own = {letters(name): name for name in tuned}
+    pairs = zip(manifest.classes, _raw_or_readable(manifest), strict=True)
+    return [own.get(letters(readable)) or own.get(letters(raw)) for readable, raw in pairs]
+
+
+def _raw_names(manifest: Manifest) -> tuple[str, ...]:
+    if not manifest.raw_names:
+        raise UserError(
+            f"the manifest in {manifest.root} has no raw class names: it is of an earlier version",
+            f"ga2clip prepare --dataset {manifest.dataset} --root {manifest.root} adds them, without decoding again",
+        )
+    return manifest.raw_names
+
+
+def _raw_or_readable(manifest: Manifest) -> tuple[str, ...]:
+    return manifest.raw_names or manifest.classes
+
+
+def _renamed(manifest: Manifest, names: Sequence[str]) -> Manifest:
+    name: Mapping[str | None, str] = dict(zip(manifest.classes, names, strict=True))
+    return replace(
+        manifest,
+        classes=tuple(names),
+        base_classes=tuple(name[base] for base in manifest.base_classes),
+        clips=tuple(replace(clip, label=name.get(clip.label)) for clip in manifest.clips),
+    )
+
+
+def _names_in(file: Path, manifest: Manifest) -> tuple[str, ...]:
+    raw = _raw_or_readable(manifest)
+    rows = [] if file.suffix.lower() == ".json" else [cells for _, cells in read_rows(file, "class names")]
+    rows = rows[1:] if rows[:1] == [["raw", "name"]] else rows
+    pairs = [cells for cells in rows if len(cells) == 2 and cells[0] in raw]
+    if not pairs:
+        return _in_order(file, read_class_list(file), manifest)
+    names = dict(pairs)
+    missing = next((label for label in raw if label not in names), None)
+    if missing is not None:
+        raise UserError(
+            f"{file} has no line for the class '{missing}'", "write a line raw,name for each class"
+        )
+    if len(pairs) < len(rows) or len(names) < len(pairs):
+        raise UserError(f"{file} has other lines than one raw,name for each of the {len(raw)} classes")
+    check_class_names(list(names.values()))
+    return tuple(names[label] for label in raw)
+
+
+def _in_order(file: Path, lines: Sequence[str], manifest: Manifest) -> tuple[str, ...]:
+    """A list whose n-th line names the n-th class; refused where a line is the name of another class."""
+    if len(lines) != len(manifest.classes):
+        raise UserError(
+            f"{file} holds {len(lines)} names, {manifest.dataset} has {len(manifest.classes)} classes",
+            "give a name for each class, in the dataset's order, or lines raw,name",
+        )
+    raw = _raw_or_readable(manifest)
+    owners = {letters(name): index for names in (raw, manifest.classes) for index, name in enumerate(names)}
+    for index, line in enumerate(lines):
+        owner = owners.get(letters(line), index)
+        if owner != index:
+            raise UserError(
+                f"{file} is not in the order of {manifest.dataset}'s classes: name {index + 1}, '{line}', is its "
+                f"class {owner + 1}",
+                "write a line raw,name for each class, then the order doesn't matter",
+            )
+    return tuple(lines)
+
+
+def letters(name: str) -> str:
+    """A name without blanks and punctuation: spellings of the same words are equal."""
+    folded = unicodedata.normalize("NFC", name).casefold()
+    return "".join(character for character in folded if unicodedata.category(character)[0] not in "PZ")

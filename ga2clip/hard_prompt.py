@@ -1,0 +1,93 @@
+"""The frozen hard prompt (n, W) that a coupled method starts from, wherever `method.hard_prompts` says it is."""
+
+import logging
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ga2clip.errors import UserError
+from ga2clip.model.backbone import Backbone
+from ga2clip.model.frozen_text import phrase_embedding
+from ga2clip.model.weights import read_weights
+from ga2clip.run import HARD_PROMPT, PROMPTS, load_run
+from ga2clip.settings import MethodSettings
+
+_log = logging.getLogger(__name__)
+
+_HARD_KEYS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx", HARD_PROMPT, "parts.text_prompt.layers.0")
+
+
+def read_hard_prompt(settings: MethodSettings, backbone: Backbone) -> Tensor | None:
+    """The frozen hard prompt (n, W) that `method.hard_prompts` names: builtin, a run, a published file, a phrase.
+
+    A phrase is repeated to fill the soft prompt's length. None when nothing is coupled.
+    Errors: UserError where there is none for this backbone, or its width is another.
+    """
+    if settings.coupling == "none":
+        return None
+    spec = settings.hard_prompts
+    if spec == "builtin":
+        hard = _builtin_hard_prompt(backbone)
+    elif (Path(spec) / PROMPTS).is_file():
+        hard = _hard_from_run(Path(spec))
+    elif Path(spec).is_file():
+        hard = hard_prompt_from_file(Path(spec))
+    elif Path(spec).suffix or "/" in spec:
+        raise UserError(f"no hard prompt at {spec}", "give a run, a published file, or a phrase")
+    else:
+        hard = _hard_from_phrase(spec, backbone, settings.text_length)
+    if hard.shape[1] != backbone.text.width:
+        raise UserError(
+            f"the hard prompt {spec} is {hard.shape[1]} wide, {backbone.name}'s text {backbone.text.width}"
+        )
+    return hard
+
+
+def _builtin_hard_prompt(backbone: Backbone) -> Tensor:
+    file = resources.files("ga2clip.assets") / backbone.name.replace("/", "-") / "hard_prompt.safetensors"
+    if not file.is_file():
+        raise UserError(
+            f"no built-in hard prompt for backbone {backbone.name}",
+            "learn one on another dataset (ga2clip train --method coop …) and pass --hard-prompts RUN, "
+            "or pass a phrase: --hard-prompts 'a video of a person doing'",
+        )
+    with resources.as_file(file) as path:
+        return hard_prompt_from_file(path)
+
+
+def _hard_from_run(path: Path) -> Tensor:
+    prompt = load_run(path).model().prompts().text[:1]
+    if not prompt or prompt[0] is None:
+        raise UserError(f"the run {path} has no text prompt to take as the hard prompt")
+    return prompt[0].detach()
+
+
+def hard_prompt_from_file(path: Path) -> Tensor:
+    """The hard prompt (n, W) float32 in a published file or one of ours. Errors: UserError for a file without one."""
+    content = flat_weights(read_weights(path), path)
+    for key in _HARD_KEYS:
+        if key in content and content[key].ndim == 2:
+            return content[key].float()
+    raise UserError(f"{path} holds no hard prompt", f"looked for {', '.join(_HARD_KEYS[:2])} as (n, width)")
+
+
+def _hard_from_phrase(phrase: str, backbone: Backbone, length: int) -> Tensor:
+    words = phrase_embedding(backbone, phrase)
+    repeats = -(-length // len(words))
+    _log.info("hard prompt: '%s', %d tokens repeated to %d", phrase, len(words), length)
+    return words.repeat(repeats, 1)[:length]
+
+
+def flat_weights(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """The weights in what `read_weights` gave for `path`, whatever key the file's author nested them under."""
+    for key in ("model_state_dict", "model", "state_dict"):
+        if isinstance(content.get(key), Mapping):
+            content = dict(content[key])
+            break
+    tensors = {name.removeprefix("module."): value for name, value in content.items()}
+    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise UserError(f"{path} is not a checkpoint of named tensors")
+    return tensors

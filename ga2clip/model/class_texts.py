@@ -1,0 +1,124 @@
+"""Which sentence and which class names stand in a published checkpoint, told from the token embeddings it holds.
+
+ViFi-CLIP and GA2-CLIP store the embedded texts of their classes. They are compared token by token with those of
+the names that a user gives, so a wrong name, order or template cannot pass for the checkpoint's own.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ga2clip.errors import UserError
+from ga2clip.labels import fill
+from ga2clip.model.backbone import Backbone
+
+WHOLE_TEXTS = "prompt_learner.complete_text_embeddings"
+"""(C, L, W): the class texts of a model without text prompt, start token included."""
+START, BEHIND_PROMPT = "prompt_learner.token_prefix", "prompt_learner.token_suffix"
+"""(C, 1, W): the start token; (C, L − 1 − n, W): what stands behind the n prompt positions."""
+KEYS = (WHOLE_TEXTS, START, BEHIND_PROMPT)
+
+# Norm of a token's difference over the token's: half precision and bfloat16 round by less, other tokens differ by ~1.
+_SAME_ROUNDING = 2e-3
+_BLANK_BEFORE_MARK = re.compile(r" (?=[.,;:!?])")
+_READ = 16
+"""Texts that are read, each against the whole vocabulary, in search of a name."""
+
+
+def find_template(
+    published: Mapping[str, Tensor],
+    backbone: Backbone,
+    names: Sequence[str],
+    source: str,
+    template: str | None = None,
+) -> str | None:
+    """The template with which the class names are what the checkpoint holds.
+
+    Args:
+        published: the checkpoint's flat state dict.
+        backbone: of the checkpoint, with the token embedding it was tuned with.
+        names: class names in the checkpoint's order.
+        source: the checkpoint, for messages.
+        template: the only one to try; None finds it in the checkpoint.
+
+    Returns:
+        What stands behind the prompt positions, or the whole sentence where there are none. With `{_}` for the
+        class name where underscores stayed in it. None where the checkpoint holds no class texts.
+
+    Raises:
+        UserError: for another number of classes, a name that is not the checkpoint's at its place (the message
+            has what stands there), and a template that is not the checkpoint's.
+    """
+    if WHOLE_TEXTS in published:
+        start, stored = published[WHOLE_TEXTS].split((1, published[WHOLE_TEXTS].shape[1] - 1), dim=1)
+    elif BEHIND_PROMPT in published:
+        start, stored = published.get(START), published[BEHIND_PROMPT]
+    else:
+        return template
+    if len(stored) != len(names):
+        raise UserError(f"{source} was tuned on {len(stored)} classes, the list has {len(names)}")
+    texts = _StoredTexts(stored.float(), backbone)
+    if start is not None and not texts.same(start.float().flatten(0, 1), backbone.text.start_id).all():
+        raise UserError(
+            f"{source} was tuned with another token embedding", "give the CLIP that it started from"
+        )
+    right: dict[str, list[bool]] = {}
+    for candidate in itertools.chain([] if template is None else [template], texts.templates(names)):
+        right[candidate] = texts.agree(candidate, names)
+        if all(right[candidate]):
+            break
+    best = max(right, key=lambda candidate: sum(right[candidate]), default="")
+    if template not in (None, best):
+        raise UserError(
+            f"{source} was not tuned with the template '{template}' but with '{best}'",
+            "leave --template away",
+        )
+    if right and all(right[best]):
+        return best
+    wrong = right[best].index(False) if right else 0
+    raise UserError(
+        f"class {wrong + 1} of the list, '{names[wrong]}', is not what {source} was tuned on there: "
+        f"its text reads '{texts.read(wrong)}'",
+        "give the names in the checkpoint's order, spelled as its label file has them",
+    )
+
+
+class _StoredTexts:
+    """Embedded class texts (C, L, W) float32 without start token, and the vocabulary (V, W) they are made of."""
+
+    def __init__(self, stored: Tensor, backbone: Backbone) -> None:
+        self.stored, self.tokenizer = stored, backbone.tokenizer
+        self.vocabulary = backbone.text.token_embedding.weight.detach().float()
+
+    def same(self, rows: Tensor, tokens: Tensor | int) -> Tensor:
+        """Which rows (N, W) are the embeddings of the tokens (N): (N,) bool."""
+        expected = self.vocabulary[tokens]
+        return (rows - expected).norm(dim=-1) <= _SAME_ROUNDING * expected.norm(dim=-1)
+
+    def agree(self, template: str, names: Sequence[str]) -> list[bool]:
+        """For each class whether the filled template has these embeddings, padding included."""
+        length = self.stored.shape[1]
+        right = []
+        for rows, name in zip(self.stored, names, strict=True):
+            ids = [*self.tokenizer.encode(fill(template, name)), self.tokenizer.end]
+            tokens = torch.tensor((ids + [0] * length)[:length])
+            right.append(len(ids) <= length and bool(self.same(rows, tokens).all()))
+        return right
+
+    def read(self, index: int) -> str:
+        """The text of a class: at each place the token with the nearest embedding, up to the end token."""
+        nearest = torch.cdist(self.stored[index], self.vocabulary).argmin(dim=1)
+        return _BLANK_BEFORE_MARK.sub("", self.tokenizer.decode(nearest.tolist()))
+
+    def templates(self, names: Sequence[str]) -> Iterator[str]:
+        """What is around the name in the texts of the first classes."""
+        for index, name in enumerate(names[:_READ]):
+            text = self.read(index)
+            for hole in ("{}", "{_}"):
+                words = self.tokenizer.decode(self.tokenizer.encode(fill(hole, name)))
+                words = re.escape(_BLANK_BEFORE_MARK.sub("", words))
+                for place in re.finditer(rf"(?<![^\W_]){words}(?![^\W_])", text):
+                    yield text[: place.start()] + hole + text[place.end() :]

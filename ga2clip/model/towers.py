@@ -1,0 +1,216 @@
+"""The two towers of a plain ViT CLIP, which take prompts per layer.
+
+The towers walk open_clip's blocks with its weights, because prompts enter between blocks, and because
+`nn.MultiheadAttention` as open_clip calls it is many times slower than the same weights applied as
+linear → attention → linear (bf16 on CPUs). No prompt parameters live here.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+LayerPrompts = Sequence[Tensor | None]
+"""One entry per block: a prompt (n, W) that enters before it, or None where the tokens go on unchanged."""
+
+
+class _Tower(nn.Module):
+    """What the two towers share: walking a stack of blocks into which prompts enter."""
+
+    blocks: Sequence[ResidualAttentionBlock]
+    recompute = False
+    """Recompute a block's activations in the backward pass instead of keeping them."""
+
+    @property
+    def width(self) -> int:
+        """Channels of a token (W)."""
+        return self.blocks[0].attn.embed_dim
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return len(self.blocks)
+
+    def _run(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(function, *inputs, use_reentrant=False)
+        return function(*inputs)
+
+
+class VisionTower(_Tower):
+    """Pixels (N, 3, H, W) normalised → features (N, D), unnormalised.
+
+    Prompts (m, W) of the input layer are appended after the patch tokens, before `ln_pre`; deeper ones replace
+    the last m tokens before their block (VPT-Deep, ECCV 2022, sec. 3.2, with the prompts last). What a block makes
+    of prompts that are replaced after it is never read: such prompts are only looked at, as keys and values that
+    all pictures share, which is exact and spares N · m tokens.
+    """
+
+    def __init__(self, visual: VisionTransformer) -> None:
+        super().__init__()
+        self.visual = visual
+
+    @property
+    def blocks(self) -> Sequence[ResidualAttentionBlock]:  # type: ignore[override]
+        """The transformer's blocks."""
+        return self.visual.transformer.resblocks
+
+    def forward(self, pixels: Tensor, prompts: LayerPrompts = ()) -> Tensor:
+        """Encode pictures; `prompts[i]` enters before block i."""
+        prompts = _per_layer(prompts, self.depth)
+        x = self._tokens(pixels)
+        tokens = x.shape[1]
+        for index, block in enumerate(self.blocks):
+            context = self._context(prompts[index], index, x)
+            last = index == self.depth - 1
+            if context is not None:
+                x = x[:, :tokens]
+                if not last and prompts[index + 1] is None:
+                    x, context = torch.cat([x, context.expand(x.shape[0], -1, -1)], dim=1), None
+            x = self._run(_pooled_block if last else _block, block, x, context)
+        return self.visual.ln_post(x[:, 0]) @ self.visual.proj
+
+    def _tokens(self, pixels: Tensor) -> Tensor:
+        patches = self.visual.conv1(pixels).flatten(2).transpose(1, 2)
+        class_token = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
+        x = torch.cat([class_token, patches], dim=1) + self.visual.positional_embedding.to(patches.dtype)
+        return self.visual.ln_pre(x)
+
+    def _context(self, prompt: Tensor | None, index: int, x: Tensor) -> Tensor | None:
+        """A layer's prompt as tokens (1, m, W)."""
+        if prompt is None:
+            return None
+        tokens = prompt.to(x.dtype)[None]
+        return tokens if index else self.visual.ln_pre(tokens)
+
+
+class TextTower(_Tower):
+    """Token ids (C, S) int64 → features (C, D), unnormalised.
+
+    A text is [SOT, n prompt positions, words…, EOT, padding]. The ids given hold the part behind the prompt:
+    words, EOT (the largest id, at which the feature is read), zeros. The mask is causal, so SOT and the prompt
+    look the same to every text: they are computed once and shared, which is exact, gradients included.
+    Deeper prompts replace the prompt positions before their block.
+    """
+
+    def __init__(self, clip: open_clip.CLIP) -> None:
+        super().__init__()
+        self.token_embedding: nn.Embedding = clip.token_embedding
+        self.positional_embedding: nn.Parameter = clip.positional_embedding
+        self.transformer = clip.transformer
+        self.ln_final: nn.LayerNorm = clip.ln_final
+        self.text_projection: nn.Parameter = clip.text_projection
+        self.start_id: int = clip.vocab_size - 2  # CLIP's vocabulary ends in SOT, EOT
+
+    @property
+    def blocks(self) -> Sequence[ResidualAttentionBlock]:  # type: ignore[override]
+        """The transformer's blocks."""
+        return self.transformer.resblocks
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids (…) int64 → token embeddings (…, W) without positions."""
+        return self.token_embedding(ids)
+
+    def prefix_states(self, prompt: Tensor) -> list[Tensor]:
+        """What a prompt (n, W) behind SOT has become before each block, (n, W) each: the input itself first.
+
+        Deep prompts that start from these leave the model as it is with the input prompt alone.
+        """
+        x = self.embed(torch.full((1, 1), self.start_id, device=prompt.device))
+        x = torch.cat([x, prompt[None]], dim=1) + self.positional_embedding[: 1 + len(prompt)]
+        states = [prompt]
+        for block in self.blocks[:-1]:
+            q, k, v = _project(block, x)
+            x = _finish(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
+            states.append(x[0, 1:])
+        return states
+
+    def forward(self, ids: Tensor, prompts: LayerPrompts = ()) -> Tensor:
+        """Encode texts; `prompts[i]` (n, W) enters before block i."""
+        prompts = _per_layer(prompts, self.depth)
+        prefix = self.embed(ids.new_full((1, 1), self.start_id))
+        if prompts[0] is not None:
+            prefix = torch.cat([prefix, prompts[0].to(prefix.dtype)[None]], dim=1)
+        split = prefix.shape[1]
+        positions = self.positional_embedding.to(prefix.dtype)
+        prefix = prefix + positions[:split]
+        suffix = self.embed(ids) + positions[split : split + ids.shape[1]]
+        mask = _suffix_mask(split, ids.shape[1], ids.device)
+        for index, block in enumerate(self.blocks):
+            if index:
+                prefix = _replace_last(prefix, prompts[index])
+            prefix, suffix = self._run(_prefixed_block, block, prefix, suffix, mask)
+        pooled = suffix[torch.arange(ids.shape[0], device=ids.device), ids.argmax(dim=-1)]
+        return self.ln_final(pooled) @ self.text_projection
+
+
+def _per_layer(prompts: LayerPrompts, depth: int) -> list[Tensor | None]:
+    return [*prompts[:depth], *[None] * (depth - len(prompts))]
+
+
+def _replace_last(x: Tensor, prompt: Tensor | None) -> Tensor:
+    if prompt is None:
+        return x
+    kept = x[:, : x.shape[1] - len(prompt)]
+    return torch.cat([kept, prompt.to(x.dtype).expand(x.shape[0], -1, -1)], dim=1)
+
+
+def _suffix_mask(split: int, length: int, device: torch.device) -> Tensor:
+    """(S, split + S) bool, True where a suffix token may look: the whole prefix, and the suffix up to itself."""
+    row = torch.arange(length, device=device)[:, None]
+    column = torch.arange(split + length, device=device)[None, :]
+    return column <= row + split
+
+
+def _block(block: ResidualAttentionBlock, x: Tensor, context: Tensor | None = None) -> Tensor:
+    """A block over tokens (N, L, W) that also look at context tokens (1, m, W), which are the same for all."""
+    q, k, v = _project_with(block, x, context)
+    return _finish(block, x, F.scaled_dot_product_attention(q, k, v))
+
+
+def _pooled_block(block: ResidualAttentionBlock, x: Tensor, context: Tensor | None = None) -> Tensor:
+    """The last block for the class token alone, since nothing else of it is read: (N, L, W) → (N, 1, W)."""
+    q, k, v = _project_with(block, x, context)
+    return _finish(block, x[:, :1], F.scaled_dot_product_attention(q[:, :, :1], k, v))
+
+
+def _project_with(
+    block: ResidualAttentionBlock, x: Tensor, context: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries of x; keys and values of x and then the context."""
+    q, k, v = _project(block, x)
+    if context is None:
+        return q, k, v
+    _, context_k, context_v = _project(block, context)
+    keys = torch.cat([k, context_k.expand(x.shape[0], -1, -1, -1)], dim=2)
+    # A copy of the queries lets go of the packed projection, whose other two thirds are copied above.
+    return q.contiguous(), keys, torch.cat([v, context_v.expand(x.shape[0], -1, -1, -1)], dim=2)
+
+
+def _prefixed_block(
+    block: ResidualAttentionBlock, prefix: Tensor, suffix: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    q, k, v = _project(block, prefix)
+    own_q, own_k, own_v = _project(block, suffix)
+    keys = torch.cat([k.expand(suffix.shape[0], -1, -1, -1), own_k], dim=2)
+    values = torch.cat([v.expand(suffix.shape[0], -1, -1, -1), own_v], dim=2)
+    prefix = _finish(block, prefix, F.scaled_dot_product_attention(q, k, v, is_causal=True))
+    return prefix, _finish(block, suffix, F.scaled_dot_product_attention(own_q, keys, values, attn_mask=mask))
+
+
+def _project(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values (N, heads, L, W / heads) of a block's normalised input."""
+    attention = block.attn
+    mixed = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
+    q, k, v = mixed.unflatten(-1, (3, attention.num_heads, attention.head_dim)).permute(2, 0, 3, 1, 4)
+    return q, k, v
+
+
+def _finish(block: ResidualAttentionBlock, x: Tensor, attended: Tensor) -> Tensor:
+    x = x + block.ls_1(block.attn.out_proj(attended.transpose(1, 2).flatten(2)))
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
