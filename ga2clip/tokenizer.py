@@ -27,6 +27,7 @@ _END_OF_WORD = "</w>"
 _MERGES = 49152 - 256 - 2  # CLIP's vocabulary less one symbol per byte and the two special tokens
 _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 _CACHED_WORDS = 65536
+_LARGEST_FILE = 8 * 2**20  # CLIP's own tokenizer.json has 2.2 MB
 _PATTERN = regex.compile(f"{START}|{END}|{_WORDS}", regex.IGNORECASE)
 
 
@@ -76,11 +77,13 @@ class ClipTokenizer:
         Errors: UserError for a file that can't be read or holds no byte-pair encoding.
         """
         try:
+            if path.stat().st_size > _LARGEST_FILE:
+                raise ValueError("too large")
             merges = json.loads(path.read_text(encoding="utf-8"))["model"]["merges"]
-            return cls([_pair(merge) if isinstance(merge, str) else (merge[0], merge[1]) for merge in merges])
+            return cls([_pair(merge) for merge in merges])
         except OSError as error:
             raise UserError(f"cannot read tokenizer {path}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{path} is not a byte-pair tokenizer.json", "export the bundle again") from None
 
     def to_json(self) -> str:
@@ -235,8 +238,11 @@ def _join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
     return joined
 
 
-def _pair(line: str) -> tuple[str, str]:
-    first, second = line.split(" ")
+def _pair(merge: str | list[str]) -> tuple[str, str]:
+    """A merge, "first second" or both in a list. Raises ValueError or TypeError for anything else."""
+    first, second = merge.split(" ") if isinstance(merge, str) else merge
+    if not (isinstance(first, str) and isinstance(second, str) and first and second):
+        raise ValueError(f"no pair of symbols: {merge!r:.60}")
     return first, second
 
 

@@ -7,7 +7,7 @@ import typer
 
 from ga2clip.text import printable
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson, Classes, Device, Provider, Threads
+from ga2clip_cli.options import AsJson, Classes, Device, Provider, Threads, Verify
 
 EXAMPLES = (
     "ga2clip predict clip.mp4 --classes labels.txt",
@@ -54,6 +54,7 @@ def predict(
     device: Device = "auto",
     provider: Provider = "auto",
     threads: Threads = 0,
+    verify: Verify = None,
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Say what happens when, in one long video.")
     ] = False,
@@ -92,7 +93,9 @@ def predict(
     from ga2clip_cli import timeline as spans
 
     names = None if classes is None else read_class_list(classes)
-    with open_predictor(model, classes=names, provider=provider, device=device, threads=threads) as predictor:
+    with open_predictor(
+        model, classes=names, provider=provider, device=device, threads=threads, signed_by=verify
+    ) as predictor:
         console.note(printable(f"model: {predictor.name} · provider: {predictor.provider}"))
         question: dict[str, Any] = {"classes": names, "template": template, "reject": reject}
         if timeline or follow:

@@ -65,6 +65,102 @@ def make_backbone(clip_weights: dict[str, "object"]) -> Callable[[], "object"]:
     return lambda: backbone_from_weights(clip_weights, source="random", quick_gelu=True, head_width=64)
 
 
+@pytest.fixture(scope="session")
+def handmade(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of two tiny linear encoders, made without torch in milliseconds: 8 px, 2 frames, D = 4, 2 classes."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    from ga2clip.files import file_sha256
+    from ga2clip.tokenizer import ClipTokenizer
+
+    folder = tmp_path_factory.mktemp("handmade") / "bundle"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    pixels = (rng.normal(size=(192, 4)) / 1000).astype(np.float32)
+    table = rng.normal(size=(520, 4)).astype(np.float32)
+
+    def write(name: str, given: object, nodes: list, outputs: list, constants: dict[str, np.ndarray]) -> None:
+        tensors = [numpy_helper.from_array(array, key) for key, array in constants.items()]
+        graph = helper.make_graph(nodes, "g", [given], outputs, tensors)
+        save(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10),
+            str(folder / name),
+        )
+
+    def info(name: str, *shape: "int | str", kind: int = TensorProto.FLOAT) -> object:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    write(
+        "video_encoder.onnx",
+        info("frames", "b", "t", 8, 8, 3, kind=TensorProto.UINT8),
+        [
+            helper.make_node("Cast", ["frames"], ["x"], to=TensorProto.FLOAT),
+            helper.make_node("Reshape", ["x", "flat"], ["rows"]),
+            helper.make_node("MatMul", ["rows", "pixels"], ["frame_features"]),
+            helper.make_node("ReduceMean", ["frame_features", "one"], ["video_features"], keepdims=0),
+        ],
+        [info("frame_features", "b", "t", 4), info("video_features", "b", 4)],
+        {"flat": np.array([0, 0, 192]), "pixels": pixels, "one": np.array([1])},
+    )
+    write(
+        "text_encoder.onnx",
+        info("ids", "n", "l", kind=TensorProto.INT64),
+        [
+            helper.make_node("Gather", ["table", "ids"], ["words"]),
+            helper.make_node("ReduceMean", ["words", "one"], ["features"], keepdims=0),
+        ],
+        [info("features", "n", 4)],
+        {"table": table, "one": np.array([1])},
+    )
+    tokenizer = ClipTokenizer([("a", "b"), ("ab", "c</w>")])
+    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    bank = np.eye(2, 4, dtype=np.float32)
+    np.savez(folder / "text_bank.npz", classes=np.array(["ab", "abc"]), features=bank, negatives=bank[:1])
+    frames = rng.integers(0, 256, (1, 2, 8, 8, 3), dtype=np.uint8)
+    ids = tokenizer.tokens(["ab"])
+    np.savez(
+        folder / "probe.npz",
+        frames=frames,
+        frame_features=frames.reshape(1, 2, 192).astype(np.float32) @ pixels,
+        ids=ids,
+        text_features=table[ids].mean(axis=1),
+    )
+    agreement = {"max_abs": 0.0, "min_cosine": 1.0}
+    card = {
+        "schema_version": 1,
+        "method": "linear",
+        "backbone": {"name": "linear", "pretrained": "none", "licence": "MIT"},
+        "licence": "MIT",
+        "precision": "fp32",
+        "classes": ["ab", "abc"],
+        "preprocess": {"size": 8, "mean": [0, 0, 0], "std": [1, 1, 1]},
+        "sampling": {"frames": 2},
+        "text": {"template": "{}", "prompt_tokens": 0, "placeholder": 1, "context": 16},
+        "logit_scale": 10.0,
+        "embedding": 4,
+        "reject": None,
+        "negatives": ["c"],
+        "onnx": {"opset": 20, "static": False},
+        "agreement": {
+            "outputs": dict.fromkeys(("frame_features", "video_features", "text_features"), agreement),
+            "top1": 1.0,
+            "top1_but_ties": 1.0,
+            "max_probability_error": 0.0,
+            "clips": 1,
+            "texts": 1,
+            "tolerance": {"min_cosine": 0.99},
+        },
+        "trained": {"dataset": "none"},
+        "versions": {"ga2clip": "0.1.0"},
+        "files": {
+            path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+            for path in sorted(folder.iterdir())
+        },
+    }
+    (folder / "bundle.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
+    return folder
+
+
 CLASSES = ("kicking a ball", "riding a bike", "rowing a boat")
 
 

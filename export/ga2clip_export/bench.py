@@ -269,7 +269,7 @@ def _machine() -> str:
 
 
 def _onnxruntime_version() -> str:
-    import onnxruntime
+    from ga2clip.runtime.ort import onnxruntime
 
     return str(onnxruntime.__version__)
 

@@ -36,6 +36,7 @@ from ga2clip.runtime.card import (
     ScoringCard,
     TextCard,
 )
+from ga2clip.runtime.signature import sign, signing_key
 from ga2clip_export import verify
 from ga2clip_export.accuracy import measure_accuracy
 from ga2clip_export.calibration_clips import OWN_CLIPS, anchors_of, calibration_clips
@@ -63,6 +64,7 @@ def export_run(
     root: str = "",
     verify_accuracy: bool = False,
     triton: str | Path | None = None,
+    sign_with: str | Path | None = None,
 ) -> Path:
     """Turn a run into a bundle, which predicts without torch; it exists only if ONNX Runtime agrees with torch.
 
@@ -76,12 +78,14 @@ def export_run(
         root: where the run's dataset is now; empty: where it was.
         verify_accuracy: also measure the bundle on the run's test clips.
         triton: also write an NVIDIA Triton model repository into this folder.
+        sign_with: a PEM file with the Ed25519 key that signs the bundle.
 
     Returns:
         The bundle's folder.
 
     Raises:
-        UserError: a run that can't be read, an occupied folder, or an export that disagrees with torch.
+        UserError: a run that can't be read, an occupied folder, a key that is none, or an export that disagrees with
+            torch.
     """
     out, triton = (None if path is None else Path(path) for path in (out, triton))
     if triton is not None:
@@ -103,6 +107,7 @@ def export_run(
         clips=[Path(clip) for clip in clips],
         trained=_history(run),
         verify_accuracy=verify_accuracy,
+        sign_with=None if sign_with is None else Path(sign_with),
     )
     if triton is not None:
         write_triton(path, triton)
@@ -120,11 +125,13 @@ def export_model(
     clips: Sequence[Path] = (),
     trained: Mapping[str, str | int | float | bool] | None = None,
     verify_accuracy: bool = False,
+    sign_with: Path | None = None,
 ) -> Path:
     """Export a model that is in memory; arguments and errors as `export_run`."""
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     _refuse_occupied(out)
+    key = None if sign_with is None else signing_key(sign_with)
     model = model.eval()
     count = _CLIPS_SMALL if _parameters(model) < _SMALL_TOWER else _CLIPS_LARGE
     pictures, source = calibration_clips(task, clips, model.preprocess, model.settings.data.frames, count)
@@ -141,6 +148,8 @@ def export_model(
         if verify_accuracy and task is not None:
             card = card.model_copy(update={"accuracy": measure_accuracy(work, task)})
             (work / CARD).write_text(card.to_text(), encoding="utf-8")
+        if key is not None:
+            sign(work, key)
     return out
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
 from ga2clip.errors import UserError, first_line
+from ga2clip.runtime.ort import onnxruntime
 from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
 
 PLAIN_OPSET = 20

@@ -33,6 +33,7 @@ def open_predictor(
     device: str = "auto",
     threads: int = 0,
     cache: bool = True,
+    signed_by: str | os.PathLike[str] | None = None,
 ) -> Predictor:
     """A predictor over a bundle, a run or a backbone; all of them answer in the same way.
 
@@ -45,6 +46,7 @@ def open_predictor(
         device: where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; for a bundle that is the provider of this name.
         threads: cores to take, 0: the engine's choice.
         cache: remember a bundle's features of class names on disk.
+        signed_by: a PEM file with the Ed25519 public key that must have signed a bundle; nothing else is signed.
 
     Raises:
         UserError: nothing of that name is there; it can't be read; the device or provider is not there, or a provider
@@ -66,7 +68,11 @@ def open_predictor(
         _log.info("no bundle in this folder: taking the built-in backbone 'tiny', zero-shot")
         chosen = "tiny"
     if is_bundle(chosen):
-        return Predictor(chosen, classes=names, provider=place, threads=threads, cache=cache)
+        return Predictor(
+            chosen, classes=names, provider=place, threads=threads, cache=cache, signed_by=signed_by
+        )
+    if signed_by is not None:
+        raise UserError(f"'{chosen}' is no bundle; only bundles are signed", "leave out --verify")
     if provider.partition(":")[0] not in ("auto", "cpu", "cuda"):
         raise UserError(f"provider '{provider}' needs a bundle", "`ga2clip export RUN` makes one")
     if is_run(chosen):

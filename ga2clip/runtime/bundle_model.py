@@ -1,6 +1,7 @@
 """A bundle as a `ClipModel`: its encoders in ONNX Runtime or OpenVINO, without torch."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
 from ga2clip.runtime.bundle import CARD, Bundle, open_bundle
 from ga2clip.runtime.card import PROVIDER_LIMIT, VIDEO_ENCODER
-from ga2clip.runtime.engine import Engine, check_provider, open_engine
+from ga2clip.runtime.engine import Engine, check_provider
 from ga2clip.runtime.text import ClassEncoder
 from ga2clip.video import Preprocess
 
@@ -25,15 +26,25 @@ class BundleModel:
         provider: one of `engine.PROVIDERS`; `provider` then says which one was obtained.
         threads: cores that an encoder takes, 0: all.
         cache: remember the features of class names on disk.
+        signed_by: a PEM file with the Ed25519 public key that must have signed the bundle.
 
     Raises:
-        UserError: the bundle is missing, damaged or of a newer schema, or the provider computes wrongly.
+        UserError: the bundle is missing, damaged, of a newer schema or not signed by that key, or the provider
+            computes wrongly.
     """
 
-    def __init__(self, path: Path, *, provider: str = "auto", threads: int = 0, cache: bool = True) -> None:
-        self.bundle: Bundle = open_bundle(path)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        provider: str = "auto",
+        threads: int = 0,
+        cache: bool = True,
+        signed_by: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.bundle: Bundle = open_bundle(path, signed_by=signed_by)
         card = self.card = self.bundle.card
-        self._engine: Engine = open_engine(self.bundle.onnx_file(VIDEO_ENCODER), provider, threads=threads)
+        self._engine: Engine = self.bundle.engine(VIDEO_ENCODER, provider, threads=threads)
         self.provider = self._engine.provider
         if self.provider != "cpu":
             probe, limit = self.bundle.probe(), PROVIDER_LIMIT[card.precision]

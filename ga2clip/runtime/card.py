@@ -10,9 +10,18 @@ are more than a name are refused here, before anything else of the bundle is ope
 import json
 from typing import Annotated, Any, Final, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from ga2clip.errors import UserError
+from ga2clip.text import printable
 
 SCHEMA_VERSION: Final = 2
 VIDEO_ENCODER = "video_encoder.onnx"
@@ -27,10 +36,13 @@ PROVIDER_LIMIT: dict[Precision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 
 halves.
 """
 
-_LARGEST_CLIP = 2**28  # pixels; 4096 frames of 224×224 are fewer
+_LARGEST_CLIP = 2**24  # pixels of all frames; 300 frames of 224×224 are fewer
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, StringConstraints(max_length=2000)]
+# The first fault is enough: a list of a million would be told one by one.
+Names = Annotated[tuple[Text, ...], FailFast()]
 Triple = tuple[float, float, float]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -73,7 +85,7 @@ class TextCard(_Part):
     What stands at the prompt positions is ignored: the folded prompt is there.
     """
 
-    template: str
+    template: Text
     cleaning: Literal["clip"] = "clip"
     """What happens to a text before `tokenizer.json`: `clip` is ftfy, HTML escapes twice, blanks joined, lower case."""
     prompt_tokens: int = Field(ge=0, le=1024)
@@ -136,7 +148,7 @@ class OnnxCard(_Part):
 
     opset: int
     static: bool
-    float_layers: tuple[str, ...] = ()
+    float_layers: Names = ()
     """Nodes that stayed in float32 in a quantised or half-precision bundle."""
 
 
@@ -148,7 +160,7 @@ class BundleCard(_Part):
     backbone: BackboneCard
     licence: str
     precision: Precision
-    classes: tuple[str, ...] = Field(min_length=1)
+    classes: Names = Field(min_length=1)
     preprocess: PreprocessCard
     sampling: SamplingCard
     text: TextCard
@@ -157,7 +169,7 @@ class BundleCard(_Part):
     scoring: ScoringCard
     embedding: int = Field(ge=1, le=65536)
     reject: RejectCard | None
-    negatives: tuple[str, ...]
+    negatives: Names
     onnx: OnnxCard
     agreement: Agreement
     accuracy: dict[str, float] = {}
@@ -195,7 +207,7 @@ def parse_card(text: str, source: str) -> BundleCard:
     version = tree.get("schema_version") if isinstance(tree, dict) else None
     if version not in (1, SCHEMA_VERSION) or not isinstance(version, int) or isinstance(version, bool):
         raise UserError(
-            f"{source} has schema version {version!r:.40}; this ga2clip reads versions 1 and {SCHEMA_VERSION}",
+            f"{source} has schema version {_short(version)}; this ga2clip reads versions 1 and {SCHEMA_VERSION}",
             "use the ga2clip version that wrote the bundle, or export it again",
         )
     if version == 1:
@@ -203,11 +215,15 @@ def parse_card(text: str, source: str) -> BundleCard:
     try:
         return BundleCard.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the card"
-        raise UserError(f"{source}: {where}: {first['msg']}", "export the bundle again") from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part)[:60] for part in first["loc"]) or "the card"
+        raise UserError(printable(f"{source}: {where}: {first['msg']}"), "export the bundle again") from None
     except RecursionError:
         raise UserError(f"{source} is nested too deeply", "export the bundle again") from None
+
+
+def _short(value: object) -> str:
+    return repr(value)[:40] if isinstance(value, str | int | float | None) else type(value).__name__
 
 
 def _from_1(tree: dict[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def check_provider(
 
 def has_cuda() -> bool:
     """Whether this ONNX Runtime was built for CUDA and NVIDIA's driver library loads."""
-    import onnxruntime
+    from ga2clip.runtime.ort import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return False
@@ -96,7 +96,7 @@ class _OnnxRuntime:
             self._load(path, provider, threads)
 
     def _load(self, path: Path, provider: str, threads: int) -> None:
-        import onnxruntime
+        from ga2clip.runtime.ort import onnxruntime
 
         if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # CUDA libraries that came as Python packages
@@ -123,7 +123,7 @@ class _OnnxRuntime:
 
 def _open_session(path: Path, options: Any, chain: list[str], device: dict[str, str]) -> Any:
     """A session with the first provider of the chain that loads. Errors: UserError when the last one doesn't."""
-    import onnxruntime
+    from ga2clip.runtime.ort import onnxruntime
 
     try:
         return onnxruntime.InferenceSession(

@@ -56,9 +56,11 @@ class Predictor:
             `tensorrt` or `openvino`; the attribute `provider` says which one was obtained.
         threads: of a bundle: cores that its encoders take, 0: all.
         cache: of a bundle: remember the features of class names on disk.
+        signed_by: of a bundle: a PEM file with the Ed25519 public key that must have signed it.
 
     Raises:
-        UserError: the bundle is missing, damaged or of a newer schema, or the class names can't be used.
+        UserError: the bundle is missing, damaged, of a newer schema or not signed by that key, or the class names
+            can't be used.
 
     Example:
         >>> with Predictor("bundle") as predictor:
@@ -73,10 +75,11 @@ class Predictor:
         provider: str = "auto",
         threads: int = 0,
         cache: bool = True,
+        signed_by: str | os.PathLike[str] | None = None,
     ) -> None:
         own = None if classes is None else check_class_names(classes)
         self.model: ClipModel = (
-            BundleModel(Path(model), provider=provider, threads=threads, cache=cache)
+            BundleModel(Path(model), provider=provider, threads=threads, cache=cache, signed_by=signed_by)
             if isinstance(model, str | os.PathLike)
             else model
         )

@@ -12,7 +12,7 @@ from ga2clip.errors import UserError
 from ga2clip.labels import fill
 from ga2clip.runtime.bundle import Bundle, TextBank
 from ga2clip.runtime.card import PROVIDER_LIMIT, TEXT_ENCODER, TOKENIZER, BundleCard
-from ga2clip.runtime.engine import Engine, check_provider, open_engine
+from ga2clip.runtime.engine import Engine, check_provider
 from ga2clip.runtime.scoring import normalise
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class ClassEncoder:
         from ga2clip.tokenizer import ClipTokenizer
 
         bundle = self._bundle
-        engine = open_engine(bundle.onnx_file(TEXT_ENCODER), self._provider, threads=self._threads)
+        engine = bundle.engine(TEXT_ENCODER, self._provider, threads=self._threads)
         if engine.provider != "cpu":
             probe, limit = bundle.probe(), PROVIDER_LIMIT[bundle.card.precision]
             check_provider(engine, "ids", probe.ids, "features", probe.text_features, limit)
