@@ -1,4 +1,4 @@
-"""A TOML file or `key=value` overrides go in, one typed `Settings` tree comes out.
+"""`Settings`: one typed tree, from TOML files and `key=value` overrides.
 
 Unknown keys and wrong types are refused.
 A run's `settings.toml` is this tree written out in full, so it repeats the run.

@@ -1,4 +1,4 @@
-"""Class texts (str) go in; CLIP token ids come out, int64 (N, L), torch-free and equal to open_clip's own.
+"""CLIP's tokenizer: texts to token ids int64 (N, L), torch-free and equal to open_clip's own.
 
 The algorithm is CLIP's byte-pair encoding (Radford et al. 2021, after Sennrich et al. 2016): text is cleaned
 and lower-cased, cut into words, each word's UTF-8 bytes become symbols, and the pair of neighbours that comes

@@ -1,4 +1,4 @@
-"""`ga2clip bench`: bundles and clips go in; a table of times, ratios and memory comes out."""
+"""`ga2clip bench`: times, ratios and memory of bundles."""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`ga2clip eval`: runs go in, accuracies come out as a table or JSON; the details lie in each run's folder."""
+"""`ga2clip eval`: accuracies of runs as a table or JSON; the details lie in each run's folder."""
 
 from pathlib import Path
 from typing import Annotated, Any

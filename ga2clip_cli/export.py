@@ -1,4 +1,4 @@
-"""`ga2clip export`: a run goes in, a verified ONNX bundle comes out."""
+"""`ga2clip export`: a run as a verified ONNX bundle."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`ga2clip info`: a bundle or a run goes in, what it is comes out."""
+"""`ga2clip info`: what a bundle or a run is."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`ga2clip reproduce`: a dataset's name goes in; the rows of the paper's tables, ours beside theirs, come out."""
+"""`ga2clip reproduce`: the rows of the paper's tables for a dataset, ours beside theirs."""
 
 from pathlib import Path
 from typing import Annotated

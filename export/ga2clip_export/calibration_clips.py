@@ -67,8 +67,8 @@ def built_in(preprocess: Preprocess, frames: int, count: int) -> np.ndarray:
     rule = SamplingRule(frames=frames)
     drawn = []
     for index in range(count):
-        film = render_clip(CLASSES[index % len(CLASSES)], seed=index)
-        drawn.append(preprocess.frames(film[sample_indices(len(film), rule).ravel()]))
+        clip = render_clip(CLASSES[index % len(CLASSES)], seed=index)
+        drawn.append(preprocess.frames(clip[sample_indices(len(clip), rule).ravel()]))
     return np.stack(drawn)
 
 

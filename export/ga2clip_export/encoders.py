@@ -23,7 +23,7 @@ from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
 _log = logging.getLogger(__name__)
 
 _MARGIN = 0.995
-"""Cosine that the choice of int8 layers aims at, above the 0.99 of the gate."""
+"""Cosine that the choice of int8 layers aims at, above the 0.99 of the agreement check."""
 _FRAMES_INSIDE = 4  # frames whose activations are looked at; each costs memory
 
 
@@ -45,9 +45,9 @@ def write_encoders(
     opset: int | None,
     static: bool,
 ) -> Encoders:
-    """Write both encoders into `folder` and put them through the gate.
+    """Write both encoders into `folder` and hold them against torch.
 
-    precision `auto`: fp16 where there is a GPU, else int8; fp32 when that one doesn't pass its gate.
+    precision `auto`: fp16 where there is a GPU, else int8; fp32 when that one disagrees with torch.
     Errors: UserError when the result disagrees with torch, or the opset is too old for the precision.
     """
     if precision != "auto":

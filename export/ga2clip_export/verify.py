@@ -1,6 +1,6 @@
 """Agreement of a bundle's engines with torch; beyond the tolerance it is an error.
 
-This is the gate: an export exists only after both encoders were run on real frames and texts, in several
+An export exists only after both encoders were run on real frames and texts, in several
 shapes.
 """
 
@@ -157,7 +157,7 @@ def shortfalls(agreement: Agreement) -> list[str]:
 
 
 def check(agreement: Agreement, precision: Precision) -> None:
-    """The gate. Errors: UserError naming every number beyond the tolerance."""
+    """The agreement check. Errors: UserError naming every number beyond the tolerance."""
     if problems := shortfalls(agreement):
         hint = "nothing was written; try --precision fp32" if precision != "fp32" else "nothing was written"
         raise UserError(f"the {precision} export does not agree with torch: {'; '.join(problems)}", hint)

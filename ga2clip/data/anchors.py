@@ -1,4 +1,4 @@
-"""Anchor settings and a manifest go in; the clips that belong to no class come out."""
+"""Anchor videos: clips that belong to no class."""
 
 from collections.abc import Collection
 from pathlib import Path

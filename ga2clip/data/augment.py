@@ -1,4 +1,4 @@
-"""The frames of one training clip go in, uint8 (T, H, W, 3); randomly changed ones come out, (T, size, size, 3).
+"""Augmentation of a training clip: uint8 (T, H, W, 3) → (T, size, size, 3).
 
 Every change is drawn once per clip and applied to all its frames alike, so that motion stays motion.
 """

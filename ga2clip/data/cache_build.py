@@ -1,4 +1,4 @@
-"""A manifest goes in; the frame cache beside it is brought up to date by several processes."""
+"""Bringing the frame cache beside a manifest up to date, by several processes."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""A batch of clip tensors (B, T, 3, H, W) and labels (B,) go in; mixed clips and soft labels (B, C) come out.
+"""MixUp and CutMix of clip tensors (B, T, 3, H, W), with soft labels (B, C).
 
 MixUp (Zhang et al., ICLR 2018) and CutMix (Yun et al., ICCV 2019), the same for all frames of a clip.
 """

@@ -1,4 +1,4 @@
-"""A manifest and data settings go in; a `Task` comes out: what trains, what tests, among which classes.
+"""The field's protocols: which clips train, which test, and among which classes (`Task`).
 
 The rules are the field's (Rasheed et al., ViFi-CLIP, CVPR 2023, section 4): few-shot takes K clips per class;
 base-to-novel trains on the more frequent half of the classes and tests each half among its own classes;

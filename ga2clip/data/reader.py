@@ -1,4 +1,4 @@
-"""A clip of a manifest and what is wanted of it go in; its frames come out, uint8 (T, H, W, 3), torch-free.
+"""Reading the clips of a dataset for training or evaluation: uint8 (T, H, W, 3), torch-free.
 
 Frames are from the frame cache where `prepare --cache` made one, else decoded from the file.
 """

@@ -1,1 +1,1 @@
-"""A run and a protocol's clips go in; metrics and reports come out."""
+"""Measurements of runs under the field's protocols, and predictions by torch."""

@@ -1,4 +1,4 @@
-"""A run and a protocol go in, a `Report` comes out: base, novel, harmonic mean, or the accuracy over all classes.
+"""Evaluation of a run under a protocol: base, novel, harmonic mean, or the accuracy over all classes.
 
 Every clip is decoded and encoded once, whatever the number of test sets, splits and protocols that contain it.
 """

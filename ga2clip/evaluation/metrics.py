@@ -1,4 +1,4 @@
-"""Class probabilities (N, C) and labels (N,) go in, accuracies and the confusion matrix come out (NumPy)."""
+"""Accuracies and the confusion matrix from class probabilities (N, C) and labels (N,), in NumPy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Scores of a run's test sets go in; a table for people, JSON for programs, and files come out.
+"""Scores of a run's test sets as a table for people, as JSON for programs, and as files.
 
 `report.json` is what `ga2clip eval --json` prints; `per_class.csv` has a line per class; `confusion.png` shows who is
 taken for whom.

@@ -1,4 +1,4 @@
-"""A file of weights goes in, a dict of tensors comes out; nothing in the file can run code.
+"""Reading files of weights; nothing in them can run code.
 
 Three containers are read: safetensors, what `torch.save` writes (`weights_only=True`), and the
 TorchScript archives in which OpenAI published CLIP, whose pickle is read by an unpickler that knows tensors

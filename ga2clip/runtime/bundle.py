@@ -1,5 +1,4 @@
-"""A bundle's folder goes in; its checked card, text bank and file paths come out. Nothing outside the folder
-is read.
+"""A bundle's folder: its checked card, text bank and files. Nothing outside the folder is read.
 
 A file is hashed right before it is used, so that an encoder nobody asks for costs nothing; `Bundle.verify`
 checks them all.

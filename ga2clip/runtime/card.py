@@ -130,7 +130,7 @@ class OutputAgreement(_Part):
 
 
 class Agreement(_Part):
-    """What the gate measured before the bundle was released."""
+    """What the agreement check measured before the bundle was released."""
 
     outputs: dict[str, OutputAgreement]
     top1: float = Field(ge=0, le=1)

@@ -1,4 +1,4 @@
-"""A bundle's card goes in, a short text for people comes out (`ga2clip info`)."""
+"""A bundle's card as a short text for people (`ga2clip info`)."""
 
 from ga2clip.runtime.card import BundleCard
 from ga2clip.text import printable

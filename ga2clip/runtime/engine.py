@@ -1,4 +1,4 @@
-"""An ONNX file and a provider's name go in; an engine comes out that maps named arrays to named arrays.
+"""Engines that run an ONNX file: named arrays to named arrays, by a provider that is checked.
 
 ONNX Runtime falls back to the CPU without an error when a GPU library is missing, so an engine says which
 provider it really got. OpenVINO reads the same files through its own package (the extra `openvino`).

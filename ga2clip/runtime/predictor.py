@@ -1,4 +1,4 @@
-"""`Predictor`, the front door of the runtime: videos go in, rankings of class names come out.
+"""`Predictor`: names actions in videos; the front door of the runtime.
 
 file → frames uint8 (T, S, S, 3) → video feature (D,) → cosines with class features (C, D) → softmax →
 ranking.

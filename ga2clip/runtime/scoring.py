@@ -1,6 +1,4 @@
-"""Video features (N, D) go in, class probabilities (N, C) come out: the arithmetic between the encoders and
-a ranking.
-"""
+"""Class probabilities (N, C) from video features (N, D): the arithmetic between the encoders and a ranking."""
 
 from dataclasses import dataclass
 

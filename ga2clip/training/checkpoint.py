@@ -1,4 +1,4 @@
-"""A training's state goes to `state/checkpoint.safetensors` and comes back: weights, optimiser, place in the run.
+"""A training's state in `state/checkpoint.safetensors`: weights, optimiser, place in the run.
 
 One file, written whole or not at all; nothing in it can run code. Random states need no place in it: the random
 numbers of an update depend on the seed and the step alone, those of the loader on the seed and the epoch.
