@@ -200,7 +200,7 @@ MUTANTS = (
         "ga2clip/evaluation/evaluate.py",
         "return run.manifest(data)",
         "return Manifest.read(dataset_root(data))",
-        "tests/training/test_class_names_of_runs.py",
+        "tests/evaluation/test_class_names_of_runs.py",
     ),
     Mutant(
         "raw names rename the classes but not the clips",
