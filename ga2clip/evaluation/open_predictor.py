@@ -2,12 +2,13 @@
 
 1. A folder with bundle.json is a bundle: ONNX Runtime, no torch.
 2. A folder with settings.toml is a run: torch.
-3. Anything else is a backbone, `NAME` or `NAME:TAG|FILE`: zero-shot, torch.
+3. Anything else is a backbone, `NAME`, `NAME:TAG|FILE` or `NAME/TAG:FILE`: zero-shot, torch.
 4. Nothing: the newest bundle in the working folder, three levels deep; without one, `tiny` zero-shot.
 """
 
 import logging
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ga2clip.model.video_clip import VideoCLIP
 
 _log = logging.getLogger(__name__)
+# The file behind the colon may lie anywhere; without one, a slash makes a path.
+_BACKBONE = re.compile(r"[^/:]+|[^/:]+:.+|[^/:.~][^/:]*/[^/:]+:.+", re.DOTALL)
 _LEVELS = ("*", "*/*", "*/*/*")
 
 
@@ -38,9 +41,10 @@ def open_predictor(
     """A predictor over a bundle, a run or a backbone; all of them answer in the same way.
 
     Args:
-        model: the folder of a bundle or of a run; a backbone such as `ViT-B-16`, `ViT-B-16:openai` or
-            `ViT-B-16:weights.pt`, as it is (zero-shot); a model in memory, such as `load_published` gives; None: the
-            newest bundle in the working folder and three levels below, else the built-in backbone `tiny`.
+        model: the folder of a bundle or of a run; a backbone such as `ViT-B-16`, `ViT-B-16:openai`,
+            `ViT-B-16:weights.pt` or `ViT-B-16/dfn2b:weights.pt`, as it is (zero-shot); a model in memory, such as
+            `load_published` gives; None: the newest bundle in the working folder and three levels below, else the
+            built-in backbone `tiny`.
         classes: the names that are ranked when a question gives none; None: the model's own, which a backbone lacks.
         provider: what computes a bundle: `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt` or `openvino`.
         device: where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; for a bundle that is the provider of this name.
@@ -79,7 +83,7 @@ def open_predictor(
         from ga2clip.evaluation.torch_model import model_of_run
 
         return Predictor(model_of_run(Path(chosen), device=place, threads=threads), classes=names)
-    if Path(chosen).exists() or os.sep in chosen.partition(":")[0]:
+    if Path(chosen).exists() or not _BACKBONE.fullmatch(chosen):
         raise nothing_there(chosen)
     if names is None:
         raise UserError(
