@@ -119,13 +119,13 @@ def _known_architecture(
     """
     by_name = _from_name(settings.name, sizes)
     sources = []
-    for file in files:
-        own = _beside(file) + ([openai_layout(sizes, f"{file.file} ({file.origin})")] if file.origin else [])
+    for read in files:
+        own = _beside(read) + ([openai_layout(sizes, f"{read.file} ({read.origin})")] if read.origin else [])
         if not own and not by_name:
-            raise _unknown_architecture(str(file.file), sizes)
+            raise _unknown_architecture(str(read.file), sizes)
         sources += own
     sources += by_name
-    file = " with ".join(str(file.file) for file in files)
+    file = " with ".join(str(read.file) for read in files)
     for source in sources:
         _refuse_other_sizes(source, sizes, file)
     _agreed(file, [(s.source, s.config.heads) for s in sources], "{0[0]} + {0[1]} heads")
