@@ -24,7 +24,7 @@ def read_hard_prompt(settings: MethodSettings, backbone: Backbone) -> Tensor | N
     """The frozen hard prompt (n, W) that `method.hard_prompts` names: builtin, a run, a published file, a phrase.
 
     A phrase is repeated to fill the soft prompt's length. None when nothing is coupled.
-    Errors: UserError where there is none for this backbone, or its width is another.
+    Raises UserError where there is none for this backbone, or its width is another.
     """
     if settings.coupling == "none":
         return None
@@ -66,7 +66,7 @@ def _hard_from_run(path: Path) -> Tensor:
 
 
 def hard_prompt_from_file(path: Path) -> Tensor:
-    """The hard prompt (n, W) float32 in a published file or one of ours. Errors: UserError for a file without one."""
+    """The hard prompt (n, W) float32 in a published file or one of ours. Raises UserError for a file without one."""
     content = flat_weights(read_weights(path), path)
     for key in _HARD_KEYS:
         if key in content and content[key].ndim == 2:

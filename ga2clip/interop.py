@@ -45,22 +45,27 @@ def load_published(
     classes: Sequence[str] | str | Path = (),
     template: str | None = None,
 ) -> VideoCLIP:
-    """A model from a published GA2-CLIP or ViFi-CLIP checkpoint, in evaluation mode, float32.
-
-    `ga2clip.open_predictor` takes the model.
+    """Load a published GA2-CLIP or ViFi-CLIP checkpoint.
 
     Args:
-        checkpoint: their training checkpoint.
-        clip: the CLIP weights they started from (any container; needed for the token embedding, which the
-            checkpoint lacks). A backbone that the checkpoint holds replaces that of `clip`, tuned or not.
-        hard_prompts: the hard-prompt file, where the checkpoint has a mapping layer.
-        classes: the names in the checkpoint's order, or a class list file.
-        template: the class text it was tuned with; None finds it in the checkpoint. A checkpoint with text
-            prompts has what stands behind them, usually `{}.`.
+        checkpoint: the authors' training checkpoint.
+        clip: the CLIP weights that training started from, in any supported file format. They are needed for the
+            token embedding, which the checkpoint lacks; backbone weights in the checkpoint replace those of `clip`.
+        hard_prompts: the hard-prompt file; required if the checkpoint has a mapping layer.
+        classes: the class names in the checkpoint's order, or a class list file.
+        template: the class text it was tuned with; None: read from the checkpoint. For a checkpoint with text
+            prompts this is only the text after the prompts, usually `{}.`.
+
+    Returns:
+        A model in evaluation mode, float32, on the CPU. Pass it to `ga2clip.open_predictor` to predict.
 
     Raises:
-        UserError: for unknown, missing or misfitting tensors, a temporal header, and for classes or a template
-            that are not the checkpoint's.
+        UserError: the checkpoint has unknown, missing or misfitting tensors or a temporal header, or the classes or
+            the template are not those of the checkpoint.
+
+    Example:
+        >>> model = load_published("ga2.pth", "ViT-B-16.pt", "hard_prompts.pth", classes="ucf101.txt")
+        >>> predictor = open_predictor(model)
     """
     names = list(read_class_list(Path(classes))) if isinstance(classes, (str, Path)) else list(classes)
     check_class_names(names)
@@ -175,7 +180,7 @@ def _assemble(
 def published_prompts(published: Mapping[str, Tensor], hard: Tensor | None, source: str) -> dict[str, Tensor]:
     """The prompt tensors of a published state dict under our names.
 
-    Errors: UserError for tensors that are neither prompts, backbone nor class texts; for a mapping layer
+    Raises UserError for tensors that are neither prompts, backbone nor class texts; for a mapping layer
     without hard prompt, and the reverse.
     """
     state: dict[str, Tensor] = {}

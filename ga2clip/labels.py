@@ -95,7 +95,7 @@ def fill(template: str, name: str) -> str:
 
     Underscores of the name become blanks in `{}`, as in CoOp (IJCV 2022) and the methods after it. `{_}` keeps
     them, as ViFi-CLIP (CVPR 2023) does where it learns no prompts.
-    Errors: UserError for a template that doesn't have exactly one of them.
+    Raises UserError for a template that doesn't have exactly one of them.
     """
     holes = _HOLE.findall(template)
     if len(holes) != 1:

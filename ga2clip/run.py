@@ -72,13 +72,13 @@ class Run:
     """Header of `prompts.safetensors`: schema, method, backbone, licence, step, and what an importer noted."""
 
     def state(self) -> dict[str, Tensor]:
-        """The tuned tensors by name. Errors: UserError for an unreadable file."""
+        """The tuned tensors by name. Raises UserError for an unreadable file."""
         return current_names(read_tensors(self.path / PROMPTS)[1])
 
     def model(self, device: str | torch.device = "cpu") -> VideoCLIP:
         """The tuned model in evaluation mode; every tensor of the run must fit the model and the reverse.
 
-        Errors: UserError for a backbone that cannot be had, or a run that does not fit its settings.
+        Raises UserError for a backbone that cannot be had, or a run that does not fit its settings.
         """
         state = self.state()
         settings = self.settings.backbone
@@ -108,7 +108,7 @@ class Run:
     def manifest(self, data: DataSettings) -> Manifest:
         """Its dataset, wherever `data` says it is, with the class names that it was tuned with.
 
-        Errors: UserError for a dataset that is not prepared, or whose classes are not the run's.
+        Raises UserError for a dataset that is not prepared, or whose classes are not the run's.
         """
         manifest = Manifest.read(dataset_root(data))
         if data.labels:  # that file names the classes
@@ -143,7 +143,7 @@ class _Header(BaseModel):
 
 
 def start_run(folder: Path, settings: Settings, note: Mapping[str, Any] | None = None) -> None:
-    """Begin a run: write its settings and where it runs. Errors: UserError when the folder holds something else."""
+    """Begin a run: write its settings and where it runs. Raises UserError when the folder holds something else."""
     refuse_occupied(folder)
     _write_beginning(folder, settings, note)
 
@@ -183,7 +183,7 @@ def another_training(settings: Settings, before: Mapping[str, Mapping[str, Any]]
 def lock_run(folder: Path) -> Iterator[None]:
     """Keep other processes from writing the run while the block runs; the system lets go when this one dies.
 
-    Errors: UserError when another process holds it.
+    Raises UserError when another process holds it.
     """
     busy = UserError(
         f"another process is training {folder}", "wait for it or stop it, or choose another --out"
@@ -193,7 +193,7 @@ def lock_run(folder: Path) -> Iterator[None]:
 
 
 def refuse_occupied(folder: Path) -> None:
-    """Errors: UserError when `folder` is a file, holds a run, or holds anything else."""
+    """Raises UserError when `folder` is a file, holds a run, or holds anything else."""
     if (folder / SETTINGS).exists():
         raise UserError(
             f"{folder} already holds a run", f"continue it with --resume {folder}, or choose another --out"
@@ -231,7 +231,7 @@ def write_run(
 
 
 def load_run(path: str | Path) -> Run:
-    """Read a run folder. Errors: UserError for a folder that is no run, is unfinished, or is of a newer version."""
+    """Read a run folder. Raises UserError for a folder that is no run, is unfinished, or is of a newer version."""
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"no run at {path}", _runs_near(path))

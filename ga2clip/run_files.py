@@ -34,7 +34,7 @@ _DAMAGE = (SafetensorError, OSError, ValueError, TypeError, LookupError, Runtime
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
-    """Write a run's settings in full, with their seal. Errors: UserError, as `write_text`."""
+    """Write a run's settings in full, with their seal. Raises UserError, as `write_text`."""
     text = settings.to_toml()
     write_text(
         folder / SETTINGS,
@@ -45,7 +45,7 @@ def write_settings(folder: Path, settings: Settings) -> None:
 def read_settings(folder: Path) -> Settings:
     """The settings of a run.
 
-    Errors: UserError for a file that is missing, cut, or was changed since the run wrote it.
+    Raises UserError for a file that is missing, cut, or was changed since the run wrote it.
     """
     file = folder / SETTINGS
     tree = read_toml(file)
@@ -65,7 +65,7 @@ def read_settings(folder: Path) -> Settings:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors on the CPU as safetensors, whole or not at all. Errors: UserError, as `replacing`."""
+    """Write tensors on the CPU as safetensors, whole or not at all. Raises UserError, as `replacing`."""
     sealed = {**header, _TENSORS: _tensor_digest(tensors)}
     sealed[_HEADER] = _text_digest(sealed)
     with replacing(path) as temporary:
@@ -73,13 +73,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
 
 
 def read_header(file: Path) -> dict[str, str]:
-    """The header of a file that `save_tensors` wrote, without the seals. Errors: UserError for a damaged file."""
+    """The header of a file that `save_tensors` wrote, without the seals. Raises UserError for a damaged file."""
     with _damage(file), safe_open(file, framework="pt") as opened:
         return _unsealed(dict(opened.metadata() or {}))[0]
 
 
 def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Header and tensors of a file that `save_tensors` wrote. Errors: UserError for a damaged file."""
+    """Header and tensors of a file that `save_tensors` wrote. Raises UserError for a damaged file."""
     with _damage(file), safe_open(file, framework="pt") as opened:
         header, digest = _unsealed(dict(opened.metadata() or {}))
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
@@ -105,7 +105,7 @@ class _Line(BaseModel):
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`, by rising step; a last line that was cut by a kill is left out.
 
-    Errors: UserError that names the line for a damaged file.
+    Raises UserError that names the line for a damaged file.
     """
     file = folder / METRICS
     if not file.exists():

@@ -300,7 +300,7 @@ class Settings(_Section):
 
     @classmethod
     def read(cls, path: Path) -> "Settings":
-        """Read a full or partial settings file. Errors: UserError for a missing or invalid file."""
+        """Read a full or partial settings file. Raises UserError for a missing or invalid file."""
         return cls.from_dict(read_toml(path), str(path))
 
     def updated(self, tree: Mapping[str, Any], source: str) -> "Settings":
@@ -313,7 +313,7 @@ class Settings(_Section):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dict. Errors: UserError for a missing, unreadable or ill-formed file."""
+    """A TOML file as a dict. Raises UserError for a missing, unreadable or ill-formed file."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -326,7 +326,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     """`section.key=value` strings as a nested dict; values are TOML (`3`, `true`, `["a"]`), else plain text.
 
-    Errors: UserError for a pair without `=` or a key without its section.
+    Raises UserError for a pair without `=` or a key without its section.
     """
     tree: dict[str, Any] = {}
     for pair in pairs:

@@ -61,7 +61,7 @@ class ClipTokenizer:
     def from_open_clip(cls) -> "ClipTokenizer":
         """The tokenizer over the merge list inside the installed open_clip package, which is not imported.
 
-        Errors: MissingExtraError when open_clip is not installed.
+        Raises MissingExtraError when open_clip is not installed.
         """
         spec = importlib.util.find_spec("open_clip")
         if spec is None or not spec.submodule_search_locations:
@@ -74,7 +74,7 @@ class ClipTokenizer:
     def from_json(cls, path: Path) -> "ClipTokenizer":
         """The tokenizer that `to_json` wrote (Hugging Face's `tokenizer.json` format).
 
-        Errors: UserError for a file that can't be read or holds no byte-pair encoding.
+        Raises UserError for a file that can't be read or holds no byte-pair encoding.
         """
         try:
             if path.stat().st_size > _LARGEST_FILE:
@@ -177,7 +177,7 @@ class ClipTokenizer:
         """Start token, ids, end token of each text, zero-padded: int64 (N, L).
 
         L is `length`, or that of the longest text (so that no work is done for padding).
-        Errors: UserError for a text that needs more than `length`, or `context`, tokens, since nothing is cut off,
+        Raises UserError for a text that needs more than `length`, or `context`, tokens, since nothing is cut off,
         and for one that spells the start or end token: CLIP's tokenizer would read it as such, so that the text
         tower stopped in the middle.
         """

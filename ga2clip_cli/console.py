@@ -122,7 +122,7 @@ def has_terminal() -> bool:
 
 
 def emit(text: str) -> None:
-    """A result, on stdout. Errors: UserError when stdout is closed or its disk is full."""
+    """A result, on stdout. Raises UserError when stdout is closed or its disk is full."""
     if not is_first_process():
         return
     if sys.stdout is None:

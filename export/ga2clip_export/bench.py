@@ -125,7 +125,7 @@ def bench(
     """Measure every bundle with every provider, and a model in torch beside them.
 
     clips: files to read, by default a made one (10 s of 320×240). threads: of every engine, 0: all cores.
-    Errors: UserError for bundles of different picture sizes or frame numbers, which can't share clips.
+    Raises UserError for bundles of different picture sizes or frame numbers, which can't share clips.
     """
     if rounds < 1:
         raise UserError(f"rounds must be at least 1, got {rounds}")

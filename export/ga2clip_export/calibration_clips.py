@@ -25,7 +25,7 @@ OWN_CLIPS = "training clips of the run"
 
 
 def from_files(paths: Sequence[Path], preprocess: Preprocess, frames: int) -> np.ndarray:
-    """Clips of these files: uint8 (N, T, S, S, 3). Errors: VideoError for a file that can't be read."""
+    """Clips of these files: uint8 (N, T, S, S, 3). Raises VideoError for a file that can't be read."""
     return np.stack([read_clip(path, preprocess, frames) for path in paths])
 
 
@@ -73,7 +73,7 @@ def built_in(preprocess: Preprocess, frames: int, count: int) -> np.ndarray:
 
 
 def read_clip(path: Path, preprocess: Preprocess, frames: int) -> np.ndarray:
-    """One clip as the runtime reads it: uint8 (T, S, S, 3). Errors: VideoError."""
+    """One clip as the runtime reads it: uint8 (T, S, S, 3). Raises VideoError."""
     clip = sample_frames(path, SamplingRule(frames=frames), size=preprocess.size)
     return preprocess.frames(clip.frames)
 

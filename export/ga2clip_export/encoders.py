@@ -48,7 +48,7 @@ def write_encoders(
     """Write both encoders into `folder` and hold them against torch.
 
     precision `auto`: fp16 where there is a GPU, else int8; fp32 when that one disagrees with torch.
-    Errors: UserError when the result disagrees with torch, or the opset is too old for the precision.
+    Raises UserError when the result disagrees with torch, or the opset is too old for the precision.
     """
     if precision != "auto":
         return _write(model, folder, expected, _precision(precision), opset, static)

@@ -66,26 +66,29 @@ def export_run(
     triton: str | Path | None = None,
     sign_with: str | Path | None = None,
 ) -> Path:
-    """Turn a run into a bundle, which predicts without torch; it exists only if ONNX Runtime agrees with torch.
+    """Export a run as a bundle, which predicts without torch. Nothing is written unless ONNX Runtime agrees with torch.
 
     Args:
         run_path: the folder that training wrote.
-        out: the bundle's folder; None: `bundle` in the run (`bundle-int8` and so on).
+        out: the bundle's folder; None: `bundle` in the run's folder (`bundle-int8` and so on).
         precision: `fp32`, `fp16` (GPUs), `int8` (CPUs) or `auto`.
-        opset: of ONNX; None: the precision's best.
-        static: one clip of the run's number of frames per call instead of any batch.
-        clips: files to measure agreement on instead of the run's training clips.
-        root: where the run's dataset is now; empty: where it was.
-        verify_accuracy: also measure the bundle on the run's test clips.
+        opset: version of the ONNX operators; None: the best for the precision.
+        static: fix the input shape to one clip with the run's number of frames, instead of any batch of clips.
+        clips: calibration clips (video files) instead of the run's training clips.
+        root: the dataset's folder, if it has moved.
+        verify_accuracy: also measure the bundle's accuracy on the run's test clips.
         triton: also write an NVIDIA Triton model repository into this folder.
-        sign_with: a PEM file with the Ed25519 key that signs the bundle.
+        sign_with: a PEM file with the Ed25519 private key to sign the bundle with.
 
     Returns:
         The bundle's folder.
 
     Raises:
-        UserError: a run that can't be read, an occupied folder, a key that is none, or an export that disagrees with
+        UserError: the run can't be read, a folder is not empty, the key is not valid, or the bundle disagrees with
             torch.
+
+    Example:
+        >>> bundle = export("runs/ga2", precision="int8")
     """
     out, triton = (None if path is None else Path(path) for path in (out, triton))
     if triton is not None:
@@ -266,7 +269,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
     """A working folder beside `out` that takes its place when the block ends well, also that of an older bundle.
 
     What exports to the same place left behind when they were killed is cleared away first. A link is followed: the
-    folder that it points at is replaced. Errors: UserError when the system refuses.
+    folder that it points at is replaced. Raises UserError when the system refuses.
     """
     out = Path(os.path.realpath(out))
     work = out.with_name(f".{out.name}.{os.getpid()}")

@@ -36,7 +36,7 @@ output [
 def write_triton(bundle: Path, out: Path) -> Path:
     """Write the repository; returns `out`.
 
-    Errors: UserError for a bundle that can't be trusted, models of these names in `out`, or a full disk.
+    Raises UserError for a bundle that can't be trusted, models of these names in `out`, or a full disk.
     """
     refuse_occupied(out)
     opened = open_bundle(bundle)
@@ -68,7 +68,7 @@ def write_triton(bundle: Path, out: Path) -> Path:
 
 
 def refuse_occupied(out: Path) -> None:
-    """Errors: UserError when `out` has models of these names already."""
+    """Raises UserError when `out` has models of these names already."""
     for taken in (out / _VIDEO, out / _TEXT):
         if taken.exists():
             raise UserError(f"{taken} exists", "choose another folder, or remove it")

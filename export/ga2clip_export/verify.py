@@ -74,7 +74,7 @@ def frame_features(model: VideoCLIP, clips: np.ndarray) -> np.ndarray:
 def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Reference:
     """Run torch on prepared clips, uint8 (N, T, S, S, 3), and on the model's class names and a few others.
 
-    Errors: UserError for a model whose features are not finite.
+    Raises UserError for a model whose features are not finite.
     """
     frames = frame_features(model, clips)
     names = [*model.classes[:_MOST_TEXTS], *(phrase for phrase in _PHRASES if phrase not in model.classes)]
@@ -157,7 +157,7 @@ def shortfalls(agreement: Agreement) -> list[str]:
 
 
 def check(agreement: Agreement, precision: Precision) -> None:
-    """The agreement check. Errors: UserError naming every number beyond the tolerance."""
+    """The agreement check. Raises UserError naming every number beyond the tolerance."""
     if problems := shortfalls(agreement):
         hint = "nothing was written; try --precision fp32" if precision != "fp32" else "nothing was written"
         raise UserError(f"the {precision} export does not agree with torch: {'; '.join(problems)}", hint)

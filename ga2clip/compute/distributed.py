@@ -56,7 +56,7 @@ def join_group(device: str = "auto") -> Iterator[Group]:
     """Join the processes that torchrun started, or be alone.
 
     device: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`. Gloo joins CPUs, NCCL joins GPUs.
-    Errors: UserError for a device that is not there.
+    Raises UserError for a device that is not there.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")) if size > 1 else None)
@@ -77,7 +77,7 @@ def join_group(device: str = "auto") -> Iterator[Group]:
 def choose_device(device: str = "auto", local_rank: int | None = None) -> torch.device:
     """A device by name; `local_rank` picks the GPU of a process that torchrun started.
 
-    Errors: UserError for an unknown device or one that this machine lacks.
+    Raises UserError for an unknown device or one that this machine lacks.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -17,7 +17,7 @@ def autocast_dtype(precision: Precision, device: torch.device, width: int) -> to
 
     `auto` takes bf16 where the device multiplies it natively and the tower is wide enough to gain, fp16 (with
     loss scaling) on older GPUs, else float32.
-    Errors: UserError for fp16 on a CPU, which has no fast path for it.
+    Raises UserError for fp16 on a CPU, which has no fast path for it.
     """
     if precision == "fp16" and device.type == "cpu":
         raise UserError("precision fp16 needs a GPU", "take --set training.precision=bf16, or auto")

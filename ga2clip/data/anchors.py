@@ -13,7 +13,7 @@ def anchor_clips(source: str, manifest: Manifest, used: Collection[str]) -> tupl
 
     source: `builtin`: those that `prepare` generated; `unused`: training clips of the manifest's classes
     that are not in `used`; anything else is a folder of videos.
-    Errors: UserError when the source has no clip.
+    Raises UserError when the source has no clip.
     """
     if source == "builtin":
         clips = tuple(clip for clip in manifest.clips if clip.split == "anchor")

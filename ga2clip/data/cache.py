@@ -109,7 +109,7 @@ class FrameStore:
     def read(self, clip: Clip, numbers: Iterable[int]) -> npt.NDArray[np.uint8]:
         """Stored frames by number, in any order, repeated or not: uint8 (T, H, W, 3) RGB.
 
-        Errors: UserError when the shard is gone or damaged.
+        Raises UserError when the shard is gone or damaged.
         """
         place, lengths = self._places[clip.path], self._lengths(clip)
         starts = np.cumsum([_member_size(place.header), *map(_member_size, lengths[:-1])])
@@ -200,7 +200,7 @@ def write_shard(
     """Decode clips into one shard and its index; returns (path, reason) of those that can't be read.
 
     before_clip: called with each clip when its turn comes. The shard is complete once its index exists.
-    Errors: UserError when the system refuses to write.
+    Raises UserError when the system refuses to write.
     """
     places: dict[str, tuple[int, int, str]] = {}
     broken: list[tuple[str, str]] = []

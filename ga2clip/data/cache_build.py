@@ -19,7 +19,7 @@ def build_cache(manifest: Manifest, workers: int, progress: Progress = silent) -
 
     A clip that can't be read, or crashes its process, is logged and left out. An interrupted run loses the shards
     that were being written, at most one per worker. progress: called with ("caching", clips done, clips).
-    Errors: UserError when a shard can't be written.
+    Raises UserError when a shard can't be written.
     """
     clips = [clip for clip in manifest.clips if clip.frames]
     jobs: list[Job] = [

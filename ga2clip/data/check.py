@@ -68,7 +68,7 @@ def check_clips(
 
     recheck: decode those that were broken again, too: a disk that failed, a machine too busy for the time limit
     or a decoder that is newer now are no change of the file. progress: called with (clips that are checked, clips).
-    Errors: UserError when the journal can't be written.
+    Raises UserError when the journal can't be written.
     """
     known = _read_journal(root / WORK_FOLDER / _JOURNAL)
     stamps = {path: file_stamp(root / path) for path in paths}

@@ -91,7 +91,7 @@ def train_batches(
     dropped. With anchors switched on, `settings.anchors.per_step` anchor clips (at least one per process)
     follow the labelled ones. With `until`, the same loader processes serve all epochs and read ahead from one
     into the next. skip: batches to leave out at the beginning, for resuming.
-    Errors: UserError when no clip of a batch can be read.
+    Raises UserError when no clip of a batch can be read.
     """
     epochs = range(epoch, epoch + 1 if until is None else until)
     plans = _Plans(
@@ -233,7 +233,7 @@ def _started(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int)
 def _try_semaphores(number: int) -> None:
     """Make and drop more of them than DataLoader needs, which leaves a traceback where it can't have them.
 
-    Errors: OSError where /dev/shm, in which Linux keeps them, is full or read-only.
+    Raises OSError where /dev/shm, in which Linux keeps them, is full or read-only.
     """
     held = [multiprocessing.Semaphore() for _ in range(number)]
     held.clear()

@@ -104,7 +104,7 @@ class Manifest:
     def in_split(self, number: int) -> tuple[Clip, ...]:
         """The clips with `split` as official split `number` (from 1) has it.
 
-        Errors: UserError for a split that the dataset doesn't have.
+        Raises UserError for a split that the dataset doesn't have.
         """
         if not 1 <= number <= self.splits:
             raise UserError(
@@ -119,7 +119,7 @@ class Manifest:
         )
 
     def write(self) -> Path:
-        """Write `<root>/manifest.json`, whole or not at all. Errors: UserError when the system refuses."""
+        """Write `<root>/manifest.json`, whole or not at all. Raises UserError when the system refuses."""
         path = self.root / FILE_NAME
         write_text(path, self._to_json())
         return path
@@ -178,7 +178,7 @@ class Manifest:
 def dataset_root(data: DataSettings) -> Path:
     """Where the dataset of these settings lies: `data.root`, else `data/<dataset>` in the working folder.
 
-    Errors: UserError for settings without a dataset, as an imported run may have them.
+    Raises UserError for settings without a dataset, as an imported run may have them.
     """
     if not (data.root or data.dataset):
         raise UserError(

@@ -54,7 +54,7 @@ class Worker:
     def ask(self, job: Job, hear: Callable[[Answer], None]) -> Answer | Lost:
         """The answer to a job. hear: is called with what the process says before.
 
-        Errors: UserError when no process can be started.
+        Raises UserError when no process can be started.
         """
         if self._process is None:
             self._process = _start()
@@ -112,7 +112,7 @@ def run_jobs(
 
     jobs: what `ga2clip.data.worker` understands, each with `time_limit`: seconds between two signs of life.
     hear: see `Worker.ask`, called from several threads. When the caller stops, by an error or Ctrl-C too, the
-    processes are ended. Errors: UserError when no process can be started.
+    processes are ended. Raises UserError when no process can be started.
     """
     idle = [Worker() for _ in range(workers)]
     everyone = list(idle)

@@ -105,7 +105,7 @@ def prepare(
     seed: of a generated dataset, or of a split that the dataset doesn't have itself. list_file: the list of
     the dataset `csv`. cache: make the frame cache too (generated datasets always get one). recheck: decode
     the clips that were broken again, though they didn't change. size: of a generated dataset.
-    Errors: UserError for an unknown dataset, a folder that isn't it (with where to get it), nothing
+    Raises UserError for an unknown dataset, a folder that isn't it (with where to get it), nothing
     decodable, a disk that can't be written to.
     """
     declaration: Dataset = DATASETS[dataset]

@@ -54,7 +54,7 @@ class Task:
 def load_task(settings: Settings) -> Task:
     """The clips and classes of the settings' protocol.
 
-    Errors: UserError for a dataset that is not prepared, or that has not what the protocol needs.
+    Raises UserError for a dataset that is not prepared, or that has not what the protocol needs.
     """
     manifest = named(Manifest.read(dataset_root(settings.data)), settings.data.class_names)
     return make_task(manifest, settings.data, settings.training.seed, settings.anchors)
@@ -67,7 +67,7 @@ def make_task(
 
     seed: draws the K clips per class; the same seed always draws the same. anchors: where anchor clips are
     from (looked for only when their weight is not 0); None: no anchors.
-    Errors: UserError for a split that the dataset doesn't have, a split file that doesn't fit the dataset,
+    Raises UserError for a split that the dataset doesn't have, a split file that doesn't fit the dataset,
     a class without training clips, or classes without any test clip.
     """
     given = bool(data.split_file or data.test_split_file)

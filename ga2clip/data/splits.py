@@ -41,7 +41,7 @@ def read_split_lists(manifest: Manifest, data: DataSettings) -> SplitLists:
     the n-th test list, the first one also those of the training list. Without `labels` a clip has the label
     of the manifest; without a test list the manifest's test clips of the same classes (base-to-novel: of
     all) are used, which need the manifest's names.
-    Errors: UserError for files that can't be read, lists of which no clip is prepared, ids without a name,
+    Raises UserError for files that can't be read, lists of which no clip is prepared, ids without a name,
     names that the test clips don't have.
     """
     if data.labels and data.class_names not in (READABLE, RAW):

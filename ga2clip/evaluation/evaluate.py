@@ -39,22 +39,27 @@ def evaluate_run(
 ) -> Report:
     """Test a run under one protocol, by default the one it was trained under.
 
-    Under torchrun the clips are shared out, and the report is the same in every process.
+    Under torchrun the clips are divided among the processes; all of them return the same report.
 
     Args:
         run_path: the folder that training wrote.
         protocol: `base-to-novel`, `few-shot`, `zero-shot` or `full`; None: the run's own.
-        dataset: another dataset than the run's, tested under `zero-shot` unless a protocol is given.
-        root: where the dataset is now.
-        views: (temporal clips, 1 or 3 crops) whose probabilities are averaged for a video; None: as the run's
-            settings say.
-        class_names: what the classes are called, as `data.class_names`; None: as the run calls them, on another
-            dataset by the same kind of names.
+        dataset: test on another dataset than the run's, under `zero-shot` unless a protocol is given.
+        root: the dataset's folder, if it has moved.
+        views: (temporal clips, crops), crops 1 or 3, whose probabilities are averaged for each video; None: as in
+            the run's settings.
+        class_names: how the classes are named, a value of `data.class_names`; None: as in the run's settings.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        progress: show a bar on stderr.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The accuracies as fractions, by set of classes, and what they were measured on.
 
     Raises:
-        UserError: a folder that is no run, data that is not prepared, or that doesn't have the run's classes.
+        UserError: the folder is not a run, or the dataset is not prepared or lacks the run's classes.
+
+    Example:
+        >>> print(evaluate("runs/ga2").table())
     """
     run = load_run(run_path)
     settings = _test_settings(run.settings, protocol, dataset, root, views, class_names)

@@ -103,7 +103,7 @@ class Result:
 
 
 def plan(dataset: str) -> list[Row]:
-    """The rows that the paper has for a dataset. Errors: UserError for a dataset that is not in its tables."""
+    """The rows that the paper has for a dataset. Raises UserError for a dataset that is not in its tables."""
     if dataset not in _HALVES:
         raise UserError(
             f"there are no published GA2-CLIP figures for '{dataset}'",
@@ -126,7 +126,7 @@ def reproduce(
 ) -> list[Result]:
     """Train and test every row with every seed; finished runs are only tested, stopped ones go on.
 
-    Errors: UserError as `train` and `evaluate_run`; what is done stays done.
+    Raises UserError as `train` and `evaluate_run`; what is done stays done.
     """
     results = []
     for row in rows:

@@ -37,7 +37,7 @@ class Backbone(nn.Module):
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load a state dict into a module. Errors: UserError listing every missing, unexpected or misshapen tensor."""
+    """Load a state dict into a module. Raises UserError listing every missing, unexpected or misshapen tensor."""
     own = module.state_dict()
     missing = sorted(own.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - own.keys())

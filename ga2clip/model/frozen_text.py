@@ -15,7 +15,7 @@ from ga2clip.settings import AnchorSettings
 def frozen_text_features(backbone: Backbone, texts: Sequence[str]) -> Tensor:
     """Features (N, D) of texts from the text tower without prompts.
 
-    Errors: UserError for a text that is too long for the context.
+    Raises UserError for a text that is too long for the context.
     """
     ids = torch.from_numpy(backbone.tokenizer.tokens(texts, context=backbone.context_length)[:, 1:])
     return backbone.text(ids.to(backbone.logit_scale.device))
@@ -33,7 +33,7 @@ def class_text_features(backbone: Backbone, names: Sequence[str], templates: Seq
 def negative_features(backbone: Backbone, settings: AnchorSettings) -> Tensor:
     """Features (K, D) of the negative prompts: the text half of generic attribute anchors.
 
-    Errors: UserError for an empty list of negatives.
+    Raises UserError for an empty list of negatives.
     """
     if not settings.negatives:
         raise UserError(
@@ -46,7 +46,7 @@ def negative_features(backbone: Backbone, settings: AnchorSettings) -> Tensor:
 
 @torch.no_grad()
 def phrase_embedding(backbone: Backbone, phrase: str) -> Tensor:
-    """A phrase → its token embeddings (n, W) without SOT and EOT. Errors: UserError for an empty phrase."""
+    """A phrase → its token embeddings (n, W) without SOT and EOT. Raises UserError for an empty phrase."""
     ids = backbone.tokenizer.encode(phrase)
     if not ids:
         raise UserError(f"the phrase '{phrase}' has no words")

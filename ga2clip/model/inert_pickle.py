@@ -36,7 +36,7 @@ def _mapping(*_: object) -> dict[Any, Any]:
 
 
 def _number(dtype: _Bag, data: bytes) -> Any:
-    """A NumPy scalar as a Python number. Errors: ValueError for a dtype that is no number."""
+    """A NumPy scalar as a Python number. Raises ValueError for a dtype that is no number."""
     code, order = str(dtype.data[0]), str(dtype.state[1])  # type: ignore[index]
     if not re.fullmatch(r"[biufc]\d+", code) or order not in "<>|=":
         raise ValueError(f"a NumPy scalar of type {code}")

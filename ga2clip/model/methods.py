@@ -78,7 +78,7 @@ METHODS: dict[str, Method] = {
 
 
 def get_method(name: str) -> Method:
-    """The method of that name. Errors: UserError with the nearest valid name."""
+    """The method of that name. Raises UserError with the nearest valid name."""
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
     return METHODS[name]

@@ -41,7 +41,7 @@ def method_table(
     """A row per method, for a backbone's widths and depths; no weights are loaded.
 
     base: settings that the methods are laid over (prompt lengths and depths); None: the defaults. only: one method.
-    Errors: UserError for an unknown backbone or method.
+    Raises UserError for an unknown backbone or method.
     """
     if only is not None:
         get_method(only)

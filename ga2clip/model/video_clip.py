@@ -129,7 +129,7 @@ class VideoCLIP(nn.Module):
         return {name: value.detach().cpu() for name, value in state.items() if name in kept}
 
     def load_trainable_state(self, state: Mapping[str, Tensor], source: str = "the run") -> None:
-        """Load what `trainable_state` gave. Errors: UserError listing missing and unexpected tensors."""
+        """Load what `trainable_state` gave. Raises UserError listing missing and unexpected tensors."""
         expected = self.trainable_state().keys()
         frozen = {name: value for name, value in self.state_dict().items() if name not in expected}
         clash = sorted(state.keys() & frozen.keys())
@@ -167,7 +167,7 @@ class VideoCLIP(nn.Module):
         """Class names → (C, D) unnormalised features; they need not be the classes of the tuning.
 
         A linear probe gives its trained rows for the classes it knows and text features for others.
-        Errors: UserError for a name too long for the context.
+        Raises UserError for a name too long for the context.
         """
         encode: Callable[[Sequence[str]], Tensor] = partial(self._encode_names, prompts=prompts)
         for part in self._in_order:
@@ -197,7 +197,7 @@ class VideoCLIP(nn.Module):
     def class_tokens(self, names: Sequence[str], template: str | None = None) -> Tensor:
         """Class names → ids (C, S) int64 behind SOT and the prompt: words, EOT, zeros; S is the longest needed.
 
-        template: instead of `class_template`. Errors: UserError for a name too long for the context.
+        template: instead of `class_template`. Raises UserError for a name too long for the context.
         """
         texts = [fill(self.class_template if template is None else template, name) for name in names]
         context = self.backbone.context_length - self.text_tokens
@@ -302,7 +302,7 @@ def build_model(
     """Put a method's parts on a backbone.
 
     classes: the names that are tuned on. hard_prompt: (n, W) float, needed with coupling.
-    Errors: UserError for parts that do not go together.
+    Raises UserError for parts that do not go together.
     """
     _check_together(settings)
     if settings.anchors.weight and settings.anchors.loss == "published":

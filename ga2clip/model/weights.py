@@ -29,7 +29,7 @@ _SAFE_HINT = (
 def read_weights(path: str | Path) -> dict[str, Any]:
     """The content of a weights file: a flat dict of tensors, or the nested dict that a training script saved.
 
-    Errors: UserError for a missing file, an unknown container, a pickle that asks for code, and a file that unpacks
+    Raises UserError for a missing file, an unknown container, a pickle that asks for code, and a file that unpacks
     to many times its size.
     """
     path = Path(path)

@@ -45,7 +45,7 @@ class _Header(BaseModel):
 
 
 def save_checkpoint(folder: Path, updater: Updater, position: Position) -> None:
-    """Write the state of a run. Errors: UserError for a full disk; the previous state is then still whole."""
+    """Write the state of a run. Raises UserError for a full disk; the previous state is then still whole."""
     header = {
         "position": json.dumps(asdict(position)),
         "scaler": json.dumps(updater.scaler.state_dict()),
@@ -57,7 +57,7 @@ def save_checkpoint(folder: Path, updater: Updater, position: Position) -> None:
 def load_checkpoint(folder: Path, updater: Updater) -> Position:
     """Put the saved state into the updater and return the place in the run; one that never saved starts anew.
 
-    Errors: UserError for a state that is damaged, was deleted, or is of another model or training.
+    Raises UserError for a state that is damaged, was deleted, or is of another model or training.
     """
     file = folder / STATE / _FILE
     again = f"train again with `ga2clip train --recipe {folder} --out DIR`"
@@ -104,7 +104,7 @@ def _tensors(updater: Updater) -> dict[str, Tensor]:
 
 
 def _average(updater: Updater, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The average over epochs so far, by tensor. Errors: ValueError where it is not that of the settings."""
+    """The average over epochs so far, by tensor. Raises ValueError where it is not that of the settings."""
     sums = {name.removeprefix("average/"): t for name, t in tensors.items() if name.startswith("average/")}
     expected = {name: value.shape for name, value in updater.average.sums.items()}
     if {name: value.shape for name, value in sums.items()} != expected:
@@ -113,7 +113,7 @@ def _average(updater: Updater, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _moments(updater: Updater, tensors: dict[str, Tensor]) -> dict[Tensor, dict[str, Tensor]]:
-    """What the optimiser remembers of each parameter. Errors: ValueError where it does not fit the parameter."""
+    """What the optimiser remembers of each parameter. Raises ValueError where it does not fit the parameter."""
     moments: dict[Tensor, dict[str, Tensor]] = {}
     for name, parameter in updater.parameters.items():
         prefix = f"optimiser/{name}/"

@@ -60,7 +60,7 @@ def configure(
     one; None: the dataset's own. preset: `authors` lays the settings that the method's authors publish over the
     recipe. options: a nested tree of settings such as {"training": {"seed": 2}}.
     overrides: `section.key=value` strings.
-    Errors: UserError for unknown datasets, methods, protocols, recipes and settings, each with the nearest name.
+    Raises UserError for unknown datasets, methods, protocols, recipes and settings, each with the nearest name.
     """
     wishes = _with_whole_backbone(merge(options or {}, parse_overrides(overrides)))
     data = wishes.get("data", {})
@@ -142,13 +142,13 @@ def _as_authors(settings: Settings, method: str, case: Case) -> Settings:
 def authors_tree(method: str, case: Case | None = None) -> dict[str, Any]:
     """The settings that a method's authors publish, for a protocol and a number of shots.
 
-    Errors: UserError for a method whose authors publish none.
+    Raises UserError for a method whose authors publish none.
     """
     return _for_case(read_toml(_authors_file(method)), case or Case())
 
 
 def authors_text(method: str) -> str:
-    """The file of a method's published settings: TOML, with its sources as comments. Errors: as `authors_tree`."""
+    """The file of a method's published settings: TOML, with its sources as comments. Raises as `authors_tree`."""
     return _authors_file(method).read_text(encoding="utf-8")
 
 
@@ -167,7 +167,7 @@ def _authors_file(method: str) -> Path:
 def imported_settings(dataset: str | None) -> Settings:
     """The published settings for a checkpoint of others; with a dataset its recipe, else one that names none.
 
-    Errors: UserError for an unknown dataset.
+    Raises UserError for an unknown dataset.
     """
     if dataset is not None:
         return configure(dataset=dataset, method="ivlp")

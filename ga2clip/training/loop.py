@@ -103,7 +103,7 @@ def fit(
     """Train from `position` to the end of the plan, or until `stop` is set; returns where it ended.
 
     A checkpoint is saved at the end of every epoch, every `checkpoint_seconds`, and when stopped.
-    Errors: UserError for a loss that is not finite, or for memory that runs out; the last checkpoint stays good.
+    Raises UserError for a loss that is not finite, or for memory that runs out; the last checkpoint stays good.
     """
     updater.model.train()
     saved_at = time.monotonic()

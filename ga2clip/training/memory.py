@@ -11,7 +11,7 @@ from ga2clip.training.update import Updater
 
 @contextmanager
 def memory_errors(updater: Updater, when: str) -> Iterator[None]:
-    """Errors: UserError when memory runs out in the block; `when` it was: "in step 3"."""
+    """Raises UserError when memory runs out in the block; `when` it was: "in step 3"."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -25,7 +25,7 @@ def memory_errors(updater: Updater, when: str) -> Iterator[None]:
 
 @contextmanager
 def loader_errors(workers: int) -> Iterator[None]:
-    """Errors: UserError when one of the loader processes dies: the system ends them when its memory is short."""
+    """Raises UserError when one of the loader processes dies: the system ends them when its memory is short."""
     try:
         yield
     except RuntimeError as error:

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Recorder:
     """The watcher of the first process: metrics, checkpoints, progress bar, TensorBoard.
 
-    Errors: UserError when a file cannot be written (a full disk); the last checkpoint stays whole.
+    Raises UserError when a file cannot be written (a full disk); the last checkpoint stays whole.
     """
 
     def __init__(self, folder: Path, updater: Updater, plan: Plan, position: Position, *, bar: bool) -> None:
@@ -146,7 +146,7 @@ def _finite(value: float) -> float | None:
 
 
 def event_writer_class() -> Any:
-    """What writes TensorBoard events. Errors: MissingExtraError when it is not installed."""
+    """What writes TensorBoard events. Raises MissingExtraError when it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

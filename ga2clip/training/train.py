@@ -69,7 +69,7 @@ def train(
     out: the folder of the run; with `resume` the run to continue, whose own settings count (`settings` may then
     be `resume_settings(out)`). device: `auto`, `cpu`, `cuda` or `cuda:N`. progress: show a bar on stderr.
     The summary and a line per epoch go to the log (INFO). Returns `out`.
-    Errors: UserError for everything a person can change; StoppedError after SIGTERM or Ctrl-C, with a checkpoint.
+    Raises UserError for everything a person can change; StoppedError after SIGTERM or Ctrl-C, with a checkpoint.
     """
     with join_group(device) as group, ExitStack() as held:
         if resume:
@@ -111,7 +111,7 @@ def _another_training(key: str) -> UserError:
 def resume_settings(run: Path, overrides: Iterable[str] = ()) -> Settings:
     """The settings with which a run was started, with `section.key=value` overrides that leave its updates as they are.
 
-    Errors: UserError when `run` is no run or its settings are damaged, or for an override that would make it another
+    Raises UserError when `run` is no run or its settings are damaged, or for an override that would make it another
     training.
     """
     if not (run / SETTINGS).is_file():
@@ -126,7 +126,7 @@ def resume_settings(run: Path, overrides: Iterable[str] = ()) -> Settings:
 
 
 def summary(settings: Settings, *, device: str = "auto") -> str:
-    """What `train` would do, without doing it: for `--dry-run`. Errors: as `train`."""
+    """What `train` would do, without doing it: for `--dry-run`. Raises as `train`."""
     with join_group(device) as group:
         return _prepare(settings, group).summary()
 
@@ -192,7 +192,7 @@ class _Job:
     def position(self, out: Path) -> Position:
         """Load the state of a run that goes on; returns how far it had come.
 
-        Errors: UserError for a state that is damaged, or that this dataset and group of processes can't go on from.
+        Raises UserError for a state that is damaged, or that this dataset and group of processes can't go on from.
         """
         position = load_checkpoint(out, self.updater) if self.plan.steps else Position()
         if not self.plan.reaches(position):
@@ -283,7 +283,7 @@ def _prepare(settings: Settings, group: Group) -> _Job:
 def make_model(settings: Settings, classes: tuple[str, ...]) -> VideoCLIP:
     """An untrained model of the settings' method, on the CPU: the same for the same seed.
 
-    Errors: UserError for a backbone or hard prompt that cannot be had, and parts that do not go together.
+    Raises UserError for a backbone or hard prompt that cannot be had, and parts that do not go together.
     """
     training = settings.training
     _seed(training.seed, training.deterministic)

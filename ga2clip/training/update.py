@@ -74,7 +74,7 @@ class Updater:
     def run(self, batch: Batch | FeatureBatch, step: int, factor: float, *, stop: bool = False) -> Outcome:
         """One update. step: number of this update in the run, which fixes its random numbers; factor: of the rates.
 
-        Errors: UserError for a loss or gradient that is not finite (nothing is changed then).
+        Raises UserError for a loss or gradient that is not finite (nothing is changed then).
         """
         torch.manual_seed(_mix(self.settings.seed, step))
         counts = self._counts(batch.labels, stop)

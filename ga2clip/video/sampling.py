@@ -1,6 +1,6 @@
-"""Sampling: which frames of a video of n frames make a clip, int64 (clips, frames).
+"""Sampling: which frames of a video with n frames make a clip, int64 (clips, frames).
 
-Pure functions: no file is opened here. "Random" is always a generator or a seed that the caller gives.
+Pure functions that open no file. Random choices come from a generator or seed that the caller passes.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,16 @@ _MODES = ("segments", "dense")
 class SamplingRule:
     """Which frames of a video make a clip.
 
-    frames: T, frames per clip. mode: "segments" (spread over the whole video) or "dense" (a window of
-    neighbours). train: random positions instead of fixed ones. stride: distance of neighbours, dense only.
-    clips: clips (temporal views) per video. seed: of the random positions; None gives other ones each time.
-    Raises UserError for values out of range.
+    Attributes:
+        frames: T, frames per clip.
+        mode: "segments" (spread over the whole video) or "dense" (a window of equally spaced frames).
+        train: random instead of fixed positions.
+        stride: distance between frames of a window; "dense" only.
+        clips: clips (temporal views) per video.
+        seed: of the random positions; None: different ones each time.
+
+    Raises:
+        UserError: a value is out of range.
     """
 
     frames: int
@@ -41,7 +47,7 @@ class SamplingRule:
 
 
 def sample_indices(n: int, rule: SamplingRule) -> Indices:
-    """The frames that a rule takes from a video of n frames, int64 (rule.clips, rule.frames), in 0 … n-1."""
+    """The frames that a rule selects from a video of n frames, int64 (rule.clips, rule.frames), in 0 … n-1."""
     rng = np.random.default_rng(rule.seed) if rule.train else None
     if rule.mode == "dense":
         return dense_indices(n, rule.frames, rule.stride, clips=rule.clips, rng=rng)
@@ -56,14 +62,14 @@ def sample_indices(n: int, rule: SamplingRule) -> Indices:
 def segment_indices(
     n: int, frames: int, *, rng: np.random.Generator | None = None, position: float = 0.5
 ) -> Indices:
-    """One frame from each of `frames` equal segments of a video of n frames, int64 (frames,), never decreasing.
+    """One frame from each of `frames` equal segments of a video of n frames, int64 (frames,), in ascending order.
 
         n = 12, frames = 3      |. . . .|. . . .|. . . .|
         evaluation (centres)         2       6       10
         training, for example    0             7   8           one random frame in each segment
         n = 2,  frames = 5      0 0 1 1 1                      a short video repeats frames
 
-    rng None takes the frame at `position` (0 … 1) of each segment, by default its centre. Segments are those of
+    Without rng, the frame at `position` (0 … 1) of each segment is taken, by default its centre. Segments are those of
     temporal segment networks (Wang et al., ECCV 2016, section 3.1), with real-valued borders.
     """
     _need_frames(n)

@@ -60,7 +60,7 @@ MASKED = np.ma.array(["running", "sleeping"], mask=[False, True])
         ({"classes": ["dancing", "<START\uff3fof\uff3ftext>"]}, "holds '<start_of_text>'"),
         ({"classes": ["a <end_of_text> b", "a < END of text > b"]}, "occurs twice"),
         ({"classes": ["dancing"], "template": "<end_of_text> {}"}, "holds '<end_of_text>'"),
-        ({"classes": ["dancing"], "template": b"{}"}, "the template must be a text"),
+        ({"classes": ["dancing"], "template": b"{}"}, "the template must be a string"),
         ({"classes": ["dancing"], "template": "none"}, "exactly one {}"),
     ],
 )

@@ -22,7 +22,7 @@ def published_shift(features: Features) -> Tensor:
     """What the published GA2-CLIP step adds to all cosines of a video: cosines of anchor and negative prompts, (1, K).
 
     With one negative prompt that is one number for all classes, which a softmax ignores: its gradient is zero.
-    Kept for reproduction. Errors: UserError where K is neither 1 nor C, for which the published step is not defined.
+    Kept for reproduction. Raises UserError where K is neither 1 nor C, for which the published step is not defined.
     """
     count = len(features.negatives)
     if count not in (1, len(features.classes)):
