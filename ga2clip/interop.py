@@ -168,9 +168,7 @@ def _assemble(
     if template is not None:
         method["class_template" if method["text_length"] else "scenario_template"] = template
     elif not method["text_length"]:
-        raise UserError(
-            f"{source} does not hold the texts of its classes", "say how they read: --template TEXT"
-        )
+        raise UserError(f"{source} does not contain its class texts", "give their template: --template TEXT")
     settings = base.updated(method_settings(method["name"]), source).updated({"method": method}, source)
     model = build_model(backbone, settings, classes, state.get(HARD_PROMPT))
     model.load_trainable_state(state, source)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 LayerPrompts = Sequence[Tensor | None]
-"""One entry per block: a prompt (n, W) that enters before it, or None where the tokens go on unchanged."""
+"""One entry per block: the prompt (n, W) that is inserted before it, or None for no change."""
 
 
 class _Tower(nn.Module):
-    """What the two towers share: walking a stack of blocks into which prompts enter."""
+    """The common base of both towers."""
 
     blocks: Sequence[ResidualAttentionBlock]
     recompute = False
@@ -43,12 +43,12 @@ class _Tower(nn.Module):
 
 
 class VisionTower(_Tower):
-    """Pixels (N, 3, H, W) normalised → features (N, D), unnormalised.
+    """Encodes frames: normalised pixels (N, 3, H, W) → features (N, D), not normalised.
 
-    Prompts (m, W) of the input layer are appended after the patch tokens, before `ln_pre`; deeper ones replace
-    the last m tokens before their block (VPT-Deep, ECCV 2022, sec. 3.2, with the prompts last). What a block makes
-    of prompts that are replaced after it is never read: such prompts are only looked at, as keys and values that
-    all pictures share, which is exact and spares N · m tokens.
+    Prompts (m, W) of the input layer are appended after the patch tokens, before `ln_pre`; deeper ones replace the last
+    m tokens before their block (VPT-Deep, ECCV 2022, sec. 3.2, with the prompts last). A block's output at prompts that
+    the next block replaces is never used. Such prompts are therefore only used as keys and values, common to all
+    frames; this is exact and saves N · m tokens.
     """
 
     def __init__(self, visual: VisionTransformer) -> None:
@@ -61,7 +61,7 @@ class VisionTower(_Tower):
         return self.visual.transformer.resblocks
 
     def forward(self, pixels: Tensor, prompts: LayerPrompts = ()) -> Tensor:
-        """Encode pictures; `prompts[i]` enters before block i."""
+        """Encode frames; `prompts[i]` (m, W) is inserted before block i."""
         prompts = _per_layer(prompts, self.depth)
         x = self._tokens(pixels)
         tokens = x.shape[1]
@@ -90,12 +90,12 @@ class VisionTower(_Tower):
 
 
 class TextTower(_Tower):
-    """Token ids (C, S) int64 → features (C, D), unnormalised.
+    """Encodes texts: token ids int64 (C, S) → features (C, D), not normalised.
 
-    A text is [SOT, n prompt positions, words…, EOT, padding]. The ids given hold the part behind the prompt:
-    words, EOT (the largest id, at which the feature is read), zeros. The mask is causal, so SOT and the prompt
-    look the same to every text: they are computed once and shared, which is exact, gradients included.
-    Deeper prompts replace the prompt positions before their block.
+    A text is [SOT, n prompt positions, words…, EOT, padding]. The ids are those after the prompt: words, EOT (the
+    largest id, at whose position the feature is read), zeros. Because the mask is causal, the states of SOT and the
+    prompt are equal for all texts: they are computed once and shared, which is exact, also for gradients. Deeper
+    prompts replace the prompt positions before their block.
     """
 
     def __init__(self, clip: open_clip.CLIP) -> None:
@@ -117,9 +117,9 @@ class TextTower(_Tower):
         return self.token_embedding(ids)
 
     def prefix_states(self, prompt: Tensor) -> list[Tensor]:
-        """What a prompt (n, W) behind SOT has become before each block, (n, W) each: the input itself first.
+        """The hidden states (n, W) of a prompt (n, W) after SOT before each block; the first is the input itself.
 
-        Deep prompts that start from these leave the model as it is with the input prompt alone.
+        Deep prompts with these values don't change the model with the input prompt alone.
         """
         x = self.embed(torch.full((1, 1), self.start_id, device=prompt.device))
         x = torch.cat([x, prompt[None]], dim=1) + self.positional_embedding[: 1 + len(prompt)]
@@ -131,7 +131,7 @@ class TextTower(_Tower):
         return states
 
     def forward(self, ids: Tensor, prompts: LayerPrompts = ()) -> Tensor:
-        """Encode texts; `prompts[i]` (n, W) enters before block i."""
+        """Encode texts; `prompts[i]` (n, W) is inserted before block i."""
         prompts = _per_layer(prompts, self.depth)
         prefix = self.embed(ids.new_full((1, 1), self.start_id))
         if prompts[0] is not None:
@@ -161,20 +161,20 @@ def _replace_last(x: Tensor, prompt: Tensor | None) -> Tensor:
 
 
 def _suffix_mask(split: int, length: int, device: torch.device) -> Tensor:
-    """(S, split + S) bool, True where a suffix token may look: the whole prefix, and the suffix up to itself."""
+    """The attention mask (S, split + S) bool of suffix tokens: True for the prefix and the suffix up to itself."""
     row = torch.arange(length, device=device)[:, None]
     column = torch.arange(split + length, device=device)[None, :]
     return column <= row + split
 
 
 def _block(block: ResidualAttentionBlock, x: Tensor, context: Tensor | None = None) -> Tensor:
-    """A block over tokens (N, L, W) that also look at context tokens (1, m, W), which are the same for all."""
+    """Apply a block to tokens (N, L, W), which also attend to context tokens (1, m, W) that are common to all."""
     q, k, v = _project_with(block, x, context)
     return _finish(block, x, F.scaled_dot_product_attention(q, k, v))
 
 
 def _pooled_block(block: ResidualAttentionBlock, x: Tensor, context: Tensor | None = None) -> Tensor:
-    """The last block for the class token alone, since nothing else of it is read: (N, L, W) → (N, 1, W)."""
+    """The last block, computed for the class token only, since nothing else is used: (N, L, W) → (N, 1, W)."""
     q, k, v = _project_with(block, x, context)
     return _finish(block, x[:, :1], F.scaled_dot_product_attention(q[:, :, :1], k, v))
 
@@ -188,7 +188,7 @@ def _project_with(
         return q, k, v
     _, context_k, context_v = _project(block, context)
     keys = torch.cat([k, context_k.expand(x.shape[0], -1, -1, -1)], dim=2)
-    # A copy of the queries lets go of the packed projection, whose other two thirds are copied above.
+    # Copying the queries frees the packed projection, whose other two thirds are copied above.
     return q.contiguous(), keys, torch.cat([v, context_v.expand(x.shape[0], -1, -1, -1)], dim=2)
 
 

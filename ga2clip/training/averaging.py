@@ -1,4 +1,4 @@
-"""Averages of what is tuned over the epochs of a training."""
+"""Averages of the tuned parameters over the epochs of a training."""
 
 import math
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
 
 
 class EpochAverage:
-    """The weighted sum of the trained parameters after each epoch; with `kind` none there is nothing in it.
+    """The weighted sum of the trained parameters over the epochs so far; empty for `kind` none.
 
-    sums: the sum so far by the names of the parameters, to be stored with a checkpoint.
+    sums: the sums by name of the parameter, stored in checkpoints.
     """
 
     def __init__(
@@ -40,6 +40,6 @@ class EpochAverage:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Put the average into the model, when all epochs were counted."""
+        """Set the parameters to the average, after the last epoch."""
         for name, parameter in self._parameters.items():
             parameter.copy_(self.sums[name])

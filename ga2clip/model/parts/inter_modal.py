@@ -18,7 +18,7 @@ class LayerMaps(nn.Module):
         self.maps = nn.ModuleList(nn.Linear(width_from, width_to) for _ in range(depth))
 
     def forward(self, prompts: Sequence[Tensor | None], free: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Mapped prompts of the layers that have a map, added to the free ones there; then the free ones alone."""
+        """Mapped prompts, added to the free ones, for the layers that have a map; the free prompts for later layers."""
         mapped = [layer(prompt) for layer, prompt in zip(self.maps, prompts, strict=False)]
         if not free:
             return mapped
@@ -58,7 +58,7 @@ class InterModal(Part):
         return cls(site)
 
     def prompts(self, prompts: Prompts) -> Prompts:
-        """Both branches mapped from what the other had before."""
+        """Map the prompts of each branch from the unmapped prompts of the other."""
         text, vision = prompts
         return Prompts(
             self.to_text(vision, text) if self.to_text else text,
