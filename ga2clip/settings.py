@@ -32,7 +32,7 @@ else:
     import tomli as tomllib
 
 SETTINGS_FILE = "settings.toml"
-"""What makes a folder a run."""
+"""The file by which a folder is recognised as a run."""
 
 Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
 CouplingKind = Literal["none", "concat", "mapping", "residual"]
@@ -57,15 +57,15 @@ class DataSettings(_Section):
     shots: int = Field(default=16, ge=0)
     """Training clips per class; 0 takes all."""
     split: int = Field(default=1, ge=1)
-    """Which official split, where a dataset has several."""
+    """The number of the official split, for datasets with several."""
     split_file: str = ""
     """A shared training list `path label` instead of the generated split."""
     test_split_file: str = ""
     labels: str = ""
     """A CSV `id,name` that goes with the split files."""
     class_names: str = "readable"
-    """What the classes are called: `readable`, `raw` (the dataset's labels as they are), or a file: a name for each
-    class in the dataset's order, or lines `raw,name`."""
+    """Class names: `readable`, `raw` (the dataset's labels, unchanged), or a file with a name for each class in the
+    dataset's order, or with lines `raw,name`."""
     frames: int = Field(default=8, ge=1)
     """Frames taken from a clip (T)."""
     test_clips: int = Field(default=1, ge=1)
@@ -80,7 +80,7 @@ class AugmentSettings(_Section):
     """Training augmentation, the same for all frames of a clip."""
 
     scale_min: float = Field(default=0.7, gt=0, le=1)
-    """Random resized crop: smallest share of the picture's area; 1 switches it off."""
+    """Random resized crop: smallest fraction of the frame's area; 1 switches it off."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of a horizontal flip; datasets where left and right matter force 0."""
     grey: float = Field(default=0.0, ge=0, le=1)
@@ -97,9 +97,9 @@ class BackboneSettings(_Section):
     """The CLIP that is adapted."""
 
     name: str = "tiny"
-    """Its architecture: `tiny` (built in) or one of open_clip's such as `ViT-B-16`. For a file of weights also
-    `ViT-B-16/TAG` (what open_clip knows of those weights), `openai` (OpenAI's architecture whatever its size), a model
-    config FILE.json, or nothing: `tiny` and an empty name leave it to the file and to the config beside it."""
+    """Its architecture: `tiny` (built in) or one of open_clip's such as `ViT-B-16`. For a weights file also
+    `ViT-B-16/TAG` (the architecture of those published weights), `openai` (OpenAI's architecture of any size) or a
+    model config FILE.json; with `tiny` or an empty name the file and the config beside it determine it."""
     pretrained: str = "builtin"
     """`builtin`, a tag that open_clip can download such as `openai`, or a file or folder of weights."""
     quick_gelu: bool | None = None
@@ -121,24 +121,24 @@ class MethodSettings(_Section):
 
     name: str = "ga2"
     preset: Preset = "ours"
-    """Whose settings a run was started with: this project's, or those that the method's authors publish."""
+    """The settings that a run was started with: this project's, or those that the method's authors publish."""
     text_length: int = Field(default=16, ge=0)
     """Soft text prompt tokens; 0: no text prompt."""
     text_depth: int = Field(default=9, ge=0)
-    """Text blocks that are prompted, the input layer included; a tower with fewer layers: all."""
+    """Number of prompted text blocks, including the input layer; in a tower with fewer layers, all."""
     vision_length: int = Field(default=16, ge=0)
     """Soft vision prompt tokens; 0: no vision prompt."""
     vision_depth: int = Field(default=9, ge=0)
     text_init: str = ""
     """A phrase from which the soft text prompts start; empty: random, std 0.02, as published."""
     deep_init: Literal["phrase", "random"] = "phrase"
-    """Whether deeper text prompts start from what the frozen tower makes of the phrase, or at random."""
+    """Whether deeper text prompts start from the frozen tower's hidden states of the phrase, or at random."""
     coupling: CouplingKind = "none"
-    """How the frozen hard prompt joins the soft one: not at all, as extra tokens (`concat`), through the
-    mapping layer ReLU(Linear(2W → W)) (`mapping`), or the mapping added to the soft prompt (`residual`)."""
+    """How the frozen hard prompt is combined with the soft one: not at all, as extra tokens (`concat`), through the
+    mapping layer ReLU(Linear(2W → W)) (`mapping`), or with the mapping added to the soft prompt (`residual`)."""
     coupling_dropout: float = Field(default=0.5, ge=0, lt=1)
     hard_prompts: str = "builtin"
-    """Where the hard prompt is from: `builtin`, a run, a published file, or a phrase."""
+    """The source of the hard prompt: `builtin`, a run, a published file, or a phrase."""
     inter_modal: InterModal = "none"
     """Linear maps between the branches' prompts, one per prompted layer."""
     inter_modal_free: bool = True
@@ -150,7 +150,7 @@ class MethodSettings(_Section):
     interpolate: float = Field(default=1.0, ge=0, le=1)
     """Share of the tuned backbone when it is mixed with the original (WiSE-FT); 1 keeps the tuned one."""
     class_template: str = "{}."
-    """Class text behind the soft prompt; without a text prompt the `scenario_template` is used."""
+    """Class text after the soft prompt; without a text prompt the `scenario_template` is used."""
     scenario_template: str = SCENARIO_TEMPLATE
     """The whole class text where no text prompt is learned, and the frozen text of the loss term `scenario`."""
     teacher_templates: tuple[str, ...] = ()
@@ -165,7 +165,7 @@ class AnchorSettings(_Section):
     """Weight of the anchor term; 0: no anchors."""
     loss: AnchorLoss = "margin"
     margin: float = Field(default=0.1, ge=0)
-    """Cosine margin by which an anchor video must be nearer to the negative prompt than to any class."""
+    """The cosine of an anchor video with a negative prompt must exceed that with any class by this margin."""
     negatives: tuple[str, ...] = ("nothing", "an empty scene", "no person", "something else")
     """Negative prompts. The published implementation has the single word "else"."""
     negative_template: str = "a video of {}."
@@ -177,9 +177,9 @@ class AnchorSettings(_Section):
 
     @property
     def needs_videos(self) -> bool:
-        """False where anchor videos can't change an update: they are then neither read nor encoded.
+        """False if anchor videos can't change an update; they are then not read and encoded.
 
-        So it is with the published loss and its one negative prompt: the same number on every logit of a video.
+        This is the case for the published loss with one negative prompt, which adds the same number to all logits.
         """
         moves = self.loss != "published" or len(self.negatives) > 1
         return bool(self.weight and self.per_step and moves)
@@ -215,7 +215,7 @@ WEIGHTED_ELSEWHERE = frozenset({"cross_entropy", "anchor"})
 
 
 class AverageSettings(_Section):
-    """An average of what is tuned over the epochs, which takes the place of the last epoch."""
+    """An average of the tuned parameters over the epochs, which replaces the last epoch."""
 
     kind: Literal["none", "gaussian"] = "none"
     """gaussian: weighted by a normal density over the epochs (PromptSRC, ICCV 2023)."""
@@ -351,7 +351,7 @@ def _toml_value(text: str) -> Any:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested tree laid over another: tables are merged, everything else of `above` wins."""
+    """Merge two nested trees: tables are merged, other values of `above` replace those of `below`."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)

@@ -33,7 +33,7 @@ def evaluate(
     views: Annotated[
         str | None,
         typer.Option(
-            metavar="CLIPSxCROPS", help="Average so many views of a video, such as 4x3 [default: the run's]."
+            metavar="CLIPSxCROPS", help="Views of a video to average, such as 4x3 [default: the run's]."
         ),
     ] = None,
     class_names: ClassNames = None,
@@ -42,13 +42,12 @@ def evaluate(
 ) -> None:
     """Measure runs: top-1, base, novel, harmonic mean.
 
-    Test clips are those of the run's protocol, classes have the names that the run was tuned with, and the last
-    epoch is what is measured. Beside the table,
-    RUN/eval/DATASET-PROTOCOL gets report.json, per_class.csv and confusion.png.
+    Measures the last epoch on the test clips of the run's protocol, with the class names that it was tuned on. Also
+    writes report.json, per_class.csv and confusion.png into RUN/eval/DATASET-PROTOCOL.
     """
     from ga2clip.evaluation.evaluate import evaluate_all, evaluate_run
 
-    found = []
+    measured = []
     where: dict[str, Any] = {
         "dataset": dataset,
         "root": root,
@@ -68,9 +67,10 @@ def evaluate(
                 head = f"{run}: {report.about['method']} on {report.about['backbone']}, {report.protocol}"
                 console.emit(printable(head + several))
                 console.emit(report.table() + "\n")
-        found += reports
+        measured += reports
     if as_json:
-        console.emit_json(found[0].to_json() if len(found) == 1 else [report.to_json() for report in found])
+        whole = [report.to_json() for report in measured]
+        console.emit_json(whole[0] if len(whole) == 1 else whole)
 
 
 def _views(text: str | None) -> tuple[int, int] | None:

@@ -79,7 +79,7 @@ def make_task(
         novel = tuple(name for name in pool.classes if name not in set(base))
         evals = (_eval_set("base", base, pool.test), _eval_set("novel", novel, pool.test))
         train, train_rule = _draw(pool, base, data, seed)
-        rule = f"{train_rule}; base classes are {base_rule}; each half is tested among its own classes"
+        rule = f"{train_rule}; base classes are {base_rule}; base and novel classes are tested separately"
     elif data.protocol == "zero-shot":
         base, train, evals = pool.classes, (), (_eval_set("test", pool.classes, pool.test),)
         rule = "all classes are tested without training on them"
@@ -145,13 +145,11 @@ def _base_classes(pool: _Pool) -> tuple[tuple[str, ...], str]:
             raise UserError(
                 "base-to-novel: there is no novel class", "also give the test list of the novel classes"
             )
-        return pool.base, "the declared half"
+        return pool.base, "the declared ones"
     counts = Counter(clip.label for clip in pool.train)
     rising = sorted(pool.classes, key=lambda name: counts[name])
-    half = set(rising[len(rising) // 2 :])
-    return tuple(
-        name for name in pool.classes if name in half
-    ), "the more frequent half of the training clips"
+    base = set(rising[len(rising) // 2 :])
+    return tuple(name for name in pool.classes if name in base), "the half with the most training clips"
 
 
 def _draw(pool: _Pool, classes: Sequence[str], data: DataSettings, seed: int) -> tuple[tuple[Clip, ...], str]:

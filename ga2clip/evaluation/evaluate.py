@@ -77,8 +77,8 @@ def evaluate_all(
     device: str = "auto",
     progress: bool = True,
 ) -> list[Report]:
-    """Test a run under every protocol of a dataset: each half among its own classes, then all classes over every
-    official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
+    """Test a run under every protocol of a dataset: the base classes and the novel classes among themselves, then all
+    classes on every official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
     """
     run = load_run(run_path)
     settings = _test_settings(run.settings, None, dataset, root, views, class_names)
@@ -99,7 +99,7 @@ def _evaluate(
 
 
 def _manifest(run: Run, data: DataSettings, class_names: str | None) -> Manifest:
-    """The dataset that is tested on. On its own one a run keeps to its class names unless others are asked for."""
+    """The manifest to test on. For its own dataset a run keeps its class names, unless others are asked for."""
     own = run.settings.data.dataset in ("", data.dataset)
     if own and class_names is None:
         return run.manifest(data)
@@ -125,7 +125,7 @@ def evaluate_model(
     """Reports of a model on a dataset, one per protocol; the classes are those of the manifest."""
     wanted = [_protocol(manifest, settings, name) for name in protocols]
     model.eval()
-    # What `prepare` could not decode is not tried again: it might hang, or take this process with it.
+    # Clips that `prepare` could not decode are not tried again: they might hang or crash this process.
     known = manifest.broken
     clips = [clip for _, parts in wanted for _, part in parts for clip in part.clips]
     encoded = encode_clips(model, [clip for clip in clips if clip.id not in known], settings, group, bar=bar)
@@ -189,7 +189,7 @@ def _test_settings(
     views: tuple[int, int] | None,
     class_names: str | None,
 ) -> Settings:
-    """The run's settings with the data that is to be tested on."""
+    """The run's settings, with the data settings of the test."""
     data: dict[str, object] = {}
     if dataset is not None and dataset != settings.data.dataset:
         # Lists and split numbers belong to the dataset of the training.

@@ -1,7 +1,7 @@
-"""Scores of a run's test sets as a table for people, as JSON for programs, and as files.
+"""`Report`: the scores of a run's test sets as a table, as JSON, and as files.
 
-`report.json` is what `ga2clip eval --json` prints; `per_class.csv` has a line per class; `confusion.png` shows who is
-taken for whom.
+`report.json` is what `ga2clip eval --json` prints; `per_class.csv` has a line per class; `confusion.png` is the
+confusion matrix.
 """
 
 import json
@@ -34,7 +34,7 @@ class SetReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What one model reached under one protocol. about: run, dataset, method, backbone, as texts."""
+    """The results of one model under one protocol. about: run, dataset, method and backbone, as strings."""
 
     protocol: str
     rule: str
@@ -43,7 +43,7 @@ class Report:
 
     @property
     def harmonic_mean(self) -> float | None:
-        """Of base and novel top-1 (the field's HM); None where there are no such halves."""
+        """The harmonic mean of base and novel top-1; None if the protocol has no base and novel classes."""
         halves = [part.scores.top1 for part in self.sets if part.name in ("base", "novel")]
         return harmonic_mean(halves) if len(halves) == 2 else None
 
@@ -116,7 +116,7 @@ def _over_splits(parts: list[SetReport]) -> dict[str, Any]:
 
 
 def _deviation(values: list[float]) -> float:
-    """Standard deviation over splits as the field reports it (numpy's default: of the population)."""
+    """The population standard deviation over splits (numpy's default, as papers report it)."""
     return statistics.pstdev(values)
 
 

@@ -28,7 +28,7 @@ from ga2clip.training.train import resume_settings, train
 
 _log = logging.getLogger(__name__)
 
-# Top-1 in percent: (the paper, the log at the last epoch). Novel halves were tested once.
+# Top-1 in percent: (the paper, the log at the last epoch). Novel classes were tested once.
 _HALVES = {
     "kinetics400": {"base": (77.0, 77.00), "novel": (63.3, 63.31), "HM": (69.5, 69.49)},
     "hmdb51": {"base": (78.3, 77.68), "novel": (58.9, 58.91), "HM": (67.2, 67.01)},
