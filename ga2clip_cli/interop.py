@@ -42,10 +42,11 @@ def import_published(
         ),
     ] = None,
 ) -> None:
-    """Convert a published checkpoint to a run for eval, export and predict.
+    """Convert a published checkpoint to a run.
 
-    The given class names must equal those that the checkpoint was tuned with: they are compared with the texts
-    stored in it. No code in the file is executed. Missing and unexpected weights are an error that lists them.
+    The run works with eval, export and predict. The given class names must equal those that the checkpoint was tuned
+    with: they are compared with the texts stored in it. No code in the file is executed. Missing and unexpected
+    weights are an error that lists them.
     """
     if clip is not None:
         console.note("warning: `import --clip` is now --clip-weights, since --clip is a video elsewhere")

@@ -80,7 +80,7 @@ def find_template(
         return best
     wrong = right[best].index(False) if right else 0
     raise UserError(
-        f"class {wrong + 1} of the list, '{names[wrong]}', is another class in {source}: "
+        f"class {wrong + 1} of the list, '{names[wrong]}', is not what {source} was tuned on: "
         f"its text reads '{texts.read(wrong)}'",
         "give the names in the checkpoint's order, spelled as its label file has them",
     )

@@ -52,7 +52,7 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
         return _load_file(settings)
     if settings.text_from:
         raise UserError(
-            "backbone.text_from needs a file with a vision tower only", "give it: --pretrained FILE"
+            "backbone.text_from needs a file with a vision tower alone", "give it: --pretrained FILE"
         )
     if settings.pretrained == "builtin":
         return _load_builtin(settings.name)

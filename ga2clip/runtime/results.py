@@ -232,7 +232,7 @@ def _check_question(path: Path, record: _Record, asked: Asked) -> None:
         if record.get(key) != expected[key]:
             raise UserError(
                 f"cannot continue {path}: its answers come from another {what}",
-                f"use the {what} that it was started with, or write into another file",
+                f"continue it with the {what} that it was started with, or write into another file",
             )
 
 

@@ -115,7 +115,8 @@ def _refuse_another_training(run: Path, settings: Settings) -> None:
 def _another_training(key: str) -> UserError:
     allowed = [f"{section}.{name}" for section, names in MAY_CHANGE.items() for name in sorted(names)]
     return UserError(
-        f"a resumed run can't change '{key}'", f"these may change with --resume: {', '.join(allowed)}"
+        f"'{key}' would make it another training",
+        f"settings that may change with --resume: {', '.join(allowed)}",
     )
 
 
