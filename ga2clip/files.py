@@ -277,6 +277,6 @@ def _new_file(target: Path) -> tuple[Path, int]:
 def _take_permissions(temporary: Path, before: os.stat_result | None, mode: int) -> None:
     """Set the permissions of the file before, or `mode`; a writer may have made the file anew as a private one."""
     if before is not None and sys.platform != "win32":
-        with suppress(OSError):  # only root may give a file to somebody else
+        with suppress(OSError):  # only root may change the owner
             os.chown(temporary, before.st_uid, before.st_gid)
     temporary.chmod(mode if before is None else stat.S_IMODE(before.st_mode))

@@ -304,7 +304,7 @@ class Settings(_Section):
         return cls.from_dict(read_toml(path), str(path))
 
     def updated(self, tree: Mapping[str, Any], source: str) -> "Settings":
-        """A copy with the nested mapping laid over it, validated."""
+        """A validated copy with the settings of a nested mapping replaced."""
         return Settings.from_dict(merge(self.model_dump(), tree), source)
 
     def to_toml(self) -> str:

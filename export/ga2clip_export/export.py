@@ -138,9 +138,9 @@ def export_model(
     key = None if sign_with is None else signing_key(sign_with)
     model = model.eval()
     count = _CLIPS_SMALL if _parameters(model) < _SMALL_TOWER else _CLIPS_LARGE
-    pictures, source = calibration_clips(task, clips, model.preprocess, model.settings.data.frames, count)
-    _log.info("measuring on %d clips: %s", len(pictures), source)
-    expected = verify.reference(model, pictures, _placeholder(model))
+    samples, source = calibration_clips(task, clips, model.preprocess, model.settings.data.frames, count)
+    _log.info("measuring on %d clips: %s", len(samples), source)
+    expected = verify.reference(model, samples, _placeholder(model))
     threshold = _threshold(model, task, expected, count) if task and source == OWN_CLIPS else None
     with _new_folder(out) as work:
         encoders = write_encoders(model, work, expected, precision=precision, opset=opset, static=static)

@@ -37,7 +37,7 @@ class FoldedVideoEncoder(nn.Module):
 class FoldedTextEncoder(nn.Module):
     """The text tower with its prompts as constants.
 
-    Ids are [start, n prompt positions, words…, end, zeros]; what stands at the prompt positions is ignored.
+    Ids are [start, n prompt positions, words…, end, zeros]; the ids at the prompt positions are ignored.
     """
 
     def __init__(self, model: VideoCLIP) -> None:

@@ -116,10 +116,10 @@ class FrameStore:
         frames = {}
         for number in set(map(int, numbers)):
             data = self._bytes(place, int(starts[number]) + _BLOCK, lengths[number])
-            picture = decode_picture(data)
-            if picture is None:
+            image = decode_frame(data)
+            if image is None:
                 raise self._damaged(place)
-            frames[number] = picture
+            frames[number] = image
         if len({frame.shape for frame in frames.values()}) > 1:
             raise self._damaged(place)
         return np.stack([frames[int(number)] for number in numbers])
@@ -209,22 +209,22 @@ def write_shard(
             for number, clip in enumerate(clips):
                 before_clip(clip)
                 try:
-                    header, pictures = _encode(root, clip)
+                    header, images = _encode(root, clip)
                 except VideoError as error:
                     broken.append((clip.path, error.reason))
                     continue
                 key = f"{shard.stem.rpartition('-')[2]}{number:04d}"
                 places[clip.path] = (tar.offset, len(header), clip.sha256)
                 _add(tar, f"{key}.json", header)
-                for place, picture in enumerate(pictures):
-                    _add(tar, f"{key}.{place:03d}.jpg", picture)
+                for place, image in enumerate(images):
+                    _add(tar, f"{key}.{place:03d}.jpg", image)
         sha256 = file_sha256(temporary)
     index = {"recipe": _RECIPE, "sha256": sha256, "clips": places}
     write_text(shard.with_suffix(".json"), json.dumps(index, separators=(",", ":")))
     return broken
 
 
-def encode_picture(frame: npt.NDArray[np.uint8], quality: int, colour: str) -> bytes:
+def encode_frame(frame: npt.NDArray[np.uint8], quality: int, colour: str) -> bytes:
     """A frame uint8 (H, W, 3) RGB as JPEG; colour: its resolution, `420`, `422` or `444`."""
     import cv2
 
@@ -233,15 +233,15 @@ def encode_picture(frame: npt.NDArray[np.uint8], quality: int, colour: str) -> b
     return bytes(cv2.imencode(".jpg", frame[..., ::-1], flags)[1])
 
 
-def decode_picture(data: bytes) -> npt.NDArray[np.uint8] | None:
+def decode_frame(data: bytes) -> npt.NDArray[np.uint8] | None:
     """The frame uint8 (H, W, 3) RGB of a JPEG, None when it is damaged."""
     import cv2
 
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:  # a damaged header may claim more pixels than OpenCV allows
         return None
-    return None if picture is None else np.asarray(picture, np.uint8)[..., ::-1]
+    return None if image is None else np.asarray(image, np.uint8)[..., ::-1]
 
 
 def _encode(root: Path, clip: Clip) -> tuple[bytes, list[bytes]]:
@@ -249,15 +249,15 @@ def _encode(root: Path, clip: Clip) -> tuple[bytes, list[bytes]]:
     size = SHORT_SIDE if min(clip.width, clip.height) > SHORT_SIDE else None
     path = root / clip.path
     sampled = sample_frames(path, rule, size=size, time_limit=file_time_limit(path))
-    pictures = [encode_picture(frame, QUALITY, "444") for frame in sampled.frames]
+    images = [encode_frame(frame, QUALITY, "444") for frame in sampled.frames]
     header = {
         "path": clip.path,
         "label": clip.label,
         "split": clip.split,
-        "lengths": [len(picture) for picture in pictures],
+        "lengths": [len(image) for image in images],
         "times": [round(float(time), 3) for time in sampled.times],
     }
-    return json.dumps(header, separators=(",", ":")).encode(), pictures
+    return json.dumps(header, separators=(",", ":")).encode(), images
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -42,7 +42,7 @@ def read(source: Source) -> Listing:
             missing.append(f"{split}/{stem}.mp4")
         else:
             entries.append(Entry(relative_path(path, source.root), label, split, row["youtube_id"]))
-    rule = "the official training and validation lists; tested on validation, as the field does"
+    rule = "the official training and validation lists; tested on validation, as is usual"
     classes = tuple(sorted(raw_names))
     return Listing(
         tuple(raw_names[name] for name in classes),

@@ -149,7 +149,7 @@ def reproduce(
 
 
 def table(results: Sequence[Result]) -> str:
-    """Ours (mean ± std over seeds) beside the published figures, and what of the published runs can't be had."""
+    """Our results (mean ± std over seeds) beside the published ones, and the known differences between the runs."""
     lines = [
         f"{'protocol':15}{'shots':>6}  {'':6}{'paper (best epoch)':>20}{'log (last epoch)':>18}{'ours':>16}"
     ]

@@ -138,7 +138,7 @@ def build_parts(site: Site) -> Iterator[tuple[str, Part]]:
     """Yields (name, part) for all parts that the settings switch on, built-in ones first and in a fixed order.
 
     Raises:
-        UserError: unknown options of a part, or parts that do not go together.
+        UserError: unknown options of a part, or parts that can't be combined.
     """
     for name in [*BUILTIN_PARTS, *sorted(site.settings.parts.keys() - set(BUILTIN_PARTS))]:
         kind: type[Part] = PARTS[name]

@@ -301,7 +301,7 @@ def build_model(
     """Build a model from a backbone and the parts of the settings' method.
 
     classes: the names that it is tuned on. hard_prompt: (n, W) float, needed with coupling.
-    Raises UserError for parts that do not go together.
+    Raises UserError for parts that can't be combined.
     """
     _check_together(settings)
     if settings.anchors.weight and settings.anchors.loss == "published":

@@ -54,13 +54,17 @@ def configure(
     options: Mapping[str, Any] | None = None,
     overrides: Iterable[str] = (),
 ) -> Settings:
-    """The settings of a run.
+    """Compose the settings of a run.
 
-    dataset, method, protocol: None leaves the recipe's or the default. recipe: a file, or the name of a shipped
-    one; None: the dataset's own. preset: `authors` lays the settings that the method's authors publish over the
-    recipe. options: a nested tree of settings such as {"training": {"seed": 2}}.
-    overrides: `section.key=value` strings.
-    Raises UserError for unknown datasets, methods, protocols, recipes and settings, each with the nearest name.
+    Args:
+        dataset, method, protocol: None: the recipe's, or the default.
+        recipe: a file, or the name of a shipped recipe; None: the dataset's own.
+        preset: `authors`: override the recipe by the settings that the method's authors publish.
+        options: a nested tree of settings, such as {"training": {"seed": 2}}.
+        overrides: `section.key=value` strings.
+
+    Raises:
+        UserError: an unknown dataset, method, protocol, recipe or setting; the hint has the nearest name.
     """
     wishes = _with_whole_backbone(merge(options or {}, parse_overrides(overrides)))
     data = wishes.get("data", {})

@@ -234,7 +234,7 @@ class _Job:
             number = stop.signal
             raise StoppedError(
                 f"stopped by {number.name if number else 'another process'} after step {position.step}",
-                f"checkpoint saved; ga2clip train --resume {out} goes on from there",
+                f"checkpoint saved; continue with: ga2clip train --resume {out}",
                 128 + (number or 0),
             )
         self._finish(out, position)

@@ -32,7 +32,7 @@ class Coupling(Part):
 
     @classmethod
     def build(cls, site: Site) -> "Coupling | None":
-        """On where `method.coupling` says how. Raises UserError for lengths that do not go together."""
+        """The part if `method.coupling` is set. Raises UserError for prompts of different lengths."""
         method, hard = site.settings.method, site.hard_prompt
         if method.coupling == "none":
             return None

@@ -50,7 +50,7 @@ class InterModal(Part):
 
     @classmethod
     def build(cls, site: Site) -> "InterModal | None":
-        """On where `method.inter_modal` says how. Raises UserError for lengths that do not go together."""
+        """The part if `method.inter_modal` is set. Raises UserError for prompts of different lengths."""
         method = site.settings.method
         if method.inter_modal == "none":
             return None

@@ -23,7 +23,7 @@ class LinearProbe(Part):
 
     @classmethod
     def build(cls, site: Site) -> "LinearProbe | None":
-        """On with `method.linear_probe`. Raises UserError where there are prompts too."""
+        """The part if `method.linear_probe` is on. Raises UserError if there are prompts, too."""
         method = site.settings.method
         if method.linear_probe and (method.text_length or method.vision_length):
             raise UserError(
