@@ -49,8 +49,8 @@ from ga2clip.runtime import Predictor
 from ga2clip.runtime.timeline import timeline
 bundle, clip, stride, threads = json.loads(sys.argv[1])
 with Predictor(bundle, provider="cpu", threads=threads, cache=False) as predictor:
-    found = timeline(predictor, clip, window=2.0, stride=stride, fps=4.0)
-print(json.dumps([found.encoded_frames, peak_memory()]))
+    result = timeline(predictor, clip, window=2.0, stride=stride, fps=4.0)
+print(json.dumps([result.encoded_frames, peak_memory()]))
 """
 
 

@@ -237,7 +237,7 @@ def _columns(lines: Sequence[tuple[int, str]], where: str) -> list[Label] | None
     pairs = [cells for _, cells in rows if len(cells) == 2]
     for column in (0, 1):
         with_id = sum(_ID.fullmatch(cells[column]) is not None for cells in pairs)
-        # If only one line differs from the others it is a mistake; if several do, names may contain the separator.
+        # If most lines have an id, the other lines are mistakes; otherwise names may contain the separator.
         if with_id and 2 * with_id > len(rows):
             return list(_pick(rows, (column, 1 - column), 2, where))
     tight = re.compile(rf"\S{separator}\S")

@@ -70,9 +70,9 @@ def predict(
     fps: Annotated[float, typer.Option(min=0.1, help="Timeline: frames encoded per second.")] = 4.0,
     smooth: Annotated[float, typer.Option(min=0, help="Timeline: seconds of smoothing.")] = 0.0,
     min_length: Annotated[float, typer.Option(min=0, help="Timeline: shortest segment, seconds.")] = 0.0,
-    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Timeline: draw it.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Timeline: draw a chart.")] = None,
     render: Annotated[
-        Path | None, typer.Option(metavar="MP4", help="Timeline: write it on the video.")
+        Path | None, typer.Option(metavar="MP4", help="Timeline: write the video with labels.")
     ] = None,
 ) -> None:
     """Name the action in videos.

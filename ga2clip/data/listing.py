@@ -117,8 +117,9 @@ def own_splits(
     """The listing of the user's own clips.
 
     Args:
-        rows: (path, raw label, split or ""). If no clip has a split, test clips are drawn from each class.
-        seed: for drawing test clips.
+        rows: (path, raw label, split or ""). Clips without a split are divided into training and test clips at
+            random, in each class.
+        seed: of that division.
         name: the readable name of a raw label.
         missing: clips of a list without a file.
     """

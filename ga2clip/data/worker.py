@@ -64,7 +64,7 @@ def _end_after(parent: int) -> None:
 
 
 def main() -> None:
-    """Say that it is ready, then answer jobs until stdin ends: so it does when the parent is gone, however."""
+    """Report that it is ready, then answer jobs until stdin ends, which also happens when the parent has gone."""
     threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a decoder that prints must not garble the answers

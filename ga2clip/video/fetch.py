@@ -159,7 +159,7 @@ def _connect(name: str) -> ByteStream:
     if name == "-":
         if sys.stdin is None or sys.stdin.isatty():
             raise VideoError(
-                "standard input", "it is a terminal", "pipe a video: cat clip.mp4 | ga2clip predict -"
+                "standard input", "nothing is piped into it", "such as: cat clip.mp4 | ga2clip predict -"
             )
         return ByteStream("standard input", sys.stdin.buffer)
     if is_http(name):
