@@ -57,9 +57,7 @@ def harmonic_mean_interval(halves: Sequence[tuple[int, int]]) -> Interval:
         return UNKNOWN
     draws = np.random.default_rng(0)
     rates = [draws.beta(correct + 0.5, n - correct + 0.5, _DRAWS) for correct, n in halves]
-    low, high = np.quantile(
-        len(rates) / sum(1 / rate for rate in rates), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    )
+    low, high = np.quantile(len(rates) / sum(1 / rate for rate in rates), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     reached = stats.hmean([correct / n for correct, n in halves])
     return Interval(min(float(low), float(reached)), max(float(high), float(reached)))
 

@@ -107,4 +107,9 @@ def test_how_numbers_are_shown() -> None:
     assert statistics.percent(0.5, Interval(0.431, 0.569)) == "50.0 [43.1, 56.9]"
     assert statistics.percent(0.5) == "50.0"
     assert statistics.percent(math.nan) == "–"
-    assert [statistics.p_value(p) for p in (0.0432, 1e-5, math.nan, 1.0)] == ["0.043", "< 0.001", "–", "1.000"]
+    assert [statistics.p_value(p) for p in (0.0432, 1e-5, math.nan, 1.0)] == [
+        "0.043",
+        "< 0.001",
+        "–",
+        "1.000",
+    ]
