@@ -37,6 +37,9 @@ Provider = Annotated[
     str,
     typer.Option("--provider", metavar="NAME", help="auto, cpu, cuda, tensorrt or openvino."),
 ]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="Where to compute: auto, cpu, cuda or cuda:N.")
+]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: the engine's choice.")]
 
 

@@ -31,12 +31,8 @@ def _text(comparison: Comparison) -> str:
 def _markdown(comparison: Comparison) -> str:
     tables = []
     for head, *rows in _tables(comparison):
-        lines = [head, ["---"] * len(head), *rows]
-        tables.append(
-            "\n".join(
-                f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
-            )
-        )
+        cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, ["---"] * len(head), *rows)]
+        tables.append("\n".join(f"| {' | '.join(row)} |" for row in cells))
     return "\n\n".join([*tables, *_notes(comparison)])
 
 
