@@ -277,7 +277,7 @@ class TrainingSettings(_Section):
     seed: int = 1
     """Of the drawn clips, the start of the prompts, and the order and augmentation of the clips."""
     deterministic: bool = True
-    """Take deterministic kernels where there are some; the same seed then gives the same run on the same device."""
+    """Take deterministic kernels where there are some, so that a seed gives the same run again on one device."""
     workers: int = Field(default=0, ge=0)
     """Loader processes, at most one per processor; 0 loads in the training process."""
     checkpoint_minutes: float = Field(default=10.0, gt=0)
