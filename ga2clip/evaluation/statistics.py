@@ -91,7 +91,7 @@ def mean_interval(values: Sequence[float], clips: float = 0.0) -> Interval:
     """Interval of the mean over seeds, over other seeds and other clips.
 
     Args:
-        values: the accuracy of each run; nan for fewer than two.
+        values: the accuracy of each run; nan for fewer than two, and where no source of chance shows.
         clips: variance of the mean from the choice of clips, see `clip_variance`; 0 gives Student's t-interval over
             seeds alone, which holds for exactly these test clips.
 
@@ -104,19 +104,26 @@ def mean_interval(values: Sequence[float], clips: float = 0.0) -> Interval:
     total = seeds + clips
     mean = float(np.mean(values))
     if not total > 0:
-        return Interval(mean, mean)
+        return UNKNOWN
     freedom = (len(values) - 1) * (total / seeds) ** 2 if seeds > 0 else math.inf
     reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(total)
     return Interval(max(0.0, mean - reach), min(1.0, mean + reach))
 
 
 def difference_interval(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
-    """Student's t-interval of the mean difference ours − theirs over the same seeds; nan for fewer than two."""
+    """Student's t-interval of the mean difference ours − theirs over the same seeds, on the same clips.
+
+    nan for fewer than two seeds, and where all of them differ alike, which would pass for certainty.
+    """
     differences = np.subtract(ours, theirs)
-    if len(differences) < 2:
+    if len(differences) < 2 or _alike(differences):
         return UNKNOWN
     reach = stats.t.ppf((1 + LEVEL) / 2, len(differences) - 1) * stats.sem(differences)
     return Interval(float(differences.mean() - reach), float(differences.mean() + reach))
+
+
+def _alike(values: NDArray[np.float64]) -> bool:
+    return bool(np.ptp(values) < 1e-12)
 
 
 def mcnemar(ours: ArrayLike, theirs: ArrayLike) -> float:
@@ -144,7 +151,7 @@ def paired_t(ours: Sequence[float], theirs: Sequence[float]) -> float:
     differences: NDArray[np.float64] = np.subtract(ours, theirs)
     if len(differences) < 2:
         return math.nan
-    if np.ptp(differences) < 1e-12:
+    if _alike(differences):
         return 1.0 if abs(differences[0]) < 1e-12 else math.nan
     return float(stats.ttest_rel(ours, theirs).pvalue)
 

@@ -131,7 +131,7 @@ def _notes(comparison: Comparison) -> list[str]:
     notes = [
         f"measured: {measured}",
         "[ ]: 95 % intervals; of one run over clips (Wilson; HM: Jeffreys posteriors), of several over seeds and clips "
-        "(t, both variances); of a difference over seeds (t)",
+        "(t, both variances); of a difference over seeds (t), on these test clips",
     ]
     if len(comparison.pairs) > 1:
         notes.append(f"p-values are two-sided and not corrected for {len(comparison.pairs)} comparisons")

@@ -55,7 +55,7 @@ def test_a_harmonic_mean_at_its_ends_lies_in_its_interval() -> None:
 def test_seeds_alone_give_students_interval() -> None:
     """Five values, t(0.975, 4) = 2.776: mean 0.52, deviation 0.0158114, so ± 0.019632."""
     assert mean_interval([0.50, 0.51, 0.52, 0.53, 0.54]) == pytest.approx((0.500368, 0.539632), abs=2e-6)
-    assert mean_interval([0.5, 0.5]) == Interval(0.5, 0.5)
+    assert math.isnan(mean_interval([0.5, 0.5]).low)
 
 
 def test_clip_variance_is_that_of_a_hand_worked_table() -> None:
@@ -100,6 +100,7 @@ def test_paired_t_is_that_of_students_sleep_data() -> None:
 def test_a_difference_that_cannot_be_judged_has_no_p_value() -> None:
     assert math.isnan(paired_t([0.5], [0.6]))
     assert math.isnan(paired_t([0.5, 0.6], [0.4, 0.5]))
+    assert math.isnan(difference_interval([0.5, 0.6], [0.4, 0.5]).low)
     assert paired_t([0.5, 0.6], [0.5, 0.6]) == 1.0
 
 
