@@ -16,7 +16,7 @@ from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.features import ClipFeatures, encode_clips
 from ga2clip.compute.precision import autocast, autocast_dtype
 from ga2clip.data.class_names import RAW, READABLE, named
-from ga2clip.data.manifest import Clip, Manifest, dataset_root
+from ga2clip.data.manifest import Clip, Manifest, read_dataset
 from ga2clip.data.protocols import EvalSet, make_task
 from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
@@ -122,7 +122,7 @@ def _manifest(run: Run, data: DataSettings, class_names: str | None) -> Manifest
     own = run.settings.data.dataset in ("", data.dataset)
     if own and class_names is None:
         return run.manifest(data)
-    manifest = named(Manifest.read(dataset_root(data)), data.class_names)
+    manifest = named(read_dataset(data), data.class_names)
     strangers = sorted(set(run.classes) - set(manifest.classes))
     if own and strangers:
         _log.warning(

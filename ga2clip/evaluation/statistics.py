@@ -87,6 +87,18 @@ def clip_variance(hits: ArrayLike) -> float:
     return float(max(0.0, mean_square_clips - mean_square_rest) / (runs * clips))
 
 
+def harmonic_mean_variance(means: Sequence[float], variances: Sequence[float]) -> float:
+    """Variance of the harmonic mean of base and novel accuracy, from those of both, by the delta method.
+
+    The slope of 2bn / (b + n) in b is 2n² / (b + n)².
+    """
+    b, n = means
+    if not b + n:
+        return 0.0
+    slopes = (2 * n**2 / (b + n) ** 2, 2 * b**2 / (b + n) ** 2)
+    return sum(slope**2 * variance for slope, variance in zip(slopes, variances, strict=True))
+
+
 def mean_interval(values: Sequence[float], clips: float = 0.0) -> Interval:
     """Interval of the mean over seeds, over other seeds and other clips.
 

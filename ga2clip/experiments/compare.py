@@ -27,6 +27,7 @@ from ga2clip.evaluation.statistics import (
     clip_variance,
     difference_interval,
     harmonic_mean_interval,
+    harmonic_mean_variance,
     mcnemar,
     mean_interval,
     paired_t,
@@ -114,14 +115,10 @@ class Method:
         return [(part, self.runs[0].of(part)) for part in (HALVES if name == HM else (name,))]
 
     def _clip_variance(self, name: str) -> float:
-        """For the harmonic mean by the delta method: its slope in b is 2n² / (b + n)²."""
-        if name != HM:
-            return clip_variance([run.of(name) for run in self.runs])
-        b, n = (self.mean(half) for half in HALVES)
-        if not b + n:
-            return 0.0
-        slopes = (2 * n**2 / (b + n) ** 2, 2 * b**2 / (b + n) ** 2)
-        return sum(g**2 * self._clip_variance(half) for g, half in zip(slopes, HALVES, strict=True))
+        if name == HM:
+            variances = [self._clip_variance(half) for half in HALVES]
+            return harmonic_mean_variance([self.mean(half) for half in HALVES], variances)
+        return clip_variance([run.of(name) for run in self.runs])
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ga2clip.evaluation.statistics import (
     clip_variance,
     difference_interval,
     harmonic_mean_interval,
+    harmonic_mean_variance,
     mcnemar,
     mean_interval,
     paired_t,
@@ -45,6 +46,8 @@ def test_harmonic_mean_of_many_clips_has_the_width_of_the_delta_method() -> None
     low, high = harmonic_mean_interval([(4000, clips), (3000, clips)])
     assert (high - low) / 2 == pytest.approx(1.96 * deviation, rel=0.03)
     assert (high + low) / 2 == pytest.approx(2 * b * n / (b + n), abs=1e-3)
+    variances = [p * (1 - p) / clips for p in (b, n)]
+    assert harmonic_mean_variance([b, n], variances) == pytest.approx(deviation**2)
 
 
 def test_a_harmonic_mean_at_its_ends_lies_in_its_interval() -> None:
