@@ -252,6 +252,15 @@ def load_run(path: str | Path) -> Run:
     return Run(path, settings, tuple(meta["classes"]), meta)
 
 
+def runs_in(folders: Sequence[Path]) -> list[Path]:
+    """The runs that folders are or hold, such as those that `train --seeds` puts side by side."""
+    found: list[Path] = []
+    for folder in folders:
+        inner = sorted(file.parent for file in folder.glob(f"*/{SETTINGS}"))
+        found += [folder] if (folder / SETTINGS).exists() or not inner else inner
+    return found
+
+
 def _read_meta(file: Path) -> dict[str, Any]:
     """The header of a run's prompts, each value checked."""
     try:

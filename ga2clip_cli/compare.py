@@ -42,8 +42,8 @@ def compare(
     exact test on its clips.
     """
     from ga2clip.experiments.compare import compare as compare_runs
-    from ga2clip.experiments.compare import runs_in
     from ga2clip.experiments.compare_tables import draw, render
+    from ga2clip.run import runs_in
 
     comparison = compare_runs(runs_in(runs), measurement)
     text = render(comparison, form)

@@ -19,7 +19,12 @@ EXAMPLES = (
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that training wrote.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Folders that training wrote, or folders of them as --seeds leaves."
+        ),
+    ],
     protocol: Annotated[
         str | None,
         typer.Option(
@@ -49,6 +54,7 @@ def evaluate(
     """
     from ga2clip.evaluation.evaluate import evaluate_all, evaluate_run
     from ga2clip.evaluation.report import comparison
+    from ga2clip.run import runs_in
 
     first: dict[str, Any] = {}
     trees = []
@@ -60,7 +66,7 @@ def evaluate(
         "device": device,
         "progress": console.has_terminal(),
     }
-    for run in runs:
+    for run in runs_in(runs):
         every = protocol == "all"
         reports = evaluate_all(run, **where) if every else [evaluate_run(run, protocol=protocol, **where)]
         for report in reports:

@@ -34,7 +34,7 @@ from ga2clip.evaluation.statistics import (
     wilson,
 )
 from ga2clip.files import file_sha256
-from ga2clip.run import MAY_CHANGE, PROMPTS, SETTINGS, Run, load_run
+from ga2clip.run import MAY_CHANGE, PROMPTS, Run, load_run
 
 HM = "HM"
 HALVES = ("base", "novel")
@@ -151,15 +151,6 @@ class Comparison:
             for theirs, ours in itertools.combinations(self.methods, 2)
             for name in self.names
         )
-
-
-def runs_in(folders: Sequence[Path]) -> list[Path]:
-    """The runs that folders are or hold, such as those that `train --seeds` puts side by side."""
-    found: list[Path] = []
-    for folder in folders:
-        inner = sorted(file.parent for file in folder.glob(f"*/{SETTINGS}"))
-        found += [folder] if (folder / SETTINGS).exists() or not inner else inner
-    return list(dict.fromkeys(found))
 
 
 def compare(runs: Sequence[str | Path], measurement: str | None = None) -> Comparison:

@@ -17,9 +17,10 @@ from PIL import Image
 from ga2clip.errors import UserError
 from ga2clip.evaluation.clips import ClipAnswer, clip_lines
 from ga2clip.evaluation.statistics import clip_variance, mean_interval, paired_t, wilson
-from ga2clip.experiments.compare import compare, runs_in
+from ga2clip.experiments.compare import compare
 from ga2clip.experiments.compare_tables import draw, render
 from ga2clip.files import file_sha256
+from ga2clip.run import runs_in
 from ga2clip.run_files import save_tensors, write_settings
 from ga2clip.settings import Settings
 
@@ -253,5 +254,5 @@ def test_what_cannot_be_paired_is_refused(make: Make) -> None:
 def test_a_folder_of_runs_stands_for_them(make: Make, tmp_path: Path) -> None:
     runs = seeds(make, "ga2", [1, 2], [1, 2])
     assert runs_in([tmp_path]) == runs
-    assert runs_in([runs[0], tmp_path]) == runs
+    assert runs_in([runs[1], runs[0]]) == [runs[1], runs[0]]
     assert runs_in([tmp_path / "none"]) == [tmp_path / "none"]
