@@ -44,16 +44,19 @@ Precision = Literal["fp32", "bf16", "fp16", "auto"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Docstrings below fields are their descriptions, which `ga2clip settings` shows.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class DataSettings(_Section):
     """Which clips are trained and tested on, and how frames are taken from them."""
 
     dataset: str = "stickfigures"
+    """Name of the dataset; `ga2clip prepare --help` lists them."""
     root: str = ""
     """Folder of the prepared dataset; empty: `data/<dataset>` in the working folder."""
     protocol: Protocol = "base-to-novel"
+    """Which classes are trained on and tested: the field's four protocols."""
     shots: int = Field(default=16, ge=0)
     """Training clips per class; 0 takes all."""
     split: int = Field(default=1, ge=1)
@@ -61,6 +64,7 @@ class DataSettings(_Section):
     split_file: str = ""
     """A shared training list `path label` instead of the generated split."""
     test_split_file: str = ""
+    """The test lists that go with `split_file`, separated by commas."""
     labels: str = ""
     """A CSV `id,name` that goes with the split files."""
     class_names: str = "readable"
@@ -120,6 +124,7 @@ class MethodSettings(_Section):
     """The parts that a method is composed of; `ga2clip methods` shows the named compositions."""
 
     name: str = "ga2"
+    """Name of the composition; `ga2clip methods` lists them."""
     preset: Preset = "ours"
     """Whose settings a run was started with: this project's, or those that the method's authors publish."""
     text_length: int = Field(default=16, ge=0)
@@ -129,6 +134,7 @@ class MethodSettings(_Section):
     vision_length: int = Field(default=16, ge=0)
     """Soft vision prompt tokens; 0: no vision prompt."""
     vision_depth: int = Field(default=9, ge=0)
+    """Vision blocks that are prompted, the input layer included; a tower with fewer layers: all."""
     text_init: str = ""
     """A phrase from which the soft text prompts start; empty: random, std 0.02, as published."""
     deep_init: Literal["phrase", "random"] = "phrase"
@@ -137,6 +143,7 @@ class MethodSettings(_Section):
     """How the frozen hard prompt joins the soft one: not at all, as extra tokens (`concat`), through the
     mapping layer ReLU(Linear(2W → W)) (`mapping`), or the mapping added to the soft prompt (`residual`)."""
     coupling_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Dropout in the mapping layer, in training."""
     hard_prompts: str = "builtin"
     """Where the hard prompt is from: `builtin`, a run, a published file, or a phrase."""
     inter_modal: InterModal = "none"
@@ -164,11 +171,14 @@ class AnchorSettings(_Section):
     weight: float = Field(default=0.0, ge=0)
     """Weight of the anchor term; 0: no anchors."""
     loss: AnchorLoss = "margin"
+    """The anchor term: `margin`, `contrast`, `preserve`, or as `published` (without a gradient where there is one
+    negative prompt)."""
     margin: float = Field(default=0.1, ge=0)
     """Cosine margin by which an anchor video must be nearer to the negative prompt than to any class."""
     negatives: tuple[str, ...] = ("nothing", "an empty scene", "no person", "something else")
     """Negative prompts. The published implementation has the single word "else"."""
     negative_template: str = "a video of {}."
+    """Text around each negative prompt."""
     source: str = "builtin"
     """Where anchor videos are from: `builtin` (generated irrelevant clips), `unused` (the dataset's unused
     classes) or a folder of videos."""
@@ -188,13 +198,14 @@ class AnchorSettings(_Section):
 class LossSettings(_Section):
     """Label smoothing, and the weights of the loss terms beside cross-entropy; 0 switches a term off.
 
-    A key is the name of a registered term (`ga2clip methods --terms` lists them), its value the weight.
+    A key is the name of a registered term (`ga2clip settings loss` lists them), its value the weight.
     """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, NonNegativeFloat]
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target that is spread over all classes, in cross-entropy."""
 
     @model_validator(mode="after")
     def _known(self) -> "LossSettings":
@@ -222,27 +233,32 @@ class AverageSettings(_Section):
     mean: float = 15.0
     """Epoch that counts most, counted from 1."""
     std: float = Field(default=1.0, gt=0)
-    """In epochs."""
+    """Width of the normal density, in epochs."""
 
 
 class TrainingSettings(_Section):
     """The optimisation; batch size and learning rate are the recipe's, whatever the number of devices."""
 
     epochs: int = Field(default=10, ge=0)
+    """Passes over the training clips."""
     batch_size: int = Field(default=16, ge=1)
     """Clips per update, over all devices."""
     micro_batch: int = Field(default=0, ge=0)
     """Clips per forward pass on one device, anchors included; 0: its whole share. Less memory, same update."""
     optimiser: Literal["adamw", "sgd"] = "adamw"
+    """The rule of the updates."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW: decay of the first and second moment."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """SGD."""
+    """Momentum of SGD."""
     lr: float = Field(default=2e-3, gt=0)
+    """Learning rate of prompts and other parts after warm-up; it falls along a cosine."""
     backbone_lr: float = Field(default=1e-5, gt=0)
     """Learning rate of tuned backbone weights (`tune` other than `prompts`)."""
     weight_decay: float = Field(default=1e-3, ge=0)
+    """Decoupled with AdamW, added to the gradient with SGD."""
     warmup_epochs: float = Field(default=1.0, ge=0)
+    """Epochs before the full learning rate."""
     warmup_factor: float = Field(default=0.0, ge=0, le=1)
     """Share of the rate during warm-up; 0: it rises linearly."""
     lr_floor: float = Field(default=0.0, ge=0, le=1)
@@ -254,6 +270,7 @@ class TrainingSettings(_Section):
     checkpoint_blocks: bool = False
     """Recompute activations of the blocks in the backward pass: less memory, more time."""
     compile: bool = False
+    """Run the towers through torch.compile."""
     classes_per_step: int = Field(default=0, ge=0)
     """Class texts encoded per step, the batch's own classes always among them; 0: all."""
     class_chunk: int = Field(default=0, ge=0)
@@ -262,10 +279,13 @@ class TrainingSettings(_Section):
     cache_features: bool = True
     """Compute a tower's features once when nothing in it trains. Training clips are then not augmented."""
     seed: int = 1
+    """Of the drawn clips, the start of the prompts, and the order and augmentation of the clips."""
     deterministic: bool = True
+    """Take deterministic kernels where there are some, so that a seed gives the same run again on one device."""
     workers: int = Field(default=0, ge=0)
     """Loader processes, at most one per processor; 0 loads in the training process."""
     checkpoint_minutes: float = Field(default=10.0, gt=0)
+    """Minutes between checkpoints inside an epoch."""
     tensorboard: bool = False
     """Write TensorBoard events into the run beside `metrics.jsonl`; needs the `tensorboard` extra."""
 

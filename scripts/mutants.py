@@ -199,7 +199,7 @@ MUTANTS = (
         "an imported run is tested with our readable names",
         "ga2clip/evaluation/evaluate.py",
         "return run.manifest(data)",
-        "return Manifest.read(dataset_root(data))",
+        "return read_dataset(data)",
         "tests/evaluation/test_class_names_of_runs.py",
     ),
     Mutant(

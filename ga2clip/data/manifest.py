@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
+from ga2clip.registry import DATASETS
 from ga2clip.settings import DataSettings
 
 SCHEMA = 1
@@ -125,8 +127,12 @@ class Manifest:
         return path
 
     @classmethod
-    def read(cls, root: Path) -> "Manifest":
+    def read(cls, root: Path, dataset: str = "") -> "Manifest":
         """The manifest of a prepared folder.
+
+        Args:
+            root: the folder.
+            dataset: what should lie there, for the hint where nothing was prepared.
 
         Raises:
             UserError: the folder was not prepared, or by a version with another schema; the file is damaged.
@@ -137,7 +143,7 @@ class Manifest:
         except FileNotFoundError:
             raise UserError(
                 f"{root} is not a prepared dataset (no {FILE_NAME})",
-                f"ga2clip prepare --dataset NAME --root {root}",
+                shlex.join(["ga2clip", "prepare", "--dataset", dataset or "NAME", "--root", str(root)]),
             ) from None
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
@@ -175,6 +181,11 @@ class Manifest:
         return json.dumps(head, indent=1)[:-2] + ',\n "clips": [\n' + ",\n".join(lines) + "\n]}\n"
 
 
+def read_dataset(data: DataSettings) -> Manifest:
+    """The prepared dataset of these settings. Errors: as `dataset_root` and `Manifest.read`."""
+    return Manifest.read(dataset_root(data), data.dataset)
+
+
 def dataset_root(data: DataSettings) -> Path:
     """Where the dataset of these settings lies: `data.root`, else `data/<dataset>` in the working folder.
 
@@ -182,7 +193,8 @@ def dataset_root(data: DataSettings) -> Path:
     """
     if not (data.root or data.dataset):
         raise UserError(
-            "this run names no dataset", "say which: --dataset NAME, and --root DIR where it lies elsewhere"
+            "this run names no dataset",
+            f"say which by --dataset ({', '.join(DATASETS.names())}), and --root where it lies elsewhere",
         )
     return Path(data.root) if data.root else Path("data") / data.dataset
 

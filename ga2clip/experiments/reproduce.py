@@ -20,11 +20,10 @@ from ga2clip.compute.precision import autocast_dtype
 from ga2clip.errors import UserError
 from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.evaluation.report import Report
-from ga2clip.run import PROMPTS, SETTINGS, load_run
+from ga2clip.experiments.seeds import train_once
 from ga2clip.settings import Settings
 from ga2clip.training.configure import configure
 from ga2clip.training.summary import duration
-from ga2clip.training.train import resume_settings, train
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +134,7 @@ def reproduce(
             folder = row.folder(out, seed)
             settings = row.settings(seed, root, overrides)
             _log.info("%s, %d shots, seed %d: %s", row.protocol, row.shots, seed, folder)
-            _train(settings, folder, device, progress)
+            train_once(settings, folder, device=device, progress=progress)
             reports.append(evaluate_run(folder, root=root or None, device=device, progress=progress))
         names = row.published
         results.append(
@@ -212,16 +211,6 @@ def describe(
         ]
     note = f"at half of the {rate:,.0f} GFLOP/s that {chosen} multiplies at, loading not counted"
     return "\n".join([*lines, f"\nin all about {duration(total)} ({note})"])
-
-
-def _train(settings: Settings, folder: Path, device: str, progress: bool) -> None:
-    """Train, go on, or find that it is done."""
-    if not (folder / SETTINGS).is_file():
-        train(settings, folder, device=device, progress=progress)
-    elif not (folder / PROMPTS).is_file() or load_run(folder).meta.get("step") != load_run(folder).meta.get(
-        "steps"
-    ):
-        train(resume_settings(folder), folder, resume=True, device=device, progress=progress)
 
 
 def _figure(report: Report, name: str) -> float:
