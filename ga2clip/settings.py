@@ -39,6 +39,7 @@ CouplingKind = Literal["none", "concat", "mapping", "residual"]
 InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
 Preset = Literal["ours", "authors"]
+Schedule = Literal["cosine", "timm", "dassl"]
 AnchorLoss = Literal["margin", "contrast", "preserve", "published"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 
@@ -90,7 +91,8 @@ class AugmentSettings(_Section):
     grey: float = Field(default=0.0, ge=0, le=1)
     """Probability of dropping colour."""
     colour: float = Field(default=0.0, ge=0, le=1)
-    """Strength of brightness, contrast and saturation jitter."""
+    """Probability of colour jitter: brightness and contrast by up to 40 %, saturation by 20 %, hue by a tenth of its
+    circle."""
     mixup: float = Field(default=0.0, ge=0)
     """Alpha of MixUp's Beta distribution; 0 is off."""
     cutmix: float = Field(default=0.0, ge=0)
@@ -263,6 +265,10 @@ class TrainingSettings(_Section):
     """Share of the rate during warm-up; 0: it rises linearly."""
     lr_floor: float = Field(default=0.0, ge=0, le=1)
     """Share of the rate at which the schedule ends."""
+    schedule: Schedule = "cosine"
+    """How the rate falls after warm-up. cosine: to the floor at the end, with every update; timm: the same over the
+    whole training, of which warm-up cuts the beginning off; dassl: with every epoch, over as many epochs as the
+    training has, counted from the end of warm-up."""
     clip_grad: float = Field(default=1.0, ge=0)
     """Largest gradient norm; 0 is off."""
     precision: Precision = "auto"
@@ -288,6 +294,13 @@ class TrainingSettings(_Section):
     """Minutes between checkpoints inside an epoch."""
     tensorboard: bool = False
     """Write TensorBoard events into the run beside `metrics.jsonl`; needs the `tensorboard` extra."""
+
+
+OPTIMISATION = frozenset(
+    {"epochs", "batch_size", "optimiser", "betas", "momentum", "lr", "backbone_lr", "weight_decay"}
+    | {"warmup_epochs", "warmup_factor", "lr_floor", "schedule", "clip_grad"}
+)
+"""The settings of `[training]` that decide what an update does, not how it is computed."""
 
 
 class Settings(_Section):

@@ -162,6 +162,10 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join([*lines, "", *_differences(results[0].settings)])
 
 
+def _published(row: Row) -> str:
+    return ", ".join(f"{name} {best:.1f} ({last:.2f})" for name, (best, last) in row.published.items())
+
+
 def _differences(settings: Settings) -> list[str]:
     """What differs from the published runs whatever is set."""
     backbone, method = settings.backbone, settings.method
@@ -174,7 +178,9 @@ def _differences(settings: Settings) -> list[str]:
         f"weights: {backbone.name}, {backbone.pretrained}; {start}",
         f"hard prompt: {method.hard_prompts}; theirs was learned on half of Kinetics-400 "
         "(--set method.hard_prompts=RUN_OR_FILE)",
-        "anchors: the published term, which has no gradient with its one negative prompt; no anchor videos are read",
+        f"prompts: {method.text_length} + {method.vision_length} tokens, random (std 0.02), as theirs",
+        f"anchors: the published term with the negative prompt {settings.anchors.negatives[0]!r}, as theirs; it has no "
+        "gradient, so no anchor videos are read",
         "epoch: the last one; the paper's is the best on the test set",
     ]
 
@@ -206,6 +212,7 @@ def describe(
         others = f"   and --seed {', '.join(map(str, seeds[1:]))}" if len(seeds) > 1 else ""
         lines += [
             f"\n{row.protocol}, {row.shots} shots: about {duration(seconds)} for each seed",
+            f"  published, best epoch (last epoch): {_published(row)}",
             f"  {row.command(out, seeds[0], root, overrides)}{others}",
             f"  ga2clip eval {shlex.quote(str(row.folder(out, seeds[0])))}",
         ]

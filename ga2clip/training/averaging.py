@@ -14,7 +14,9 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
 
     PromptSRC (ICCV 2023), eq. 7 and 8, as its authors' code has it. mean and std are in epochs.
     """
-    densities = [math.exp(-0.5 * ((epoch - mean) / std) ** 2) for epoch in range(1, epochs + 1)]
+    exponents = [-0.5 * ((epoch - mean) / std) ** 2 for epoch in range(1, epochs + 1)]
+    largest = max(exponents, default=0.0)  # taken out, else all densities are 0 far from the mean
+    densities = [math.exp(exponent - largest) for exponent in exponents]
     total = sum(densities)
     return [density / total for density in densities]
 

@@ -52,10 +52,10 @@ def test_adamw_equals_its_numpy_twin(trajectory: tuple[np.ndarray, list[np.ndarr
 def test_sgd_equals_its_numpy_twin(trajectory: tuple[np.ndarray, list[np.ndarray]]) -> None:
     """Momentum as in torch, with decay added to the gradient: what CoOp's code runs."""
     start, gradients = trajectory
-    settings = TrainingSettings(optimiser="sgd", lr=0.1, weight_decay=0.3, momentum=0.9)
+    settings = TrainingSettings(optimiser="sgd", lr=0.1, weight_decay=0.3, momentum=0.6)
     expected, velocity = start.copy(), np.zeros(5)
     for g in gradients:
-        velocity = 0.9 * velocity + g + 0.3 * expected
+        velocity = 0.6 * velocity + g + 0.3 * expected
         expected = expected - 0.1 * velocity
     np.testing.assert_allclose(steps(settings, start, gradients, factor=1.0), expected, rtol=1e-10)
 
@@ -76,6 +76,10 @@ def test_each_group_has_its_rate_and_every_trained_tensor_is_in_one(clip_file: P
         assert rate == (0.1 if name in {f"parts.{n}" for n in model.parts.state_dict()} else 0.2)
     assert {"backbone.logit_scale", "backbone.text.positional_embedding"} <= rates.keys()
     assert "backbone.text.token_embedding.weight" not in rates
+
+
+def test_gaussian_weights_far_from_the_mean_go_to_the_nearest_epoch() -> None:
+    assert gaussian_weights(2, 15.0, 0.1) == pytest.approx([0.0, 1.0])
 
 
 def test_gaussian_weights_of_three_epochs() -> None:
