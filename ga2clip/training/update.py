@@ -25,7 +25,7 @@ from ga2clip.data.mix import mix_clips
 from ga2clip.errors import UserError
 from ga2clip.model.part import Prompts
 from ga2clip.model.video_clip import LossOutput, VideoCLIP
-from ga2clip.training.averaging import EpochAverage
+from ga2clip.training.averaging import StateAverage
 from ga2clip.training.optimiser import build_optimiser, set_lr
 
 
@@ -63,7 +63,7 @@ class Updater:
         self.model, self.group, self.settings = model, group, settings
         self.parameters = model.trainable_parameters()
         self.optimiser = build_optimiser(model.parameter_groups(), settings)
-        self.average = EpochAverage(self.parameters, model.settings.average, settings.epochs)
+        self.average = StateAverage(self.parameters, model.settings.average)
         self.dtype = autocast_dtype(settings.precision, group.device, model.backbone.vision.width)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=self.dtype == torch.float16)
         self._frozen_classes: Tensor | None = None
