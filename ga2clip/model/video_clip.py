@@ -20,6 +20,7 @@ from ga2clip.model.part import LearningRate, Part, Prompts, Site, Tower, TowerSi
 from ga2clip.model.pooling import pool
 from ga2clip.model.scoring import cosine
 from ga2clip.model.term import Features, active_terms, needs_of, share_of_update
+from ga2clip.model.towers import LayerWeights, TextTower, VisionTower
 from ga2clip.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class VideoCLIP(nn.Module):
         load_exactly(self, {**frozen, **state}, source)
 
     def prompts(self) -> Prompts:
-        """The prompts that enter the towers now, of all parts.
+        """The prompts that enter the towers now, of all parts, and the weights where parts change them.
 
         They are computed at each call, dropout included. An update therefore calls this once and hands the result
         to whatever encodes; outside of training every call gives the same.
@@ -146,12 +147,22 @@ class VideoCLIP(nn.Module):
         prompts = Prompts([], [])
         for part in self._in_order:
             prompts = part.prompts(prompts)
-        return prompts
+        return prompts._replace(
+            text_weights=self._weights("text", self.backbone.text),
+            vision_weights=self._weights("vision", self.backbone.vision),
+        )
+
+    def _weights(self, name: Tower, tower: TextTower | VisionTower) -> LayerWeights:
+        weights: LayerWeights = ()
+        for part in self._in_order:
+            changes = part.weight_changes(name)
+            weights = tower.changed(changes, weights) if any(changes) else weights
+        return weights
 
     def encode_frames(self, frames: Tensor, prompts: Prompts | None = None) -> Tensor:
         """Normalised frames (N, 3, H, W) float → (N, D) unnormalised features."""
         prompts = self.prompts() if prompts is None else prompts
-        return self.adapt_frames(self.backbone.vision(frames, prompts.vision))
+        return self.adapt_frames(self.backbone.vision(frames, prompts.vision, prompts.vision_weights))
 
     def adapt_frames(self, features: Tensor) -> Tensor:
         """What the parts make of frame features (N, D) behind the vision tower."""
@@ -180,7 +191,7 @@ class VideoCLIP(nn.Module):
     def encode_tokens(self, ids: Tensor, prompts: Prompts | None = None) -> Tensor:
         """Token ids (C, S) int64 behind SOT and the prompt → (C, D) unnormalised features."""
         prompts = self.prompts() if prompts is None else prompts
-        return self.adapt_texts(self.backbone.text(ids, prompts.text))
+        return self.adapt_texts(self.backbone.text(ids, prompts.text, prompts.text_weights))
 
     def adapt_texts(self, features: Tensor) -> Tensor:
         """What the parts make of text features (C, D) behind the text tower."""
@@ -222,7 +233,7 @@ class VideoCLIP(nn.Module):
 
     @torch.no_grad()
     def encode_frozen_video(self, video: Tensor, labels: Tensor) -> Tensor | None:
-        """As `encode_video`, by the vision tower without prompts: (B + A, D).
+        """As `encode_video`, by the vision tower without prompts and with its own weights: (B + A, D).
 
         labels: (B + A,) int64. Videos that no loss term compares have zeros; None where there is no such term.
         """
@@ -313,8 +324,8 @@ def build_model(
     site = Site(
         settings=settings,
         classes=tuple(classes),
-        text=TowerSize(backbone.text.width, backbone.text.depth),
-        vision=TowerSize(backbone.vision.width, backbone.vision.depth),
+        text=TowerSize(backbone.text.width, backbone.text.depth, backbone.text.hidden),
+        vision=TowerSize(backbone.vision.width, backbone.vision.depth, backbone.vision.hidden),
         embed_dim=backbone.embed_dim,
         hard_prompt=hard_prompt,
         phrase_prompts=partial(phrase_prompts, backbone),

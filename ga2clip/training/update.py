@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +24,12 @@ from ga2clip.data.loader import Batch
 from ga2clip.data.mix import mix_clips
 from ga2clip.errors import UserError
 from ga2clip.model.part import Prompts
+from ga2clip.model.towers import BlockWeights
 from ga2clip.model.video_clip import LossOutput, VideoCLIP
 from ga2clip.training.averaging import StateAverage
 from ga2clip.training.optimiser import build_optimiser, set_lr
+
+_MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
 
 @dataclass(frozen=True)
@@ -242,23 +245,29 @@ class Updater:
 
 
 class _Shared(NamedTuple):
-    """What is the same for all chunks of an update: the prompts, and the class features (C, D) made with them."""
+    """What all chunks of an update share: prompts and changed weights, and the class features (C, D) made with them."""
 
     prompts: Prompts
     classes: Tensor
 
     def detached(self) -> "_Shared":
         """The same values as leaves, in which chunks collect their gradients."""
-        vision = [None if prompt is None else _leaf(prompt) for prompt in self.prompts.vision]
-        return _Shared(Prompts(self.prompts.text, vision), _leaf(self.classes))
+        prompts = self.prompts
+        leaves = prompts._replace(
+            vision=[_leaf(prompt) for prompt in prompts.vision],
+            vision_weights=[own and BlockWeights(*map(_leaf, own)) for own in prompts.vision_weights],
+        )
+        return _Shared(leaves, _leaf(self.classes))
 
     def tensors(self) -> list[Tensor]:
-        """What chunks send gradients into: class features and vision prompts. Text prompts reach them through these."""
-        return [self.classes, *(prompt for prompt in self.prompts.vision if prompt is not None)]
+        """What chunks send gradients into: class features, vision prompts and weights. Those of the text tower reach
+        them through the class features."""
+        weights = (weight for own in self.prompts.vision_weights for weight in own or ())
+        return [tensor for tensor in (self.classes, *self.prompts.vision, *weights) if tensor is not None]
 
 
-def _leaf(tensor: Tensor) -> Tensor:
-    return tensor.detach().requires_grad_(tensor.requires_grad)
+def _leaf(tensor: _MaybeTensor) -> _MaybeTensor:
+    return None if tensor is None else tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def _backward_with(total: Tensor, tensors: Sequence[Tensor], leaves: Sequence[Tensor]) -> None:
