@@ -213,6 +213,15 @@ WEIGHTED_ELSEWHERE = frozenset({"cross_entropy", "anchor"})
 """Terms whose weight is not in `[loss]`: cross-entropy has 1, anchors have `anchors.weight`."""
 
 
+class OutlierSettings(_Section):
+    """Words outside the classes, for the loss term `outlier_text`."""
+
+    words: tuple[str, ...] = ()
+    """None: a list of a hundred plain words that comes with ga2clip (things, animals and places; no actions)."""
+    per_step: int = Field(default=32, ge=0)
+    """Words drawn for each update; 0: all."""
+
+
 class AverageSettings(_Section):
     """An average of what is tuned over the training, which takes the place of the last state."""
 
@@ -282,6 +291,7 @@ class Settings(_Section):
     backbone: BackboneSettings = BackboneSettings()
     method: MethodSettings = MethodSettings()
     anchors: AnchorSettings = AnchorSettings()
+    outliers: OutlierSettings = OutlierSettings()
     average: AverageSettings = AverageSettings()
     loss: LossSettings = Field(default_factory=lambda: LossSettings.model_validate({}))
     training: TrainingSettings = TrainingSettings()

@@ -115,6 +115,10 @@ class Part(nn.Module):
         """Text features (C, D) behind the text tower → (C, D)."""
         return features
 
+    def student_features(self, tower: Tower, features: Tensor) -> Tensor:  # noqa: ARG002 (for subclasses)
+        """What residual distillation compares with the frozen features of a tower, given the tuned ones (N, D)."""
+        return features
+
     def class_features(self, names: Sequence[str], encode: Callable[[Sequence[str]], Tensor]) -> Tensor:
         """Features (C, D) of class names; `encode` is what they are without this part."""
         return encode(names)
@@ -137,8 +141,8 @@ def build_parts(site: Site) -> Iterator[tuple[str, Part]]:
             yield name, part
 
 
-BUILTIN_PARTS = ("text_prompt", "vision_prompt", "coupling", "inter_modal", "linear_probe")
-"""The parts that the section `[method]` composes. The order in which they draw their random start values."""
+BUILTIN_PARTS = ("text_prompt", "vision_prompt", "coupling", "inter_modal", "linear_probe", "froster")
+"""The parts that other sections than `[parts]` switch on. The order in which they draw their random start values."""
 
 
 def part_options(name: str, settings: Settings) -> BaseModel | None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ga2clip.errors import UserError
 from ga2clip.labels import fill
 from ga2clip.model.backbone import Backbone, load_exactly
-from ga2clip.model.frozen_text import class_text_features, negative_features, phrase_prompts
+from ga2clip.model.frozen_text import class_text_features, negative_features, outlier_words, phrase_prompts
 from ga2clip.model.part import LearningRate, Part, Prompts, Site, Tower, TowerSize, build_parts
 from ga2clip.model.pooling import pool
 from ga2clip.model.scoring import cosine
@@ -41,6 +41,7 @@ class VideoCLIP(nn.Module):
     negatives: Tensor
     scenario: Tensor | None
     teacher: Tensor | None
+    frozen_words: Tensor | None
 
     def __init__(
         self, backbone: Backbone, settings: Settings, classes: Sequence[str], parts: Mapping[str, Part]
@@ -52,8 +53,15 @@ class VideoCLIP(nn.Module):
         self.preprocess = backbone.preprocess
         self.loss_terms = active_terms(settings)
         self.needs = needs_of(settings)
+        wanted = "words" in self.needs
+        self.outlier_words = outlier_words(settings.outliers, classes) if wanted else ()
         self._freeze_texts()
         self._choose_trainable()
+        if self.outlier_words and not self.trains("text"):
+            raise UserError(
+                "outlier words need a text tower that trains",
+                "set loss.outlier_text=0, or train text prompts",
+            )
         with torch.no_grad():
             self.text_tokens = self.eval().prompts().text_tokens
             """Prompt positions that a class text spends in the context."""
@@ -65,13 +73,17 @@ class VideoCLIP(nn.Module):
             "negatives", negative_features(self.backbone, self.settings.anchors), persistent=False
         )
         method = self.settings.method
-        templates = {
-            "scenario": (method.scenario_template,),
-            "teacher": method.teacher_templates or (method.scenario_template,),
+        scenario = (method.scenario_template,)
+        teacher = method.teacher_templates or scenario
+        encode = partial(class_text_features, self.backbone)
+        needs = self.needs
+        frozen = {
+            "scenario": encode(self.classes, scenario) if "scenario" in needs else None,
+            "teacher": encode(self.classes, teacher) if "teacher" in needs else None,
+            "frozen_words": encode(self.outlier_words, teacher) if "words" in needs else None,
         }
-        for need, wanted in templates.items():
-            found = class_text_features(self.backbone, self.classes, wanted) if need in self.needs else None
-            self.register_buffer(need, found, persistent=False)
+        for name, features in frozen.items():
+            self.register_buffer(name, features, persistent=False)
 
     def _choose_trainable(self) -> None:
         """What `method.tune` says; the token embedding stays frozen, as in ViFi-CLIP (CVPR 2023).
@@ -228,8 +240,9 @@ class VideoCLIP(nn.Module):
         prompts = self.prompts()
         frozen = self.encode_frozen_video(video, labels)
         classes = self.encode_classes(self.classes, prompts)
+        words = self.encode_classes(self.outlier_words, prompts) if self.outlier_words else None
         features = self.encode_video(video, prompts)
-        return self.objective(features, labels, classes, targets=targets, frozen_video=frozen)
+        return self.objective(features, labels, classes, targets=targets, frozen_video=frozen, words=words)
 
     @torch.no_grad()
     def encode_frozen_video(self, video: Tensor, labels: Tensor) -> Tensor | None:
@@ -257,6 +270,8 @@ class VideoCLIP(nn.Module):
         class_ids: Tensor | None = None,
         targets: Tensor | None = None,
         frozen_video: Tensor | None = None,
+        words: Tensor | None = None,
+        word_ids: Tensor | None = None,
         counts: tuple[int, int] | None = None,
     ) -> LossOutput:
         """The loss terms from features; parts of a batch add up to the whole.
@@ -264,6 +279,7 @@ class VideoCLIP(nn.Module):
         video: (B + A, D). labels: (B + A,) int64 into `.classes`, −1 for anchor videos. classes: (C', D).
         class_ids: (C',) int64 sorted, which of `.classes` those rows are, the batch's own among them; None: all.
         targets: (B, C) soft labels over all classes. frozen_video: (B + A, D) of `encode_frozen_video`.
+        words: (O, D) of `.outlier_words`, or of those that word_ids (O,) int64 names.
         counts: labelled and anchor videos of the whole update when this is a part of it: each term is then the
         part's share, so that the sums over the parts are the terms, and the gradients, of the whole.
         """
@@ -286,8 +302,18 @@ class VideoCLIP(nn.Module):
             teacher=_rows(self.teacher, class_ids),
             frozen_video=_rows(frozen_video, labelled),
             frozen_anchors=_rows(frozen_video, ~labelled),
+            words=words,
+            frozen_words=_rows(self.frozen_words, word_ids),
         )
+        if "student" in self.needs:
+            features.student_video = self._student("vision", features.video)
+            features.student_classes = self._student("text", classes)
         return self._weighted(features, counts)
+
+    def _student(self, tower: Tower, features: Tensor) -> Tensor:
+        for part in self._in_order:
+            features = part.student_features(tower, features)
+        return features
 
     def _weighted(self, features: Features, counts: tuple[int, int] | None) -> LossOutput:
         values = {}
@@ -338,8 +364,12 @@ def _check_together(settings: Settings) -> None:
     needs = needs_of(settings)
     if settings.method.tune in ("vision", "both") and _FROZEN_VISION & needs:
         raise UserError(
-            "image and logit consistency, and anchors that preserve, need a frozen vision tower",
+            "image and logit consistency, anchors that preserve, and froster need a frozen vision tower",
             "set method.tune to prompts or text",
+        )
+    if "words" in needs and settings.method.linear_probe:
+        raise UserError(
+            "a linear probe trains no text that outlier words could keep", "set loss.outlier_text=0"
         )
     if "frozen_anchors" in needs and not settings.anchors.per_step:
         raise UserError("anchor loss 'preserve' needs anchor videos", "set anchors.per_step above 0")

@@ -1,4 +1,4 @@
-"""LoRA leaves nothing in a bundle but other weights."""
+"""LoRA leaves nothing in a bundle but other weights; what helps in training alone leaves nothing."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
 from tests.export.conftest import CLASSES
 
 
-def make(clip_file: Path, **parts: object) -> VideoCLIP:
+def make(clip_file: Path, loss: dict[str, float] | None = None, **parts: object) -> VideoCLIP:
     method = {"text_length": 3, "vision_length": 3, "text_depth": 2, "vision_depth": 2}
-    tree = {"backbone": {"pretrained": str(clip_file)}, "method": method, "parts": parts}
+    tree = {"backbone": {"pretrained": str(clip_file)}, "method": method, "parts": parts, "loss": loss or {}}
     settings = Settings().updated(tree, "test")
     torch.manual_seed(1)
     model = build_model(load_backbone(settings.backbone), settings, CLASSES)
@@ -41,6 +41,19 @@ def test_folding_adds_no_tensor_and_leaves_the_model_as_it_was(model: VideoCLIP,
         changed = [name for name, value in ours.items() if not torch.equal(value, without[name])]
         assert len(changed) == 3 * 4
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_what_helps_in_training_alone_leaves_no_trace(clip_file: Path) -> None:
+    model, plain = make(clip_file, loss={"froster": 2.0, "outlier_text": 8.0}), make(clip_file)
+    assert {name.split(".")[1] for name in model.trainable_state()} == {
+        "text_prompt",
+        "vision_prompt",
+        "froster",
+    }
+    for folded in (FoldedVideoEncoder, FoldedTextEncoder):
+        ours, without = folded(model).state_dict(), folded(plain).state_dict()
+        assert ours.keys() == without.keys()
+        assert all(torch.equal(value, without[name]) for name, value in ours.items())
 
 
 @pytest.mark.slow

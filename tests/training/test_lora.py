@@ -6,17 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from ga2clip.compute.distributed import Group
 from ga2clip.model.parts.lora import LowRank
 from ga2clip.run import load_run
 from ga2clip.training import train
 from ga2clip.training.signals import StoppedError
-from ga2clip.training.update import Outcome, Updater
+from ga2clip.training.update import Updater
 from tests.training.test_distributed import _train, in_two_processes
 from tests.training.test_train import _signal_after, assert_same_run, run
-from tests.training.test_update import NAMES, assert_same, make_batch
+from tests.training.test_update import NAMES, assert_same, make_batch, run_moved
 
 Make = Callable[..., Any]
 PARTS = {"lora": {"rank": 2, "alpha": 4.0, "weights": ["q", "k", "v", "o", "mlp"]}}
@@ -25,19 +24,6 @@ PARTS = {"lora": {"rank": 2, "alpha": 4.0, "weights": ["q", "k", "v", "o", "mlp"
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "draw_curves", lambda _: None)
-
-
-def run_once(settings: Any) -> tuple[dict[str, Tensor], Outcome]:
-    """The gradients of one update of a model whose B is not zero, without which A has none."""
-    model = train.make_model(settings, NAMES)
-    generator = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, LowRank):
-                module.b.copy_(0.1 * torch.randn(module.b.shape, generator=generator))
-    updater = Updater(model.train(), Group(torch.device("cpu")))
-    outcome = updater.run(make_batch(8, 2 if settings.anchors.needs_videos else 0), step=3, factor=1.0)
-    return {name: updater.optimiser.state[p]["exp_avg"] for name, p in updater.parameters.items()}, outcome
 
 
 CUTS = {
@@ -53,7 +39,7 @@ CUTS = {
 @pytest.mark.parametrize("method", ["zero-shot", "promptsrc", "ga2"])
 def test_an_update_is_the_same_however_it_is_cut(settings: Make, method: str, cut: dict[str, Any]) -> None:
     whole = settings(method, method={"tune": "prompts"}, parts=PARTS)
-    assert_same(run_once(whole.updated({"training": cut}, "test")), run_once(whole))
+    assert_same(run_moved(whole.updated({"training": cut}, "test")), run_moved(whole))
 
 
 def test_changes_are_computed_once_per_update(settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +54,7 @@ def test_changes_are_computed_once_per_update(settings: Make, monkeypatch: pytes
 
 def test_bf16_leaves_the_small_changes_in_full_precision(settings: Make) -> None:
     plain = settings("zero-shot", method={"tune": "prompts"}, parts=PARTS)
-    rough, exact = run_once(plain.updated({"training": {"precision": "bf16"}}, "test")), run_once(plain)
+    rough, exact = run_moved(plain.updated({"training": {"precision": "bf16"}}, "test")), run_moved(plain)
     assert rough[1].loss == pytest.approx(exact[1].loss, rel=0.05)
     for name, value in exact[0].items():
         assert torch.cosine_similarity(rough[0][name].flatten(), value.flatten(), dim=0) > 0.95, name

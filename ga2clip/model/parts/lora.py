@@ -123,9 +123,10 @@ class LoRA(Part):
 
     def weight_changes(self, tower: Tower) -> LayerWeights:
         """The low-rank changes of the chosen blocks."""
-        blocks = self.towers[tower] if tower in self.towers else None
-        if not isinstance(blocks, nn.ModuleDict):
+        if tower not in self.towers:
             return ()
+        blocks = self.towers[tower]
+        assert isinstance(blocks, nn.ModuleDict)
         numbers = map(str, range(1, self._depth[tower] + 1))
         return [blocks[number]() if number in blocks else None for number in numbers]
 
