@@ -191,7 +191,7 @@ class AnchorSettings(_Section):
 class LossSettings(_Section):
     """Label smoothing, and the weights of the loss terms beside cross-entropy; 0 switches a term off.
 
-    A key is the name of a registered term (`ga2clip methods --terms` lists them), its value the weight.
+    A key is the name of a registered term, its value the weight.
     """
 
     model_config = ConfigDict(extra="allow")
