@@ -11,7 +11,8 @@ from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.settings import Settings
 from ga2clip_export.export import export_model
 from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
-from tests.export.conftest import CLASSES
+
+CLASSES = ("kicking a ball", "riding a bike", "rowing a boat")
 
 
 def make(clip_file: Path, loss: dict[str, float] | None = None, **parts: object) -> VideoCLIP:
