@@ -158,6 +158,9 @@ class MethodSettings(_Section):
     """What trains: nothing, the parts above, or a whole tower as well (ViFi-CLIP)."""
     interpolate: float = Field(default=1.0, ge=0, le=1)
     """Share of the tuned backbone when it is mixed with the original (WiSE-FT); 1 keeps the tuned one."""
+    interpolate_parts: float = Field(default=1.0, ge=0, le=1)
+    """Share of the tuned parts (prompts, maps, …) when they are mixed with their start values; 1 keeps the tuned
+    ones."""
     class_template: str = "{}."
     """Class text behind the soft prompt; without a text prompt the `scenario_template` is used."""
     scenario_template: str = SCENARIO_TEMPLATE
@@ -227,15 +230,29 @@ WEIGHTED_ELSEWHERE = frozenset({"cross_entropy", "anchor"})
 """Terms whose weight is not in `[loss]`: cross-entropy has 1, anchors have `anchors.weight`."""
 
 
-class AverageSettings(_Section):
-    """An average of what is tuned over the epochs, which takes the place of the last epoch."""
+class OutlierSettings(_Section):
+    """Words outside the classes, for the loss term `outlier_text`."""
 
-    kind: Literal["none", "gaussian"] = "none"
-    """gaussian: weighted by a normal density over the epochs (PromptSRC, ICCV 2023)."""
+    words: tuple[str, ...] = ()
+    """None: a list of a hundred plain words that comes with ga2clip (things, animals and places; no actions)."""
+    per_step: int = Field(default=32, ge=0)
+    """Words drawn for each update; 0: all."""
+
+
+class AverageSettings(_Section):
+    """An average of what is tuned over the training, which takes the place of the last state."""
+
+    kind: Literal["none", "gaussian", "uniform", "exponential"] = "none"
+    """gaussian: weighted by a normal density (PromptSRC, ICCV 2023). uniform: all states count the same (stochastic
+    weight averaging, UAI 2018). exponential: each state counts `decay` times as much as the next (Polyak averaging)."""
+    over: Literal["epochs", "updates"] = "epochs"
+    """Whether the states after epochs or those after updates are averaged."""
     mean: float = 15.0
-    """Epoch that counts most, counted from 1."""
+    """gaussian: the state that counts most, counted from 1, in epochs or updates as `over` says."""
     std: float = Field(default=1.0, gt=0)
-    """Width of the normal density, in epochs."""
+    """gaussian: in epochs or updates as `over` says."""
+    decay: float = Field(default=0.99, gt=0, lt=1)
+    """exponential: the last 1 / (1 − decay) states count most."""
 
 
 class TrainingSettings(_Section):
@@ -311,6 +328,7 @@ class Settings(_Section):
     backbone: BackboneSettings = BackboneSettings()
     method: MethodSettings = MethodSettings()
     anchors: AnchorSettings = AnchorSettings()
+    outliers: OutlierSettings = OutlierSettings()
     average: AverageSettings = AverageSettings()
     loss: LossSettings = Field(default_factory=lambda: LossSettings.model_validate({}))
     training: TrainingSettings = TrainingSettings()

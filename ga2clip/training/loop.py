@@ -111,8 +111,8 @@ def fit(
             tally.add(outcome)
             watcher.on_step(position, factor, outcome)
             position = plan.after(position)
-            if position.batch == 0:  # before anything is saved: a resumed run doesn't come by here again
-                updater.average.add(epoch)
+            # Before anything is saved: a resumed run doesn't come by here again.
+            updater.average.after_update(position.step, per_epoch=plan.steps_per_epoch, epochs=plan.epochs)
             if outcome.stop:
                 watcher.save(position)
                 return position

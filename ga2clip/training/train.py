@@ -37,6 +37,7 @@ from ga2clip.run import (
     start_run,
 )
 from ga2clip.settings import Settings, TrainingSettings, parse_overrides
+from ga2clip.training.averaging import StartValues
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
 from ga2clip.training.estimate import estimate
@@ -157,6 +158,8 @@ class _Job:
     def __init__(self, settings: Settings, task: Task, model: VideoCLIP, group: Group) -> None:
         self.settings, self.task, self.model, self.group = settings, task, model, group
         self.updater = Updater(model, group)
+        # Before a resumed run loads its state: a new model has the values that the training started from.
+        self.start = StartValues(model.parameter_groups()["parts"], settings.method.interpolate_parts)
         training = settings.training
         trains = bool(self.updater.parameters) and bool(task.train)
         per_epoch = batches_per_epoch(task, settings, group.size) if trains else 0
@@ -228,6 +231,7 @@ class _Job:
     def _finish(self, out: Path, position: Position) -> None:
         if self.plan.steps:
             self.updater.average.apply()
+            self.start.mix()
         method = self.settings.method
         if method.tune in ("vision", "text", "both") and method.interpolate < 1:
             self.model.interpolate_backbone(load_backbone(self.settings.backbone), method.interpolate)

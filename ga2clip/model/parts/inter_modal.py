@@ -59,10 +59,10 @@ class InterModal(Part):
 
     def prompts(self, prompts: Prompts) -> Prompts:
         """Both branches mapped from what the other had before."""
-        text, vision = prompts
-        return Prompts(
-            self.to_text(vision, text) if self.to_text else text,
-            self.to_vision(text, vision) if self.to_vision else vision,
+        text, vision = prompts.text, prompts.vision
+        return prompts._replace(
+            text=self.to_text(vision, text) if self.to_text else text,
+            vision=self.to_vision(text, vision) if self.to_vision else vision,
         )
 
     def describe(self) -> str:
