@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := ga2clip ga2clip_cli export tests benchmarks scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check format test test-all kill-trials mutants demo bench clean
+.PHONY: help venv check format test test-all fuzz kill-trials mutants demo bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,11 @@ test: check ## check, then the fast tests
 
 test-all: check ## check, then every test, the slow ones too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'slow or not slow'
+
+# Fresh numbers each time; EXAMPLES are for each of the readers.
+EXAMPLES ?= 3000
+fuzz: $(VENV)/.dev ## damaged files for every reader of bytes from outside (EXAMPLES=3000 each)
+	GA2CLIP_FUZZ=$(EXAMPLES) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz
 
 kill-trials: $(VENV)/.train ## kill commands at random moments N times (20), and compare what they end with
 	$(BIN)/python scripts/kill_trials.py $(or $(N),20)

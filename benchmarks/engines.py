@@ -13,13 +13,13 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from runtime import encoder_gflop, make_run, matrix_rate
 
 from ga2clip.model.video_clip import VideoCLIP
@@ -55,8 +55,11 @@ def build(model: VideoCLIP, folder: Path) -> dict[str, Path]:
             with mock.patch.object(activations, "_S7_LARGEST", largest):
                 to_int8(attention, path, {}, lambda _: True)
     if not own.exists():
-        quantize_dynamic(
-            attention, own, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8
+        # By name, when our own modules have loaded ONNX Runtime without its telemetry.
+        quantization = import_module("onnxruntime.quantization")
+        kind = quantization.QuantType.QInt8
+        quantization.quantize_dynamic(
+            attention, own, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=kind
         )
     return files
 

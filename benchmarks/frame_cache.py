@@ -34,8 +34,7 @@ from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.data.protocols import EvalSet, Task
 from ga2clip.settings import Settings
 from ga2clip.video import Preprocess, SamplingRule, sample_frames
-
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+from ga2clip.video.preprocess import CLIP_MEAN, CLIP_STD
 
 
 def quality_table(manifest: Manifest, clips: list[Clip]) -> str:

@@ -199,7 +199,7 @@ def show_reject(bundle: Path, root: Path, threads: int) -> None:
     columns += ["right, all", "right, kept", "irrelevant clips rejected"]
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     with Predictor(bundle, provider="cpu", threads=threads, cache=False) as predictor:
-        rule = SamplingRule(frames=predictor.card.sampling.frames)
+        rule = SamplingRule(frames=predictor.model.frames)
         drawn = (render_empty(kind, 10_000 + seed) for seed in range(40) for kind in EMPTY_KINDS)
         empty = encode_films(predictor, (film[sample_indices(len(film), rule).ravel()] for film in drawn))
         for name in ("base", "novel"):

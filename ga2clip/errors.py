@@ -40,3 +40,8 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
     return UserError(
         f"unknown {kind} '{name}'", f"{offer}nearest of {len(names)}: {', '.join(near) or 'none'}"
     )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its type where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -47,6 +47,8 @@ def load_published(
 ) -> VideoCLIP:
     """A model from a published GA2-CLIP or ViFi-CLIP checkpoint, in evaluation mode, float32.
 
+    `ga2clip.open_predictor` takes the model.
+
     Args:
         checkpoint: their training checkpoint.
         clip: the CLIP weights they started from (any container; needed for the token embedding, which the

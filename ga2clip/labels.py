@@ -1,11 +1,15 @@
 """Class names: from files and from datasets' labels, checked, and filled into prompt sentences."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from ga2clip.errors import UserError
 from ga2clip.label_files import read_labels
+
+# Printable ASCII without HTML escapes: the tokenizer's cleaning leaves it as it is, and its words are easily found.
+_PLAIN = re.compile(r"[ -%'-~]*")
+_PLAIN_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^ a-z0-9]+")
 
 SCENARIO_TEMPLATE = "a video of a person doing {}."
 """The sentence that frames a class name when no prompt is learned."""
@@ -41,22 +45,38 @@ def read_class_list(path: Path) -> list[str]:
     return [label.name for label in labels]
 
 
-def check_class_names(names: Sequence[str]) -> None:
-    """Refuse a list of class names that can't be told apart.
+def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The names as a tuple, if CLIP can tell all of them apart.
 
-    Errors: UserError for an empty list, an empty name, or two names that are equal to CLIP
-    (which ignores case and repeated blanks).
+    Raises:
+        UserError: for anything but a list of texts, an empty list, an empty name, or two names that the tokenizer
+            reads as the same words (it ignores case, blanks, Unicode's ways to write one character, and HTML
+            escapes).
     """
-    if not names:
+    hint = 'such as ["juggling", "riding a bike"]'
+    if isinstance(names, str | bytes):
+        raise UserError(f"class names must be a list of texts, got the one text {names!r:.60}", hint)
+    try:
+        listed = tuple(names)
+    except TypeError:
+        raise UserError(f"class names must be a list of texts, got {type(names).__name__}", hint) from None
+    if not listed:
         raise UserError("there are no class names", "give at least one")
     seen: dict[str, str] = {}
-    for position, name in enumerate(names, start=1):
+    for position, name in enumerate(listed, start=1):
+        if not isinstance(name, str):
+            kind = f"{type(name).__name__}, not a text"
+            raise UserError(f"class name {position} of {len(listed)} is {kind}", hint)
         key = comparable(name)
         if not key:
-            raise UserError(f"class name {position} of {len(names)} is empty")
+            raise UserError(f"class name {position} of {len(listed)} is empty")
         if key in seen:
-            raise UserError(f"class name '{name}' occurs twice (as '{seen[key]}')", "class names must differ")
+            raise UserError(
+                f"class name {name!a} occurs twice (as {seen[key]!a}): the tokenizer reads both as '{key}'",
+                "class names must differ",
+            )
         seen[key] = name
+    return listed
 
 
 def readable_name(raw: str) -> str:
@@ -87,5 +107,11 @@ def fill(template: str, name: str) -> str:
 
 
 def comparable(name: str) -> str:
-    """A class name without what CLIP doesn't see: case, and underscores for blanks."""
-    return " ".join(name.replace("_", " ").split()).casefold()
+    """The words that CLIP's tokenizer sees, joined by blanks: names for which they are equal get the same feature."""
+    text = name.replace("_", " ")
+    if _PLAIN.fullmatch(text):
+        return " ".join(_PLAIN_WORDS.findall(text.lower()))
+    # Brings ftfy and regex, which most class lists don't need.
+    from ga2clip.tokenizer import split_words
+
+    return " ".join(split_words(text))

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 from ga2clip.files import replacing, write_text
+from ga2clip.settings import SETTINGS_FILE as SETTINGS
 from ga2clip.settings import Settings, read_toml
 
-SETTINGS = "settings.toml"
 METRICS = "metrics.jsonl"
 
 _SEAL = "# Written by ga2clip train, and checked when the run is read. SHA-256 of these settings: "

@@ -23,12 +23,16 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ga2clip.errors import UserError, unknown_name
+from ga2clip.labels import SCENARIO_TEMPLATE
 from ga2clip.registry import PARTS, TERMS, Registry
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+SETTINGS_FILE = "settings.toml"
+"""What makes a folder a run."""
 
 Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
 CouplingKind = Literal["none", "concat", "mapping", "residual"]
@@ -147,7 +151,7 @@ class MethodSettings(_Section):
     """Share of the tuned backbone when it is mixed with the original (WiSE-FT); 1 keeps the tuned one."""
     class_template: str = "{}."
     """Class text behind the soft prompt; without a text prompt the `scenario_template` is used."""
-    scenario_template: str = "a video of a person doing {}."
+    scenario_template: str = SCENARIO_TEMPLATE
     """The whole class text where no text prompt is learned, and the frozen text of the loss term `scenario`."""
     teacher_templates: tuple[str, ...] = ()
     """Templates of the frozen class texts that consistency terms compare with, averaged; none: the

@@ -27,6 +27,8 @@ _END_OF_WORD = "</w>"
 _MERGES = 49152 - 256 - 2  # CLIP's vocabulary less one symbol per byte and the two special tokens
 _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 _CACHED_WORDS = 65536
+_LARGEST_FILE = 8 * 2**20  # CLIP's own tokenizer.json has 2.2 MB
+_PATTERN = regex.compile(f"{START}|{END}|{_WORDS}", regex.IGNORECASE)
 
 
 class ClipTokenizer:
@@ -53,7 +55,6 @@ class ClipTokenizer:
         self._id = {symbol: index for index, symbol in enumerate(vocabulary)}
         self._symbols = vocabulary
         self._byte = {character: byte for byte, character in self._symbol.items()}
-        self._pattern = regex.compile(f"{START}|{END}|{_WORDS}", regex.IGNORECASE)
         self._word_ids = functools.lru_cache(_CACHED_WORDS)(self._encode_word)
 
     @classmethod
@@ -76,11 +77,13 @@ class ClipTokenizer:
         Errors: UserError for a file that can't be read or holds no byte-pair encoding.
         """
         try:
+            if path.stat().st_size > _LARGEST_FILE:
+                raise ValueError("too large")
             merges = json.loads(path.read_text(encoding="utf-8"))["model"]["merges"]
-            return cls([_pair(merge) if isinstance(merge, str) else (merge[0], merge[1]) for merge in merges])
+            return cls([_pair(merge) for merge in merges])
         except OSError as error:
             raise UserError(f"cannot read tokenizer {path}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{path} is not a byte-pair tokenizer.json", "export the bundle again") from None
 
     def to_json(self) -> str:
@@ -154,7 +157,7 @@ class ClipTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, without start and end tokens."""
-        return [token for word in self._pattern.findall(_clean(text)) for token in self._word_ids(word)]
+        return [token for word in split_words(text) for token in self._word_ids(word)]
 
     @property
     def end(self) -> int:
@@ -174,11 +177,19 @@ class ClipTokenizer:
         """Start token, ids, end token of each text, zero-padded: int64 (N, L).
 
         L is `length`, or that of the longest text (so that no work is done for padding).
-        Errors: UserError for a text that needs more than `length`, or `context`, tokens: nothing is cut off.
+        Errors: UserError for a text that needs more than `length`, or `context`, tokens, since nothing is cut off,
+        and for one that spells the start or end token: CLIP's tokenizer would read it as such, so that the text
+        tower stopped in the middle.
         """
         limit = context if length is None else min(length, context)
+        marks = {self._id[START]: START, self._id[END]: END}
         rows = [[self._id[START], *self.encode(text), self._id[END]] for text in texts]
         for text, row in zip(texts, rows, strict=True):
+            if spelled := [marks[token] for token in row[1:-1] if token in marks]:
+                raise UserError(
+                    f"class text '{_shortened(text)}' holds '{spelled[0]}', which the tokenizer does not read as text",
+                    "write it in another way",
+                )
             if len(row) > limit:
                 raise UserError(
                     f"class name too long for the context: '{_shortened(text)}' needs {len(row)} tokens, "
@@ -207,8 +218,11 @@ class ClipTokenizer:
         return tuple(self._id[symbol] for symbol in symbols)
 
 
-def _clean(text: str) -> str:
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+def split_words(text: str) -> list[str]:
+    """The words that are encoded one by one: the text cleaned (ftfy, HTML escapes, blanks, lower case) and cut."""
+    clean = " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+    words: list[str] = _PATTERN.findall(clean)
+    return words
 
 
 def _join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
@@ -224,8 +238,11 @@ def _join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
     return joined
 
 
-def _pair(line: str) -> tuple[str, str]:
-    first, second = line.split(" ")
+def _pair(merge: str | list[str]) -> tuple[str, str]:
+    """A merge, "first second" or both in a list. Raises ValueError or TypeError for anything else."""
+    first, second = merge.split(" ") if isinstance(merge, str) else merge
+    if not (isinstance(first, str) and isinstance(second, str) and first and second):
+        raise ValueError(f"no pair of symbols: {merge!r:.60}")
     return first, second
 
 

@@ -10,7 +10,6 @@ from ga2clip.text import printable
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
-    from ga2clip.evaluation.predict import TorchPredictor
     from ga2clip.runtime import Predictor
     from ga2clip.runtime.results import ResultFile
 
@@ -65,7 +64,7 @@ def ranking(answer: Prediction) -> str:
 
 
 def open_sink(
-    predictor: "Predictor | TorchPredictor",
+    predictor: "Predictor",
     question: dict[str, Any],
     *,
     as_json: bool,
@@ -103,7 +102,7 @@ def open_sink(
 
 
 def answer_files(
-    predictor: "Predictor | TorchPredictor",
+    predictor: "Predictor",
     files: list[str],
     sink: "TextAnswers | JsonAnswers | ResultFile",
     **question: Any,

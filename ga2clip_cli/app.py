@@ -8,6 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ga2clip_cli import (
     bench,
+    cache,
     console,
     evaluate,
     export,
@@ -97,6 +98,7 @@ for _name, _module, _function in (
     ("methods", methods, methods.methods),
     ("info", info, info.info),
     ("bench", bench, bench.bench),
+    ("cache", cache, cache.cache),
     ("reproduce", reproduce, reproduce.reproduce),
 ):
     app.command(_name, cls=_Command, epilog=examples(*_module.EXAMPLES))(_function)

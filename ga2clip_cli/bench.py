@@ -8,7 +8,6 @@ import typer
 
 from ga2clip.errors import UserError
 from ga2clip_cli import console
-from ga2clip_cli.models import is_run, nothing_there
 from ga2clip_cli.options import AsJson, Threads
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def bench(
     Decoding, preprocessing, encoding, text and all of it together: medians and ratios, and memory. Without a
     clip, a made one is measured.
     """
+    from ga2clip.evaluation.open_predictor import nothing_there
     from ga2clip_export.bench import bench as measure
 
     bundles = [path for path in paths if path.is_dir()]
@@ -72,6 +72,8 @@ def _model(run: Path) -> "VideoCLIP":
 
 def _model_beside(bundle: Path) -> "VideoCLIP | None":
     """The model of the run in whose folder a bundle lies; None where there is no run, or torch, or a backbone."""
+    from ga2clip.evaluation.open_predictor import is_run
+
     if not is_run(bundle.parent) or find_spec("torch") is None:
         return None
     try:

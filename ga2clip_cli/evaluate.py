@@ -7,7 +7,7 @@ import typer
 
 from ga2clip.text import printable
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson, ClassNames, Root
+from ga2clip_cli.options import AsJson, ClassNames, Device, Root
 
 EXAMPLES = (
     "ga2clip eval runs/stickfigures-ga2-1",
@@ -37,6 +37,7 @@ def evaluate(
         ),
     ] = None,
     class_names: ClassNames = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Measure runs: top-1, base, novel, harmonic mean.
@@ -53,6 +54,7 @@ def evaluate(
         "root": root,
         "views": _views(views),
         "class_names": class_names,
+        "device": device,
         "progress": console.has_terminal(),
     }
     for run in runs:

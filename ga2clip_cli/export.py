@@ -12,6 +12,7 @@ EXAMPLES = (
     "ga2clip export runs/ga2",
     "ga2clip export runs/ga2 --precision int8 --out bundles/ga2-int8",
     "ga2clip export runs/ga2 --verify-accuracy --triton models",
+    "ga2clip export runs/ga2 --sign key.pem",
 )
 
 
@@ -41,6 +42,9 @@ def export(
     triton: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write an NVIDIA Triton model repository.")
     ] = None,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign the bundle with this Ed25519 key (PEM).")
+    ] = None,
 ) -> None:
     """Turn a run into a verified ONNX bundle.
 
@@ -60,5 +64,6 @@ def export(
         root="" if root is None else str(root),
         verify_accuracy=verify_accuracy,
         triton=triton,
+        sign_with=sign,
     )
     console.emit(str(path))

@@ -5,29 +5,36 @@ from typing import Annotated
 
 import typer
 
+from ga2clip.errors import UserError
 from ga2clip.text import printable
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson
+from ga2clip_cli.options import AsJson, Verify
 
-EXAMPLES = ("ga2clip info runs/ga2/bundle", "ga2clip info runs/ga2 --json")
+EXAMPLES = (
+    "ga2clip info runs/ga2/bundle",
+    "ga2clip info runs/ga2/bundle --verify key.pub",
+    "ga2clip info runs/ga2 --json",
+)
 
 
 def info(
     path: Annotated[Path, typer.Argument(metavar="BUNDLE|RUN", help="A folder that export or train wrote.")],
     as_json: AsJson = False,
+    verify: Verify = None,
 ) -> None:
     """Say what a bundle or a run is.
 
     Method, backbone and licence, classes, preprocessing, agreement with torch. A bundle's files are compared
     with their recorded hashes.
     """
-    from ga2clip_cli.models import is_bundle, is_run, nothing_there
+    from ga2clip.evaluation.open_predictor import is_run, nothing_there
+    from ga2clip.runtime import is_bundle, open_bundle
 
     if is_bundle(path):
-        from ga2clip.runtime import open_bundle
-
-        bundle = open_bundle(path)
+        bundle = open_bundle(path, signed_by=verify)
         bundle.verify()
+        if verify is not None:
+            console.note(printable(f"signed with the key of {verify}"))
         if as_json:
             console.emit_json(bundle.card.model_dump(mode="json"))
         else:
@@ -35,6 +42,8 @@ def info(
         return
     if not is_run(path):
         raise nothing_there(path)
+    if verify is not None:
+        raise UserError(f"{path} is a run; only bundles are signed", "leave out --verify")
     from ga2clip.run import load_run
 
     run = load_run(path)

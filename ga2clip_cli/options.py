@@ -35,9 +35,20 @@ Overrides = Annotated[
 ]
 Provider = Annotated[
     str,
-    typer.Option("--provider", metavar="NAME", help="auto, cpu, cuda, tensorrt or openvino."),
+    typer.Option(
+        "--provider", metavar="NAME", help="What computes a bundle: auto, cpu, cuda, tensorrt or openvino."
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="Where to compute: auto, cpu, cuda or cuda:N.")
 ]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: the engine's choice.")]
+Verify = Annotated[
+    Path | None,
+    typer.Option(
+        "--verify", metavar="PUBKEY", help="Refuse a bundle that this public key (PEM) did not sign."
+    ),
+]
 
 
 def name_lists(text: str) -> str:

@@ -7,7 +7,7 @@ import typer
 
 from ga2clip.text import printable
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson, Classes, Provider, Threads
+from ga2clip_cli.options import AsJson, Classes, Device, Provider, Threads, Verify
 
 EXAMPLES = (
     "ga2clip predict clip.mp4 --classes labels.txt",
@@ -51,8 +51,10 @@ def predict(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Videos encoded at once.")] = 4,
     workers: Annotated[int, typer.Option(min=1, help="Videos decoded at once.")] = 1,
+    device: Device = "auto",
     provider: Provider = "auto",
     threads: Threads = 0,
+    verify: Verify = None,
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Say what happens when, in one long video.")
     ] = False,
@@ -84,14 +86,16 @@ def predict(
     if timeline and follow:
         raise typer.BadParameter("--timeline and --follow exclude each other")
     _keep_what_is_there(kind, files, csv or jsonl, render)
+    from ga2clip.evaluation.open_predictor import open_predictor
     from ga2clip.labels import read_class_list
     from ga2clip.video import local_file
     from ga2clip_cli import answers
     from ga2clip_cli import timeline as spans
-    from ga2clip_cli.models import open_model
 
     names = None if classes is None else read_class_list(classes)
-    with open_model(model, classes=names, provider=provider, threads=threads) as predictor:
+    with open_predictor(
+        model, classes=names, provider=provider, device=device, threads=threads, signed_by=verify
+    ) as predictor:
         console.note(printable(f"model: {predictor.name} · provider: {predictor.provider}"))
         question: dict[str, Any] = {"classes": names, "template": template, "reject": reject}
         if timeline or follow:

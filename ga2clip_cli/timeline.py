@@ -4,24 +4,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ga2clip.errors import UserError
 from ga2clip.text import printable
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
-    from ga2clip.evaluation.predict import TorchPredictor
     from ga2clip.runtime import Predictor
     from ga2clip.runtime.stream import StreamResult
     from ga2clip.runtime.timeline import Timeline
     from ga2clip.video import LocalFile
 
 
-def find_segments(predictor: "Predictor | TorchPredictor", video: "LocalFile", **question: Any) -> "Timeline":
-    """What happens when in a video. Raises UserError for a model that is no bundle."""
+def find_segments(predictor: "Predictor", video: "LocalFile", **question: Any) -> "Timeline":
+    """What happens when in a video."""
     from ga2clip.runtime.timeline import timeline
 
     with console.seconds_bar() as show:
-        found = timeline(_of_bundle(predictor), video, progress=show, **question)
+        found = timeline(predictor, video, progress=show, **question)
     return replace(found, file=video.name)
 
 
@@ -53,15 +51,13 @@ def show_segments(
         console.emit(found.table())
 
 
-def follow_stream(
-    predictor: "Predictor | TorchPredictor", source: str, *, as_json: bool, **options: Any
-) -> None:
+def follow_stream(predictor: "Predictor", source: str, *, as_json: bool, **options: Any) -> None:
     """Print a line for each window of a stream until it ends."""
     import json
 
     from ga2clip.runtime.stream import follow
 
-    for result in follow(_of_bundle(predictor), source, **options):
+    for result in follow(predictor, source, **options):
         console.emit(json.dumps(result.to_json()) if as_json else _line(result))
 
 
@@ -71,11 +67,3 @@ def _line(result: "StreamResult") -> str:
     label, probability = result.predictions[0]
     late = f"  ({result.dropped} frames dropped)" if result.dropped else ""
     return f"{result.time:8.1f} s  {100 * probability:5.1f} %  {printable(label)}{late}"
-
-
-def _of_bundle(predictor: "Predictor | TorchPredictor") -> "Predictor":
-    from ga2clip.runtime import Predictor
-
-    if not isinstance(predictor, Predictor):
-        raise UserError("timelines and streams need a bundle", "`ga2clip export RUN` makes one")
-    return predictor

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import ClassNames, Overrides, Protocol, Root
+from ga2clip_cli.options import ClassNames, Device, Overrides, Protocol, Root
 
 EXAMPLES = (
     "ga2clip train --dataset stickfigures --shots 16",
@@ -83,6 +83,7 @@ def train(
             metavar="WHOSE", help="authors: settings that the method's authors publish. [default: ours]"
         ),
     ] = None,
+    device: Device = "auto",
     overrides: Overrides = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")
@@ -139,9 +140,9 @@ def train(
         name = f"{settings.data.dataset}-{settings.method.name}-{settings.training.seed}"
         folder = out or Path("runs") / name
     if dry_run:
-        console.emit(summary(settings))
+        console.emit(summary(settings, device=device))
         return
-    run_training(settings, folder, resume=resume is not None, progress=console.has_terminal())
+    run_training(settings, folder, resume=resume is not None, device=device, progress=console.has_terminal())
     if console.is_first_process() and (table := result_table(folder)):
         console.note(table)
     console.emit(str(folder))

@@ -129,6 +129,8 @@ def stages(base: Path) -> dict[str, Stage]:
     """The stages by name. base: where the undisturbed files of the stages before are."""
     data, trained = base / "prepare" / "data", base / "train-0" / "run"
     bundle = base / "export" / "run" / "bundle"
+    clips = base / "clips"
+    write_clips(clips)  # once: an encoder need not write the same bytes twice
 
     def prepare(folder: Path) -> list[str]:
         return ["prepare", "--dataset", "folder", "--root", str(folder / "data"), "--cache", "--workers", "2"]
@@ -141,19 +143,8 @@ def stages(base: Path) -> dict[str, Stage]:
             "data.frames=4",
         )
         sets = [word for pair in pairs for word in ("--set", pair)]
-        words = [
-            "train",
-            "--dataset",
-            "folder",
-            "--root",
-            str(data),
-            "--shots",
-            "4",
-            "--method",
-            "ga2",
-            *sets,
-        ]
-        return lambda folder: [*words, "--out", str(folder / "run")]
+        words = "train --dataset folder --shots 4 --method ga2 --backbone tiny --pretrained builtin"
+        return lambda folder: [*words.split(), "--root", str(data), *sets, "--out", str(folder / "run")]
 
     def resume(words: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
         def again(folder: Path) -> list[str]:
@@ -174,10 +165,10 @@ def stages(base: Path) -> dict[str, Stage]:
             open_bundle(folder / "run" / "bundle").verify()
 
     def predict(folder: Path) -> list[str]:
-        clips = [str(data / name) for name in CLASSES]
+        asked = [str(data / name) for name in CLASSES]
         answers = folder / "answers.jsonl"
         out = ["--resume" if answers.exists() else "--jsonl", str(answers)]
-        return ["predict", *clips, "--model", str(bundle), "--threads", "1", *out]
+        return ["predict", *asked, "--model", str(bundle), "--threads", "1", *out]
 
     def answers(folder: Path) -> dict[str, str]:
         lines = (folder / "answers.jsonl").read_text().splitlines()
@@ -192,7 +183,7 @@ def stages(base: Path) -> dict[str, Stage]:
 
     return {
         "prepare": Stage(
-            lambda folder: write_clips(folder / "data"),
+            lambda folder: shutil.copytree(clips, folder / "data") and None,
             prepare,
             prepare,
             lambda _: None,

@@ -147,6 +147,27 @@ MUTANTS = (
         "tests/evaluation",
     ),
     Mutant(
+        "the activation that is known of a weights file is ignored",
+        "ga2clip/model/load_backbone.py",
+        "quick_gelu=activation == _ACTIVATIONS[True]",
+        "quick_gelu=True",
+        "tests/model",
+    ),
+    Mutant(
+        "heads of transformers' files are taken to be 64 wide",
+        "ga2clip/model/transformers_layout.py",
+        'vision["hidden_size"] // vision["num_attention_heads"]',
+        "64",
+        "tests/parity",
+    ),
+    Mutant(
+        "pixel values of a config are ignored",
+        "ga2clip/model/architecture.py",
+        "return self.preprocess or Preprocess(",
+        "return Preprocess(",
+        "tests/model",
+    ),
+    Mutant(
         "one right token is enough for the text of a published checkpoint's class",
         "ga2clip/model/class_texts.py",
         "bool(self.same(rows, tokens).all())",

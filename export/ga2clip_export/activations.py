@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-import onnxruntime
 
+from ga2clip.runtime.ort import onnxruntime
 from ga2clip_export.graphs import save, tensor_bytes
 
 _U8_LEVELS, _S7_LARGEST = 255, 64

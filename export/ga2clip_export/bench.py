@@ -23,7 +23,7 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.runtime.bundle import open_bundle
-from ga2clip.runtime.predictor import Predictor
+from ga2clip.runtime.bundle_model import BundleModel
 from ga2clip.video import Preprocess, SamplingRule, sample_frames, write_video
 
 if TYPE_CHECKING:
@@ -154,16 +154,14 @@ class _Engine:
 
 
 def _bundle_engine(path: Path, provider: str, threads: int) -> _Engine:
-    predictor = Predictor(path, provider=provider, threads=threads, cache=False)
-    probe = predictor.bundle.probe()
-    found = predictor.encode_frames(probe.frames[0]).astype(np.float64)
+    model = BundleModel(path, provider=provider, threads=threads, cache=False)
+    probe = model.bundle.probe()
+    found = model.encode_frames(probe.frames[0]).astype(np.float64)
     truth = probe.frame_features[0]
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(truth, axis=1)
-    row = Row(f"ONNX {predictor.card.precision}", predictor.provider)
+    row = Row(f"ONNX {model.card.precision}", model.provider)
     row.cosine = float(((found * truth).sum(axis=1) / lengths).min())
-    return _Engine(
-        row, lambda clip: predictor.encode_clips(clip[None]), predictor.encode_classes, path, provider
-    )
+    return _Engine(row, lambda clip: model.encode_clips(clip[None]), model.encode_classes, path, provider)
 
 
 def _torch_engine(model: "VideoCLIP", threads: int) -> _Engine:
@@ -271,7 +269,7 @@ def _machine() -> str:
 
 
 def _onnxruntime_version() -> str:
-    import onnxruntime
+    from ga2clip.runtime.ort import onnxruntime
 
     return str(onnxruntime.__version__)
 

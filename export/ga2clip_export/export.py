@@ -33,8 +33,10 @@ from ga2clip.runtime.card import (
     PreprocessCard,
     RejectCard,
     SamplingCard,
+    ScoringCard,
     TextCard,
 )
+from ga2clip.runtime.signature import sign, signing_key
 from ga2clip_export import verify
 from ga2clip_export.accuracy import measure_accuracy
 from ga2clip_export.calibration_clips import OWN_CLIPS, anchors_of, calibration_clips
@@ -52,24 +54,40 @@ _PROBE_FRAMES = 2
 
 
 def export_run(
-    run_path: Path,
-    out: Path | None = None,
+    run_path: str | Path,
+    out: str | Path | None = None,
     *,
     precision: str = "fp32",
     opset: int | None = None,
     static: bool = False,
-    clips: Sequence[Path] = (),
+    clips: Sequence[str | Path] = (),
     root: str = "",
     verify_accuracy: bool = False,
-    triton: Path | None = None,
+    triton: str | Path | None = None,
+    sign_with: str | Path | None = None,
 ) -> Path:
-    """Export a run. Returns the bundle's folder: `out`, by default `<run>/bundle` (`bundle-int8` and so on).
+    """Turn a run into a bundle, which predicts without torch; it exists only if ONNX Runtime agrees with torch.
 
-    precision: fp32, fp16 (GPUs), int8 (CPUs) or auto. opset: None chooses by precision. static:
-    one clip of the run's number of frames per call instead of any batch. clips: files to measure agreement
-    on instead of the run's training clips. root: where the run's dataset is now. Errors: UserError for a run
-    that can't be read, an occupied folder, or an export that disagrees with torch.
+    Args:
+        run_path: the folder that training wrote.
+        out: the bundle's folder; None: `bundle` in the run (`bundle-int8` and so on).
+        precision: `fp32`, `fp16` (GPUs), `int8` (CPUs) or `auto`.
+        opset: of ONNX; None: the precision's best.
+        static: one clip of the run's number of frames per call instead of any batch.
+        clips: files to measure agreement on instead of the run's training clips.
+        root: where the run's dataset is now; empty: where it was.
+        verify_accuracy: also measure the bundle on the run's test clips.
+        triton: also write an NVIDIA Triton model repository into this folder.
+        sign_with: a PEM file with the Ed25519 key that signs the bundle.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        UserError: a run that can't be read, an occupied folder, a key that is none, or an export that disagrees with
+            torch.
     """
+    out, triton = (None if path is None else Path(path) for path in (out, triton))
     if triton is not None:
         refuse_occupied(triton)
     run = load_run(run_path)
@@ -86,9 +104,10 @@ def export_run(
         precision=precision,
         opset=opset,
         static=static,
-        clips=clips,
+        clips=[Path(clip) for clip in clips],
         trained=_history(run),
         verify_accuracy=verify_accuracy,
+        sign_with=None if sign_with is None else Path(sign_with),
     )
     if triton is not None:
         write_triton(path, triton)
@@ -106,11 +125,13 @@ def export_model(
     clips: Sequence[Path] = (),
     trained: Mapping[str, str | int | float | bool] | None = None,
     verify_accuracy: bool = False,
+    sign_with: Path | None = None,
 ) -> Path:
     """Export a model that is in memory; arguments and errors as `export_run`."""
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     _refuse_occupied(out)
+    key = None if sign_with is None else signing_key(sign_with)
     model = model.eval()
     count = _CLIPS_SMALL if _parameters(model) < _SMALL_TOWER else _CLIPS_LARGE
     pictures, source = calibration_clips(task, clips, model.preprocess, model.settings.data.frames, count)
@@ -127,6 +148,8 @@ def export_model(
         if verify_accuracy and task is not None:
             card = card.model_copy(update={"accuracy": measure_accuracy(work, task)})
             (work / CARD).write_text(card.to_text(), encoding="utf-8")
+        if key is not None:
+            sign(work, key)
     return out
 
 
@@ -166,7 +189,6 @@ def _card(
     backbone, pixels, settings = model.backbone, model.preprocess, model.settings
     files = sorted(path for path in folder.iterdir() if path.name != CARD)
     return BundleCard(
-        schema_version=1,
         method=settings.method.name,
         backbone=BackboneCard(
             name=backbone.name,
@@ -184,7 +206,7 @@ def _card(
             placeholder=_placeholder(model),
             context=backbone.context_length,
         ),
-        logit_scale=float(model.scale.detach()),
+        scoring=ScoringCard(scale=float(model.scale.detach())),
         embedding=backbone.embed_dim,
         reject=threshold,
         negatives=settings.anchors.negatives,

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from ga2clip.errors import UserError
+from ga2clip.errors import UserError, first_line
+from ga2clip.runtime.ort import onnxruntime
 from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
 
 PLAIN_OPSET = 20
@@ -119,7 +119,7 @@ def _fold_constants(path: Path) -> onnx.ModelProto:
     try:
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes share no base
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"ONNX Runtime cannot fold the traced graph: {reason}", "is there space on the disk?"
         ) from None

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -216,7 +217,9 @@ def _started(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int)
     if workers:
         try:
             _try_semaphores(6 * workers + 20)
-            with signals_held_back():
+            with signals_held_back(), warnings.catch_warnings():
+                # Python 3.12 warns of every fork beside threads; torch's own do nothing in the children.
+                warnings.simplefilter("ignore", DeprecationWarning)
                 return iter(loader(num_workers=workers))
         except OSError as error:
             logger.warning(

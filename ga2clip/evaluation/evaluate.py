@@ -39,12 +39,22 @@ def evaluate_run(
 ) -> Report:
     """Test a run under one protocol, by default the one it was trained under.
 
-    dataset, root: test on another dataset (under `zero-shot` unless a protocol is given), or on one that has
-    moved. views: (temporal clips, 1 or 3 crops) whose probabilities are averaged for a video; None: as the run's
-    settings say. class_names: what the classes are called, as `data.class_names`; None: as the run calls them, on
-    another dataset by the same kind of names. Under torchrun the clips are shared out, and the report is the same
-    in every process.
-    Errors: UserError for a folder that is no run, data that is not prepared, or that doesn't have the run's classes.
+    Under torchrun the clips are shared out, and the report is the same in every process.
+
+    Args:
+        run_path: the folder that training wrote.
+        protocol: `base-to-novel`, `few-shot`, `zero-shot` or `full`; None: the run's own.
+        dataset: another dataset than the run's, tested under `zero-shot` unless a protocol is given.
+        root: where the dataset is now.
+        views: (temporal clips, 1 or 3 crops) whose probabilities are averaged for a video; None: as the run's
+            settings say.
+        class_names: what the classes are called, as `data.class_names`; None: as the run calls them, on another
+            dataset by the same kind of names.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        progress: show a bar on stderr.
+
+    Raises:
+        UserError: a folder that is no run, data that is not prepared, or that doesn't have the run's classes.
     """
     run = load_run(run_path)
     settings = _test_settings(run.settings, protocol, dataset, root, views, class_names)

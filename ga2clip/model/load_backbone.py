@@ -16,7 +16,7 @@ import open_clip
 import torch
 from torch import Tensor
 
-from ga2clip.errors import UserError, unknown_name
+from ga2clip.errors import UserError, first_line, unknown_name
 from ga2clip.model.architecture import (
     OPENAI,
     VOCABULARY,
@@ -260,13 +260,9 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
         clip = open_clip.create_model(name, pretrained=tag, force_quick_gelu=bool(architecture.quick_gelu))
     except (OSError, RuntimeError) as error:
         hint = "is there a network? with the weights on disk: --pretrained FILE"
-        raise UserError(f"could not get the weights '{tag}' of {name}: {_first_line(error)}", hint) from None
+        raise UserError(f"could not get the weights '{tag}' of {name}: {first_line(error)}", hint) from None
     licence = "MIT" if tag == "openai" else "as its publisher says"
     return Backbone(clip.float(), name=f"{name}/{tag}", licence=licence, preprocess=architecture.pixels)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _describe(architecture: Architecture) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ga2clip.errors import unknown_name
+from ga2clip.labels import SCENARIO_TEMPLATE
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Method:
 
 
 _NO_PROMPTS = {"text_length": 0, "vision_length": 0}
-_PHRASE = "a video of a person doing"
+_PHRASE = SCENARIO_TEMPLATE.removesuffix(" {}.")
 
 METHODS: dict[str, Method] = {
     "zero-shot": Method(

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ga2clip.errors import UserError
+from ga2clip.errors import UserError, first_line
 from ga2clip.model.bombs import refuse_bomb, refuse_empty_claims
 from ga2clip.model.inert_pickle import inert_classes, refused_class
 
@@ -24,20 +23,6 @@ SUFFIXES = frozenset({".pt", ".pth", ".bin", ".safetensors"})
 """What the names of weights files end in."""
 _SAFE_HINT = (
     "convert it to safetensors on a machine where you trust it: safetensors.torch.save_file(state_dict, FILE)"
-)
-
-
-_UNREADABLE = (
-    SafetensorError,
-    RuntimeError,
-    EOFError,
-    zipfile.BadZipFile,
-    ValueError,
-    LookupError,
-    # What a pickle of nonsense raises inside torch's unpickler.
-    TypeError,
-    AttributeError,
-    AssertionError,
 )
 
 
@@ -64,8 +49,10 @@ def read_weights(path: str | Path) -> dict[str, Any]:
             f"{path} holds {refused_class(error)}, which is no plain data and could run code; refused",
             _SAFE_HINT,
         ) from None
-    except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except UserError:
+        raise
+    except Exception as error:  # damaged bytes lead the readers anywhere
+        reason = first_line(error)
         raise UserError(f"{path} is not a readable weights file: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dict of weights")

@@ -1,4 +1,4 @@
-"""A bundle and videos go in; ranked class names come out, without torch.
+"""From a model and videos to ranked class names, without torch.
 
 from ga2clip.runtime import Predictor
 with Predictor("bundle") as predictor:
@@ -6,8 +6,10 @@ with Predictor("bundle") as predictor:
 """
 
 from ga2clip.predictions import Failure, Prediction
+from ga2clip.runtime import telemetry as telemetry  # off, also for a program that loads ONNX Runtime itself
 from ga2clip.runtime.bundle import Bundle, is_bundle, open_bundle
 from ga2clip.runtime.card import BundleCard
+from ga2clip.runtime.model import ClipModel
 from ga2clip.runtime.predictor import Predictor
 from ga2clip.runtime.scoring import NONE_LABEL
 
@@ -15,6 +17,7 @@ __all__ = [
     "NONE_LABEL",
     "Bundle",
     "BundleCard",
+    "ClipModel",
     "Failure",
     "Prediction",
     "Predictor",

@@ -5,8 +5,9 @@ A file is hashed right before it is used, so that an encoder nobody asks for cos
 checks them all.
 """
 
+import os
 import stat
-import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,17 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
-from ga2clip.runtime.card import PROBE, TEXT_BANK, BundleCard, parse_card
+from ga2clip.runtime.card import PROBE, TEXT_BANK, TEXT_ENCODER, VIDEO_ENCODER, BundleCard, parse_card
 from ga2clip.runtime.describe import describe
-from ga2clip.runtime.onnx_scan import external_files
+from ga2clip.runtime.engine import open_engine
+from ga2clip.runtime.guarded import GuardedEngine, check_graph, contract
+from ga2clip.runtime.npz import NPZ_ERRORS, Expected, read_npz
+from ga2clip.runtime.onnx_scan import Graph, read_graph
+from ga2clip.runtime.signature import check_signature
+from ga2clip.text import printable
 
 CARD = "bundle.json"
-_LARGEST_CARD = 64 * 2**20
+_LARGEST_CARD = 4 * 2**20  # ten thousand classes take less than one
 _LENGTH_ERROR = 1e-3
 _AGAIN = "copy the bundle again, or export it again with: ga2clip export RUN"
 
@@ -71,17 +77,37 @@ class Bundle:
             raise UserError(f"{path} is damaged: its sha256 is not the one in bundle.json", _AGAIN)
         return path
 
-    def onnx_file(self, name: str) -> Path:
-        """Like `file`, for a model: files that it keeps weights in must be files of this bundle too."""
+    def engine(self, name: str, provider: str, *, threads: int = 0) -> GuardedEngine:
+        """An encoder of the bundle, loaded after its graph was held against the card; arguments as `open_engine`.
+
+        Errors: UserError for a graph that is damaged, hostile or no graph that the card promises.
+        """
+        graph, path = self._graph(name), self.path / name
+        return GuardedEngine(
+            open_engine(path, provider, threads=threads), graph, contract(self.card, name), path
+        )
+
+    def _graph(self, name: str) -> Graph:
+        """The checked graph of an encoder. Files that it keeps weights in must be files of this bundle too, and as
+        large as the graph says.
+        """
         path = self.file(name)
-        for location in sorted(external_files(path)):
+        graph = read_graph(path)
+        claimed: Counter[str] = Counter()
+        for constant in graph.constants.values():
+            if constant.external:
+                claimed[constant.external] += constant.bytes
+        for location in sorted(claimed):
             if location not in self.card.files:
                 raise UserError(
-                    f"{path} wants to read weights from '{location}', which is no file of this bundle",
+                    f"{path} wants to read weights from '{printable(location)}', which is no file of this bundle",
                     "do not use this bundle unless you trust where it is from",
                 )
             self.file(location)
-        return path
+            if claimed[location] > self.card.files[location].bytes:
+                raise UserError(f"{path} wants to read more weights from '{location}' than it holds", _AGAIN)
+        check_graph(graph, contract(self.card, name), path)
+        return graph
 
     def text_bank(self) -> TextBank:
         """Class features. Errors: UserError when the file is damaged or doesn't fit the card."""
@@ -89,9 +115,9 @@ class Bundle:
         arrays = self._arrays(
             TEXT_BANK,
             {
-                "features": ((count, width), np.float32),
-                "negatives": ((len(self.card.negatives), width), np.float32),
-                "classes": ((count,), np.str_),
+                "features": Expected((count, width), "<f4"),
+                "negatives": Expected((len(self.card.negatives), width), "<f4"),
+                "classes": Expected((count,), f"<U{max(map(len, self.card.classes))}"),
             },
         )
         if arrays["classes"].tolist() != list(self.card.classes):
@@ -105,37 +131,29 @@ class Bundle:
     def probe(self) -> Probe:
         """Known answers. Errors: UserError when the file is damaged or doesn't fit the card."""
         side, width = self.card.preprocess.size, self.card.embedding
+        frames, context = self.card.sampling.frames, self.card.text.context
         arrays = self._arrays(
             PROBE,
             {
-                "frames": ((1, None, side, side, 3), np.uint8),
-                "frame_features": ((1, None, width), np.float32),
-                "ids": ((1, None), np.int64),
-                "text_features": ((1, width), np.float32),
+                "frames": Expected((1, range(1, frames + 1), side, side, 3), "|u1"),
+                "frame_features": Expected((1, range(1, frames + 1), width), "<f4"),
+                "ids": Expected((1, range(1, context + 1)), "<i8"),
+                "text_features": Expected((1, width), "<f4"),
             },
         )
         return Probe(**arrays)
 
-    def _arrays(
-        self, name: str, expected: Mapping[str, tuple[tuple[int | None, ...], type[np.generic]]]
-    ) -> dict[str, np.ndarray]:
-        """Arrays of a file by name, of the shapes (None: any) and kinds expected, all numbers finite."""
+    def _arrays(self, name: str, expected: Mapping[str, Expected]) -> dict[str, np.ndarray]:
+        """Arrays of a file by name, of the shapes and kinds expected, all numbers finite."""
         path = self.file(name)
         try:
-            arrays = _read_npz(path)
-        except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+            arrays = read_npz(path, expected)
+        except NPZ_ERRORS as error:
             raise UserError(f"{path} cannot be read: {error}", _AGAIN) from None
-        for key, (shape, kind) in expected.items():
-            array = arrays.get(key)
-            if array is None or not np.issubdtype(array.dtype, kind) or not _fits(array.shape, shape):
-                found = "nothing" if array is None else f"{array.dtype} {array.shape}"
-                wanted = ", ".join("any" if side is None else str(side) for side in shape)
-                raise UserError(
-                    f"{path}: '{key}' should be {kind.__name__} ({wanted}), found {found}", _AGAIN
-                )
-            if kind is np.float32 and not np.isfinite(array).all():
+        for key, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise UserError(f"{path}: '{key}' holds numbers that are not finite", _AGAIN)
-        return {key: arrays[key] for key in expected}
+        return arrays
 
     def describe(self) -> str:
         """The card for people, about a dozen lines."""
@@ -144,10 +162,9 @@ class Bundle:
     def verify(self) -> None:
         """Check every file that the card lists. Errors: UserError for the first that is missing or differs."""
         for name in self.card.files:
-            if name.endswith(".onnx"):
-                self.onnx_file(name)
-            else:
-                self.file(name)
+            self.file(name)
+        for name in (VIDEO_ENCODER, TEXT_ENCODER):
+            self._graph(name)
         self.text_bank()
         self.probe()
 
@@ -172,9 +189,16 @@ def is_bundle(path: str | Path) -> bool:
     return (Path(path) / CARD).is_file()
 
 
-def open_bundle(path: str | Path) -> Bundle:
-    """Read and check the card of a bundle. Errors: UserError when there is none, or it is not one that we
-    can trust.
+def open_bundle(path: str | Path, *, signed_by: str | os.PathLike[str] | None = None) -> Bundle:
+    """Read and check the card of a bundle.
+
+    Args:
+        path: the bundle's folder.
+        signed_by: a PEM file with an Ed25519 public key, which must have signed the card.
+
+    Raises:
+        UserError: there is no bundle, its card is not one that we can trust, or it is not signed by that key.
+        MissingExtraError: a signature is to be checked without the extra `sign`.
     """
     folder = Path(path)
     card = folder / CARD
@@ -185,26 +209,16 @@ def open_bundle(path: str | Path) -> Bundle:
             raise UserError(f"{card} is not a plain file of its folder", _AGAIN)
         if card.stat().st_size > _LARGEST_CARD:
             raise UserError(f"{card} is too large to be a bundle's card", _AGAIN)
-        text = card.read_text(encoding="utf-8")
+        content = card.read_bytes()
+        if signed_by is not None:
+            check_signature(folder, content, Path(signed_by))
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise UserError(
             f"{folder} is not a bundle: it has no {CARD}", "make one with: ga2clip export RUN"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {card}: {error}", _AGAIN) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{card} is not UTF-8 text", _AGAIN) from None
+    except OSError as error:
+        raise UserError(f"cannot read {card}: {error.strerror or error}", _AGAIN) from None
     return Bundle(folder, parse_card(text, str(card)))
-
-
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of an uncompressed .npz without pickles; compressed members are refused since they could unpack
-    to any size.
-    """
-    with zipfile.ZipFile(path) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise ValueError("it is compressed")
-    with np.load(path, allow_pickle=False) as arrays:
-        return {key: arrays[key] for key in arrays.files}

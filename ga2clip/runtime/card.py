@@ -1,18 +1,29 @@
-"""The text of a `bundle.json` goes in, a checked `BundleCard` comes out: everything a bundle says about
-itself, in one typed tree.
+"""`BundleCard`: everything a bundle says about itself, in one typed tree that is read from `bundle.json` and checked.
+
+Schema 2 says how features are pooled and scored and how class texts are cleaned, so that a reader need not know it.
+Cards of schema 1 are read as what they meant (`_from_1`).
 
 The card is data from outside: unknown keys, unknown schema versions, non-finite numbers and file names that
 are more than a name are refused here, before anything else of the bundle is opened.
 """
 
 import json
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from ga2clip.errors import UserError
+from ga2clip.text import printable
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 2
 VIDEO_ENCODER = "video_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
 TEXT_BANK = "text_bank.npz"
@@ -25,10 +36,13 @@ PROVIDER_LIMIT: dict[Precision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 
 halves.
 """
 
-_LARGEST_CLIP = 2**28  # pixels; 4096 frames of 224×224 are fewer
+_LARGEST_CLIP = 2**24  # pixels of all frames; 300 frames of 224×224 are fewer
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, StringConstraints(max_length=2000)]
+# The first fault is enough: a list of a million would be told one by one.
+Names = Annotated[tuple[Text, ...], FailFast()]
 Triple = tuple[float, float, float]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -71,10 +85,19 @@ class TextCard(_Part):
     What stands at the prompt positions is ignored: the folded prompt is there.
     """
 
-    template: str
+    template: Text
+    cleaning: Literal["clip"] = "clip"
+    """What happens to a text before `tokenizer.json`: `clip` is ftfy, HTML escapes twice, blanks joined, lower case."""
     prompt_tokens: int = Field(ge=0, le=1024)
     placeholder: int = Field(ge=0, lt=2**31)
     context: int = Field(ge=3, le=4096)
+
+
+class ScoringCard(_Part):
+    """How the features of a clip and of class names become probabilities: a softmax over `scale` times cosine."""
+
+    rule: Literal["softmax"] = "softmax"
+    scale: float = Field(gt=0, le=1e6)
 
 
 class BackboneCard(_Part):
@@ -125,27 +148,28 @@ class OnnxCard(_Part):
 
     opset: int
     static: bool
-    float_layers: tuple[str, ...] = ()
+    float_layers: Names = ()
     """Nodes that stayed in float32 in a quantised or half-precision bundle."""
 
 
 class BundleCard(_Part):
     """The whole of `bundle.json`."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2] = SCHEMA_VERSION
     method: str
     backbone: BackboneCard
     licence: str
     precision: Precision
-    classes: tuple[str, ...] = Field(min_length=1)
+    classes: Names = Field(min_length=1)
     preprocess: PreprocessCard
     sampling: SamplingCard
     text: TextCard
-    logit_scale: float = Field(gt=0, le=1e6)
-    """exp(logit_scale): what a cosine is multiplied by before the softmax."""
+    pooling: Literal["mean"] = "mean"
+    """How the features of a clip's frames become the clip's."""
+    scoring: ScoringCard
     embedding: int = Field(ge=1, le=65536)
     reject: RejectCard | None
-    negatives: tuple[str, ...]
+    negatives: Names
     onnx: OnnxCard
     agreement: Agreement
     accuracy: dict[str, float] = {}
@@ -181,19 +205,32 @@ def parse_card(text: str, source: str) -> BundleCard:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{source} is not valid JSON: {error}", "export the bundle again") from None
     version = tree.get("schema_version") if isinstance(tree, dict) else None
-    if version != SCHEMA_VERSION or isinstance(version, bool):
+    if version not in (1, SCHEMA_VERSION) or not isinstance(version, int) or isinstance(version, bool):
         raise UserError(
-            f"{source} has schema version {version!r:.40}; this ga2clip reads version {SCHEMA_VERSION}",
+            f"{source} has schema version {_short(version)}; this ga2clip reads versions 1 and {SCHEMA_VERSION}",
             "use the ga2clip version that wrote the bundle, or export it again",
         )
+    if version == 1:
+        tree = _from_1(tree)
     try:
         return BundleCard.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the card"
-        raise UserError(f"{source}: {where}: {first['msg']}", "export the bundle again") from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part)[:60] for part in first["loc"]) or "the card"
+        raise UserError(printable(f"{source}: {where}: {first['msg']}"), "export the bundle again") from None
     except RecursionError:
         raise UserError(f"{source} is nested too deeply", "export the bundle again") from None
+
+
+def _short(value: object) -> str:
+    return repr(value)[:40] if isinstance(value, str | int | float | None) else type(value).__name__
+
+
+def _from_1(tree: dict[str, Any]) -> dict[str, Any]:
+    """A card of schema 1 as one of schema 2: the scale had another place; the rest is what was meant without a word."""
+    rest = {key: value for key, value in tree.items() if key != "logit_scale"}
+    scale = {"scale": tree["logit_scale"]} if "logit_scale" in tree else {}
+    return {**rest, "schema_version": SCHEMA_VERSION, "scoring": scale}
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -6,6 +6,7 @@ provider it really got. OpenVINO reads the same files through its own package (t
 
 import ctypes
 import logging
+import re
 import sys
 import threading
 from collections.abc import Mapping
@@ -19,10 +20,11 @@ from ga2clip.errors import MissingExtraError, UserError, unknown_name
 
 _log = logging.getLogger(__name__)
 
+_CPU = "CPUExecutionProvider"
 _ORT_PROVIDERS = {
-    "cpu": ["CPUExecutionProvider"],
-    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
-    "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
+    "cpu": [_CPU],
+    "cuda": ["CUDAExecutionProvider", _CPU],
+    "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", _CPU],
 }
 PROVIDERS = ("auto", *_ORT_PROVIDERS, "openvino")
 _ERRORS_ONLY = 3
@@ -39,13 +41,13 @@ class Engine(Protocol):
 
 
 def open_engine(path: Path, provider: str, *, threads: int = 0) -> Engine:
-    """Load a graph. provider: one of `PROVIDERS`; `auto` takes CUDA where a driver is, else the CPU.
+    """Load a graph. provider: one of `PROVIDERS` or `cuda:N`; `auto` takes CUDA where a driver is, else the CPU.
     threads: 0 lets the engine take all cores.
 
     Errors: UserError for an unknown provider, a graph that can't be loaded; MissingExtraError for a missing
     package.
     """
-    if provider not in PROVIDERS:
+    if provider not in PROVIDERS and not re.fullmatch(r"cuda:\d+", provider):
         raise unknown_name("provider", provider, PROVIDERS)
     if threads < 0:
         raise UserError(f"threads must be 0 or more, got {threads}")
@@ -77,7 +79,7 @@ def check_provider(
 
 def has_cuda() -> bool:
     """Whether this ONNX Runtime was built for CUDA and NVIDIA's driver library loads."""
-    import onnxruntime
+    from ga2clip.runtime.ort import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return False
@@ -94,21 +96,21 @@ class _OnnxRuntime:
             self._load(path, provider, threads)
 
     def _load(self, path: Path, provider: str, threads: int) -> None:
-        import onnxruntime
+        from ga2clip.runtime.ort import onnxruntime
 
         if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # CUDA libraries that came as Python packages
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = _ERRORS_ONLY
-        available = [p for p in _ORT_PROVIDERS[provider] if p in onnxruntime.get_available_providers()]
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=available)
-        except Exception as error:  # ONNX Runtime raises its own classes, which share no base
-            hint = f"the file may be damaged, or too new for onnxruntime {onnxruntime.__version__}"
-            raise UserError(f"ONNX Runtime cannot load {path}: {_first_line(error)}", hint) from None
+        kind, _, number = provider.partition(":")
+        device = {"device_id": number} if number else {}
+        chain = [p for p in _ORT_PROVIDERS[kind] if p in onnxruntime.get_available_providers()]
+        self._session = _open_session(path, options, chain, device)
         obtained = self._session.get_providers()[0]
         self.provider = next(name for name, chain in _ORT_PROVIDERS.items() if chain[0] == obtained)
+        if self.provider == kind:
+            self.provider = provider
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -117,6 +119,26 @@ class _OnnxRuntime:
         except Exception as error:
             raise _run_error(error) from None
         return dict(zip(self._outputs, values, strict=True))
+
+
+def _open_session(path: Path, options: Any, chain: list[str], device: dict[str, str]) -> Any:
+    """A session with the first provider of the chain that loads. Errors: UserError when the last one doesn't."""
+    from ga2clip.runtime.ort import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(
+            str(path),
+            options,
+            providers=chain,
+            provider_options=[{} if name == _CPU else device for name in chain],
+            enable_fallback=0,  # its own way down the chain is told on stdout
+        )
+    except Exception as error:  # ONNX Runtime raises its own classes, which share no base
+        if len(chain) > 1:
+            _log.debug("%s: %s", chain[0], _first_line(error))
+            return _open_session(path, options, chain[1:], device)
+        hint = f"the file may be damaged, or too new for onnxruntime {onnxruntime.__version__}"
+        raise UserError(f"ONNX Runtime cannot load {path}: {_first_line(error)}", hint) from None
 
 
 class _OpenVino:

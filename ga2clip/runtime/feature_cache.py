@@ -1,32 +1,43 @@
-"""Class texts go in; the features (D,) that were computed for them before come out: a small SQLite file per
-text encoder.
+"""Features of class texts that were computed before, on disk: one small SQLite file for each origin.
 
-SQLite, because several processes may predict at once and a crash must not leave half a feature.
+An origin says everything beside the text that reaches a feature (`text.origin`). Its hash is the file's name, the file
+holds it, and each row has a hash over origin, text and feature: what was not written for this very question is not
+believed. SQLite, because several processes may predict at once and a crash must not leave half a feature.
 """
 
+import hashlib
+import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from ga2clip.errors import UserError
 
 _log = logging.getLogger(__name__)
 _PER_QUERY = 500  # SQLite limits the placeholders of a statement
 _WAIT = 5.0
+_LENGTH_ERROR = 1e-3
+_OLD = "it is of an older version and never read"
 
 
 class FeatureCache:
-    """Features of texts under one encoder's fingerprint. A cache that can't be used is reported once and
-    then left alone.
+    """Features of texts of one origin. A cache that can't be used is reported once and then left alone.
 
-    width: D. Features are float32 and finite; anything else in the file is ignored and computed again.
+    origin: JSON-able. width: D. Features are float32 of length 1; anything else in the file is ignored and computed
+    again.
     """
 
-    def __init__(self, fingerprint: str, width: int) -> None:
-        self.path = _cache_folder() / "text" / f"{fingerprint}.sqlite"
+    def __init__(self, origin: Mapping[str, Any], width: int) -> None:
+        self._origin = json.dumps(origin, sort_keys=True)
+        self._key = _hash(self._origin)
+        self.path = cache_folder() / f"{self._key}.sqlite"
         self._width = width
         self._usable = True
 
@@ -35,44 +46,54 @@ class FeatureCache:
         wanted = list(texts)
         if not self._usable or not self.path.exists():
             return {}
-        found: dict[str, np.ndarray] = {}
+        rows: list[tuple[Any, Any, Any]] = []
         try:
             with closing(self._connect()) as connection:
                 for start in range(0, len(wanted), _PER_QUERY):
                     part = wanted[start : start + _PER_QUERY]
                     marks = ",".join("?" * len(part))
-                    rows = connection.execute(
-                        f"SELECT text, feature FROM features WHERE text IN ({marks})", part
-                    )
-                    found.update(
-                        {
-                            text: np.frombuffer(blob, np.float32)
-                            for text, blob in rows
-                            if isinstance(blob, bytes) and len(blob) == 4 * self._width
-                        }
-                    )
-        except (sqlite3.Error, OSError) as error:
+                    query = f"SELECT text, feature, hash FROM features WHERE text IN ({marks})"
+                    rows += connection.execute(query, part)
+        except (sqlite3.Error, OSError, UnicodeError) as error:
             self._give_up(error)
-        return {text: feature for text, feature in found.items() if np.isfinite(feature).all()}
+        found = {row[0]: row[1] for row in rows if _row_fault(self._key, row, self._width) is None}
+        if len(found) < len(rows):
+            _log.warning(
+                "%d of %d features in %s are damaged: computed again",
+                len(rows) - len(found),
+                len(rows),
+                self.path,
+            )
+        return {text: np.frombuffer(blob, np.float32) for text, blob in found.items()}
 
     def put(self, features: Mapping[str, np.ndarray]) -> None:
         """Remember features float32 (D,) by text."""
         if not self._usable or not features:
             return
-        rows = [
-            (text, np.ascontiguousarray(feature, np.float32).tobytes()) for text, feature in features.items()
-        ]
+        blobs = {text: np.ascontiguousarray(row, np.float32).tobytes() for text, row in features.items()}
+        rows = [(text, blob, _row_hash(self._key, text, blob)) for text, blob in blobs.items()]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection, connection:
-                connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
-        except (sqlite3.Error, OSError) as error:
+                connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
+        except (sqlite3.Error, OSError, UnicodeError) as error:
             self._give_up(error)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_WAIT)
-        # In every connection, since another process may have made the file a moment ago and not yet its table.
-        connection.execute("CREATE TABLE IF NOT EXISTS features (text TEXT PRIMARY KEY, feature BLOB)")
+        # In every connection, since another process may have made the file a moment ago and not yet its tables.
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS features (text TEXT PRIMARY KEY, feature BLOB, hash TEXT)"
+        )
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS origin (id INTEGER PRIMARY KEY CHECK (id = 1), json TEXT)"
+        )
+        if connection.execute("SELECT json FROM origin").fetchone() is None:
+            with connection:
+                connection.execute("INSERT OR IGNORE INTO origin VALUES (1, ?)", (self._origin,))
+        if connection.execute("SELECT json FROM origin").fetchone() != (self._origin,):
+            connection.close()
+            raise sqlite3.DatabaseError("it was written for another bundle")
         return connection
 
     def _give_up(self, error: Exception) -> None:
@@ -82,11 +103,86 @@ class FeatureCache:
         )
 
 
-def _cache_folder() -> Path:
-    """`$GA2CLIP_CACHE`, else `ga2clip` in the user's cache folder (XDG base directories; LOCALAPPDATA on
-    Windows).
+@dataclass(frozen=True)
+class CacheFile:
+    """A file of the cache: how many features and bytes it has, and what is wrong with it (None: nothing)."""
+
+    path: Path
+    features: int
+    bytes: int
+    fault: str | None
+
+
+def check_cache() -> list[CacheFile]:
+    """Every file of the cache, each row checked as it would be before use; nothing is changed."""
+    return [_check(path) for path in _files()]
+
+
+def clear_cache() -> tuple[int, int]:
+    """Delete the cache's files; returns how many and their bytes. Errors: UserError when one can't be deleted."""
+    files = list(_files())
+    size = 0
+    for path in files:
+        size += path.stat().st_size
+        try:
+            path.unlink()
+            path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot delete {path}: {error.strerror}") from None
+    return len(files), size
+
+
+def cache_folder() -> Path:
+    """Where the files are: `text` in `$GA2CLIP_CACHE`, else in `ga2clip` in the user's cache folder (XDG base
+    directories; LOCALAPPDATA on Windows).
     """
     if own := os.environ.get("GA2CLIP_CACHE"):
-        return Path(own)
+        return Path(own) / "text"
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "ga2clip"
+    return (Path(base) if base else Path.home() / ".cache") / "ga2clip" / "text"
+
+
+def _files() -> Iterator[Path]:
+    return iter(sorted(cache_folder().glob("*.sqlite")))
+
+
+def _check(path: Path) -> CacheFile:
+    size = path.stat().st_size
+    try:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT)
+        ) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if "origin" not in tables:
+                return CacheFile(path, 0, size, _OLD)
+            ((origin,),) = connection.execute("SELECT json FROM origin")
+            rows = list(connection.execute("SELECT text, feature, hash FROM features"))
+        width = int(json.loads(origin)["embedding"])
+    except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
+        return CacheFile(path, 0, size, f"it cannot be read: {error}")
+    if path.name != f"{_hash(origin)}.sqlite":
+        return CacheFile(path, len(rows), size, "its name is not the hash of the origin that it holds")
+    faults = [fault for row in rows if (fault := _row_fault(path.stem, row, width))]
+    return CacheFile(path, len(rows), size, f"{len(faults)} features: {faults[0]}" if faults else None)
+
+
+def _row_fault(key: str, row: tuple[Any, Any, Any], width: int) -> str | None:
+    """Why a row can't be believed: (text, feature, hash) under the hash of an origin; None when it can."""
+    text, blob, digest = row
+    if not isinstance(text, str) or not isinstance(blob, bytes) or len(blob) != 4 * width:
+        return f"not {width} numbers"
+    if digest != _row_hash(key, text, blob):
+        return "not what was written"
+    length = float(np.linalg.norm(np.frombuffer(blob, np.float32).astype(np.float64)))
+    return (
+        None if abs(length - 1) <= _LENGTH_ERROR else "not of length 1"
+    )  # also where a number is not finite
+
+
+def _row_hash(key: str, text: str, blob: bytes) -> str:
+    return _hash(key, text, blob.hex())
+
+
+def _hash(*parts: str) -> str:
+    """SHA-256 of texts; where one ends counts."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from ga2clip.predictions import rank
+from ga2clip.runtime.arguments import at_least_one, video_path
 from ga2clip.runtime.predictor import Predictor
+from ga2clip.runtime.scoring import Scorer
 from ga2clip.runtime.sliding import check_window, windows
 from ga2clip.video import Gap, Playback
 
@@ -66,10 +68,16 @@ def follow(
 
     Raises:
         VideoError: the source can't be opened, breaks off, or is live and ends.
-        UserError: as `timeline`.
+        UserError: as `timeline`, at the call.
     """
     check_window(window, stride, fps)
-    scorer = predictor.scorer(classes, template, reject)
+    source, top = video_path(source), at_least_one("top", top)
+    return _follow(predictor, source, predictor.scorer(classes, template, reject), window, stride, fps, top)
+
+
+def _follow(
+    predictor: Predictor, source: str, scorer: Scorer, window: float, stride: float, fps: float, top: int
+) -> Iterator[StreamResult]:
     with _Reader(source, fps) as reader:
         features = (
             item

@@ -1,25 +1,41 @@
-"""Class names go in, L2-normalised class features (C, D) come out: from the bank, the cache or the text
-encoder, in this order.
-"""
+"""L2-normalised features (C, D) of class names: from the bank, the cache or the text encoder, in this order."""
 
 import threading
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ga2clip.errors import UserError
-from ga2clip.labels import check_class_names, fill
+from ga2clip.labels import fill
 from ga2clip.runtime.bundle import Bundle, TextBank
-from ga2clip.runtime.card import PROVIDER_LIMIT, TEXT_ENCODER, TOKENIZER
-from ga2clip.runtime.engine import Engine, check_provider, open_engine
+from ga2clip.runtime.card import PROVIDER_LIMIT, TEXT_ENCODER, TOKENIZER, BundleCard
+from ga2clip.runtime.engine import Engine, check_provider
 from ga2clip.runtime.scoring import normalise
 
 if TYPE_CHECKING:
     from ga2clip.runtime.feature_cache import FeatureCache
 
 _TEXTS_PER_RUN = 64
+_LAYOUT = "start, prompt positions, words, end"
+"""What `ClassEncoder._ids` makes; another order would give other features."""
+
+
+def origin(card: BundleCard, provider: str) -> dict[str, Any]:
+    """Everything beside the text itself that reaches a text's feature: what the cache keeps apart.
+
+    All files of the bundle are named, since an encoder may keep weights in any of them.
+    """
+    return {
+        "layout": _LAYOUT,
+        "files": {name: entry.sha256 for name, entry in card.files.items()},
+        "text": card.text.model_dump(mode="json", exclude={"template"}),  # the text is the template filled
+        "embedding": card.embedding,
+        "provider": provider,
+        "ftfy": version("ftfy"),  # cleans the text before the tokenizer
+    }
 
 
 class ClassEncoder:
@@ -40,10 +56,8 @@ class ClassEncoder:
         """Names → float32 (C, D), L2-normalised. A name of the bank keeps its folded feature unless a
         template is given.
 
-        Errors: UserError for empty or repeated names, a template without `{}`, a name too long for the
-        context.
+        Errors: UserError for a template without `{}`, a name too long for the context.
         """
-        check_class_names(names)
         pattern = self._bundle.card.text.template if template is None else template
         texts = [fill(pattern, name) for name in names]
         known = self._known if template is None else {}
@@ -67,8 +81,7 @@ class ClassEncoder:
         from ga2clip.runtime.feature_cache import FeatureCache  # brings SQLite
 
         card = self._bundle.card
-        fingerprint = f"{card.files[TEXT_ENCODER].sha256[:24]}-{card.files[TOKENIZER].sha256[:8]}"
-        return FeatureCache(fingerprint, card.embedding)
+        return FeatureCache(origin(card, self._provider), card.embedding)
 
     def _run(self, texts: list[str]) -> dict[str, np.ndarray]:
         """Texts → features, run in groups of about equal length so that little padding is computed."""
@@ -100,11 +113,11 @@ class ClassEncoder:
         return np.concatenate([plain[:1], np.full(card.prompt_tokens, card.placeholder, np.int64), plain[1:]])
 
     def _load(self) -> None:
-        # Brings ftfy and regex, which the bank's classes don't need.
+        # Brings ftfy and regex, which the bank's classes and known names don't need.
         from ga2clip.tokenizer import ClipTokenizer
 
         bundle = self._bundle
-        engine = open_engine(bundle.onnx_file(TEXT_ENCODER), self._provider, threads=self._threads)
+        engine = bundle.engine(TEXT_ENCODER, self._provider, threads=self._threads)
         if engine.provider != "cpu":
             probe, limit = bundle.probe(), PROVIDER_LIMIT[bundle.card.precision]
             check_provider(engine, "ids", probe.ids, "features", probe.text_features, limit)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ga2clip.errors import UserError
+from ga2clip.runtime.arguments import video_path
 from ga2clip.runtime.frames import frame_features
 from ga2clip.runtime.predictor import Predictor
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
@@ -127,6 +128,7 @@ def timeline(
     used, VideoError.
     """
     check_window(window, stride, fps)
+    video_path(source)
     if not (0 <= smooth < np.inf and 0 <= min_length < np.inf):
         raise UserError(f"smooth and min_length must be 0 or more, got {smooth:g} and {min_length:g}")
     scorer = predictor.scorer(classes, template, reject)

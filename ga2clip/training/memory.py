@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ga2clip.errors import UserError
+from ga2clip.errors import UserError, first_line
 from ga2clip.training.update import Updater
 
 
@@ -33,7 +33,7 @@ def loader_errors(workers: int) -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise UserError(
-            f"a loader process ended: {str(error).splitlines()[0]}",
+            f"a loader process ended: {first_line(error)}",
             "the system's memory may be short: resume with --set "
             f"training.workers={workers // 2} (now {workers})",
         ) from error

@@ -6,6 +6,7 @@ import http.server
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -230,11 +231,29 @@ def test_bench_takes_bundles_and_clips_and_finds_the_run_beside(walk, bundle: Pa
     assert "neither a bundle nor a run" in err
 
 
-def test_timelines_need_a_bundle(walk, run: Path, clips, invoke) -> None:
-    code, out, err = invoke(walk.folder, ["predict", str(clips[0]), "--timeline", "--model", "runs/small"])
-    assert (code, out) == (1, "")
-    assert "need a bundle" in err
-    assert "ga2clip export" in err
+def test_timelines_and_streams_of_a_run_are_its_bundle_s(walk, bundle: Path, clips) -> None:
+    windows = ("--window", "1", "--stride", "0.5", "--fps", "4", "--json", "--model")
+    for words in (("--timeline", "--plot", "plot.png"), ("--follow",)):
+        theirs, ours = (
+            walk("predict", str(clips[0]), *words, *windows, model)
+            for model in ("runs/small", "runs/small/bundle")
+        )
+        numbers = [[float(n) for n in re.findall(r"\d+\.\d+(?:e-\d+)?", text)] for text in (theirs, ours)]
+        assert numbers[1] == pytest.approx(numbers[0], abs=1e-4)
+        assert len(numbers[0]) > 5
+
+
+def test_the_device_is_an_option_of_all_that_compute(walk, run: Path, clips, invoke) -> None:
+    for words in (
+        ["predict", str(clips[0]), "--model", "runs/small"],
+        ["eval", "runs/small"],
+        ["train", "--shots", "1", "--out", "runs/none"],
+    ):
+        code, out, err = invoke(walk.folder, [*words, "--device", "gpu"])
+        assert (code, out) == (1, "")
+        assert "unknown device 'gpu'" in err
+    answer = invoke(walk.folder, ["predict", str(clips[0]), "--model", "runs/small", "--device", "cpu"])
+    assert "provider: torch on cpu" in answer.err
 
 
 def test_info_for_people_and_programs(walk, bundle: Path) -> None:

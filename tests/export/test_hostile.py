@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,12 +50,12 @@ def use(folder: Path, *, text: bool = False) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema_version=2), "schema version 2"),
+        (lambda c: c.update(schema_version=3), "schema version 3"),
         (lambda c: c.update(schema_version=True), "schema version True"),
         (lambda c: c.pop("schema_version"), "schema version None"),
-        (lambda c: c.update(logit_scale=float("nan")), "NaN"),
-        (lambda c: c.update(logit_scale=float("inf")), "Infinity"),
-        (lambda c: c.update(logit_scale=-1), "logit_scale"),
+        (lambda c: c["scoring"].update(scale=float("nan")), "NaN"),
+        (lambda c: c["scoring"].update(scale=float("inf")), "Infinity"),
+        (lambda c: c["scoring"].update(scale=-1), "scoring.scale"),
         (lambda c: c.update(extra="x"), "extra"),
         (lambda c: c["files"].pop("text_bank.npz"), "text_bank.npz"),
         (lambda c: c["files"].__setitem__("../../etc/passwd", c["files"]["text_bank.npz"]), "files"),
@@ -85,6 +86,28 @@ def test_a_card_that_is_no_card_is_refused(copy: Path, text: str) -> None:
     (copy / "bundle.json").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"bundle\.json"):
         use(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": [0] * 1_000_000}, "classes.0"),
+        ({"classes": ["a", "b", "x" * 3000]}, "classes.2"),
+        ({"trained": {str(number): number for number in range(500_000)}}, "too large"),
+        ({f"key {number}": 0 for number in range(100_000)}, "key 0"),
+        ({"schema_version": [[[]]] * 500_000}, "schema version list"),
+    ],
+)
+def test_a_card_of_megabytes_is_refused_in_seconds(
+    copy: Path, change: dict[str, object], message: str
+) -> None:
+    edit_card(copy, lambda card: card.update(change))
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"bundle\.json") as caught:
+        open_bundle(copy)
+    assert message in caught.value.message
+    assert len(caught.value.message) < 500
+    assert time.monotonic() - start < 20
 
 
 @pytest.mark.parametrize(
@@ -145,32 +168,37 @@ def test_weights_outside_the_bundle_are_not_read(copy: Path, bundle: Path) -> No
             use(copy)
 
 
-def test_the_scan_finds_external_data_wherever_a_tensor_can_hide(tmp_path: Path) -> None:
-    def tensor(location: str) -> onnx.TensorProto:
+def test_a_tensor_hides_nowhere_in_a_graph(tmp_path: Path) -> None:
+    def tensor(location: str = "secret") -> onnx.TensorProto:
         found = onnx.TensorProto(name="t", data_type=1, data_location=onnx.TensorProto.EXTERNAL)
         found.external_data.add(key="offset", value="0")
         found.external_data.add(key="location", value=location)
         return found
 
-    inner = onnx.GraphProto(initializer=[tensor("in subgraph")])
-    attributes = [
-        onnx.AttributeProto(name="v", t=tensor("in attribute")),
-        onnx.AttributeProto(name="vs", tensors=[tensor("in list")]),
-        onnx.AttributeProto(name="g", g=inner),
-        onnx.AttributeProto(name="s", sparse_tensor=onnx.SparseTensorProto(values=tensor("in sparse"))),
+    def within(attribute: onnx.AttributeProto) -> onnx.GraphProto:
+        return onnx.GraphProto(node=[onnx.NodeProto(op_type="If", attribute=[attribute])])
+
+    sparse, inner = onnx.SparseTensorProto(values=tensor()), onnx.GraphProto(initializer=[tensor()])
+    function = onnx.FunctionProto(node=[onnx.NodeProto(attribute=[onnx.AttributeProto(t=tensor())])])
+    hidden = [
+        onnx.ModelProto(graph=within(onnx.AttributeProto(name="v", t=tensor()))),
+        onnx.ModelProto(graph=within(onnx.AttributeProto(name="vs", tensors=[tensor()]))),
+        onnx.ModelProto(graph=within(onnx.AttributeProto(name="g", g=inner))),
+        onnx.ModelProto(graph=within(onnx.AttributeProto(name="gs", graphs=[inner]))),
+        onnx.ModelProto(graph=within(onnx.AttributeProto(name="s", sparse_tensor=sparse))),
+        onnx.ModelProto(graph=onnx.GraphProto(sparse_initializer=[sparse])),
+        onnx.ModelProto(graph=onnx.GraphProto(), functions=[function]),
+        onnx.ModelProto(training_info=[onnx.TrainingInfoProto(algorithm=inner)]),
     ]
-    graph = onnx.GraphProto(
-        node=[onnx.NodeProto(op_type="If", attribute=attributes)],
-        initializer=[tensor("in graph")],
-        sparse_initializer=[onnx.SparseTensorProto(indices=tensor("in indices"))],
-    )
-    function = onnx.FunctionProto(
-        node=[onnx.NodeProto(attribute=[onnx.AttributeProto(t=tensor("in function"))])]
-    )
     path = tmp_path / "m.onnx"
-    path.write_bytes(onnx.ModelProto(graph=graph, functions=[function]).SerializeToString())
-    places = ("graph", "attribute", "list", "subgraph", "sparse", "indices", "function")
-    assert external_files(path) == {f"in {place}" for place in places}
+    for model in hidden:
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(UserError, match="is not read"):
+            external_files(path)
+    path.write_bytes(
+        onnx.ModelProto(graph=onnx.GraphProto(initializer=[tensor("w.data")])).SerializeToString()
+    )
+    assert external_files(path) == {"w.data"}
 
 
 def test_a_field_number_that_parsers_cut_to_32_bits_is_refused(tmp_path: Path) -> None:

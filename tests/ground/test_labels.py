@@ -1,9 +1,11 @@
+import random
 from pathlib import Path
 
 import pytest
 
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names, fill, read_class_list, readable_name
+from ga2clip.tokenizer import ClipTokenizer
 
 
 def write(tmp_path: Path, content: bytes) -> Path:
@@ -36,10 +38,45 @@ def test_undecodable_and_missing_files_are_user_errors(tmp_path: Path) -> None:
         read_class_list(tmp_path / "absent.txt")
 
 
-@pytest.mark.parametrize("names", [[], ["run", " "], ["run", "Run"], ["two  blanks", "two blanks"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        ["run", " "],
+        ["run", "Run"],
+        ["two  blanks", "two blanks"],
+        ["caf\u00e9", "cafe\u0301"],  # one character or two
+        ["rock &amp; roll", "rock & roll"],
+        ["lap2", "lap 2"],  # digits are words of their own
+        ["\uff52\uff55\uff4e", "run"],  # full width
+        ["run", "&nbsp;"],
+        "run",
+        ["run", b"swim"],
+        ["run", None],
+        None,
+    ],
+)
 def test_names_that_cannot_be_told_apart_are_refused(names: list[str]) -> None:
     with pytest.raises(UserError):
         check_class_names(names)
+
+
+def test_names_are_equal_exactly_where_their_tokens_are() -> None:
+    """The quick comparison of plain names must not differ from what the tokenizer does."""
+    tokenizer = ClipTokenizer.from_open_clip()
+    rng = random.Random(0)
+    letters = "aAbt019 '&.,-_<>;#/x" + "\u00e9\u0301\u00c9\uff41\u00df"
+    names = ["".join(rng.choice(letters) for _ in range(rng.randint(1, 4))) for _ in range(3000)]
+    by_ids: dict[tuple[int, ...], str] = {}
+    for name in names:
+        ids = tuple(tokenizer.encode(fill("{}", name)))
+        other = by_ids.setdefault(ids, name)
+        if other != name:
+            with pytest.raises(UserError):
+                check_class_names([other, name])
+    unlike = [name for ids, name in by_ids.items() if ids]
+    assert len(unlike) > 1000
+    assert check_class_names(unlike) == tuple(unlike)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,12 @@ def test_too_long_texts_are_refused_not_cut(tokenizer: ClipTokenizer) -> None:
         tokenizer.tokens(["kicking a ball"], length=4)
 
 
+@pytest.mark.parametrize("text", ["a <end_of_text> b", "<START_OF_TEXT>", "&lt;end&#95;of_text&gt;"])
+def test_texts_that_spell_a_mark_are_refused(tokenizer: ClipTokenizer, text: str) -> None:
+    with pytest.raises(UserError, match=r"holds '<(start|end)_of_text>'"):
+        tokenizer.tokens(["fine", text])
+
+
 def test_json_round_trip_and_other_readers(tokenizer: ClipTokenizer, tmp_path: Path) -> None:
     tokenizers = pytest.importorskip("tokenizers")
     path = tmp_path / "tokenizer.json"

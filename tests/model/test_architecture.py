@@ -204,6 +204,10 @@ def test_sources_that_contradict_each_other_are_refused(beside: Path, published:
     file = beside / "clip.safetensors"
     assert "clip.json says QuickGELU; backbone.quick_gelu says GELU" in refusal(file, quick_gelu=False)
     assert f"open_clip's {NAME}/gelu says GELU" in refusal(file, name=f"{NAME}/gelu")
+    old = Settings.from_dict(
+        {"backbone": {"name": "tiny", "pretrained": str(file), "quick_gelu": True}}, "old run"
+    )
+    assert load_backbone(old.backbone).conventions()["activation"]["vision"] == "QuickGELU"
     assert load(file, name=NAME).conventions()["activation"]["vision"] == "QuickGELU"
     write_config(beside, config(quick_gelu=True, head_width=32), "clip.json")
     assert f"clip.json says 4 + 1 heads; open_clip's {NAME} says 2 + 1 heads" in refusal(file, name=NAME)

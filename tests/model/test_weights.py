@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from ga2clip.errors import UserError
 from ga2clip.model.load_backbone import backbone_from_weights, load_backbone
 from ga2clip.model.weights import read_weights
 from ga2clip.settings import BackboneSettings
+from tests import layouts
 
 
 class Leaf(nn.Module):
@@ -91,7 +93,7 @@ def zip_of_zeros(path: Path) -> None:
         entries = {name: whole.read(name) for name in whole.namelist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
-            archive.writestr(name, bytes(100 << 20) if "/data/0" in name else content)
+            archive.writestr(name, bytes(70 << 20) if "/data/0" in name else content)
 
 
 def stride_of_zero(path: Path) -> None:
@@ -114,6 +116,38 @@ def test_a_file_that_would_fill_memory_is_refused_by_its_size(
     write(tmp_path / "bomb.pt")
     with pytest.raises(UserError, match=r"bomb\.pt has \d\.\d MB and unpacks to [\d,]+ MB; refused"):
         load_backbone(BackboneSettings(pretrained=str(tmp_path / "bomb.pt")))
+
+
+TINY = {"vision": {"width": 8, "layers": 1, "heads": 1}, "text": {"width": 8, "layers": 1, "heads": 1}}
+
+
+@pytest.mark.parametrize(
+    "write", [layouts.old_hub_folder, layouts.transformers_folder, layouts.openai_archive, layouts.ga2_start]
+)
+def test_damaged_files_load_or_are_refused(write: layouts.Writer, tmp_path: Path) -> None:
+    """Cuts, flips and insertions near the ends, where containers keep what they are: nothing but a UserError."""
+    config = layouts.model_config(TINY, quick_gelu=True)
+    path = write(tmp_path, layouts.make_clip(TINY, quick_gelu=True), config)
+    files = sorted(file for file in tmp_path.iterdir())
+    draw = random.Random(0)
+    refused = 0
+    for turn in range(24):
+        file = files[turn % len(files)]
+        whole = file.read_bytes()
+        near = draw.randrange(min(len(whole), 4000))
+        place = near if turn % 4 < 2 else len(whole) - 1 - near
+        damaged = (
+            whole[:place],
+            whole[:place] + bytes([whole[place] ^ 1 << draw.randrange(8)]) + whole[place + 1 :],
+            whole[:place] + draw.randbytes(5) + whole[place:],
+        )[turn % 3]
+        file.write_bytes(damaged)
+        try:
+            load_backbone(BackboneSettings(pretrained=str(path)))
+        except UserError:
+            refused += 1
+        file.write_bytes(whole)
+    assert refused >= 12
 
 
 def test_missing_and_unexpected_tensors_are_listed(clip_weights: dict[str, Any]) -> None:

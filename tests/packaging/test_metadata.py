@@ -22,7 +22,7 @@ def test_base_install_is_what_a_bundle_needs() -> None:
     assert not base & {"torch", "torchvision", "open-clip-torch", "open_clip_torch", "onnx", "matplotlib"}
 
 
-@pytest.mark.parametrize("extra", ["train", "tensorboard", "openvino", "dev"])
+@pytest.mark.parametrize("extra", ["train", "tensorboard", "openvino", "sign", "dev"])
 def test_extras(extra: str) -> None:
     assert names(extra)
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import onnxruntime
 import pytest
 
 from ga2clip.runtime.engine import open_engine
+from ga2clip.runtime.ort import onnxruntime
 
 
 def test_onnx_runtime_prints_nothing_on_stdout(

@@ -1,6 +1,9 @@
 """Generated files: they are what their records say, and are made once."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -118,3 +121,20 @@ def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path, workers: int)
     with pytest.raises(UserError, match="cannot write"):
         generate(tmp_path, **{**SMALL, "workers": workers})
     assert list(in_the_way.parent.glob(".*")) == []
+
+
+def test_a_rendering_process_whose_parent_is_gone_ends_in_silence(tmp_path: Path) -> None:
+    """The answer finds no reader, as after a kill of `prepare`."""
+    read, write = os.pipe()
+    os.close(read)
+    job = json.dumps({"path": "clip.mp4", "kind": OTHER_CLASSES[0], "split": "train", "actor": 1})
+    done = subprocess.run(
+        [sys.executable, "-m", "ga2clip.data.stickfigures.generate", str(tmp_path)],
+        input=job + "\n",
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")

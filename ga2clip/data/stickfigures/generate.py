@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -275,4 +276,7 @@ def _write_journal(out: Path, finished: dict[str, GeneratedClip]) -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    try:
+        _main()
+    except BrokenPipeError:  # the parent is gone: nobody wants the answer, nor Python's word about stdout
+        os._exit(1)

@@ -1,8 +1,6 @@
-"""What a user of the runtime relies on: order, failures, threads, shapes, the cache."""
+"""What a user of the runtime relies on: order, failures, threads, shapes."""
 
-import os
 import shutil
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -139,51 +137,6 @@ def test_an_unknown_provider_names_the_nearest(bundle) -> None:
     with pytest.raises(UserError, match="cdua") as caught:
         Predictor(bundle, provider="cdua")
     assert "cuda" in caught.value.hint
-
-
-def test_features_of_new_names_are_cached_per_bundle(bundle, monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("GA2CLIP_CACHE", str(tmp_path))
-    with Predictor(bundle, provider="cpu") as first:
-        computed = first.encode_classes(["running", "jumping"])
-    with Predictor(bundle, provider="cpu") as second:
-        monkeypatch.setattr(second._text, "_run", lambda texts: pytest.fail("was cached"))
-        np.testing.assert_array_equal(second.encode_classes(["jumping", "running"]), computed[::-1])
-    with Predictor(bundle, provider="cpu") as third:
-        assert np.abs(third.encode_classes(["running"], template="not {}") - computed[0]).max() > 1e-3
-
-
-def test_a_cache_that_another_process_has_just_made_is_used(bundle, monkeypatch, tmp_path, caplog) -> None:
-    monkeypatch.setenv("GA2CLIP_CACHE", str(tmp_path))
-    with Predictor(bundle, provider="cpu") as predictor:
-        path = predictor._text._cache.path
-        path.parent.mkdir(parents=True)
-        path.touch()
-        predictor.encode_classes(["running"])
-        assert predictor._text._cache.get(["running."])
-    assert not caplog.records
-
-
-def test_a_damaged_cache_is_reported_and_not_believed(bundle, monkeypatch, tmp_path, caplog) -> None:
-    monkeypatch.setenv("GA2CLIP_CACHE", str(tmp_path))
-    with Predictor(bundle, provider="cpu") as predictor:
-        right = predictor.encode_classes(["running"])
-        path = predictor._text._cache.path
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE features SET feature = ?", (b"\x00\x00\xc0\x7f" * right.size,))
-    with Predictor(bundle, provider="cpu") as predictor:
-        np.testing.assert_array_equal(predictor.encode_classes(["running"]), right)
-    path.write_bytes(b"this is no database at all, but long enough to look at" * 50)
-    with Predictor(bundle, provider="cpu") as predictor:
-        np.testing.assert_array_equal(predictor.encode_classes(["running"]), right)
-    assert "cannot be used" in caplog.text
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_cache_that_cannot_be_written_is_no_error(bundle, monkeypatch, tmp_path) -> None:
-    tmp_path.chmod(0o500)
-    monkeypatch.setenv("GA2CLIP_CACHE", str(tmp_path))
-    with Predictor(bundle, provider="cpu") as predictor:
-        assert predictor.encode_classes(["running"]).shape == (1, 32)
 
 
 def test_none_of_these_wins_exactly_below_the_threshold() -> None:

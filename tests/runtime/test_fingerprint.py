@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ga2clip.evaluation.predict import TorchPredictor
+from ga2clip.evaluation.torch_model import TorchModel
 from ga2clip.runtime import Predictor
 
 
@@ -21,10 +21,12 @@ def test_a_bundle_is_its_card_with_the_hashes_of_its_files(bundle: Path, tmp_pat
 
 
 def test_a_torch_model_is_its_weights(make_model) -> None:
-    one, same, other = (TorchPredictor(make_model(), "test", device="cpu") for _ in range(3))
+    changed = make_model()
+    with torch.no_grad():
+        next(iter(changed.trainable_parameters().values())).view(-1)[0] += 1e-3
+    models = (make_model(), make_model(), changed)
+    one, same, other = (TorchModel(model, "test", device="cpu") for model in models)
     assert len(one.fingerprint) == 64
     assert one.fingerprint == same.fingerprint
-    with torch.no_grad():
-        next(iter(other.model.trainable_parameters().values())).view(-1)[0] += 1e-3
     assert other.fingerprint != one.fingerprint
-    assert TorchPredictor(make_model("ivlp"), "test", device="cpu").fingerprint != one.fingerprint
+    assert TorchModel(make_model("ivlp"), "test", device="cpu").fingerprint != one.fingerprint

@@ -1,0 +1,8 @@
+"""Where the runtime was at first; it is `ga2clip.runtime` now."""
+
+from ga2clip.deprecation import warn_deprecated
+from ga2clip.runtime import Predictor
+
+__all__ = ["Predictor"]
+
+warn_deprecated("ga2clip_export.runtime", "ga2clip.runtime")

@@ -1,0 +1,130 @@
+"""`open_predictor`: whatever names a model becomes a `Predictor`; torch is imported only where it is needed.
+
+1. A folder with bundle.json is a bundle: ONNX Runtime, no torch.
+2. A folder with settings.toml is a run: torch.
+3. Anything else is a backbone, `NAME` or `NAME:TAG|FILE`: zero-shot, torch.
+4. Nothing: the newest bundle in the working folder, three levels deep; without one, `tiny` zero-shot.
+"""
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ga2clip.errors import UserError
+from ga2clip.labels import check_class_names
+from ga2clip.runtime import Predictor, is_bundle
+from ga2clip.runtime.bundle import CARD
+from ga2clip.settings import SETTINGS_FILE
+
+if TYPE_CHECKING:
+    from ga2clip.model.video_clip import VideoCLIP
+
+_log = logging.getLogger(__name__)
+_LEVELS = ("*", "*/*", "*/*/*")
+
+
+def open_predictor(
+    model: "str | os.PathLike[str] | VideoCLIP | None" = None,
+    *,
+    classes: Iterable[str] | None = None,
+    provider: str = "auto",
+    device: str = "auto",
+    threads: int = 0,
+    cache: bool = True,
+    signed_by: str | os.PathLike[str] | None = None,
+) -> Predictor:
+    """A predictor over a bundle, a run or a backbone; all of them answer in the same way.
+
+    Args:
+        model: the folder of a bundle or of a run; a backbone such as `ViT-B-16`, `ViT-B-16:openai` or
+            `ViT-B-16:weights.pt`, as it is (zero-shot); a model in memory, such as `load_published` gives; None: the
+            newest bundle in the working folder and three levels below, else the built-in backbone `tiny`.
+        classes: the names that are ranked when a question gives none; None: the model's own, which a backbone lacks.
+        provider: what computes a bundle: `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt` or `openvino`.
+        device: where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; for a bundle that is the provider of this name.
+        threads: cores to take, 0: the engine's choice.
+        cache: remember a bundle's features of class names on disk.
+        signed_by: a PEM file with the Ed25519 public key that must have signed a bundle; nothing else is signed.
+
+    Raises:
+        UserError: nothing of that name is there; it can't be read; the device or provider is not there, or a provider
+            is asked for that a run does not have.
+        MissingExtraError: a backbone needs open_clip, which is not installed (a run without torch is an ImportError).
+
+    Example:
+        >>> with open_predictor("runs/ga2/bundle") as predictor:
+        ...     print(predictor.predict("clip.mp4").predictions[0])
+    """
+    names = None if classes is None else check_class_names(classes)
+    place = _one_of(provider, device)
+    if not isinstance(model, str | os.PathLike | None):
+        from ga2clip.evaluation.torch_model import TorchModel
+
+        return Predictor(TorchModel(model, "in memory", device=place, threads=threads), classes=names)
+    chosen = newest_bundle(Path()) if model is None else os.fspath(model)
+    if chosen is None:
+        _log.info("no bundle in this folder: taking the built-in backbone 'tiny', zero-shot")
+        chosen = "tiny"
+    if is_bundle(chosen):
+        return Predictor(
+            chosen, classes=names, provider=place, threads=threads, cache=cache, signed_by=signed_by
+        )
+    if signed_by is not None:
+        raise UserError(f"'{chosen}' is no bundle; only bundles are signed", "leave out --verify")
+    if provider.partition(":")[0] not in ("auto", "cpu", "cuda"):
+        raise UserError(f"provider '{provider}' needs a bundle", "`ga2clip export RUN` makes one")
+    if is_run(chosen):
+        from ga2clip.evaluation.torch_model import model_of_run
+
+        return Predictor(model_of_run(Path(chosen), device=place, threads=threads), classes=names)
+    if Path(chosen).exists() or os.sep in chosen.partition(":")[0]:
+        raise nothing_there(chosen)
+    if names is None:
+        raise UserError(
+            f"'{chosen}' zero-shot has no classes of its own",
+            "give --classes FILE, or classes=[…] in Python",
+        )
+    from ga2clip.evaluation.torch_model import zero_shot_model
+
+    name, _, weights = chosen.partition(":")
+    return Predictor(zero_shot_model(name, weights or None, names, device=place, threads=threads))
+
+
+def _one_of(provider: str, device: str) -> str:
+    """Where to compute, said by either option. Raises UserError when they say different things."""
+    if "auto" not in (provider, device) and provider != device:
+        if (provider, device.partition(":")[0]) == ("tensorrt", "cuda") or (provider, device) == (
+            "openvino",
+            "cpu",
+        ):
+            return provider
+        raise UserError(f"provider '{provider}' and device '{device}' exclude each other", "give one of them")
+    return device if provider == "auto" else provider
+
+
+def newest_bundle(folder: Path) -> str | None:
+    """The bundle below `folder` whose card was written last, or None; hidden folders, such as those that a killed
+    export leaves, don't count.
+    """
+    found = [
+        card for level in _LEVELS for card in folder.glob(f"{level}/{CARD}") if not _is_hidden(card, folder)
+    ]
+    return str(max(found, key=lambda card: card.stat().st_mtime).parent) if found else None
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def is_run(folder: str | os.PathLike[str]) -> bool:
+    """Whether training wrote something there."""
+    return (Path(folder) / SETTINGS_FILE).is_file()
+
+
+def nothing_there(path: str | os.PathLike[str]) -> UserError:
+    """The error for a path that should be a bundle or a run."""
+    found = "neither a bundle nor a run" if Path(path).exists() else "nothing"
+    hint = "a bundle holds bundle.json (made by `ga2clip export`), a run settings.toml (by `ga2clip train`)"
+    return UserError(f"{found} at {path}", hint)

@@ -1,0 +1,136 @@
+"""A run or a backbone as a `ClipModel` of the runtime, computed in torch."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ga2clip.compute.distributed import choose_device
+from ga2clip.errors import UserError
+from ga2clip.model.load_backbone import BUILTIN, load_backbone
+from ga2clip.model.methods import method_settings
+from ga2clip.model.video_clip import VideoCLIP, build_model
+from ga2clip.run import load_run
+from ga2clip.runtime import is_bundle, open_bundle
+from ga2clip.runtime.scoring import normalise
+from ga2clip.settings import Settings
+
+_SAME_MODEL = 0.9999  # cosine of features that torch gave before and gives now, perhaps on another device
+
+
+class TorchModel:
+    """A `VideoCLIP` with the members of `ClipModel`, in float32.
+
+    Args:
+        model: moved to the device and put into evaluation mode.
+        source: where it is from, for people.
+        device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
+        threads: cores that torch takes, 0: its own choice.
+        exported: a bundle that export may have made of the model, and fitted a threshold for.
+    """
+
+    def __init__(
+        self,
+        model: VideoCLIP,
+        source: str,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        exported: Path | None = None,
+    ) -> None:
+        self._model = model.eval().to(choose_device(device))
+        with torch.inference_mode():
+            self._prompts = self._model.prompts()
+        if threads < 0:
+            raise UserError(f"threads must be 0 or more, got {threads}")
+        if threads:
+            torch.set_num_threads(threads)
+        self._exported = exported
+        self.provider = f"torch on {self._model.device}"
+        self.name = f"{model.settings.method.name} on {model.backbone.name} ({source})"
+        self.classes = tuple(model.classes)
+        self.preprocess = model.preprocess
+        self.frames = model.settings.data.frames
+        self.scale = float(model.scale.detach())
+        self.negatives = normalise(_array(model.negatives))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """As `ClipModel`: SHA-256 of all weights, the frames of a clip, pixels and class text."""
+        recipe = [self.frames, self._model.class_template, str(self.preprocess)]
+        digest = hashlib.sha256(json.dumps(recipe).encode())
+        for name, value in sorted(self._model.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @cached_property
+    def threshold(self) -> float | None:
+        """As `ClipModel`: what export fitted, if its bundle knows the features that this model gives."""
+        if self._exported is None or not is_bundle(self._exported):
+            return None
+        bundle = open_bundle(self._exported)
+        probe, rule = bundle.probe(), bundle.card.reject
+        if rule is None or probe.frames.shape[2:4] != (self.preprocess.size, self.preprocess.size):
+            return None
+        known, own = normalise(probe.frame_features[0]), normalise(self.encode_frames(probe.frames[0]))
+        same = known.shape == own.shape and float((known * own).sum(axis=-1).min()) >= _SAME_MODEL
+        return rule.threshold if same and _close(bundle.text_bank().negatives, self.negatives) else None
+
+    @torch.inference_mode()
+    def encode_frames(self, frames: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return _array(self._model.encode_frames(self._pixels(frames), self._prompts))
+
+    @torch.inference_mode()
+    def encode_clips(self, clips: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return _array(self._model.encode_video(self._pixels(clips), self._prompts))
+
+    @torch.inference_mode()
+    def encode_classes(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
+        """As `ClipModel`."""
+        if template is None:
+            return normalise(_array(self._model.encode_classes(names, self._prompts)))
+        ids = self._model.class_tokens(names, template)
+        return normalise(_array(self._model.encode_tokens(ids, self._prompts)))
+
+    def close(self) -> None:
+        """Let go of the weights."""
+        del self._model, self._prompts
+
+    def _pixels(self, frames: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.preprocess.normalise(frames)).to(self._model.device)
+
+
+def model_of_run(path: Path, *, device: str = "auto", threads: int = 0) -> TorchModel:
+    """The tuned model of a run. Raises UserError as `load_run`."""
+    model = load_run(path).model()
+    return TorchModel(model, str(path), device=device, threads=threads, exported=path / "bundle")
+
+
+def zero_shot_model(
+    backbone: str, weights: str | None, classes: Sequence[str], *, device: str = "auto", threads: int = 0
+) -> TorchModel:
+    """A backbone as it is, asked about `classes`.
+
+    weights: an open_clip tag or a file; None: those built in, or OpenAI's. Raises UserError as `load_backbone`.
+    """
+    pretrained = weights or ("builtin" if backbone == BUILTIN else "openai")
+    tree = method_settings("zero-shot") | {"backbone": {"name": backbone, "pretrained": pretrained}}
+    settings = Settings().updated(tree, "zero-shot")
+    model = build_model(load_backbone(settings.backbone), settings, classes)
+    return TorchModel(model, pretrained, device=device, threads=threads)
+
+
+def _close(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and bool(np.allclose(a, b, atol=1e-4))
+
+
+def _array(features: Tensor) -> np.ndarray:
+    return features.detach().float().cpu().numpy()

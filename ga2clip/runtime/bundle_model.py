@@ -1,0 +1,109 @@
+"""A bundle as a `ClipModel`: its encoders in ONNX Runtime or OpenVINO, without torch."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ga2clip.errors import UserError
+from ga2clip.files import file_sha256
+from ga2clip.runtime.bundle import CARD, Bundle, open_bundle
+from ga2clip.runtime.card import PROVIDER_LIMIT, VIDEO_ENCODER
+from ga2clip.runtime.engine import Engine, check_provider
+from ga2clip.runtime.text import ClassEncoder
+from ga2clip.video import Preprocess
+
+_log = logging.getLogger(__name__)
+
+
+class BundleModel:
+    """The model of a bundle; members as `ClipModel` has them.
+
+    Args:
+        path: the bundle's folder.
+        provider: one of `engine.PROVIDERS`; `provider` then says which one was obtained.
+        threads: cores that an encoder takes, 0: all.
+        cache: remember the features of class names on disk.
+        signed_by: a PEM file with the Ed25519 public key that must have signed the bundle.
+
+    Raises:
+        UserError: the bundle is missing, damaged, of a newer schema or not signed by that key, or the provider
+            computes wrongly.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        provider: str = "auto",
+        threads: int = 0,
+        cache: bool = True,
+        signed_by: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.bundle: Bundle = open_bundle(path, signed_by=signed_by)
+        card = self.card = self.bundle.card
+        self._engine: Engine = self.bundle.engine(VIDEO_ENCODER, provider, threads=threads)
+        self.provider = self._engine.provider
+        if self.provider != "cpu":
+            probe, limit = self.bundle.probe(), PROVIDER_LIMIT[card.precision]
+            check_provider(
+                self._engine, "frames", probe.frames, "frame_features", probe.frame_features, limit
+            )
+        if provider not in ("auto", self.provider):
+            _log.warning("asked for the provider '%s', got '%s'", provider, self.provider)
+        if card.precision == "int8" and self.provider.startswith(("cuda", "tensorrt")):
+            _log.warning("int8 bundles are made for CPUs; on a GPU export with --precision fp16")
+        # TensorRT would build an engine for each length of text.
+        text_provider = "cpu" if self.provider == "tensorrt" else self.provider
+        self._text = ClassEncoder(self.bundle, provider=text_provider, threads=threads, cache=cache)
+        self.fingerprint = file_sha256(path / CARD)
+        """Of `bundle.json`, which holds the hashes of all other files."""
+        self.name = f"{card.method} on {card.backbone.name} ({card.precision}), {path}"
+        self.classes = card.classes
+        pixels = card.preprocess
+        self.preprocess = Preprocess(size=pixels.size, mean=pixels.mean, std=pixels.std)
+        self.frames = card.sampling.frames
+        self.scale = card.scoring.scale
+        self.negatives = self._text.bank.negatives
+        self.threshold = card.reject.threshold if card.reject else None
+
+    def encode_frames(self, frames: np.ndarray) -> np.ndarray:
+        """As `ClipModel`; a static bundle's clips are filled up with the last frame."""
+        if not self.card.onnx.static:
+            return self._encode(frames[None])["frame_features"][0]
+        length = self.frames
+        filled = np.concatenate([frames, np.repeat(frames[-1:], -len(frames) % length, axis=0)])
+        clips = filled.reshape(-1, 1, length, *frames.shape[1:])
+        return np.concatenate([self._encode(clip)["frame_features"][0] for clip in clips])[: len(frames)]
+
+    def encode_clips(self, clips: np.ndarray) -> np.ndarray:
+        """As `ClipModel`. An int8 bundle scales its activations by what one call holds, so its clips are encoded one
+        by one: an answer does not depend on the clips beside it.
+
+        Raises:
+            UserError: another T than a static bundle has.
+        """
+        if not self.card.onnx.static and self.card.precision != "int8":
+            return self._encode(clips)["video_features"]
+        return np.concatenate([self._encode(clip[None])["video_features"] for clip in clips])
+
+    def encode_classes(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
+        """As `ClipModel`; names of the text bank keep their folded features unless a template is given."""
+        return self._text.encode(names, template)
+
+    def close(self) -> None:
+        """Let go of the encoders."""
+        del self._engine, self._text
+
+    def _encode(self, clips: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = self._engine.run({"frames": clips})
+        if not all(np.isfinite(output).all() for output in outputs.values()):
+            raise UserError(
+                f"{self.bundle.path}: the video encoder gave numbers that are not finite",
+                "export with --precision fp32"
+                if self.card.precision != "fp32"
+                else "export the bundle again",
+            )
+        return outputs

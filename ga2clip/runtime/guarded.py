@@ -1,0 +1,166 @@
+"""An encoder of a bundle that was looked at before an engine loads it, and is watched while it runs.
+
+A bundle's hashes say that it is as it was written, not that whoever wrote it meant well. So a graph is
+measured first (`onnx_cost`): it has to be a plain network of known operators, whose outputs have the shapes that
+the card promises, and may not compute or hold more than a network of its size has reason to. Each new input
+shape is measured before it runs, and what comes out is compared with what was measured.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ga2clip.errors import UserError
+from ga2clip.runtime.card import TEXT_ENCODER, VIDEO_ENCODER, BundleCard
+from ga2clip.runtime.engine import Engine
+from ga2clip.runtime.onnx_cost import Cost, GraphError, measure
+from ga2clip.runtime.onnx_scan import Declared, Graph
+from ga2clip.runtime.onnx_shapes import Shape
+
+_UINT8, _INT64, _FLOAT = 2, 7, 1  # TensorProto.DataType
+_MOST_BYTES = 2 * 2**30
+"""What the tensors of one clip (of as many frames as the card says) or one text may take at once."""
+_WORK, _WORK_PER_TOKEN, _WORK_PER_WEIGHT = 2_000_000_000, 4_000_000, 3
+"""Multiply-adds: a constant, and for each token of each frame or text a constant and as many per weight. A
+transformer uses each weight once per token; attention and element-wise steps come on top."""
+_PATCH, _PROMPTS = (
+    14,
+    64,
+)  # the smallest patch of a CLIP, and room for prompts: how many tokens a frame may have
+_SHAPES_REMEMBERED = 256
+_DISTRUST = "do not use this bundle unless you trust where it is from; else export it again"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What the card promises of a graph: one input, named outputs of float32, and how much there may be to do.
+
+    kind, shape: the input's element type and shape, None for any length. outputs: from the input's shape. items: frames
+    or texts in it. tokens: of an item, without prompts. usual: shapes that the bundle is made for, the smallest first.
+    """
+
+    input: str
+    kind: int
+    shape: tuple[int | None, ...]
+    outputs: Callable[[Shape], Mapping[str, Shape]]
+    items: Callable[[Shape], int]
+    tokens: Callable[[Shape], int]
+    usual: tuple[Shape, ...]
+
+
+def contract(card: BundleCard, name: str) -> Contract:
+    """The contract of an encoder of a bundle."""
+    width = card.embedding
+    if name == TEXT_ENCODER:
+        context = card.text.context
+        return Contract(
+            input="ids",
+            kind=_INT64,
+            shape=(None, None),
+            outputs=lambda shape: {"features": (shape[0], width)},
+            items=lambda shape: shape[0],
+            tokens=lambda shape: shape[1],
+            usual=((1, context), (2, context)),
+        )
+    assert name == VIDEO_ENCODER
+    frames, size = card.sampling.frames, card.preprocess.size
+    one, static = (1, frames, size, size, 3), card.onnx.static
+    return Contract(
+        input="frames",
+        kind=_UINT8,
+        shape=one if static else (None, None, size, size, 3),
+        outputs=lambda shape: {"frame_features": (*shape[:2], width), "video_features": (shape[0], width)},
+        items=lambda shape: shape[0] * shape[1],
+        tokens=lambda _: math.ceil(size / _PATCH) ** 2,
+        usual=(one,) if static else (one, (2, frames + 1, size, size, 3)),
+    )
+
+
+def check_graph(graph: Graph, promised: Contract, path: Path) -> None:
+    """Hold a graph against the card before an engine sees it. Errors: UserError naming the file and the reason."""
+    try:
+        _check_declared("input", graph.inputs, {promised.input: promised.kind})
+        _check_declared("output", graph.outputs, dict.fromkeys(promised.outputs(promised.usual[0]), _FLOAT))
+        shape = graph.inputs[promised.input].shape
+        if (
+            shape is None
+            or len(shape) != len(promised.shape)
+            or any(
+                side is not None and side != wanted
+                for side, wanted in zip(shape, promised.shape, strict=True)
+            )
+        ):
+            raise GraphError(f"the input '{promised.input}' has the shape {shape}, not {promised.shape}")
+        for usual in promised.usual:
+            _check_cost(graph, promised, usual)
+    except GraphError as error:
+        raise UserError(f"{path} is not a graph that this bundle may hold: {error}", _DISTRUST) from None
+
+
+def _check_declared(kind: str, found: Mapping[str, Declared], wanted: Mapping[str, int]) -> None:
+    if {name: entry.kind for name, entry in found.items()} != dict(wanted):
+        names = ", ".join(f"{name:.40}" for name in list(found)[:4])
+        raise GraphError(f"it has {kind}s {names or 'none'}, not {', '.join(wanted)} of the usual type")
+
+
+def _check_cost(graph: Graph, promised: Contract, shape: Shape) -> Cost:
+    """The cost of a run on inputs of this shape. Raises GraphError when it is more than the card gives reason to."""
+    cost = measure(graph, {promised.input: shape})
+    wanted = dict(promised.outputs(shape))
+    if dict(cost.outputs) != wanted:
+        raise GraphError(f"it gives {dict(cost.outputs)}, not {wanted}")
+    clips = promised.items(shape) / promised.items(promised.usual[0])
+    if cost.peak > _MOST_BYTES * max(clips, 1):
+        raise GraphError(f"it needs {cost.peak / 2**30:,.1f} GiB for a batch of shape {shape}")
+    per_token = _WORK_PER_TOKEN + _WORK_PER_WEIGHT * graph.weights
+    allowed = _WORK + promised.items(shape) * (_PROMPTS + promised.tokens(shape)) * per_token
+    if cost.work > allowed:
+        raise GraphError(f"it computes {cost.work:.1e} products where at most {allowed:.1e} make sense")
+    return cost
+
+
+class GuardedEngine:
+    """An engine whose runs are measured before and compared after. A batch that needs much memory runs in parts.
+
+    path: the file, for errors. Safe to use from several threads, as the engine inside.
+    """
+
+    def __init__(self, engine: Engine, graph: Graph, promised: Contract, path: Path) -> None:
+        self.provider = engine.provider
+        self._engine, self._graph, self._promised, self._path = engine, graph, promised, path
+        self._costs: dict[Shape, Cost] = {}
+        self._lock = threading.Lock()
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Named input → named outputs float32.
+
+        Errors: UserError for a shape that the graph can't take or would need too much for, or outputs that are not
+        as promised.
+        """
+        array = inputs[self._promised.input]
+        cost = self._cost(array.shape)
+        rows = len(array)
+        if cost.peak > _MOST_BYTES and rows > 1:
+            parts = [self.run({self._promised.input: part}) for part in np.array_split(array, 2)]
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        outputs = self._engine.run({self._promised.input: array})
+        found = {name: (values.dtype, values.shape) for name, values in outputs.items()}
+        if found != {name: (np.dtype(np.float32), shape) for name, shape in cost.outputs.items()}:
+            raise UserError(f"{self._path} gave {found}, not {dict(cost.outputs)}"[:400], _DISTRUST)
+        return outputs
+
+    def _cost(self, shape: Shape) -> Cost:
+        """Measured once per shape."""
+        with self._lock:
+            if shape not in self._costs:
+                if len(self._costs) >= _SHAPES_REMEMBERED:
+                    self._costs.clear()
+                try:
+                    self._costs[shape] = _check_cost(self._graph, self._promised, shape)
+                except GraphError as error:
+                    raise UserError(f"{self._path} cannot be run on {shape}: {error}", _DISTRUST) from None
+            return self._costs[shape]

@@ -1,0 +1,91 @@
+"""Arrays of an .npz whose names, types and shapes are known beforehand; nothing else in it is unpacked.
+
+`numpy.load` believes the headers: what they promise is allocated. Here the archive may be only as large as the
+arrays that are expected, its members are stored and not compressed, and a header is compared before its array is
+read. Pickled objects are never read.
+"""
+
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+_ROOM = 2**20  # bytes for headers and the archive's directory
+
+NPZ_ERRORS = (
+    *(ValueError, OSError, EOFError, KeyError, IndexError, MemoryError, OverflowError, RecursionError),
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, SyntaxError, TypeError),
+)
+"""What damaged archives raise inside `zipfile` and NumPy's reader of headers."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """An array: sides, or a range where several lengths are right, and the dtype as NumPy writes it."""
+
+    shape: tuple[int | range, ...]
+    dtype: str
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of the largest such array."""
+        sides = (side[-1] if isinstance(side, range) else side for side in self.shape)
+        return math.prod(sides) * np.dtype(self.dtype).itemsize
+
+    def fits(self, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+        """Whether an array is as expected. (A string array may have narrower items.)"""
+        wanted = np.dtype(self.dtype)
+        sides = zip(shape, self.shape, strict=False)
+        return (
+            len(shape) == len(self.shape)
+            and all(side in want if isinstance(want, range) else side == want for side, want in sides)
+            and (dtype == wanted or (dtype.kind == wanted.kind == "U" and dtype.itemsize <= wanted.itemsize))
+        )
+
+    def __str__(self) -> str:
+        sides = (f"{s[0]} to {s[-1]}" if isinstance(s, range) else str(s) for s in self.shape)
+        return f"{np.dtype(self.dtype)} ({', '.join(sides)})"
+
+
+def read_npz(path: Path, expected: Mapping[str, Expected]) -> dict[str, np.ndarray]:
+    """The expected arrays of an archive, by name.
+
+    Raises:
+        ValueError: an array is missing, compressed, of another type or shape, or the archive is larger than all of
+            them; any of `NPZ_ERRORS` for an archive that is damaged.
+    """
+    most = _ROOM + sum(entry.most_bytes for entry in expected.values())
+    if path.stat().st_size > most:
+        raise ValueError(f"it is larger than its arrays can be ({most:,} bytes)")
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        arrays = {}
+        for name, entry in expected.items():
+            member = members.get(f"{name}.npy")
+            if member is None:
+                raise ValueError(f"'{name}' should be {entry}, found nothing")
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"'{name}' is compressed")
+            with archive.open(member) as file:
+                arrays[name] = _array(file, name, entry)
+    return arrays
+
+
+def _array(file: IO[bytes], name: str, entry: Expected) -> np.ndarray:
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"'{name}' is of the format {version}")
+    shape, columns_first, dtype = readers[version](file)
+    if not entry.fits(shape, dtype):
+        raise ValueError(f"'{name}' should be {entry}, found {dtype} {shape}"[:300])
+    wanted = math.prod(shape) * dtype.itemsize
+    content = file.read(wanted + 1)
+    if len(content) != wanted:
+        raise ValueError(f"'{name}' does not have {wanted} bytes")
+    flat = np.frombuffer(content, dtype).copy()
+    return flat.reshape(shape, order="F" if columns_first else "C")

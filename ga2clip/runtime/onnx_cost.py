@@ -1,0 +1,143 @@
+"""What a run of a graph would take: shapes of its outputs, multiply-adds, bytes; nothing is run for it.
+
+Two orders of the nodes are looked at, since an engine keeps a tensor from the node that makes it to the last one
+that reads it: the file's, and that of ONNX Runtime, which walks back from the outputs. What no input reaches is
+computed when the graph is loaded and stays.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ga2clip.runtime.onnx_scan import ITEM_BYTES, Graph, Node
+from ga2clip.runtime.onnx_shapes import GraphError, Result, Shape, Value, check_operator, evaluate, whole
+
+_INT64_MAKERS = {"ArgMax", "Range", "Shape"}
+_LIKE_FIRST = {"Expand", "Gather", "GatherND", "Reshape", "Slice", "Squeeze", "Unsqueeze"}
+"""Operators whose other inputs are shapes and indices."""
+_PER_ELEMENT = 4
+"""What reading or writing an element counts, in multiply-adds."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """outputs: their shapes by name. work: multiply-adds. peak: bytes of all tensors alive at once, without weights."""
+
+    outputs: Mapping[str, Shape]
+    work: int
+    peak: int
+
+
+@dataclass(frozen=True)
+class _Step:
+    node: Node
+    made: Mapping[str, Value]
+    scratch: int
+
+
+def measure(graph: Graph, inputs: Mapping[str, Shape]) -> Cost:
+    """The cost of one run on inputs of these shapes.
+
+    Raises:
+        GraphError: the graph cannot be run on them, or holds what a bundle may not.
+    """
+    values = {
+        name: Value(constant.shape, _width(constant.kind), constant.values, constant=True)
+        for name, constant in graph.constants.items()
+    }
+    values |= {name: Value(inputs[name], _width(entry.kind)) for name, entry in graph.inputs.items()}
+    steps: list[_Step] = []
+    work = 0
+    for node in graph.nodes:
+        try:
+            check_operator(node)
+            read = [values[name] for name in _given(node)]
+            result = evaluate(node, read)
+            made = _made(node, read, result)
+        except KeyError as error:
+            raise GraphError(f"a node reads {error}, which no node before it makes") from None
+        except GraphError as error:
+            raise GraphError(f"node {len(steps)} ({node.op:.40}): {error}") from None
+        values |= made
+        steps.append(_Step(node, made, 4 * result.scratch))
+        touched = sum(value.size for value in (*read, *made.values()))
+        work += result.work + _PER_ELEMENT * touched
+    _check_declared(graph, values)
+    if missing := graph.outputs.keys() - values.keys():
+        raise GraphError(f"the output '{min(missing):.40}' is not made")
+    orders = (steps, [steps[index] for index in _walked_back(graph.nodes)])
+    peak = max(_peak(order, graph.outputs) for order in orders)
+    return Cost({name: values[name].shape for name in graph.outputs}, work, peak)
+
+
+def _given(node: Node) -> list[str]:
+    """Names of a node's inputs; those left out at the end are dropped."""
+    names = list(node.inputs)
+    while names and not names[-1]:
+        names.pop()
+    return [name for name in names if name] if node.op == "Clip" else names
+
+
+def _made(node: Node, read: Sequence[Value], result: Result) -> dict[str, Value]:
+    if node.op == "Cast":
+        width = _width(whole(node, "to", 0))
+    elif node.op in _INT64_MAKERS:
+        width = 8
+    else:
+        width = max(value.width for value in (read[:1] if node.op in _LIKE_FIRST else read))
+    constant = all(value.constant for value in read)
+    shapes = zip(node.outputs, result.shapes, strict=True)
+    return {name: Value(shape, width, result.known, constant) for name, shape in shapes if name}
+
+
+def _width(kind: int) -> int:
+    """Bytes of an element, at least 4: engines compute what is smaller in float32 where they lack the operator."""
+    if kind not in ITEM_BYTES:
+        raise GraphError(f"a tensor of type {kind} is not read")
+    return max(4, ITEM_BYTES[kind])
+
+
+def _check_declared(graph: Graph, values: Mapping[str, Value]) -> None:
+    """What the file says on its tensors is what they are: engines set memory aside by it."""
+    for name, declared in (*graph.inside.items(), *graph.outputs.items()):
+        shape = values[name].shape if name in values else None
+        if shape is None or declared.shape is None:
+            continue
+        pairs = zip(declared.shape, shape, strict=False)
+        if len(declared.shape) != len(shape) or any(said not in (None, is_) for said, is_ in pairs):
+            raise GraphError(f"the tensor '{name:.40}' is declared {declared.shape} and becomes {shape}")
+
+
+def _peak(steps: Iterable[_Step], outputs: Iterable[str]) -> int:
+    """Most bytes alive at once when the steps run in this order."""
+    steps = list(steps)
+    last = {name: index for index, step in enumerate(steps) for name in step.node.inputs}
+    kept = set(outputs)
+    sizes: dict[str, int] = {}
+    alive = peak = 0
+    for index, step in enumerate(steps):
+        for name, value in step.made.items():
+            alive += value.bytes
+            if not value.constant and name not in kept:
+                sizes[name] = value.bytes
+        peak = max(peak, alive + step.scratch)
+        for name in {*step.node.inputs, *step.made}:
+            if last.get(name, index) <= index:
+                alive -= sizes.pop(name, 0)
+    return peak
+
+
+def _walked_back(nodes: Sequence[Node]) -> Iterator[int]:
+    """Indices of the nodes in depth-first order from those that nobody reads, later inputs first."""
+    maker = {name: index for index, node in enumerate(nodes) for name in node.outputs if name}
+    reads = [sorted({maker[name] for name in node.inputs if name in maker}) for node in nodes]
+    used = {index for inputs in reads for index in inputs}
+    stack = [(index, False) for index in range(len(nodes)) if index not in used]
+    seen: set[int] = set()
+    while stack:
+        index, leaving = stack.pop()
+        if leaving:
+            yield index
+        elif index not in seen:
+            seen.add(index)
+            stack.append((index, True))
+            stack += [(inner, False) for inner in reads[index] if inner not in seen]

@@ -1,0 +1,116 @@
+"""Signatures of bundles: who wrote one. Ed25519 (RFC 8032) over the bytes of `bundle.json`, which holds the hashes of
+all other files; 64 bytes in `bundle.json.sig`.
+
+Keys are PEM files as OpenSSL writes them, and OpenSSL can check a signature without us:
+
+    openssl genpkey -algorithm ed25519 -out key.pem
+    openssl pkey -in key.pem -pubout -out key.pub
+    openssl pkeyutl -verify -pubin -inkey key.pub -rawin -in bundle.json -sigfile bundle.json.sig
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ga2clip.errors import MissingExtraError, UserError
+from ga2clip.files import replacing
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+SIGNATURE = "bundle.json.sig"
+_LARGEST_KEY = 65536  # bytes of a PEM file
+_MAKE_KEY = "make one with: openssl genpkey -algorithm ed25519 -out key.pem"
+_MAKE_PUBLIC = "make it from the signing key: openssl pkey -in key.pem -pubout -out key.pub"
+
+
+def signing_key(path: Path) -> "Ed25519PrivateKey":
+    """The private key in a PEM file.
+
+    Raises:
+        UserError: the file can't be read, or holds no unencrypted Ed25519 key.
+        MissingExtraError: the extra `sign` is not installed.
+    """
+    serialization, ed25519 = _library()
+    content = _read(path, _MAKE_KEY)
+    try:
+        key = serialization.load_pem_private_key(content, password=None)
+    except TypeError:
+        raise UserError(
+            f"the key {path} is encrypted", "openssl pkey -in KEY -out PLAIN removes it"
+        ) from None
+    except Exception:  # the library raises its own classes, ValueError and what its parser meets
+        key = None
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise UserError(f"{path} holds no Ed25519 private key", _MAKE_KEY)
+    return key
+
+
+def sign(folder: Path, key: "Ed25519PrivateKey") -> None:
+    """Write `bundle.json.sig` into a bundle. Errors: UserError when it can't be written."""
+    from ga2clip.runtime.bundle import CARD
+
+    with replacing(folder / SIGNATURE) as temporary:
+        temporary.write_bytes(key.sign((folder / CARD).read_bytes()))
+
+
+def check_signature(folder: Path, card: bytes, public: Path) -> None:
+    """Hold a bundle's card against its signature.
+
+    Args:
+        folder: the bundle.
+        card: content of its `bundle.json`, of which nothing was believed yet.
+        public: a PEM file with the writer's public key.
+
+    Raises:
+        UserError: the bundle is not signed, or not by this key, or the key can't be read.
+        MissingExtraError: the extra `sign` is not installed.
+    """
+    key, path = _public_key(public), folder / SIGNATURE
+    if not path.is_file():
+        raise UserError(
+            f"{folder} is not signed: it has no {SIGNATURE}", "ask for it where the bundle is from"
+        )
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key.verify(_read(path, "copy the bundle again"), card)
+    except InvalidSignature:
+        raise UserError(
+            f"{folder} was not signed with the key of {public}, or was changed since",
+            "do not use it; get the bundle and the key again from whom you trust",
+        ) from None
+
+
+def _public_key(path: Path) -> "Ed25519PublicKey":
+    serialization, ed25519 = _library()
+    content = _read(path, _MAKE_PUBLIC)
+    try:
+        key = serialization.load_pem_public_key(content)
+    except Exception:  # as above
+        key = None
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise UserError(f"{path} holds no Ed25519 public key", _MAKE_PUBLIC)
+    return key
+
+
+def _library() -> tuple[Any, Any]:
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError:
+        raise MissingExtraError("signing a bundle, and checking a signature,", "sign") from None
+    return serialization, ed25519
+
+
+def _read(path: Path, hint: str) -> bytes:
+    """A small file. Errors: UserError with the hint."""
+    try:
+        if not path.is_file():
+            raise UserError(f"there is no file {path}", hint)
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_KEY + 1)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", hint) from None
+    if len(content) > _LARGEST_KEY:
+        raise UserError(f"{path} is too large to be a key or a signature", hint)
+    return content

@@ -1,0 +1,51 @@
+"""`ga2clip cache`: what is remembered of class names between calls; says, checks or deletes it."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from ga2clip_cli import console
+from ga2clip_cli.options import AsJson
+
+EXAMPLES = ("ga2clip cache", "ga2clip cache verify", "ga2clip cache clear")
+
+
+def cache(
+    action: Annotated[
+        Literal["info", "verify", "clear"],
+        typer.Argument(help="Count what is there, check every feature, or delete all of them."),
+    ] = "info",
+    as_json: AsJson = False,
+) -> None:
+    """Say, check or clear what is remembered of class names.
+
+    Bundles remember the features of class names that are not their own, in GA2CLIP_CACHE or the user's cache folder.
+    `verify` ends with exit code 1 when a feature is not what was written.
+    """
+    from ga2clip.runtime.feature_cache import cache_folder, check_cache, clear_cache
+
+    folder = str(cache_folder())
+    if action == "clear":
+        files, size = clear_cache()
+        console.emit_json({"folder": folder, "deleted": files, "bytes": size}) if as_json else console.emit(
+            f"{files} files deleted ({size:,} bytes) in {folder}"
+        )
+        return
+    found = check_cache()
+    faulty = [file for file in found if file.fault]
+    if as_json:
+        rows = [{**vars(file), "path": str(file.path)} for file in found]
+        console.emit_json({"folder": folder, "files": rows})
+    else:
+        total = sum(file.features for file in found)
+        size = sum(file.bytes for file in found)
+        console.emit(f"{total} features of {len(found)} models ({size:,} bytes) in {folder}")
+        if action == "verify":
+            console.emit(
+                "\n".join([*(f"{file.path}: {file.fault}" for file in faulty)] or ["all as written"])
+            )
+    if action == "verify" and faulty:
+        console.note(
+            "hint: ga2clip cache clear deletes them; features are computed again when they are needed"
+        )
+        raise typer.Exit(1)
