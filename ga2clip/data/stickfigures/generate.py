@@ -182,7 +182,9 @@ def _run(out: Path, jobs: list[_Job], workers: int | None) -> Iterator[Generated
             idle.put(processes[-1])
         yield from threads.map(ask, jobs)
     finally:
-        threads.shutdown(cancel_futures=True)  # a process that is killed while it encodes leaves a part of a file
+        threads.shutdown(
+            cancel_futures=True
+        )  # a process that is killed while it encodes leaves a part of a file
         for process in processes:
             process.kill()
             process.communicate()
