@@ -1,6 +1,6 @@
 """Augmentation of a training clip: uint8 (T, H, W, 3) → (T, size, size, 3).
 
-Every change is drawn once per clip and applied to all its frames alike, so that motion stays motion.
+Each random change is drawn once per clip and applied equally to all its frames, so that motion is preserved.
 """
 
 import math
@@ -38,10 +38,10 @@ def augment_clip(
 def random_box(
     shape: tuple[int, ...], scale_min: float, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """A crop (left, top, right, bottom) in pixels of a picture of shape (H, W).
+    """A random crop (left, top, right, bottom), in pixels, of a frame of shape (H, W).
 
-    Its area is scale_min … 1 of the picture's, its aspect 3:4 … 4:3 (Szegedy et al., CVPR 2015, section 6). Where
-    such a crop doesn't fit in ten tries, and for scale_min 1, it is the centred square, as in evaluation.
+    Its area is scale_min … 1 of the frame's, its aspect ratio 3:4 … 4:3 (Szegedy et al., CVPR 2015, section 6). If no
+    such crop fits after ten tries, and for scale_min 1, it is the centred square, as in evaluation.
     """
     height, width = shape
     for _ in range(_TRIES if scale_min < 1 else 0):

@@ -27,7 +27,7 @@ from ga2clip.training.summary import duration
 
 _log = logging.getLogger(__name__)
 
-# Top-1 in percent: (the paper, the log at the last epoch). Novel halves were tested once.
+# Top-1 in percent: (the paper, the log at the last epoch). Novel classes were tested once.
 _HALVES = {
     "kinetics400": {"base": (77.0, 77.00), "novel": (63.3, 63.31), "HM": (69.5, 69.49)},
     "hmdb51": {"base": (78.3, 77.68), "novel": (58.9, 58.91), "HM": (67.2, 67.01)},
@@ -102,7 +102,7 @@ class Result:
 
 
 def plan(dataset: str) -> list[Row]:
-    """The rows that the paper has for a dataset. Errors: UserError for a dataset that is not in its tables."""
+    """The rows that the paper has for a dataset. Raises UserError for a dataset that is not in its tables."""
     if dataset not in _HALVES:
         raise UserError(
             f"there are no published GA2-CLIP figures for '{dataset}'",
@@ -125,7 +125,7 @@ def reproduce(
 ) -> list[Result]:
     """Train and test every row with every seed; finished runs are only tested, stopped ones go on.
 
-    Errors: UserError as `train` and `evaluate_run`; what is done stays done.
+    Raises UserError as `train` and `evaluate_run`; what is done stays done.
     """
     results = []
     for row in rows:

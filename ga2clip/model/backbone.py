@@ -1,4 +1,4 @@
-"""A frozen CLIP as two towers, its temperature and what else belongs to it; strict loading of weights."""
+"""`Backbone`, a frozen CLIP as two towers; strict loading of weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +12,9 @@ from ga2clip.video import Preprocess
 
 
 class Backbone(nn.Module):
-    """A frozen CLIP as two towers, its temperature, and what else belongs to it.
+    """A frozen CLIP as two towers, with its temperature, preprocessing, name and licence.
 
-    vision, text: the towers. logit_scale: () float, its exponent multiplies cosines. preprocess: the pixel recipe.
+    vision, text: the towers. logit_scale: scalar; cosines are multiplied by its exponential. preprocess: of frames.
     """
 
     def __init__(self, clip: nn.Module, *, name: str, licence: str, preprocess: Preprocess) -> None:
@@ -27,7 +27,7 @@ class Backbone(nn.Module):
         self.requires_grad_(False).eval()
 
     def conventions(self) -> dict[str, Any]:
-        """What its weights don't show and its features depend on, as JSON: heads, activation, pixels."""
+        """What influences its features but can't be seen in its weights, as JSON: heads, activation, preprocessing."""
         towers = {"vision": self.vision.blocks[0], "text": self.text.blocks[0]}
         return {
             "heads": {name: block.attn.num_heads for name, block in towers.items()},
@@ -37,7 +37,7 @@ class Backbone(nn.Module):
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load a state dict into a module. Errors: UserError listing every missing, unexpected or misshapen tensor."""
+    """Load a state dict into a module. Raises UserError listing every missing, unexpected or misshapen tensor."""
     own = module.state_dict()
     missing = sorted(own.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - own.keys())

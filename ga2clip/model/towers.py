@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 LayerPrompts = Sequence[Tensor | None]
-"""One entry per block: a prompt (n, W) that enters before it, or None where the tokens go on unchanged."""
+"""One entry per block: the prompt (n, W) that is inserted before it, or None for no change."""
 
 
 class BlockWeights(NamedTuple):
@@ -38,7 +38,7 @@ _OWN = BlockWeights()
 
 
 class _Tower(nn.Module):
-    """What the two towers share: walking a stack of blocks into which prompts enter."""
+    """The common base of both towers."""
 
     blocks: Sequence[ResidualAttentionBlock]
     recompute = False
@@ -76,12 +76,12 @@ class _Tower(nn.Module):
 
 
 class VisionTower(_Tower):
-    """Pixels (N, 3, H, W) normalised → features (N, D), unnormalised.
+    """Encodes frames: normalised pixels (N, 3, H, W) → features (N, D), not normalised.
 
-    Prompts (m, W) of the input layer are appended after the patch tokens, before `ln_pre`; deeper ones replace
-    the last m tokens before their block (VPT-Deep, ECCV 2022, sec. 3.2, with the prompts last). What a block makes
-    of prompts that are replaced after it is never read: such prompts are only looked at, as keys and values that
-    all pictures share, which is exact and spares N · m tokens.
+    Prompts (m, W) of the input layer are appended after the patch tokens, before `ln_pre`; deeper ones replace the last
+    m tokens before their block (VPT-Deep, ECCV 2022, sec. 3.2, with the prompts last). A block's output at prompts that
+    the next block replaces is never used. Such prompts are therefore only used as keys and values, common to all
+    frames; this is exact and saves N · m tokens.
     """
 
     def __init__(self, visual: VisionTransformer) -> None:
@@ -124,12 +124,12 @@ class VisionTower(_Tower):
 
 
 class TextTower(_Tower):
-    """Token ids (C, S) int64 → features (C, D), unnormalised.
+    """Encodes texts: token ids int64 (C, S) → features (C, D), not normalised.
 
-    A text is [SOT, n prompt positions, words…, EOT, padding]. The ids given hold the part behind the prompt:
-    words, EOT (the largest id, at which the feature is read), zeros. The mask is causal, so SOT and the prompt
-    look the same to every text: they are computed once and shared, which is exact, gradients included.
-    Deeper prompts replace the prompt positions before their block.
+    A text is [SOT, n prompt positions, words…, EOT, padding]. The ids are those after the prompt: words, EOT (the
+    largest id, at whose position the feature is read), zeros. Because the mask is causal, the states of SOT and the
+    prompt are equal for all texts: they are computed once and shared, which is exact, also for gradients. Deeper
+    prompts replace the prompt positions before their block.
     """
 
     def __init__(self, clip: open_clip.CLIP) -> None:
@@ -151,9 +151,9 @@ class TextTower(_Tower):
         return self.token_embedding(ids)
 
     def prefix_states(self, prompt: Tensor) -> list[Tensor]:
-        """What a prompt (n, W) behind SOT has become before each block, (n, W) each: the input itself first.
+        """The hidden states (n, W) of a prompt (n, W) after SOT before each block; the first is the input itself.
 
-        Deep prompts that start from these leave the model as it is with the input prompt alone.
+        Deep prompts with these values don't change the model with the input prompt alone.
         """
         x = self.embed(torch.full((1, 1), self.start_id, device=prompt.device))
         x = torch.cat([x, prompt[None]], dim=1) + self.positional_embedding[: 1 + len(prompt)]
@@ -224,7 +224,7 @@ def _replace_last(x: Tensor, prompt: Tensor | None) -> Tensor:
 
 
 def _suffix_mask(split: int, length: int, device: torch.device) -> Tensor:
-    """(S, split + S) bool, True where a suffix token may look: the whole prefix, and the suffix up to itself."""
+    """The attention mask (S, split + S) bool of suffix tokens: True for the prefix and the suffix up to itself."""
     row = torch.arange(length, device=device)[:, None]
     column = torch.arange(split + length, device=device)[None, :]
     return column <= row + split
@@ -255,7 +255,7 @@ def _project_with(
         return q, k, v
     _, context_k, context_v = _project(block, own, context)
     keys = torch.cat([k, context_k.expand(x.shape[0], -1, -1, -1)], dim=2)
-    # A copy of the queries lets go of the packed projection, whose other two thirds are copied above.
+    # Copying the queries frees the packed projection, whose other two thirds are copied above.
     return q.contiguous(), keys, torch.cat([v, context_v.expand(x.shape[0], -1, -1, -1)], dim=2)
 
 

@@ -1,7 +1,7 @@
-"""`VideoCLIP`: a backbone with the parts of a method on it, which scores videos (B, T, 3, H, W) against classes.
+"""`VideoCLIP`: a backbone with the parts of a method; scores videos (B, T, 3, H, W) against classes.
 
-Video features are the mean of the frames' unnormalised features, as the published GA2-CLIP computes them;
-logits are exp(logit_scale) times cosines.
+Video features are means of unnormalised frame features, as in the published GA2-CLIP; logits are exp(logit_scale) times
+cosines.
 """
 
 import logging
@@ -86,10 +86,9 @@ class VideoCLIP(nn.Module):
             self.register_buffer(name, features, persistent=False)
 
     def _choose_trainable(self) -> None:
-        """What `method.tune` says; the token embedding stays frozen, as in ViFi-CLIP (CVPR 2023).
-
-        Its code gives whole class texts to the text tower as a fixed buffer, and trains the temperature when both
-        towers train.
+        """Set which backbone weights train, by `method.tune`. The token embedding stays frozen, as in ViFi-CLIP
+        (CVPR 2023), whose code gives embedded class texts to the text tower as a fixed buffer. As there, the
+        temperature trains when both towers train.
         """
         tune = self.settings.method.tune
         self.backbone.vision.requires_grad_(tune in ("vision", "both"))
@@ -100,7 +99,7 @@ class VideoCLIP(nn.Module):
             self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "VideoCLIP":
-        """Training mode for the parts; the backbone stays in evaluation mode, as it was published."""
+        """Training mode for the parts; the backbone stays in evaluation mode, as in the published code."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -112,11 +111,11 @@ class VideoCLIP(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """exp(logit_scale), the temperature that multiplies cosines: () float."""
+        """exp(logit_scale), the factor on cosines: a scalar."""
         return self.backbone.logit_scale.exp()
 
     def trains(self, tower: Tower) -> bool:
-        """False when the features of a tower are the same at every step, so that they can be computed once."""
+        """Whether a tower's features change during training. If not, they can be computed once."""
         tune = self.settings.method.tune
         reached = any(tower in part.trains for part in self._in_order)
         return tune != "none" and (reached or tune in (tower, "both"))
@@ -136,13 +135,13 @@ class VideoCLIP(nn.Module):
         return groups
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """What distinguishes this model from its backbone, the hard prompt included: what a run stores."""
+        """The tensors that a run stores: everything tuned, and the hard prompt."""
         state = self.state_dict()
         kept = self.trainable_parameters().keys() | {f"parts.{name}" for name in self.parts.state_dict()}
         return {name: value.detach().cpu() for name, value in state.items() if name in kept}
 
     def load_trainable_state(self, state: Mapping[str, Tensor], source: str = "the run") -> None:
-        """Load what `trainable_state` gave. Errors: UserError listing missing and unexpected tensors."""
+        """Load tensors from `trainable_state`. Raises UserError that lists missing and unexpected tensors."""
         expected = self.trainable_state().keys()
         frozen = {name: value for name, value in self.state_dict().items() if name not in expected}
         clash = sorted(state.keys() & frozen.keys())
@@ -153,8 +152,8 @@ class VideoCLIP(nn.Module):
     def prompts(self) -> Prompts:
         """The prompts that enter the towers now, of all parts, and the weights where parts change them.
 
-        They are computed at each call, dropout included. An update therefore calls this once and hands the result
-        to whatever encodes; outside of training every call gives the same.
+        They are computed at each call, with dropout in training. So an update calls this once and passes the result to
+        all encoding functions; outside of training all calls give the same.
         """
         prompts = Prompts([], [])
         for part in self._in_order:
@@ -177,20 +176,20 @@ class VideoCLIP(nn.Module):
         return self.adapt_frames(self.backbone.vision(frames, prompts.vision, prompts.vision_weights))
 
     def adapt_frames(self, features: Tensor) -> Tensor:
-        """What the parts make of frame features (N, D) behind the vision tower."""
+        """Apply `Part.frame_features` of all parts to frame features (N, D)."""
         for part in self._in_order:
             features = part.frame_features(features)
         return features
 
     def encode_video(self, video: Tensor, prompts: Prompts | None = None) -> Tensor:
-        """Clip tensor (B, T, 3, H, W) float, normalised → (B, D): the mean of its frames' features."""
+        """Video features (B, D), the means of frame features, of a normalised clip tensor (B, T, 3, H, W)."""
         return pool(self.encode_frames(video.flatten(0, 1), prompts).unflatten(0, video.shape[:2]))
 
     def encode_classes(self, names: Sequence[str], prompts: Prompts | None = None) -> Tensor:
         """Class names → (C, D) unnormalised features; they need not be the classes of the tuning.
 
         A linear probe gives its trained rows for the classes it knows and text features for others.
-        Errors: UserError for a name too long for the context.
+        Raises UserError for a name too long for the context.
         """
         encode: Callable[[Sequence[str]], Tensor] = partial(self._encode_names, prompts=prompts)
         for part in self._in_order:
@@ -206,21 +205,21 @@ class VideoCLIP(nn.Module):
         return self.adapt_texts(self.backbone.text(ids, prompts.text, prompts.text_weights))
 
     def adapt_texts(self, features: Tensor) -> Tensor:
-        """What the parts make of text features (C, D) behind the text tower."""
+        """Apply `Part.text_features` of all parts to text features (C, D)."""
         for part in self._in_order:
             features = part.text_features(features)
         return features
 
     @property
     def class_template(self) -> str:
-        """What stands behind the prompt positions, or the whole text where there are none."""
+        """The template of the text after the prompt positions, or of the whole text if there are none."""
         method = self.settings.method
         return method.class_template if self.text_tokens else method.scenario_template
 
     def class_tokens(self, names: Sequence[str], template: str | None = None) -> Tensor:
         """Class names → ids (C, S) int64 behind SOT and the prompt: words, EOT, zeros; S is the longest needed.
 
-        template: instead of `class_template`. Errors: UserError for a name too long for the context.
+        template: instead of `class_template`. Raises UserError for a name too long for the context.
         """
         texts = [fill(self.class_template if template is None else template, name) for name in names]
         context = self.backbone.context_length - self.text_tokens
@@ -248,7 +247,7 @@ class VideoCLIP(nn.Module):
     def encode_frozen_video(self, video: Tensor, labels: Tensor) -> Tensor | None:
         """As `encode_video`, by the vision tower without prompts and with its own weights: (B + A, D).
 
-        labels: (B + A,) int64. Videos that no loss term compares have zeros; None where there is no such term.
+        labels: (B + A,) int64. Videos that no loss term needs have zeros. None if no term needs these features.
         """
         wanted = torch.zeros_like(labels, dtype=torch.bool)
         if "frozen_video" in self.needs:
@@ -274,7 +273,7 @@ class VideoCLIP(nn.Module):
         word_ids: Tensor | None = None,
         counts: tuple[int, int] | None = None,
     ) -> LossOutput:
-        """The loss terms from features; parts of a batch add up to the whole.
+        """The loss terms from features. The results for the pieces of an update add up to those of the whole update.
 
         video: (B + A, D). labels: (B + A,) int64 into `.classes`, −1 for anchor videos. classes: (C', D).
         class_ids: (C',) int64 sorted, which of `.classes` those rows are, the batch's own among them; None: all.
@@ -336,10 +335,10 @@ class VideoCLIP(nn.Module):
 def build_model(
     backbone: Backbone, settings: Settings, classes: Sequence[str], hard_prompt: Tensor | None = None
 ) -> VideoCLIP:
-    """Put a method's parts on a backbone.
+    """Build a model from a backbone and the parts of the settings' method.
 
-    classes: the names that are tuned on. hard_prompt: (n, W) float, needed with coupling.
-    Errors: UserError for parts that do not go together.
+    classes: the names that it is tuned on. hard_prompt: (n, W) float, needed with coupling.
+    Raises UserError for parts that do not go together.
     """
     _check_together(settings)
     if settings.anchors.weight and settings.anchors.loss == "published":

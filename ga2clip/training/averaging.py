@@ -33,7 +33,7 @@ def state_weights(settings: AverageSettings, count: int) -> list[float]:
 class StateAverage:
     """The weighted sum of the trained parameters after epochs or updates; with `kind` none there is nothing in it.
 
-    sums: the sum so far by the names of the parameters, to be stored with a checkpoint.
+    sums: the sums by name of the parameter, stored in checkpoints.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], settings: AverageSettings) -> None:

@@ -1,9 +1,9 @@
-"""The settings of one run, from a dataset, a method and a person's wishes.
+"""Composes the settings of a run from the dataset, the method, a recipe and the user's options.
 
-Later layers win: defaults ← the dataset's sentence ← method ← recipe ← the settings of the method's authors, where they
-are asked for ← options ← `--set`; but the lengths and depths that a method declares stand above a recipe's. A recipe is
-a TOML file of settings tables, under `common` and under the name of a protocol (there also under `shots.K`), and may
-extend a shipped one; or it is a plain settings file, such as the `settings.toml` of a run.
+Later ones override earlier ones: defaults, the dataset's template, the method, the recipe, the authors' settings (with
+`--preset authors`), options, `--set`. Exception: prompt lengths and depths of a method override those of a recipe. A
+recipe is a TOML file with settings tables under `common` and under the names of protocols (there also under `shots.K`),
+and may extend a shipped recipe; a plain settings file, such as the `settings.toml` of a run, is also accepted.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -32,7 +32,7 @@ from ga2clip.settings import (
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 PRESETS: tuple[str, ...] = get_args(Preset)
-# The sections that a method composes; a recipe that was written for another method keeps out of them.
+# The sections that a method sets; those of a recipe for another method are ignored.
 _OF_THE_METHOD = ("method", "anchors", "loss")
 _SIZES = frozenset({"text_length", "text_depth", "vision_length", "vision_depth"})
 # What a recipe decides about the optimisation, as it is where nobody has decided.
@@ -50,7 +50,7 @@ _EXTENDS = "extends"
 
 @dataclass(frozen=True)
 class Case:
-    """What a recipe's numbers depend on; None: what the recipe or the defaults say."""
+    """The protocol and number of shots for which a recipe is read; None: the recipe's or the default."""
 
     protocol: str | None = None
     shots: int | None = None
@@ -72,7 +72,7 @@ def configure(
     one; None: the dataset's own. preset: `authors` lays the settings that the method's authors publish over the
     recipe. options: a nested tree of settings such as {"training": {"seed": 2}}.
     overrides: `section.key=value` strings.
-    Errors: UserError for unknown datasets, methods, protocols, recipes and settings, each with the nearest name.
+    Raises UserError for unknown datasets, methods, protocols, recipes and settings, each with the nearest name.
     """
     wishes = _with_whole_backbone(merge(options or {}, parse_overrides(overrides)))
     data = wishes.get("data", {})
@@ -106,7 +106,7 @@ def configure(
 
 
 def _check_parts(settings: Settings) -> None:
-    """Refuse settings that a part does not have, before anything is loaded."""
+    """Raises UserError for unknown settings of a part, before anything is loaded."""
     if settings.parts:
         from ga2clip.model.part import part_options  # loads torch
 
@@ -115,10 +115,10 @@ def _check_parts(settings: Settings) -> None:
 
 
 def _with_whole_backbone(wishes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Wishes in which an architecture and its weights go together, as those of the recipe do.
+    """The options with a consistent pair of architecture and weights.
 
-    A file given alone may hold any architecture, so the recipe's name says nothing about it; `tiny` given alone has
-    its own weights. Paths become absolute, since the run is read from other folders too.
+    If only a weights file is given, the recipe's architecture is dropped, since the file may hold any; if only `tiny`
+    is given, its built-in weights are used. Paths become absolute, since the run may be read from other folders.
     """
     wish = {key: _absolute(key, value) for key, value in wishes.get("backbone", {}).items()}
     weights, built_in = wish.get("pretrained"), BackboneSettings()
@@ -184,7 +184,7 @@ def _authors_recipes(method: str) -> list[str]:
 
 
 def authors_text(method: str) -> str:
-    """The file of a method's published settings: TOML, with its sources as comments. Errors: as `authors_tree`."""
+    """The file of a method's published settings: TOML, with its sources as comments. Raises as `authors_tree`."""
     return _authors_file(method).read_text(encoding="utf-8")
 
 
@@ -201,9 +201,9 @@ def _authors_file(method: str) -> Path:
 
 
 def imported_settings(dataset: str | None) -> Settings:
-    """The published settings for a checkpoint of others; with a dataset its recipe, else one that names none.
+    """The published settings for an imported checkpoint, with the dataset's recipe if a dataset is given.
 
-    Errors: UserError for an unknown dataset.
+    Raises UserError for an unknown dataset.
     """
     if dataset is not None:
         return configure(dataset=dataset, method="ivlp")
@@ -244,7 +244,7 @@ def _read_recipe(
 
 
 def _for_case(tree: dict[str, Any], case: Case) -> dict[str, Any]:
-    """The tables of a recipe that count; a plain settings file counts as a whole."""
+    """The tables of a recipe for a case, merged; a plain settings file unchanged."""
     if not tree.keys() & {_COMMON, _EXTENDS, *PROTOCOLS}:
         return tree
     tree = _extended(tree)
@@ -261,7 +261,7 @@ def _for_case(tree: dict[str, Any], case: Case) -> dict[str, Any]:
 
 
 def _extended(tree: dict[str, Any]) -> dict[str, Any]:
-    """A recipe laid over the shipped one that it extends."""
+    """A recipe merged over the shipped one that it extends."""
     if _EXTENDS not in tree:
         return tree
     below = _extended(_read_shipped(str(tree[_EXTENDS])))

@@ -38,7 +38,7 @@ def test_a_second_thing_of_one_name_is_refused() -> None:
     registry = Registry("thing", "ga2clip.model.terms", "ga2clip.no_such_group")
     registry.register("new")(first := object())
     assert registry["new"] is first
-    with pytest.raises(UserError, match="two things of kind 'thing' named 'new'"):
+    with pytest.raises(UserError, match="the thing 'new' is registered twice"):
         registry.register("new")(object())
 
 

@@ -31,7 +31,7 @@ class WrappedFamily:
 
 def test_a_registered_family_builds_its_models(make_backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Wrapped(make_backbone())
-    with pytest.raises(UserError, match=r"'other' is of no family .*\(clip\)"):
+    with pytest.raises(UserError, match=r"'other' does not belong to a family .*\(clip\)"):
         Backbone(model, name="other", licence="MIT", preprocess=PIXELS)
     monkeypatch.setitem(BACKBONES._things, "wrapped", WrappedFamily())
     found = Backbone(model, name="other", licence="MIT", preprocess=PIXELS)

@@ -13,7 +13,7 @@ class PlainClip:
     """A ViT CLIP whose image feature is read at the class token and whose text tower is causal and read at EOT."""
 
     def accepts(self, model: nn.Module) -> bool:
-        """Whether the model is such a CLIP, without layers that the towers would have to know of."""
+        """Whether the model is such a CLIP, without layers that the towers don't support."""
         visual = getattr(model, "visual", None)
         plain_text = (
             isinstance(model, open_clip.CLIP)

@@ -18,7 +18,7 @@ class LayerMaps(nn.Module):
         self.maps = nn.ModuleList(nn.Linear(width_from, width_to) for _ in range(depth))
 
     def forward(self, prompts: Sequence[Tensor | None], free: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Mapped prompts of the layers that have a map, added to the free ones there; then the free ones alone."""
+        """Mapped prompts, added to the free ones, for the layers that have a map; the free prompts for later layers."""
         mapped = [layer(prompt) for layer, prompt in zip(self.maps, prompts, strict=False)]
         if not free:
             return mapped
@@ -50,7 +50,7 @@ class InterModal(Part):
 
     @classmethod
     def build(cls, site: Site) -> "InterModal | None":
-        """On where `method.inter_modal` says how. Errors: UserError for lengths that do not go together."""
+        """On where `method.inter_modal` says how. Raises UserError for lengths that do not go together."""
         method = site.settings.method
         if method.inter_modal == "none":
             return None
