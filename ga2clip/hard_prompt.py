@@ -12,7 +12,7 @@ from ga2clip.errors import UserError
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.frozen_text import phrase_embedding
 from ga2clip.model.weights import read_weights
-from ga2clip.run import HARD_PROMPT, PROMPTS, load_run
+from ga2clip.run import HARD_PROMPT, PROMPTS, current_names, load_run
 from ga2clip.settings import MethodSettings
 
 _log = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ def _hard_from_run(path: Path) -> Tensor:
 
 
 def hard_prompt_from_file(path: Path) -> Tensor:
-    """The hard prompt (n, W) float32 in a published file or one of ours. Raises UserError for a file without one."""
-    content = flat_weights(read_weights(path), path)
+    """The hard prompt (n, W) float32 in a published file or one of ours. Errors: UserError for a file without one."""
+    content = current_names(flat_weights(read_weights(path), path))  # ours may be of an earlier version
     for key in _HARD_KEYS:
         if key in content and content[key].ndim == 2:
             return content[key].float()

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from ga2clip.data.class_names import named, named_as_tuned
-from ga2clip.data.manifest import Manifest, dataset_root
+from ga2clip.data.manifest import Manifest, read_dataset
 from ga2clip.data.protocols import Task, make_task
 from ga2clip.environment import environment
 from ga2clip.errors import UserError
@@ -110,7 +110,7 @@ class Run:
 
         Raises UserError for a dataset that is not prepared, or that has other classes than the run.
         """
-        manifest = Manifest.read(dataset_root(data))
+        manifest = read_dataset(data)
         if data.labels:  # that file names the classes
             return named(manifest, data.class_names)
         return named_as_tuned(manifest, data.class_names, self.classes, sure="imported" not in self.meta)
@@ -250,6 +250,15 @@ def load_run(path: str | Path) -> Run:
             "restore the original file",
         )
     return Run(path, settings, tuple(meta["classes"]), meta)
+
+
+def runs_in(folders: Sequence[Path]) -> list[Path]:
+    """The runs that folders are or hold, such as those that `train --seeds` puts side by side."""
+    found: list[Path] = []
+    for folder in folders:
+        inner = sorted(file.parent for file in folder.glob(f"*/{SETTINGS}"))
+        found += [folder] if (folder / SETTINGS).exists() or not inner else inner
+    return found
 
 
 def _read_meta(file: Path) -> dict[str, Any]:

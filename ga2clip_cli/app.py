@@ -9,6 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 from ga2clip_cli import (
     bench,
     cache,
+    compare,
     console,
     evaluate,
     export,
@@ -18,9 +19,12 @@ from ga2clip_cli import (
     predict,
     prepare,
     reproduce,
+    settings,
     train,
 )
 from ga2clip_cli.options import examples, name_lists
+
+_PANELS: dict[str | None, dict[str, tuple[str, ...]]] = {"train": train.PANELS}
 
 
 class _Commands(TyperGroup):
@@ -42,6 +46,19 @@ class _Command(TyperCommand):
             if text := getattr(parameter, "help", None):
                 parameter.help = name_lists(text)  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Options under the headings that their command declares; Typer itself has such panels with rich alone."""
+        headings = {name: head for head, names in _PANELS.get(self.name, {}).items() for name in names}
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        for parameter in self.get_params(ctx):
+            plain = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            if record := parameter.get_help_record(ctx):
+                panels.setdefault(headings.get(parameter.name, plain), []).append(record)
+        for head, records in panels.items():
+            if records:
+                with formatter.section(head):
+                    formatter.write_dl(records)
 
 
 app = typer.Typer(
@@ -93,10 +110,12 @@ for _name, _module, _function in (
     ("prepare", prepare, prepare.prepare),
     ("train", train, train.train),
     ("eval", evaluate, evaluate.evaluate),
+    ("compare", compare, compare.compare),
     ("export", export, export.export),
     ("predict", predict, predict.predict),
     ("import", interop, interop.import_published),
     ("methods", methods, methods.methods),
+    ("settings", settings, settings.settings),
     ("info", info, info.info),
     ("bench", bench, bench.bench),
     ("cache", cache, cache.cache),

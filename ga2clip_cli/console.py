@@ -22,7 +22,16 @@ from ga2clip.text import printable, printable_lines
 
 T = TypeVar("T")
 _NOT_ASCII = re.compile(r"[^\n -~]")
-_TRAIN_PACKAGES = ("torch", "torchvision", "open_clip", "safetensors", "onnx", "onnxscript", "matplotlib")
+_TRAIN_PACKAGES = (
+    "torch",
+    "torchvision",
+    "open_clip",
+    "safetensors",
+    "onnx",
+    "onnxscript",
+    "matplotlib",
+    "scipy",
+)
 
 
 class _Plain(logging.Formatter):

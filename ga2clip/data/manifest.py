@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
+from ga2clip.registry import DATASETS
 from ga2clip.settings import DataSettings
 
 SCHEMA = 1
@@ -129,8 +131,12 @@ class Manifest:
         return path
 
     @classmethod
-    def read(cls, root: Path) -> "Manifest":
+    def read(cls, root: Path, dataset: str = "") -> "Manifest":
         """The manifest of a prepared folder.
+
+        Args:
+            root: the folder.
+            dataset: what should lie there, for the hint where nothing was prepared.
 
         Raises:
             UserError: the folder was not prepared, or was prepared by a version with another schema; or the file is
@@ -142,7 +148,7 @@ class Manifest:
         except FileNotFoundError:
             raise UserError(
                 f"{root} is not a prepared dataset (no {FILE_NAME})",
-                f"ga2clip prepare --dataset NAME --root {root}",
+                shlex.join(["ga2clip", "prepare", "--dataset", dataset or "NAME", "--root", str(root)]),
             ) from None
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
@@ -180,6 +186,11 @@ class Manifest:
         return json.dumps(head, indent=1)[:-2] + ',\n "clips": [\n' + ",\n".join(lines) + "\n]}\n"
 
 
+def read_dataset(data: DataSettings) -> Manifest:
+    """The prepared dataset of these settings. Errors: as `dataset_root` and `Manifest.read`."""
+    return Manifest.read(dataset_root(data), data.dataset)
+
+
 def dataset_root(data: DataSettings) -> Path:
     """The dataset's folder: `data.root`, else `data/<dataset>` in the working folder.
 
@@ -187,7 +198,8 @@ def dataset_root(data: DataSettings) -> Path:
     """
     if not (data.root or data.dataset):
         raise UserError(
-            "this run has no dataset", "give --dataset NAME, and --root DIR if it is not in data/NAME"
+            "this run names no dataset",
+            f"say which by --dataset ({', '.join(DATASETS.names())}), and --root where it lies elsewhere",
         )
     return Path(data.root) if data.root else Path("data") / data.dataset
 

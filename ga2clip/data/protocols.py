@@ -15,7 +15,7 @@ import numpy as np
 
 from ga2clip.data.anchors import anchor_clips
 from ga2clip.data.class_names import named
-from ga2clip.data.manifest import Clip, Manifest, dataset_root
+from ga2clip.data.manifest import Clip, Manifest, read_dataset
 from ga2clip.data.splits import read_split_lists
 from ga2clip.errors import UserError
 from ga2clip.settings import AnchorSettings, DataSettings, Settings
@@ -55,7 +55,7 @@ def load_task(settings: Settings) -> Task:
 
     Raises UserError for a dataset that is not prepared or lacks something that the protocol needs.
     """
-    manifest = named(Manifest.read(dataset_root(settings.data)), settings.data.class_names)
+    manifest = named(read_dataset(settings.data), settings.data.class_names)
     return make_task(manifest, settings.data, settings.training.seed, settings.anchors)
 
 

@@ -1,6 +1,7 @@
 """Text features of the backbone without prompts, and prompts that start from a phrase."""
 
 from collections.abc import Sequence
+from importlib import resources
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from ga2clip.errors import UserError
 from ga2clip.labels import fill
 from ga2clip.model.backbone import Backbone
-from ga2clip.settings import AnchorSettings
+from ga2clip.settings import AnchorSettings, OutlierSettings
 
 
 @torch.no_grad()
@@ -42,6 +43,23 @@ def negative_features(backbone: Backbone, settings: AnchorSettings) -> Tensor:
     return frozen_text_features(
         backbone, [fill(settings.negative_template, text) for text in settings.negatives]
     )
+
+
+def outlier_words(settings: OutlierSettings, classes: Sequence[str]) -> tuple[str, ...]:
+    """The words of the settings, by default the built-in ones, without those that are class names.
+
+    Raises:
+        UserError: where none is left.
+    """
+    file = resources.files("ga2clip.assets") / "words.txt"
+    known = {name.casefold() for name in classes}
+    words = settings.words or file.read_text(encoding="utf-8").split()
+    others = tuple(word for word in dict.fromkeys(words) if word.casefold() not in known)
+    if not others:
+        raise UserError(
+            "all outlier words are class names", """name others: --set 'outliers.words=["apple", "sea"]'"""
+        )
+    return others
 
 
 @torch.no_grad()

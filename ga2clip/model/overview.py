@@ -79,13 +79,18 @@ def _site(settings: Settings, config: dict[str, Any]) -> Site:
     return Site(
         settings=settings,
         classes=[f"class {number}" for number in range(EXAMPLE_CLASSES)],
-        text=TowerSize(text["width"], text["layers"]),
-        vision=TowerSize(vision["width"], vision["layers"]),
+        text=_size(text),
+        vision=_size(vision),
         embed_dim=config["embed_dim"],
         hard_prompt=torch.zeros(method.text_length, text["width"]),
         phrase_prompts=lambda *_: (),
         frozen_classes=lambda: torch.zeros(EXAMPLE_CLASSES, config["embed_dim"]),
     )
+
+
+def _size(tower: dict[str, Any]) -> TowerSize:
+    width = tower["width"]
+    return TowerSize(width, tower["layers"], int(width * tower.get("mlp_ratio", 4.0)))
 
 
 def _weighted(term: str, weight: float) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from ga2clip.errors import UserError
+from ga2clip.model.towers import LayerWeights
 from ga2clip.registry import PARTS
 from ga2clip.settings import Settings, explain
 
@@ -23,10 +24,16 @@ LearningRate = Literal["parts", "backbone"]
 
 
 class Prompts(NamedTuple):
-    """Prompts per layer: `text[i]` (n, W_t) goes in before text block i, `vision[i]` (m, W_v) before vision block i."""
+    """What enters the towers: `text[i]` (n, W_t) before text block i, `vision[i]` (m, W_v) before vision block i.
+
+    text_weights, vision_weights: the weights that the blocks work with where parts change them, one entry per
+    block; empty where no part does. Parts see them empty and change them by `Part.weight_changes`.
+    """
 
     text: list[Tensor | None]
     vision: list[Tensor | None]
+    text_weights: LayerWeights = ()
+    vision_weights: LayerWeights = ()
 
     @property
     def text_tokens(self) -> int:
@@ -36,10 +43,11 @@ class Prompts(NamedTuple):
 
 
 class TowerSize(NamedTuple):
-    """width: channels of a token (W). depth: number of blocks."""
+    """width: channels of a token (W). depth: number of blocks. hidden: width of a block's MLP inside."""
 
     width: int
     depth: int
+    hidden: int
 
 
 @dataclass(frozen=True)
@@ -74,19 +82,9 @@ class Site:
 class Part(nn.Module):
     """One trainable piece of a method. Subclasses own parameters and override the methods where they change the model.
 
-    All parameters are trained; the state dict (with buffers) is stored in the run. Prompts are computed once per
-    update, before the batch is cut into micro-batches or the classes into chunks. On export the prompts become
-    constants, and `frame_features` and `text_features` are traced into the encoders.
-
-    Example:
-        >>> @ga2clip.register_part("feature_scale")
-        ... class FeatureScale(Part):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         self.scale = nn.Parameter(torch.ones(()))
-        ...
-        ...     def frame_features(self, features):
-        ...         return self.scale * features
+    Its parameters train and its state (buffers too) is what a run stores of it. Prompts and changed weights are
+    computed once per update, before the batch is cut into micro-batches or the classes into chunks. On export they
+    become constants, and `frame_features` and `text_features` are traced into the encoders.
     """
 
     order: int = 50
@@ -117,12 +115,23 @@ class Part(nn.Module):
         """The prompts of both towers, given those of the parts before; by default unchanged."""
         return prompts
 
+    def weight_changes(self, tower: Tower) -> LayerWeights:  # noqa: ARG002 (for subclasses)
+        """What is added to the weights of a tower's blocks, one entry per block: None or () for nothing.
+
+        The frozen features that loss terms compare with are never made with these.
+        """
+        return ()
+
     def frame_features(self, features: Tensor) -> Tensor:
         """Change the frame features (N, D) that the vision tower returns; by default unchanged."""
         return features
 
     def text_features(self, features: Tensor) -> Tensor:
         """Change the text features (C, D) that the text tower returns; by default unchanged."""
+        return features
+
+    def student_features(self, tower: Tower, features: Tensor) -> Tensor:  # noqa: ARG002 (for subclasses)
+        """What residual distillation compares with the frozen features of a tower, given the tuned ones (N, D)."""
         return features
 
     def class_features(self, names: Sequence[str], encode: Callable[[Sequence[str]], Tensor]) -> Tensor:
@@ -147,8 +156,8 @@ def build_parts(site: Site) -> Iterator[tuple[str, Part]]:
             yield name, part
 
 
-BUILTIN_PARTS = ("text_prompt", "vision_prompt", "coupling", "inter_modal", "linear_probe")
-"""The parts that the section `[method]` switches on, in the order in which they draw random initial values."""
+BUILTIN_PARTS = ("text_prompt", "vision_prompt", "coupling", "inter_modal", "linear_probe", "froster")
+"""The parts that other sections than `[parts]` switch on. The order in which they draw their random start values."""
 
 
 def part_options(name: str, settings: Settings) -> BaseModel | None:

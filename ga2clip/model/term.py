@@ -1,7 +1,7 @@
 """`LossTerm` and `loss_term`: a loss term is a pure function of features, with what it needs and its average.
 
-Each term is one file in `ga2clip/model/terms/` or in a user's own package. Shapes: B labelled videos, A anchor videos,
-C classes, K negative prompts, D embedding width. Features are not normalised unless said otherwise.
+A term is one file in `ga2clip/model/terms/`, or in a user's own package. Shapes: B labelled videos, A anchor
+videos, C classes, K negative prompts, O words, D embedding width. Features are unnormalised unless said otherwise.
 """
 
 from collections.abc import Callable, Collection
@@ -14,8 +14,9 @@ from ga2clip.errors import UserError
 from ga2clip.registry import TERMS
 from ga2clip.settings import Settings
 
-NEEDS = ("scenario", "teacher", "frozen_video", "frozen_anchors")
-"""Optional fields of `Features` that a term can need; each is computed only if some active term needs it."""
+NEEDS = ("scenario", "teacher", "frozen_video", "frozen_anchors", "words", "student")
+"""What a term can ask for beside the tuned features; each is computed only where some term needs it. `words` are
+the tuned and the frozen features of words outside the classes, `student` those of `Part.student_features`."""
 Over = Literal["labelled", "anchors", "classes"]
 """What a term averages over: labelled videos, anchor videos or classes."""
 
@@ -45,7 +46,15 @@ class Features:
     frozen_video: Tensor | None = None
     """(B, D) video features of the backbone without prompts."""
     frozen_anchors: Tensor | None = None
-    """(A, D) anchor-video features of the backbone without prompts."""
+    """(A, D) the same of the anchor videos."""
+    words: Tensor | None = None
+    """(O, D) words outside the classes."""
+    frozen_words: Tensor | None = None
+    """(O, D) frozen features of those words, the mean over the teacher's templates."""
+    student_video: Tensor | None = None
+    """(B, D) what parts want compared with `frozen_video`."""
+    student_classes: Tensor | None = None
+    """(C, D) what parts want compared with `teacher`."""
 
 
 Compute: TypeAlias = Callable[[Features, Settings], Tensor]

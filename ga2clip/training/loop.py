@@ -11,7 +11,7 @@ from typing import Protocol
 from ga2clip.data.loader import Batch
 from ga2clip.training.checkpoint import Position
 from ga2clip.training.memory import memory_errors
-from ga2clip.training.schedule import lr_factor
+from ga2clip.training.schedule import Rate
 from ga2clip.training.signals import StopFlag
 from ga2clip.training.update import FeatureBatch, Outcome, Updater
 
@@ -21,23 +21,17 @@ Batches = Callable[[int, int], Iterable[Batch | FeatureBatch]]
 
 @dataclass(frozen=True)
 class Plan:
-    """The length of a training and its schedule. steps_per_epoch: updates; warmup: updates of the warm-up."""
+    """How long a training is, and how its learning rate goes. steps_per_epoch: updates."""
 
     epochs: int
     steps_per_epoch: int
-    warmup: int
+    rate: Rate
     checkpoint_seconds: float = 600.0
-    lr_floor: float = 0.0
-    warmup_factor: float = 0.0
 
     @property
     def steps(self) -> int:
         """All updates of the training."""
         return self.epochs * self.steps_per_epoch
-
-    def lr_factor(self, step: int) -> float:
-        """The factor (0…1) of the learning rate in an update."""
-        return lr_factor(step, self.steps, self.warmup, floor=self.lr_floor, warmup_factor=self.warmup_factor)
 
     def reaches(self, position: Position) -> bool:
         """Whether `position` belongs to this training.
@@ -111,14 +105,14 @@ def fit(
         tally = Tally(epoch)
         started = time.monotonic()
         for batch in _timed(batches(epoch, position.batch), tally):
-            factor = plan.lr_factor(position.step)
+            factor = plan.rate.factor(position.step)
             with memory_errors(updater, f"in step {position.step + 1}"):
                 outcome = updater.run(batch, position.step, factor, stop=bool(stop))
             tally.add(outcome)
             watcher.on_step(position, factor, outcome)
             position = plan.after(position)
-            if position.batch == 0:  # before saving, since a resumed run doesn't reach this point again
-                updater.average.add(epoch)
+            # Before anything is saved: a resumed run doesn't come by here again.
+            updater.average.after_update(position.step, per_epoch=plan.steps_per_epoch, epochs=plan.epochs)
             if outcome.stop:
                 watcher.save(position)
                 return position

@@ -36,7 +36,8 @@ from ga2clip.run import (
     save_prompts,
     start_run,
 )
-from ga2clip.settings import Settings, parse_overrides
+from ga2clip.settings import Settings, TrainingSettings, parse_overrides
+from ga2clip.training.averaging import StartValues
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
 from ga2clip.training.estimate import estimate
@@ -44,6 +45,7 @@ from ga2clip.training.features import CachedBatches, video_features
 from ga2clip.training.loop import Batches, Plan, fit
 from ga2clip.training.memory import loader_errors, memory_errors
 from ga2clip.training.progress import Recorder, Silent, event_writer_class
+from ga2clip.training.schedule import Rate
 from ga2clip.training.signals import StoppedError, stop_flag
 from ga2clip.training.summary import describe
 from ga2clip.training.update import Updater
@@ -167,16 +169,14 @@ class _Job:
     def __init__(self, settings: Settings, task: Task, model: VideoCLIP, group: Group) -> None:
         self.settings, self.task, self.model, self.group = settings, task, model, group
         self.updater = Updater(model, group)
+        # Before a resumed run loads its state: a new model has the values that the training started from.
+        self.start = StartValues(model.parameter_groups()["parts"], settings.method.interpolate_parts)
         training = settings.training
         trains = bool(self.updater.parameters) and bool(task.train)
         per_epoch = batches_per_epoch(task, settings, group.size) if trains else 0
+        epochs = training.epochs if per_epoch else 0
         self.plan = Plan(
-            epochs=training.epochs if per_epoch else 0,
-            steps_per_epoch=per_epoch,
-            warmup=round(training.warmup_epochs * per_epoch),
-            checkpoint_seconds=60 * training.checkpoint_minutes,
-            lr_floor=training.lr_floor,
-            warmup_factor=training.warmup_factor,
+            epochs, per_epoch, _rate(training, epochs, per_epoch), 60 * training.checkpoint_minutes
         )
 
     def summary(self) -> str:
@@ -242,6 +242,7 @@ class _Job:
     def _finish(self, out: Path, position: Position) -> None:
         if self.plan.steps:
             self.updater.average.apply()
+            self.start.mix()
         method = self.settings.method
         if method.tune in ("vision", "text", "both") and method.interpolate < 1:
             self.model.interpolate_backbone(load_backbone(self.settings.backbone), method.interpolate)
@@ -289,6 +290,17 @@ def _prepare(settings: Settings, group: Group) -> _Job:
     task = load_task(settings)
     model = make_model(settings, task.classes).to(group.device)
     return _Job(settings, task, model, group)
+
+
+def _rate(training: TrainingSettings, epochs: int, per_epoch: int) -> Rate:
+    return Rate(
+        total=epochs * per_epoch,
+        warmup=round(training.warmup_epochs * per_epoch),
+        per_epoch=per_epoch,
+        floor=training.lr_floor,
+        warmup_factor=training.warmup_factor,
+        kind=training.schedule,
+    )
 
 
 def make_model(settings: Settings, classes: tuple[str, ...]) -> VideoCLIP:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +24,12 @@ from ga2clip.data.loader import Batch
 from ga2clip.data.mix import mix_clips
 from ga2clip.errors import UserError
 from ga2clip.model.part import Prompts
+from ga2clip.model.towers import BlockWeights
 from ga2clip.model.video_clip import LossOutput, VideoCLIP
-from ga2clip.training.averaging import EpochAverage
+from ga2clip.training.averaging import StateAverage
 from ga2clip.training.optimiser import build_optimiser, set_lr
+
+_MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Updater:
         self.model, self.group, self.settings = model, group, settings
         self.parameters = model.trainable_parameters()
         self.optimiser = build_optimiser(model.parameter_groups(), settings)
-        self.average = EpochAverage(self.parameters, model.settings.average, settings.epochs)
+        self.average = StateAverage(self.parameters, model.settings.average)
         self.dtype = autocast_dtype(settings.precision, group.device, model.backbone.vision.width)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=self.dtype == torch.float16)
         self._frozen_classes: Tensor | None = None
@@ -83,7 +86,7 @@ class Updater:
         set_lr(self.optimiser, factor)
         # Clips are mixed within a process, so these random numbers also depend on the process.
         rng = np.random.default_rng((self.settings.seed, step, self.group.rank))
-        outputs = self._backward(chunks, counts[:2], class_ids, rng)
+        outputs = self._backward(chunks, step, counts[:2], class_ids, rng)
         numbers = self._numbers(outputs, [chunk.labels for chunk in chunks], class_ids)
         loss, correct, *terms = numbers.tolist()
         named = dict(zip(outputs[0].terms, terms, strict=True))
@@ -99,7 +102,7 @@ class Updater:
         """
         labels = torch.tensor([0, *[-1] * (len(video) - 1)][: len(video)], device=self.group.device)
         class_ids = self._choose_classes(labels, step=0)
-        shared = self._shared(class_ids)
+        shared = self._shared(class_ids, step=0)
         total = shared.classes.sum()
         if len(video):
             with autocast(self.group.device, self.dtype):
@@ -141,12 +144,13 @@ class Updater:
     def _backward(
         self,
         chunks: Sequence[Batch | FeatureBatch],
+        step: int,
         counts: tuple[int, int],
         class_ids: Tensor | None,
         rng: np.random.Generator,
     ) -> list[LossOutput]:
-        """Forward and backward passes of all chunks; the gradients are those of the whole update over all processes."""
-        shared = self._shared(class_ids)
+        """Forward and backward of all chunks; gradients are those of the whole update over all processes."""
+        shared = self._shared(class_ids, step)
         leaves = shared.detached()
         outputs = []
         for number, chunk in enumerate(chunks):
@@ -181,11 +185,24 @@ class Updater:
             return video, None
         return mix_clips(video, labels, len(self.model.classes), augment, rng)
 
-    def _shared(self, class_ids: Tensor | None) -> "_Shared":
-        """Compute the tensors that all chunks of an update share."""
+    def _shared(self, class_ids: Tensor | None, step: int) -> "_Shared":
+        """What all chunks of an update share, computed once."""
         with autocast(self.group.device, self.dtype):
             prompts = self.model.prompts()
-            return _Shared(prompts, self._class_features(class_ids, prompts))
+            classes = self._class_features(class_ids, prompts)
+            if not self.model.outlier_words:
+                return _Shared(prompts, classes)
+            word_ids, words = self._choose_words(step), self.model.outlier_words
+            chosen = words if word_ids is None else [words[i] for i in word_ids.tolist()]
+            return _Shared(prompts, classes, self._encode(chosen, prompts), word_ids)
+
+    def _choose_words(self, step: int) -> Tensor | None:
+        """Ids (O,) of the outlier words of this update; None: all."""
+        wanted, total = self.model.settings.outliers.per_step, len(self.model.outlier_words)
+        if not wanted or wanted >= total:
+            return None
+        generator = torch.Generator().manual_seed(_mix(self.settings.seed, step))
+        return torch.randperm(total, generator=generator)[:wanted].to(self.group.device)
 
     def _class_features(self, class_ids: Tensor | None, prompts: Prompts) -> Tensor:
         """Class features (C, D), with a graph if the text tower trains; otherwise computed only once per run."""
@@ -242,23 +259,38 @@ class Updater:
 
 
 class _Shared(NamedTuple):
-    """Tensors that all chunks of an update share: the prompts and the class features (C, D)."""
+    """What all chunks of an update share.
+
+    prompts: and changed weights. classes: (C, D) made with them. words: (O, D) of the outlier words `word_ids`.
+    """
 
     prompts: Prompts
     classes: Tensor
+    words: Tensor | None = None
+    word_ids: Tensor | None = None
 
     def detached(self) -> "_Shared":
-        """The same values as leaves, which accumulate the gradients of chunks."""
-        vision = [None if prompt is None else _leaf(prompt) for prompt in self.prompts.vision]
-        return _Shared(Prompts(self.prompts.text, vision), _leaf(self.classes))
+        """The same values as leaves, in which chunks collect their gradients."""
+        prompts = self.prompts
+        leaves = prompts._replace(
+            vision=[_leaf(prompt) for prompt in prompts.vision],
+            vision_weights=[own and BlockWeights(*map(_leaf, own)) for own in prompts.vision_weights],
+        )
+        return _Shared(leaves, _leaf(self.classes), _leaf(self.words), self.word_ids)
 
     def tensors(self) -> list[Tensor]:
-        """The tensors that chunks have gradients for: class features (made with the text prompts), vision prompts."""
-        return [self.classes, *(prompt for prompt in self.prompts.vision if prompt is not None)]
+        """What chunks send gradients into: features of texts, vision prompts and weights. Those of the text tower
+        reach them through the features."""
+        weights = (weight for own in self.prompts.vision_weights for weight in own or ())
+        return [
+            tensor
+            for tensor in (self.classes, self.words, *self.prompts.vision, *weights)
+            if tensor is not None
+        ]
 
 
-def _leaf(tensor: Tensor) -> Tensor:
-    return tensor.detach().requires_grad_(tensor.requires_grad)
+def _leaf(tensor: _MaybeTensor) -> _MaybeTensor:
+    return None if tensor is None else tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def _backward_with(total: Tensor, tensors: Sequence[Tensor], leaves: Sequence[Tensor]) -> None:
@@ -300,6 +332,8 @@ class _ChunkLosses(nn.Module):
             class_ids=class_ids,
             targets=targets,
             frozen_video=frozen,
+            words=shared.words,
+            word_ids=shared.word_ids,
             counts=counts,
         )
 

@@ -49,7 +49,7 @@ def test_an_imported_run_is_one_like_any_other(checkpoint: list[str], ga2clip, p
     assert ga2clip("import", *checkpoint, "--out", "run").code == 0
     assert "imported  from last_model.pt and clip.pt" in ga2clip("info", "run").out
     nameless = ga2clip("eval", "run")
-    assert (nameless.code, "--dataset NAME" in nameless.err) == (1, True)
+    assert (nameless.code, "--dataset (csv, folder, hmdb51" in nameless.err) == (1, True)
     assert ga2clip("export", "run").code == 0
     answers = [
         json.loads(run("predict", clip, "--classes", "classes.txt", "--json", "--model", model).out)
@@ -66,7 +66,9 @@ def test_an_imported_run_is_one_like_any_other(checkpoint: list[str], ga2clip, p
 def test_an_imported_run_knows_its_dataset(checkpoint: list[str], ga2clip, empty: Path) -> None:
     assert ga2clip("import", *checkpoint, "--dataset", "kinetics400", "--out", "run").code == 0
     assert json.loads(ga2clip("info", "run", "--json").out)["settings"]["data"]["dataset"] == "kinetics400"
-    assert "data/kinetics400 is not a prepared dataset" in ga2clip("eval", "run").err
+    unprepared = ga2clip("eval", "run").err
+    assert "data/kinetics400 is not a prepared dataset" in unprepared
+    assert "hint: ga2clip prepare --dataset kinetics400 --root data/kinetics400" in unprepared
     assert "did you mean 'ucf101'" in ga2clip("import", *checkpoint, "--dataset", "ucf", "--out", "other").err
     assert not (empty / "other").exists()
 

@@ -58,11 +58,11 @@ class InterModal(Part):
         return cls(site)
 
     def prompts(self, prompts: Prompts) -> Prompts:
-        """Map the prompts of each branch from the unmapped prompts of the other."""
-        text, vision = prompts
-        return Prompts(
-            self.to_text(vision, text) if self.to_text else text,
-            self.to_vision(text, vision) if self.to_vision else vision,
+        """Both branches mapped from what the other had before."""
+        text, vision = prompts.text, prompts.vision
+        return prompts._replace(
+            text=self.to_text(vision, text) if self.to_text else text,
+            vision=self.to_vision(text, vision) if self.to_vision else vision,
         )
 
     def describe(self) -> str:
