@@ -66,7 +66,7 @@ def _hard_from_run(path: Path) -> Tensor:
 
 
 def hard_prompt_from_file(path: Path) -> Tensor:
-    """The hard prompt (n, W) float32 in a published file or one of ours. Errors: UserError for a file without one."""
+    """The hard prompt (n, W) float32 in a published file or one of ours. Raises UserError for a file without one."""
     content = current_names(flat_weights(read_weights(path), path))  # ours may be of an earlier version
     for key in _HARD_KEYS:
         if key in content and content[key].ndim == 2:

@@ -187,7 +187,7 @@ class Manifest:
 
 
 def read_dataset(data: DataSettings) -> Manifest:
-    """The prepared dataset of these settings. Errors: as `dataset_root` and `Manifest.read`."""
+    """The prepared dataset of these settings. Raises as `dataset_root` and `Manifest.read`."""
     return Manifest.read(dataset_root(data), data.dataset)
 
 

@@ -104,7 +104,7 @@ def _tensors(updater: Updater) -> dict[str, Tensor]:
 
 
 def _average(updater: Updater, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The average over the training so far, by tensor. Errors: ValueError where it is not that of the settings."""
+    """The average over the training so far, by tensor. Raises ValueError where it is not that of the settings."""
     sums = {name.removeprefix("average/"): t for name, t in tensors.items() if name.startswith("average/")}
     expected = {name: value.shape for name, value in updater.average.sums.items()}
     if {name: value.shape for name, value in sums.items()} != expected:

@@ -166,7 +166,7 @@ def _as_authors(settings: Settings, method: str, dataset: str, case: Case) -> Se
 def authors_tree(method: str, case: Case, *, alone: bool = False) -> dict[str, Any]:
     """The settings that a method's authors publish, for a protocol and a number of shots.
 
-    alone: without the recipe that their file extends. Errors: UserError for a method or a protocol for which its
+    alone: without the recipe that their file extends. Raises UserError for a method or a protocol for which its
     authors publish none.
     """
     tree = read_toml(_authors_file(method))

@@ -84,8 +84,8 @@ def clutter(rng: np.random.Generator, count: int) -> list[Stroke]:
 
 
 @dataclass(frozen=True)
-class Film:
-    """What a clip's pictures go through.
+class Exposure:
+    """Contrast, brightness and grain of a clip's frames.
 
     Attributes:
         contrast: factor round mid grey.
@@ -97,38 +97,38 @@ class Film:
     brightness: float
     grain: Image
 
-    def expose(self, picture: Image, rng: np.random.Generator) -> Image:
+    def expose(self, frame: Image, rng: np.random.Generator) -> Image:
         """One frame, uint8 (H, W, 3), with contrast, brightness and grain."""
-        height, width = picture.shape[:2]
+        height, width = frame.shape[:2]
         y, x = (int(rng.integers(0, n)) for n in (height, width))
         cut = self.grain[y : y + height, x : x + width]
         offset = self.brightness - 128.0 * self.contrast
-        return np.asarray(cv2.addWeighted(picture, self.contrast, cut, 1.0, offset), dtype=np.uint8)
+        return np.asarray(cv2.addWeighted(frame, self.contrast, cut, 1.0, offset), dtype=np.uint8)
 
 
-def random_film(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> Film:
-    """A film for pictures of `size` (width, height)."""
+def random_exposure(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> Exposure:
+    """A random exposure for frames of `size` (width, height)."""
     sigma = float(rng.uniform(0.0, 9.0))
     shape = (size[1] * 2, size[0] * 2, 1)
     grain = (rng.standard_normal(shape, dtype=np.float32) * sigma + 128).round().astype(np.uint8)
-    return Film(float(rng.uniform(0.85, 1.1)), float(rng.uniform(-18, 18)), np.repeat(grain, 3, axis=2))
+    return Exposure(float(rng.uniform(0.85, 1.1)), float(rng.uniform(-18, 18)), np.repeat(grain, 3, axis=2))
 
 
-def plain_film(rng: np.random.Generator) -> Film:
-    """A film that adds grain alone, as the pre-training pictures have it."""
-    return replace(random_film(rng), contrast=1.0, brightness=0.0)
+def plain_exposure(rng: np.random.Generator) -> Exposure:
+    """An exposure that only adds grain, like the pre-training pictures."""
+    return replace(random_exposure(rng), contrast=1.0, brightness=0.0)
 
 
-def _shoot(
+def _render_scene(
     rng: np.random.Generator,
     style: Style,
     still: list[Stroke],
     moving: Callable[[int], list[Stroke]],
     frames: int,
-    load: Callable[[np.random.Generator], Film] = random_film,
+    load: Callable[[np.random.Generator], Exposure] = random_exposure,
 ) -> Image:
-    """Film a scene: `still` is the backdrop, `moving(i)` the strokes of frame i, `load` draws the film."""
-    camera, film = random_camera(rng), load(rng)
+    """Render a scene: `still` is the backdrop, `moving(i)` the strokes of frame i, `load` draws the exposure."""
+    camera, exposure = random_camera(rng), load(rng)
     plain = replace(style, outline=0.0)
     clip = np.empty((frames, SIZE[1], SIZE[0], 3), np.uint8)
     sky = np.full((SIZE[1] * SUPERSAMPLING, SIZE[0] * SUPERSAMPLING, 3), style.palette["sky"], np.uint8)
@@ -139,7 +139,7 @@ def _shoot(
         np.copyto(canvas, sky)
         paint(canvas, still, plain, scale, origin)
         paint(canvas, moving(index), style, scale, origin)
-        clip[index] = film.expose(shrink(canvas), rng)
+        clip[index] = exposure.expose(shrink(canvas), rng)
     return clip
 
 
@@ -186,7 +186,7 @@ def render_action(action: ActionClass, seed: int, *, frames: int = FRAMES) -> Im
     def moving(index: int) -> list[Stroke]:
         return place(shot_strokes(ACTIONS[action.verb](phase(index), action.thing), body), stage)
 
-    clip = _shoot(rng, style, scene, moving, frames, random_film if inked else plain_film)
+    clip = _render_scene(rng, style, scene, moving, frames, random_exposure if inked else plain_exposure)
     return clip[::-1].copy() if action.backwards_of else clip
 
 
@@ -227,4 +227,4 @@ def render_empty(kind: str, seed: int, *, frames: int = FRAMES) -> Image:
         scene = np.random.default_rng([seed, 1, *kind.encode()])
         return empty_strokes(scene, kind, index / FRAMES)[0]
 
-    return _shoot(rng, style, clutter(rng, int(rng.integers(0, 3))), moving, frames)
+    return _render_scene(rng, style, clutter(rng, int(rng.integers(0, 3))), moving, frames)
