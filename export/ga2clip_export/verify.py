@@ -101,7 +101,22 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
             raise UserError(
                 f"the model gives {name} that are not finite", "the training diverged: train again"
             )
+    _refuse_changed_names(model, names[len(model.classes[:_MOST_TEXTS]) :], features)
     return result
+
+
+def _refuse_changed_names(model: VideoCLIP, names: Sequence[str], features: Sequence[np.ndarray]) -> None:
+    """Refuse a part whose `class_features` changes names that the model was not tuned on.
+
+    A bundle holds the features of the tuned classes; other names go through its text encoder alone.
+    """
+    others = features[len(features) - len(names) :]
+    if names and not np.allclose(_numpy(model.encode_classes(names)), np.stack(others), rtol=1e-4, atol=1e-5):
+        raise UserError(
+            f"a part ({', '.join(model.parts)}) changes the features of names that it was not tuned on in "
+            "`class_features`, which a bundle cannot do",
+            "override `text_features` instead: it is traced into the text encoder",
+        )
 
 
 def measure(

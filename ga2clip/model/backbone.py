@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from ga2clip.errors import UserError
 from ga2clip.model.family import towers_of
-from ga2clip.tokenizer import ClipTokenizer
 from ga2clip.video import Preprocess
 
 
@@ -22,18 +21,13 @@ class Backbone(nn.Module):
         towers = towers_of(clip, name)
         self.vision, self.text, self.logit_scale = towers.vision, towers.text, towers.logit_scale
         self.context_length, self.embed_dim = towers.context_length, towers.embed_dim
+        self.tokenizer, self._conventions = towers.tokenizer, towers.conventions
         self.name, self.licence, self.preprocess = name, licence, preprocess
-        self.tokenizer = ClipTokenizer.from_open_clip()
         self.requires_grad_(False).eval()
 
     def conventions(self) -> dict[str, Any]:
         """What influences its features but can't be seen in its weights, as JSON: heads, activation, preprocessing."""
-        towers = {"vision": self.vision.blocks[0], "text": self.text.blocks[0]}
-        return {
-            "heads": {name: block.attn.num_heads for name, block in towers.items()},
-            "activation": {name: type(block.mlp.gelu).__name__ for name, block in towers.items()},
-            "preprocess": self.preprocess.to_json(),
-        }
+        return {**self._conventions, "preprocess": self.preprocess.to_json()}
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

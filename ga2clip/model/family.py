@@ -3,13 +3,14 @@
 Each family is one file in `ga2clip/model/backbones/` or in a user's own package, registered in `BACKBONES`.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import nn
 
 from ga2clip.errors import UserError
 from ga2clip.model.towers import TextTower, VisionTower
 from ga2clip.registry import BACKBONES
+from ga2clip.tokenizer import ClipTokenizer
 
 
 class Towers(NamedTuple):
@@ -21,6 +22,9 @@ class Towers(NamedTuple):
         logit_scale: scalar, the logarithm of the factor on cosines.
         context_length: tokens of a text, with SOT and EOT.
         embed_dim: D.
+        tokenizer: texts → ids.
+        conventions: what influences the features but can't be seen in the weights, as JSON: heads, activation. A run
+            stores it, and loading another is refused.
     """
 
     vision: VisionTower
@@ -28,6 +32,8 @@ class Towers(NamedTuple):
     logit_scale: nn.Parameter
     context_length: int
     embed_dim: int
+    tokenizer: ClipTokenizer
+    conventions: dict[str, Any]
 
 
 class Family(Protocol):

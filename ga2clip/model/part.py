@@ -84,7 +84,8 @@ class Part(nn.Module):
 
     Its parameters train and its state (buffers too) is what a run stores of it. Prompts and changed weights are
     computed once per update, before the batch is cut into micro-batches or the classes into chunks. On export they
-    become constants, and `frame_features` and `text_features` are traced into the encoders.
+    become constants, and `frame_features` and `text_features` are traced into the encoders. These two run once per
+    micro-batch, so they must not draw random numbers: with dropout in them an update would depend on how it is cut.
     """
 
     order: int = 50
@@ -135,7 +136,11 @@ class Part(nn.Module):
         return features
 
     def class_features(self, names: Sequence[str], encode: Callable[[Sequence[str]], Tensor]) -> Tensor:
-        """Class features (C, D) of class names. `encode` computes them without this part."""
+        """Class features (C, D) of class names. `encode` computes them without this part.
+
+        Change the classes that the model is tuned on and no others: a bundle stores those, and sends other names
+        through its text encoder, so the export refuses a part that changes them here.
+        """
         return encode(names)
 
     def describe(self) -> str:
