@@ -1,7 +1,7 @@
-"""Which sentence and which class names stand in a published checkpoint, told from the token embeddings it holds.
+"""Recovers the template and class names of a published checkpoint from the token embeddings that it stores.
 
-ViFi-CLIP and GA2-CLIP store the embedded texts of their classes. They are compared token by token with those of
-the names that a user gives, so a wrong name, order or template cannot pass for the checkpoint's own.
+ViFi-CLIP and GA2-CLIP store the embedded texts of their classes. They are compared token by token with the names that
+the user gives, so that a wrong name, order or template is detected.
 """
 
 import itertools
@@ -18,12 +18,12 @@ from ga2clip.model.backbone import Backbone
 WHOLE_TEXTS = "prompt_learner.complete_text_embeddings"
 """(C, L, W): the class texts of a model without text prompt, start token included."""
 START, BEHIND_PROMPT = "prompt_learner.token_prefix", "prompt_learner.token_suffix"
-"""(C, 1, W): the start token; (C, L − 1 − n, W): what stands behind the n prompt positions."""
+"""(C, 1, W): the start token; (C, L − 1 − n, W): the tokens after the n prompt positions."""
 KEYS = (WHOLE_TEXTS, START, BEHIND_PROMPT)
 
 _BLANK_BEFORE_MARK = re.compile(r" (?=[.,;:!?])")
 _READ = 16
-"""Texts that are read, each against the whole vocabulary, in search of a name."""
+"""Most texts that are decoded to find the template; each token is compared with the whole vocabulary."""
 
 
 def find_template(
@@ -35,7 +35,7 @@ def find_template(
     *,
     prompted: bool,
 ) -> str:
-    """The template with which the class names are what the checkpoint holds.
+    """The template that, filled with the class names, gives the texts stored in the checkpoint.
 
     Args:
         published: the checkpoint's flat state dict.
@@ -46,13 +46,12 @@ def find_template(
         prompted: whether the checkpoint has a text prompt, so that its texts are stored in two parts.
 
     Returns:
-        What stands behind the prompt positions, or the whole sentence where there are none. With `{_}` for the
-        class name where underscores stayed in it.
+        The text after the prompt positions, or the whole sentence if there are none; with `{_}` if underscores of
+        class names were kept.
 
     Raises:
-        UserError: for a checkpoint without class texts, another number of classes, a name that is not the
-            checkpoint's at its place (the message has what stands there), and a template that is not the
-            checkpoint's.
+        UserError: no class texts in the checkpoint, another number of classes, a name that differs from the stored
+            one (the message has the stored text), another template, or another token embedding.
     """
     start, stored = _split_texts(published, backbone, source, prompted)
     if len(stored) != len(names):
@@ -69,7 +68,7 @@ def find_template(
     if template not in (None, best):
         raise UserError(
             f"{source} was not tuned with the template '{template}' but with '{best}'",
-            "leave --template away",
+            "leave out --template",
         )
     if right and all(right[best]):
         return best
@@ -78,7 +77,7 @@ def find_template(
     if right and backbone.tokenizer.encode(text) == backbone.tokenizer.encode(fill(best, names[wrong])):
         raise _other_embedding(source)
     raise UserError(
-        f"class {wrong + 1} of the list, '{names[wrong]}', is not what {source} was tuned on there: "
+        f"class {wrong + 1} of the list, '{names[wrong]}', is not what {source} was tuned on: "
         f"its text reads '{text}'",
         "give the names in the checkpoint's order, spelled as its label file has them",
     )
@@ -107,7 +106,7 @@ def _split_texts(
 def _other_embedding(source: str) -> UserError:
     return UserError(
         f"{source} was tuned with another token embedding than that of the given CLIP",
-        "give the CLIP that it started from: --clip FILE",
+        "give the CLIP that it started from: --clip-weights FILE",
     )
 
 
@@ -120,7 +119,7 @@ def _precision(values: Tensor) -> float:
 
 
 class _StoredTexts:
-    """Embedded class texts (C, L, W) float32 without start token, and the vocabulary (V, W) they are made of."""
+    """Embedded class texts (C, L, W) float32 without start token, and the token embedding (V, W)."""
 
     def __init__(self, stored: Tensor, backbone: Backbone) -> None:
         self.stored, self.tokenizer = stored, backbone.tokenizer
@@ -131,12 +130,12 @@ class _StoredTexts:
         self.rounding = sum(types)
 
     def same(self, rows: Tensor, tokens: Tensor | int) -> Tensor:
-        """Which rows (N, W) are the embeddings of the tokens (N): (N,) bool."""
+        """Whether each row (N, W) is the embedding of its token (N): (N,) bool."""
         expected = self.vocabulary[tokens]
         return (rows - expected).norm(dim=-1) <= self.rounding * expected.norm(dim=-1)
 
     def agree(self, template: str, names: Sequence[str]) -> list[bool]:
-        """For each class whether the filled template has these embeddings, padding included."""
+        """For each class, whether the filled template has the stored embeddings, including padding."""
         length = self.stored.shape[1]
         right = []
         for rows, name in zip(self.stored, names, strict=True):
@@ -146,12 +145,12 @@ class _StoredTexts:
         return right
 
     def read(self, index: int) -> str:
-        """The text of a class: at each place the token with the nearest embedding, up to the end token."""
+        """The text of a class: the tokens with the nearest embeddings, up to the end token."""
         nearest = torch.cdist(self.stored[index], self.vocabulary).argmin(dim=1)
         return _BLANK_BEFORE_MARK.sub("", self.tokenizer.decode(nearest.tolist()))
 
     def templates(self, names: Sequence[str]) -> Iterator[str]:
-        """What is around the name in the texts of the first classes."""
+        """Candidates for the template: the text around the name, for the first classes."""
         for index, name in enumerate(names[:_READ]):
             text = self.read(index)
             for hole in ("{}", "{_}"):

@@ -76,7 +76,7 @@ def test_weights_may_be_read_under_the_name_of_published_ones(tmp_path, monkeypa
         "ViT-B-16/dfn2b:./sub/weights.pt",
         f"ViT-B-16:{tmp_path}/x.pt",
     ):
-        with pytest.raises(UserError, match=f"no weights file at {words.partition(':')[2].lstrip('./')}"):
+        with pytest.raises(UserError, match=f"no weights file at .*{Path(words.partition(':')[2]).name}"):
             open_predictor(words, classes=["a"])
     for path in ("runs/ga2", "../runs/ga2:0", "/runs/ga2:0", "runs/a/b:0"):
         with pytest.raises(UserError, match=f"nothing at {path}"):
