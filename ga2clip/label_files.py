@@ -365,7 +365,7 @@ def _columns(lines: Sequence[tuple[int, str]], where: str) -> list[Label] | None
         number, line = next((n, line) for n, line in lines if separator in line)
         raise UserError(
             f"{where}, line {number}: several columns, of which it isn't clear which has the names: '{line[:80]}'",
-            f"give {_FORMS}",
+            _AS_NAMES,
         )
     return None
 
