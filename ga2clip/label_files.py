@@ -1,10 +1,10 @@
-"""Class names and clip lists in the forms that the field shares, each read by one rule or refused with the reason.
+"""Reads class names and clip lists in the usual file formats; ambiguous files are refused with the reason.
 
-Class names: one a line; `id,name` with commas, semicolons or tabs, with or without a header; a number before or behind
-every name that counts (`1 ApplyEyeMakeup` as in UCF101's `classInd.txt`, `001.Black`, `c000 Holding`, `brush_hair 0`);
+Class names: one per line; `id,name` with commas, semicolons or tabs, with or without a header; consecutive numbers
+before or after the names (`1 ApplyEyeMakeup` as in UCF101's `classInd.txt`, `c000 Holding`, `brush_hair 0`);
 lists with bullets, quotes or commas at the ends of lines; JSON (`["name", …]`, `{"name": "0", …}` as in
 Something-Something, `{"0": "name", …}`); `name` and `id` in braces as in AVA's `.pbtxt`.
-Clip lists: `path label` with a blank, a tab or a comma between them.
+Clip lists: `path label`, separated by a blank, a tab or a comma.
 """
 
 import csv
@@ -21,22 +21,22 @@ from ga2clip.errors import UserError
 _SEPARATORS = ("\t", ",", ";")
 _QUOTED = re.compile('"[^"]*"')
 _ID = re.compile(r"\d{1,9}")
-# A number before a name (as `class 0: run`, Charades' `c000 Holding` and NTU's `A1. drink` too), or behind it.
+# A number before a name (also `class 0: run`, Charades' `c000 Holding`, NTU's `A1. drink`), or after it.
 _BEFORE = re.compile(
     r"[\[(]?(?P<letter>(?:[A-Za-z]|(?i:class|label|action|id)[ _]?)?)(?P<id>\d{1,9})"
     r"(?P<gap>\s*(?:[-=]>|[,;:|=])\s*|[.)\]](?:\s+|(?=\D))|_(?=\D)|\s+[-–—]\s+|\s+)(?P<name>\S.*)"
 )
 _BEHIND = re.compile(r"(?P<name>\S.*)(?P<gap>[\s:=|_>])[\[(]?(?P<id>\d{1,9})[\])]?(?P<letter>)")
-# What stands around every name of a list that is written for a program or a page.
+# A comma after every name, as in source code; a bullet before every name.
 _COMMA_BEHIND = re.compile(r"(.*[^\s,;])\s*[,;]")
 _WRAPPERS = (_COMMA_BEHIND, re.compile(r"[-*+•–—]\s+(.*)"))
-# A line of a notation: a bullet, markup, comment or bracket first; a bracket, comma or colon last; columns, addresses
-# and paths of clips; `name: "…`.
+# Lines that are not plain names: they begin with a bullet, markup, comment or bracket, end with a bracket, comma or
+# colon, or hold columns, a URL, the path of a clip, or `name: "…`.
 _SYNTAX = re.compile(
     r"[-*+•–—·✓✔<>|})\]=~`].*|/[/*].*|\[[ xX]?\].*|\[[^\[\]]*\]|'.*'|“.*”|[!-/:-@\[-`{-~]+"
     r"|.*[\[{(<=,;:]|.*(?:[|\\]|://).*|.*\.(?:mp4|avi|mkv|webm|mov)|\w+\s*[:=]\s*[\"'\[{(].*"
 )
-# Every line a key with its value, or lettered.
+# `key: value` or `a) name`; refused if every line is of this form.
 _KEY = re.compile(r"[A-Za-z_][\w-]*(?:\s+\d+)?\s*[:=]\s|[A-Za-z][.)]\s")
 _JSON = re.compile(r"\s*(?:\{\s*(?:[\"'}\d]|$)|\[\s*(?:[\"'\[{\]]|$))")
 _BLOCK = re.compile(r"\s*\w+\s*\{(?=[^{}:]*:)([^{}]*)\}\s*")
@@ -47,11 +47,11 @@ _TWO_NUMBERS = re.compile(r".*[\s,;]\d+")
 _ID_WORDS = {"", "id", "index", "idx", "number", "no", "class_id", "classid", "label_id", "class_index"}
 _NAME_WORDS = {"name", "class_name", "classname", "label_name", "display_name"}
 _NAMES_WORDS = {f"{word}s" for word in _NAME_WORDS}
-# A column of numbers or of names, whichever the other one leaves.
+# Header names of columns that hold numbers or names, depending on the other column.
 _EITHER_WORDS = {"label", "class", "category", "action", "labels", "classes", "categories", "actions"}
 _PATH_WORDS = {"path", "video", "video_path", "clip", "file", "filename"}
 _FORMS = 'one name a line, or lines id,name, or JSON such as {"name": 0}'
-_AS_NAMES = f"give {_FORMS}; lines that are names as they stand need 'name' as the first line"
+_AS_NAMES = f"give {_FORMS}; if the lines are names as they stand, write 'name' as the first line"
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Label:
     """A class name of a file.
 
     Attributes:
-        name: as it is written, stripped.
-        id: its number; without numbers in the file its place, from 0.
-        line: where it stands, from 1; in JSON which entry it is.
+        name: as in the file, stripped.
+        id: its number in the file; its position from 0 if the file has no numbers.
+        line: the number of its line, from 1; in JSON, of its entry.
     """
 
     name: str
@@ -70,14 +70,14 @@ class Label:
 
 
 def read_text(path: Path, what: str) -> str:
-    """The text of a file that a person wrote.
+    """The content of a UTF-8 text file.
 
     Args:
         path: the file.
-        what: its kind in messages, such as "class list".
+        what: the kind of file for messages, such as "class list".
 
     Raises:
-        UserError: it can't be read, is not UTF-8, or holds control characters, which no text file has.
+        UserError: it can't be read, is not UTF-8, or holds control characters, so that it is not a text file.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -88,19 +88,19 @@ def read_text(path: Path, what: str) -> str:
     for number, line in enumerate(_lines(text), start=1):
         if _CONTROL.search(line):
             raise UserError(
-                f"{what} {path}, line {number}: a control character, so this is no text file",
+                f"{what} {path}, line {number}: a control character, so this is not a text file",
                 "save it as UTF-8 text",
             )
     return text
 
 
 def read_rows(path: Path, what: str) -> list[tuple[int, list[str]]]:
-    """The cells of a delimited file, stripped, with their line numbers; empty lines are left out.
+    """(line number, stripped cells) for each line of a delimited file that is not empty.
 
     The separator is the first of tab, comma and semicolon that every line has. Quotes are as in CSV.
 
     Raises:
-        UserError: as `read_text`, or a quote that isn't closed.
+        UserError: as `read_text`, or a quote is not closed.
     """
     lines = _numbered_lines(read_text(path, what))
     separator = _separator([line for _, line in lines])
@@ -110,12 +110,12 @@ def read_rows(path: Path, what: str) -> list[tuple[int, list[str]]]:
 def read_labels(path: Path, what: str = "class list") -> list[Label]:
     """The class names in a file, in the order of their numbers.
 
-    Numbers may start anywhere and leave gaps (a half of a larger list keeps its numbers), but not repeat. Blank
-    lines and `#` comments are skipped. Below a first line `name` every line is a name as it stands, so that names
-    which look like a notation can be given too: those that all begin with numbers, or that all have commas.
+    Numbers may start anywhere and have gaps (as in lists of base or novel classes), but must not repeat. Blank lines
+    and `#` comments are skipped. After a first line `name`, every line is a name as it stands: names that all begin
+    with numbers, or all contain commas, need this.
 
     Raises:
-        UserError: the file can't be read, holds no name, or is in a form of which it isn't clear what the names are.
+        UserError: the file can't be read, holds no name, or is ambiguous.
     """
     text = read_text(path, what)
     if path.suffix.lower() == ".json" or _JSON.match(text):
@@ -174,7 +174,7 @@ def read_clip_list(path: Path) -> list[tuple[str, int]]:
 
 
 def _path_and_labels(line: str, where: str) -> list[str]:
-    """The path and what stands after it."""
+    """The path and the cells after it."""
     if "\t" in line or line.startswith('"'):
         separator = next((mark for mark in (*_SEPARATORS, " ") if mark in _QUOTED.sub("", line)), ",")
         return [cell for cell in _cells(line, separator, where) if cell]
@@ -208,12 +208,12 @@ def _from_json(text: str, where: str) -> list[Label]:
             raise UserError(
                 f"{where}, entry {number}: not a name, or not a name with its number", f"give {_FORMS}"
             )
-    # Kinetics' shared file has its names in a second pair of quotes.
+    # The usual Kinetics file has its names in a second pair of quotes.
     return [Label(name.strip().strip('"').strip(), int(id), n) for n, (name, id) in enumerate(pairs, start=1)]
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object with repeated keys kept."""
+    """A JSON object as pairs, to keep repeated keys."""
 
 
 def _is_id(value: object) -> bool:
@@ -248,7 +248,7 @@ def _from_lines(lines: Sequence[tuple[int, str]], where: str) -> list[Label]:
     if header in _EITHER_WORDS:
         raise UserError(
             f"{where}, line {number}: is '{first}' a header or a class?",
-            "delete the line; or, where it is a class, write 'name' as the first line",
+            "delete the line; or, if it is a class, write 'name' as the first line",
         )
     if header in _NAME_WORDS and len(lines) > 1:
         return _by_place(lines[1:], where)
@@ -265,7 +265,7 @@ def _from_lines(lines: Sequence[tuple[int, str]], where: str) -> list[Label]:
     for label in labels:
         if pairs or _SYNTAX.fullmatch(label.name):
             raise UserError(
-                f"{where}, line {label.line}: a line of some notation, not a name: '{label.name[:80]}'",
+                f"{where}, line {label.line}: this looks like markup or code, not a name: '{label.name[:80]}'",
                 _AS_NAMES,
             )
     return labels
@@ -292,7 +292,7 @@ def _unwrapped(lines: Sequence[tuple[int, str]]) -> Sequence[tuple[int, str]]:
 
 
 def _numbered(lines: Sequence[tuple[int, str]], where: str) -> list[Label] | None:
-    """The labels of lines that have a number before or behind each name; None for other lines."""
+    """The labels of lines that have a number before or after each name; None for other lines."""
     for pattern, verb in ((_BEFORE, "begins"), (_BEHIND, "ends")):
         matches = [pattern.fullmatch(line) for _, line in lines]
         found = [match for match in matches if match]
@@ -354,7 +354,7 @@ def _columns(lines: Sequence[tuple[int, str]], where: str) -> list[Label] | None
     pairs = [cells for _, cells in rows if len(cells) == 2]
     for column in (0, 1):
         with_id = sum(_ID.fullmatch(cells[column]) is not None for cells in pairs)
-        # One line that isn't like the others is a mistake in it; a name may hold a comma by itself.
+        # If most lines have an id, the other lines are mistakes; otherwise names may contain the separator.
         if with_id and 2 * with_id > len(rows):
             return list(_pick(rows, (column, 1 - column), 2, where))
     # Commas in some lines, or not as many in each, are part of names; a single line may be several classes or one.
@@ -364,14 +364,14 @@ def _columns(lines: Sequence[tuple[int, str]], where: str) -> list[Label] | None
     if separator == "\t" or (0 not in widths and (len(widths) == 1 or all(map(tight.search, bare)))):
         number, line = next((n, line) for n, line in lines if separator in line)
         raise UserError(
-            f"{where}, line {number}: several columns, of which it isn't clear which has the names: '{line[:80]}'",
+            f"{where}, line {number}: several columns, and it is unclear which one has the names: '{line[:80]}'",
             _AS_NAMES,
         )
     return None
 
 
 def _header(head: Sequence[str]) -> tuple[int, int] | None:
-    """The columns of id and name, when these cells are a header."""
+    """The indices of the id and name columns if these cells are a header, else None."""
     ids = [place for place, word in enumerate(head) if word in _ID_WORDS]
     names = [place for place, word in enumerate(head) if word in _NAME_WORDS | _NAMES_WORDS]
     either = [place for place, word in enumerate(head) if word in _EITHER_WORDS]
@@ -394,7 +394,7 @@ def _pick(
 
 
 def _separator(lines: Sequence[str]) -> str:
-    """The first separator that every line has outside of quotes, else the first that any has, else the comma."""
+    """The first separator that every line has outside quotes, else the first that any line has, else the comma."""
     bare = [_QUOTED.sub("", line) for line in lines]
     for enough in (all, any):
         for mark in _SEPARATORS:
@@ -412,7 +412,7 @@ def _cells(line: str, separator: str, where: str) -> list[str]:
 
 
 def _unquoted(line: str, where: str) -> str:
-    """A name in quotes without them."""
+    """The name without surrounding quotes."""
     if single := re.fullmatch("'([^']*)'", line):
         return single[1].strip()
     if not (line.startswith('"') and line.endswith('"') and len(line) > 1):
@@ -426,5 +426,5 @@ def _numbered_lines(text: str) -> list[tuple[int, str]]:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as editors count them; `splitlines` would also cut names at rare characters."""
+    """Lines, split at line breaks only; `splitlines` would also split at other control characters."""
     return re.split(r"\r\n|\n|\r", text)
