@@ -21,8 +21,9 @@ from ga2clip.errors import UserError, unknown_name
 from ga2clip.files import file_sha256, sync, sync_tree, system_error, write_error
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import Run, load_run
-from ga2clip.runtime.bundle import CARD, is_bundle, open_bundle
+from ga2clip.runtime.bundle import is_bundle, open_bundle
 from ga2clip.runtime.card import (
+    CARD,
     PROBE,
     TEXT_BANK,
     TOKENIZER,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names
 from ga2clip.runtime import Predictor, is_bundle
-from ga2clip.runtime.bundle import CARD
+from ga2clip.runtime.card import CARD
 from ga2clip.settings import SETTINGS_FILE
 
 if TYPE_CHECKING:

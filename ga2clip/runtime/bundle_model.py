@@ -9,8 +9,8 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
-from ga2clip.runtime.bundle import CARD, Bundle, open_bundle
-from ga2clip.runtime.card import PROVIDER_LIMIT, VIDEO_ENCODER
+from ga2clip.runtime.bundle import Bundle, open_bundle
+from ga2clip.runtime.card import CARD, PROVIDER_LIMIT, VIDEO_ENCODER
 from ga2clip.runtime.engine import Engine, check_provider
 from ga2clip.runtime.text import ClassEncoder
 from ga2clip.video import Preprocess

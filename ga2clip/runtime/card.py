@@ -24,6 +24,7 @@ from ga2clip.errors import UserError
 from ga2clip.text import printable
 
 SCHEMA_VERSION: Final = 2
+CARD = "bundle.json"
 VIDEO_ENCODER = "video_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
 TEXT_BANK = "text_bank.npz"

@@ -36,7 +36,7 @@ def generated(name: str) -> Dataset:
             root=root,
             classes=classes,
             base_classes=tuple(label for label in classes if label in BASE_CLASSES),
-            clips=tuple(generated_clip(record) for record in records),
+            clips=tuple(_clip(record) for record in records),
             meta={
                 "rule": f"generated with seed {seed}",
                 "seed": seed,
@@ -56,10 +56,10 @@ def generated(name: str) -> Dataset:
     )
 
 
-def generated_clip(record: "GeneratedClip", folder: str = "") -> Clip:
-    """A generated clip as manifests have it. folder: where below the manifest's root it was generated."""
+def _clip(record: "GeneratedClip") -> Clip:
+    """A generated clip as manifests have it."""
     return Clip(
-        path=folder + record.path,
+        path=record.path,
         label=record.label,
         split=record.split,
         frames=record.frames,
