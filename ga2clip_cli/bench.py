@@ -25,7 +25,8 @@ def bench(
         typer.Argument(metavar="BUNDLE|CLIP...", help="Folders that export wrote; videos to measure on."),
     ],
     providers: Annotated[
-        list[str] | None, typer.Option("--provider", metavar="NAME", help="Repeatable [default: cpu].")
+        list[str] | None,
+        typer.Option("--provider", metavar="NAME", help="{providers}; repeatable [default: cpu]."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Medians are taken over so many.")] = 5,
     torch_run: Annotated[

@@ -27,12 +27,10 @@ def evaluate(
     ],
     protocol: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="base-to-novel, few-shot, zero-shot, full or all [default: the run's]."
-        ),
+        typer.Option(metavar="NAME", help="{protocols}, or all [default: the run's]."),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Another dataset than the run's.")
+        str | None, typer.Option(metavar="NAME", help="Another dataset than the run's: {datasets}.")
     ] = None,
     root: Root = None,
     views: Annotated[

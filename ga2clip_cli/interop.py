@@ -33,7 +33,8 @@ def import_published(
     dataset: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="What it was tuned on: eval tests there, with that recipe's frames."
+            metavar="NAME",
+            help="What it was tuned on ({datasets}): eval tests there, with that recipe's frames.",
         ),
     ] = None,
 ) -> None:

@@ -57,6 +57,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
             "deprecation",
             "text",
             "assets",
+            "choices",
         ),
     ),
 }

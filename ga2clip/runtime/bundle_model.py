@@ -23,7 +23,7 @@ class BundleModel:
 
     Args:
         path: the bundle's folder.
-        provider: one of `engine.PROVIDERS`; `provider` then says which one was obtained.
+        provider: one of `choices.PROVIDERS` or `cuda:N`; `provider` then says which one was obtained.
         threads: cores that an encoder takes, 0: all.
         cache: remember the features of class names on disk.
         signed_by: a PEM file with the Ed25519 public key that must have signed the bundle.

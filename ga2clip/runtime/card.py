@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from ga2clip.choices import BundlePrecision
 from ga2clip.errors import UserError
 from ga2clip.text import printable
 
@@ -31,8 +32,7 @@ TEXT_BANK = "text_bank.npz"
 TOKENIZER = "tokenizer.json"
 PROBE = "probe.npz"
 
-Precision = Literal["fp32", "fp16", "int8"]
-PROVIDER_LIMIT: dict[Precision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
+PROVIDER_LIMIT: dict[BundlePrecision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
 """Smallest cosine to torch that a provider other than the CPU must reach; GPUs round products to TF32 or
 halves.
 """
@@ -160,7 +160,7 @@ class BundleCard(_Part):
     method: str
     backbone: BackboneCard
     licence: str
-    precision: Precision
+    precision: BundlePrecision
     classes: Names = Field(min_length=1)
     preprocess: PreprocessCard
     sampling: SamplingCard
