@@ -142,13 +142,13 @@ def timings(root: str, rounds: int = 7) -> Iterator[dict[str, Any]]:
         settings = job_settings(Job("timing", row, 1, 16), root)
         if settings.method.tune != "none":
             steps[row.name] = _step(settings)
-    found: dict[str, list[float]] = {name: [] for name in steps}
+    seconds_of: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
             started = time.perf_counter()
             step()
-            found[name].append(time.perf_counter() - started)
-    for name, seconds in found.items():
+            seconds_of[name].append(time.perf_counter() - started)
+    for name, seconds in seconds_of.items():
         yield {"table": "timing", "row": name, "seconds_per_step": round(statistics.median(seconds[1:]), 4)}
 
 

@@ -23,22 +23,22 @@ def bench(
         list[str] | None,
         typer.Option("--provider", metavar="NAME", help="{providers}; repeatable [default: cpu]."),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Medians are taken over so many.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds, of which medians are shown.")] = 5,
     torch_run: Annotated[
         Path | None,
         typer.Option(
             "--torch",
             metavar="RUN",
-            help="Measure this run in torch beside them [default: the run that holds the first bundle].",
+            help="Also measure this run in torch [default: the run whose folder holds the first bundle].",
         ),
     ] = None,
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure bundles, as a table for an issue tracker.
+    """Measure the speed and memory of bundles.
 
-    Decoding, preprocessing, encoding, text and all of it together: medians and ratios, and memory. Without a
-    clip, a made one is measured.
+    Prints a Markdown table with medians and ratios for decoding, preprocessing, encoding of frames and texts, and the
+    whole process. Without a clip, a synthetic one is used.
     """
     from ga2clip.evaluation.open_predictor import nothing_there
     from ga2clip_export.bench import bench as measure

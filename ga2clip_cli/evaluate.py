@@ -35,7 +35,7 @@ def evaluate(
     views: Annotated[
         str | None,
         typer.Option(
-            metavar="CLIPSxCROPS", help="Average so many views of a video, such as 4x3 [default: the run's]."
+            metavar="CLIPSxCROPS", help="Views of a video to average, such as 4x3 [default: the run's]."
         ),
     ] = None,
     class_names: ClassNames = None,

@@ -1,4 +1,4 @@
-"""Options that several commands share, declared once so that they read the same everywhere."""
+"""Options that several commands share, so that their names and help texts are the same everywhere."""
 
 import re
 from pathlib import Path
@@ -18,8 +18,8 @@ ClassNames = Annotated[
     typer.Option(
         "--class-names",
         metavar="KIND|FILE",
-        help="What classes are called: readable, raw (the dataset's labels), or a file: a name for each class in "
-        "the dataset's order, or lines raw,name.",
+        help="Class names: readable, raw (the dataset's labels), or a file with a name for each class in "
+        "the dataset's order, or with lines raw,name.",
     ),
 ]
 Protocol = Annotated[
@@ -36,7 +36,7 @@ Overrides = Annotated[
 ]
 Provider = Annotated[
     str,
-    typer.Option("--provider", metavar="NAME", help="What computes a bundle: {providers}."),
+    typer.Option("--provider", metavar="NAME", help="Engine of a bundle: {providers}."),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute: {devices}.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: the engine's choice.")]
@@ -80,5 +80,5 @@ def name_lists(text: str) -> str:
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help: lines that can be typed as they stand (a test parses each of them)."""
+    """The examples at the end of a command's help (a test parses each line)."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

@@ -173,8 +173,8 @@ def train(
 ) -> None:
     """Tune a method on a dataset and write a run.
 
-    Settings come from the method, then the dataset's recipe, then the options given here, then --set. The run's
-    settings.toml repeats the run, and `ga2clip settings` says what each setting means.
+    Settings come from the method, then the dataset's recipe, then the options given here, then --set; later ones win.
+    All of them are written to the run's settings.toml; `ga2clip settings` explains each.
     """
     given: dict[str, dict[str, Any]] = {
         "data": {

@@ -100,8 +100,8 @@ MUTANTS = (
     Mutant(
         "the average over epochs is uniform",
         "ga2clip/training/averaging.py",
-        "[density / total for density in densities]",
-        "[1 / epochs for density in densities]",
+        "[value / total for value in relative]",
+        "[1 / count for value in relative]",
         "tests/training/test_optimiser.py",
     ),
     Mutant(

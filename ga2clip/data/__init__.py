@@ -1,1 +1,1 @@
-"""Datasets on disk, manifests, protocols and batches of frames. Knows nothing of models."""
+"""Datasets on disk, manifests, protocols and batches of frames. Independent of models."""

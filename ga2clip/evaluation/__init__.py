@@ -1,1 +1,1 @@
-"""Measurements of runs under the field's protocols, and predictions by torch."""
+"""Evaluation of runs under the usual protocols, and predictions by torch."""

@@ -44,25 +44,30 @@ def evaluate_run(
 ) -> Report:
     """Test a run under one protocol, by default the one it was trained under.
 
-    Under torchrun the clips are shared out, and the report is the same in every process.
+    Under torchrun the clips are divided among the processes; all of them return the same report.
 
     Args:
         run_path: the folder that training wrote.
         protocol: `base-to-novel`, `few-shot`, `zero-shot` or `full`; None: the run's own.
-        dataset: another dataset than the run's, tested under `zero-shot` unless a protocol is given.
-        root: where the dataset is now.
-        views: (temporal clips, 1 or 3 crops) whose probabilities are averaged for a video; None: as the run's
-            settings say.
-        class_names: what the classes are called, as `data.class_names`; None: as the run calls them, on another
-            dataset by the same kind of names.
+        dataset: test on another dataset than the run's, under `zero-shot` unless a protocol is given.
+        root: the dataset's folder, if it has moved.
+        views: (temporal clips, crops), crops 1 or 3, whose probabilities are averaged for each video; None: as in
+            the run's settings.
+        class_names: how the classes are named, a value of `data.class_names`; None: as in the run's settings.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        progress: show a bar on stderr.
+        progress: show a progress bar on stderr.
         write: also write what `ga2clip eval` writes, `report.json`, `clips.csv`, `per_class.csv` and `confusion.png`,
             into `RUN/eval/` and the report's `folder`.
 
+    Returns:
+        The accuracies as fractions, by set of classes, and what they were measured on.
+
     Raises:
-        UserError: a folder that is no run, data that is not prepared, or that doesn't have the run's classes, or files
-            that can't be written.
+        UserError: the folder is not a run, or the dataset is not prepared or lacks the run's classes, or a file
+            can't be written.
+
+    Example:
+        >>> print(evaluate("runs/ga2").table())
     """
     run = load_run(run_path)
     settings = _test_settings(run.settings, protocol, dataset, root, views, class_names)
@@ -81,8 +86,8 @@ def evaluate_all(
     progress: bool = True,
     write: bool = False,
 ) -> list[Report]:
-    """Test a run under every protocol of a dataset: each half among its own classes, then all classes over every
-    official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
+    """Test a run under every protocol of a dataset: the base classes and the novel classes among themselves, then all
+    classes on every official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
     """
     run = load_run(run_path)
     settings = _test_settings(run.settings, None, dataset, root, views, class_names)
@@ -167,7 +172,7 @@ def _names_label(class_names: str) -> str:
 
 
 def _manifest(run: Run, data: DataSettings, class_names: str | None) -> Manifest:
-    """The dataset that is tested on. On its own one a run keeps to its class names unless others are asked for."""
+    """The manifest to test on. For its own dataset a run keeps its class names, unless others are asked for."""
     own = run.settings.data.dataset in ("", data.dataset)
     if own and class_names is None:
         return run.manifest(data)
@@ -193,7 +198,7 @@ def evaluate_model(
     """Reports of a model on a dataset, one per protocol; the classes are those of the manifest."""
     wanted = [_protocol(manifest, settings, name) for name in protocols]
     model.eval()
-    # What `prepare` could not decode is not tried again: it might hang, or take this process with it.
+    # Clips that `prepare` could not decode are not tried again: they might hang or crash this process.
     known = manifest.broken
     clips = [clip for _, parts in wanted for _, part in parts for clip in part.clips]
     encoded = encode_clips(model, [clip for clip in clips if clip.id not in known], settings, group, bar=bar)
@@ -292,7 +297,7 @@ def _test_settings(
     views: tuple[int, int] | None,
     class_names: str | None,
 ) -> Settings:
-    """The run's settings with the data that is to be tested on."""
+    """The run's settings, with the data settings of the test."""
     data: dict[str, object] = {}
     if dataset is not None and dataset != settings.data.dataset:
         # Lists and split numbers belong to the dataset of the training.

@@ -1,4 +1,4 @@
-"""Scores of a run's test sets as a table for people, as JSON for programs, and as files.
+"""`Report`: the scores of a run's test sets as a table, as JSON, and as files.
 
 `report.json` is what `ga2clip eval --json` prints; `clips.csv` has a line per clip, `per_class.csv` one per class;
 `confusion.png` shows who is taken for whom.
@@ -78,7 +78,7 @@ class Report:
 
     @property
     def harmonic_mean(self) -> float | None:
-        """Of base and novel top-1 (the field's HM); None where there are no such halves."""
+        """The harmonic mean of base and novel top-1; None if the protocol has no base and novel classes."""
         halves = [part.scores.top1 for part in self.sets if part.name in ("base", "novel")]
         return harmonic_mean(halves) if len(halves) == 2 else None
 
@@ -231,7 +231,7 @@ def _over_splits(parts: list[SetReport]) -> dict[str, Any]:
 
 
 def _deviation(values: list[float]) -> float:
-    """Standard deviation over splits as the field reports it (numpy's default: of the population)."""
+    """The population standard deviation over splits (numpy's default, as papers report it)."""
     return statistics.pstdev(values)
 
 

@@ -220,7 +220,7 @@ def _read_report(file: Path) -> dict[str, Any]:
 
 
 def _refuse_unlike(first: Measurement, other: Measurement) -> None:
-    """Errors: UserError for measurements that can't be compared clip by clip."""
+    """Raises UserError for measurements that can't be compared clip by clip."""
     both = f"{first.run.path} and {other.run.path}"
     for name in _ALIKE:
         here, there = first.report.get(name), other.report.get(name)

@@ -17,7 +17,7 @@ _LABEL = 36  # characters of a method's name on a line of the plot
 
 
 def render(comparison: Comparison, form: str) -> str:
-    """The comparison in one of `FORMS`. Errors: UserError for another name."""
+    """The comparison in one of `FORMS`. Raises UserError for another name."""
     if form not in FORMS:
         raise unknown_name("format", form, FORMS)
     return FORMS[form](comparison)
@@ -71,7 +71,7 @@ FORMS: Mapping[str, Callable[[Comparison], str]] = {
 def draw(comparison: Comparison, path: Path) -> None:
     """Draw means and intervals as PNG: a panel per test set, a line per method, names once, at the left.
 
-    Errors: UserError for a file that cannot be written.
+    Raises UserError for a file that cannot be written.
     """
     from matplotlib.figure import Figure
 

@@ -4,7 +4,7 @@ GA2-CLIP (arXiv 2511.22125) and the logs in its repository, read in November 202
 few-shot with K = 2, 4, 8, 16.
 """
 
-# Top-1 in percent: (the paper, the log at the last epoch). Novel halves were tested once.
+# Top-1 in percent: (the paper, the log at the last epoch). Novel classes were tested once.
 HALVES = {
     "kinetics400": {"base": (77.0, 77.00), "novel": (63.3, 63.31), "HM": (69.5, 69.49)},
     "hmdb51": {"base": (78.3, 77.68), "novel": (58.9, 58.91), "HM": (67.2, 67.01)},

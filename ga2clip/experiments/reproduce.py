@@ -88,7 +88,7 @@ class Result:
 
 
 def plan(dataset: str) -> list[Row]:
-    """The rows that the paper has for a dataset. Errors: UserError for a dataset that is not in its tables."""
+    """The rows that the paper has for a dataset. Raises UserError for a dataset that is not in its tables."""
     if dataset not in HALVES:
         raise UserError(
             f"there are no published GA2-CLIP figures for '{dataset}'",
@@ -111,7 +111,7 @@ def reproduce(
 ) -> list[Result]:
     """Train and test every row with every seed; finished runs are only tested, stopped ones go on.
 
-    Errors: UserError as `train` and `evaluate_run`; what is done stays done.
+    Raises UserError as `train` and `evaluate_run`; what is done stays done.
     """
     results = []
     for row in rows:
@@ -134,7 +134,7 @@ def reproduce(
 
 
 def table(results: Sequence[Result]) -> str:
-    """Ours (mean ± std over seeds) beside the published figures, and what of the published runs can't be had."""
+    """Our results (mean ± std over seeds) beside the published ones, and the known differences between the runs."""
     lines = [
         f"{'protocol':15}{'shots':>6}  {'':6}{'paper (best epoch)':>20}{'log (last epoch)':>18}{'ours':>16}"
     ]
@@ -146,6 +146,10 @@ def table(results: Sequence[Result]) -> str:
             row = f"{result.row.protocol:15}{result.row.shots:>6}  {name:6}"
             lines.append(f"{row}{paper:>20.1f}{last:>18.2f}{ours:>16}")
     return "\n".join([*lines, "", *_differences(results[0].settings)])
+
+
+def _published(row: Row) -> str:
+    return ", ".join(f"{name} {best:.1f} ({last:.2f})" for name, (best, last) in row.published.items())
 
 
 def _differences(settings: Settings) -> list[str]:
@@ -160,7 +164,9 @@ def _differences(settings: Settings) -> list[str]:
         f"weights: {backbone.name}, {backbone.pretrained}; {start}",
         f"hard prompt: {method.hard_prompts}; theirs was learned on half of Kinetics-400 "
         "(--set method.hard_prompts=RUN_OR_FILE)",
-        "anchors: the published term, which has no gradient with its one negative prompt; no anchor videos are read",
+        f"prompts: {method.text_length} + {method.vision_length} tokens, random (std 0.02), as theirs",
+        f"anchors: the published term with the negative prompt {settings.anchors.negatives[0]!r}, as theirs; it has no "
+        "gradient, so no anchor videos are read",
         "epoch: the last one; the paper's is the best on the test set",
     ]
 
@@ -192,6 +198,7 @@ def describe(
         others = f"   and --seed {', '.join(map(str, seeds[1:]))}" if len(seeds) > 1 else ""
         lines += [
             f"\n{row.protocol}, {row.shots} shots: about {duration(seconds)} for each seed",
+            f"  published, best epoch (last epoch): {_published(row)}",
             f"  {row.command(out, seeds[0], root, overrides)}{others}",
             f"  ga2clip eval {shlex.quote(str(row.folder(out, seeds[0])))}",
         ]

@@ -76,7 +76,7 @@ def train_once(settings: Settings, folder: Path, *, device: str = "auto", progre
 
 
 def refuse_another(folder: Path, settings: Settings) -> None:
-    """Errors: UserError when the folder holds a run with other settings than these."""
+    """Raises UserError when the folder holds a run with other settings than these."""
     if not (folder / SETTINGS).is_file():
         return
     changed = another_training(settings, read_settings(folder).model_dump(mode="json"))

@@ -1,6 +1,4 @@
-"""Checks of what a caller hands to the runtime: each returns the value in the type that is worked with, or says what
-is wrong with it.
-"""
+"""Checks of the arguments of public functions. Each returns the value in the expected type or raises UserError."""
 
 import math
 import operator
@@ -13,7 +11,7 @@ from ga2clip.errors import UserError
 
 
 def at_least_one(name: str, value: object) -> int:
-    """A whole number from 1 on, NumPy's too. Raises UserError for anything else, True and False included."""
+    """A whole number of at least 1; NumPy integers are accepted. Raises UserError for anything else, also for bools."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -24,7 +22,7 @@ def at_least_one(name: str, value: object) -> int:
 
 
 def seconds(name: str, value: object) -> float:
-    """A time above 0. Raises UserError for anything else, NaN and infinity included."""
+    """A finite number of seconds above 0. Raises UserError for anything else."""
     number = float(value) if isinstance(value, int | float | np.number) else math.nan
     if not 0 < number < math.inf:
         raise UserError(f"{name} must be a number of seconds above 0, got {value!r:.40}")
@@ -32,7 +30,7 @@ def seconds(name: str, value: object) -> float:
 
 
 def video_path(path: object) -> str:
-    """The path of a video as text. Raises UserError for what is no path, bytes included."""
+    """The path of a video as a string. Raises UserError for anything but a string or `os.PathLike`; bytes too."""
     name = path if isinstance(path, str) else os.fspath(path) if isinstance(path, os.PathLike) else None
     if not isinstance(name, str) or not name:
         raise UserError(f"a video is given by its path as text, got {path!r:.60}", "such as 'clip.mp4'")
@@ -40,10 +38,10 @@ def video_path(path: object) -> str:
 
 
 def video_paths(paths: object) -> Iterable[object]:
-    """Several paths; those of a list are checked at once, others when their turn comes (`video_path`).
+    """Several paths. A list or tuple is checked at once; items of any other iterable are checked when they are used.
 
     Raises:
-        UserError: for one path instead of several, or something in a list that is no path.
+        UserError: a single path instead of several, or an item of a list that is not a path.
     """
     if isinstance(paths, str | bytes | os.PathLike) or not isinstance(paths, Iterable):
         raise UserError(
@@ -59,7 +57,7 @@ def rgb_frames(frames: object) -> np.ndarray:
     """Frames uint8 (T, H, W, 3) RGB of any T ≥ 1, H and W.
 
     Raises:
-        UserError: for anything else, masked arrays included, whose mask nothing would look at.
+        UserError: anything else. Masked arrays are refused because their mask would be ignored.
     """
     if isinstance(frames, np.ma.MaskedArray) or not isinstance(frames, np.ndarray):
         raise UserError(

@@ -1,8 +1,8 @@
-"""What a run of a graph would take: shapes of its outputs, multiply-adds, bytes; nothing is run for it.
+"""The cost of running an ONNX graph (output shapes, multiply-adds, peak bytes), computed without running it.
 
-Two orders of the nodes are looked at, since an engine keeps a tensor from the node that makes it to the last one
-that reads it: the file's, and that of ONNX Runtime, which walks back from the outputs. What no input reaches is
-computed when the graph is loaded and stays.
+An engine keeps a tensor in memory from the node that makes it to the last node that reads it, so the peak depends on
+the order of the nodes. Two orders are considered: that of the file, and that of ONNX Runtime, which walks back from
+the outputs. Tensors that don't depend on an input are computed at load time and stay in memory.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,9 +13,9 @@ from ga2clip.runtime.onnx_shapes import GraphError, Result, Shape, Value, check_
 
 _INT64_MAKERS = {"ArgMax", "Range", "Shape"}
 _LIKE_FIRST = {"Expand", "Gather", "GatherND", "Reshape", "Slice", "Squeeze", "Unsqueeze"}
-"""Operators whose other inputs are shapes and indices."""
+"""Operators of which only the first input is data; the others are shapes and indices."""
 _PER_ELEMENT = 4
-"""What reading or writing an element counts, in multiply-adds."""
+"""The cost of reading or writing one element, in multiply-adds."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def measure(graph: Graph, inputs: Mapping[str, Shape]) -> Cost:
     """The cost of one run on inputs of these shapes.
 
     Raises:
-        GraphError: the graph cannot be run on them, or holds what a bundle may not.
+        GraphError: the graph cannot be run on these shapes, or uses something that a bundle may not contain.
     """
     values = {
         name: Value(constant.shape, _width(constant.kind), constant.values, constant=True)
@@ -70,7 +70,7 @@ def measure(graph: Graph, inputs: Mapping[str, Shape]) -> Cost:
 
 
 def _given(node: Node) -> list[str]:
-    """Names of a node's inputs; those left out at the end are dropped."""
+    """Names of a node's inputs, without omitted optional inputs at the end."""
     names = list(node.inputs)
     while names and not names[-1]:
         names.pop()
@@ -90,14 +90,14 @@ def _made(node: Node, read: Sequence[Value], result: Result) -> dict[str, Value]
 
 
 def _width(kind: int) -> int:
-    """Bytes of an element, at least 4: engines compute what is smaller in float32 where they lack the operator."""
+    """Bytes of an element, at least 4: engines use float32 for smaller types where they lack the operator."""
     if kind not in ITEM_BYTES:
         raise GraphError(f"a tensor of type {kind} is not read")
     return max(4, ITEM_BYTES[kind])
 
 
 def _check_declared(graph: Graph, values: Mapping[str, Value]) -> None:
-    """What the file says on its tensors is what they are: engines set memory aside by it."""
+    """Raises GraphError when a declared shape differs from the computed one: engines allocate by declared shapes."""
     for name, declared in (*graph.inside.items(), *graph.outputs.items()):
         shape = values[name].shape if name in values else None
         if shape is None or declared.shape is None:
@@ -108,7 +108,7 @@ def _check_declared(graph: Graph, values: Mapping[str, Value]) -> None:
 
 
 def _peak(steps: Iterable[_Step], outputs: Iterable[str]) -> int:
-    """Most bytes alive at once when the steps run in this order."""
+    """The largest number of bytes alive at once when the steps run in this order."""
     steps = list(steps)
     last = {name: index for index, step in enumerate(steps) for name in step.node.inputs}
     kept = set(outputs)
@@ -127,7 +127,9 @@ def _peak(steps: Iterable[_Step], outputs: Iterable[str]) -> int:
 
 
 def _walked_back(nodes: Sequence[Node]) -> Iterator[int]:
-    """Indices of the nodes in depth-first order from those that nobody reads, later inputs first."""
+    """Indices of the nodes in depth-first order, starting at the nodes whose outputs no other node reads; later inputs
+    first.
+    """
     maker = {name: index for index, node in enumerate(nodes) for name in node.outputs if name}
     reads = [sorted({maker[name] for name in node.inputs if name in maker}) for node in nodes]
     used = {index for inputs in reads for index in inputs}

@@ -1,4 +1,4 @@
-"""Reading video: decoding (PyAV), sampling (pure functions of frame numbers), CLIP's preprocessing; and writing it.
+"""Reading and writing video: decoding (PyAV), sampling (pure functions of frame numbers), CLIP's preprocessing.
 
 Torch-free. Drawing (`ga2clip.video.draw`) needs OpenCV and is imported on its own.
 """

@@ -8,9 +8,7 @@ from ga2clip.video.errors import VideoError
 
 
 class Deadline:
-    """The moment after which reading one file is given up. seconds None: never, but after `silence` seconds without
-    a sign of life (10 by default).
-    """
+    """A time limit for reading one file. seconds None: only `silence` seconds (10) without data are an error."""
 
     def __init__(
         self, path: str | os.PathLike[str], seconds: float | None, silence: float | None = None
@@ -26,17 +24,17 @@ class Deadline:
         return None if self._end is None else max(self._end - time.monotonic(), 1e-3)
 
     def check(self) -> None:
-        """Raises VideoError when the time is over."""
+        """Raises VideoError when the time limit has passed."""
         if self._end is not None and time.monotonic() > self._end:
             raise self.error()
 
     def error(self) -> VideoError:
-        """The error for a time that is over: the file's, or a silent stream's."""
+        """The error for an exceeded time limit, or for a silent stream."""
         if self._seconds is None:
             hint = "check the address, and that the camera is on"
-            return VideoError(self._path, f"nothing came for {self.silence:g} s", hint)
+            return VideoError(self._path, f"no data for {self.silence:g} s", hint)
         return VideoError(
             self._path,
             f"reading it took longer than {self._seconds:g} s",
-            "raise the time limit if the file is just long, or make a smaller copy",
+            "raise the time limit if the file is very long, or make a smaller copy",
         )

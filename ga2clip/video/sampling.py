@@ -1,6 +1,6 @@
-"""Sampling: which frames of a video of n frames make a clip, int64 (clips, frames).
+"""Sampling: which frames of a video with n frames make a clip, int64 (clips, frames).
 
-Pure functions: no file is opened here. "Random" is always a generator or a seed that the caller gives.
+Pure functions that open no file. Random choices come from a generator or seed that the caller passes.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class SamplingRule:
 
 
 def sample_indices(n: int, rule: SamplingRule) -> Indices:
-    """The frames that a rule takes from a video of n frames, int64 (rule.clips, rule.frames), in 0 … n-1."""
+    """The frames that a rule selects from a video of n frames, int64 (rule.clips, rule.frames), in 0 … n-1."""
     rng = np.random.default_rng(rule.seed) if rule.train else None
     return np.stack(
         [
@@ -47,14 +47,14 @@ def sample_indices(n: int, rule: SamplingRule) -> Indices:
 def segment_indices(
     n: int, frames: int, *, rng: np.random.Generator | None = None, position: float = 0.5
 ) -> Indices:
-    """One frame from each of `frames` equal segments of a video of n frames, int64 (frames,), never decreasing.
+    """One frame from each of `frames` equal segments of a video of n frames, int64 (frames,), in ascending order.
 
         n = 12, frames = 3      |. . . .|. . . .|. . . .|
         evaluation (centres)         2       6       10
         training, for example    0             7   8           one random frame in each segment
         n = 2,  frames = 5      0 0 1 1 1                      a short video repeats frames
 
-    rng None takes the frame at `position` (0 … 1) of each segment, by default its centre. Segments are those of
+    Without rng, the frame at `position` (0 … 1) of each segment is taken, by default its centre. Segments are those of
     temporal segment networks (Wang et al., ECCV 2016, section 3.1), with real-valued borders.
     """
     _need_frames(n)

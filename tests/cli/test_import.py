@@ -34,7 +34,15 @@ def checkpoint(empty: Path) -> list[str]:
     torch.save({"epoch": 9, "model_state_dict": tuned}, empty / "last_model.pt")
     torch.save({"model_state_dict": {"prompt_learner.ctx_VPT": hard}}, empty / "hard.pt")
     (empty / "classes.txt").write_text("\n".join(json.loads(str(recorded["meta"]))["classes"]))
-    return ["last_model.pt", "--clip", "clip.pt", "--classes", "classes.txt", "--hard-prompts", "hard.pt"]
+    return [
+        "last_model.pt",
+        "--clip-weights",
+        "clip.pt",
+        "--classes",
+        "classes.txt",
+        "--hard-prompts",
+        "hard.pt",
+    ]
 
 
 def test_an_imported_run_is_one_like_any_other(checkpoint: list[str], ga2clip, process, clip: Path) -> None:
@@ -69,3 +77,12 @@ def test_an_import_that_fails_leaves_nothing(checkpoint: list[str], ga2clip, emp
     (empty / "classes.txt").write_text("a\na\n")
     assert ga2clip("import", *checkpoint, "--out", "run").code == 1
     assert not (empty / "run").exists()
+
+
+def test_clip_is_a_video_and_clip_weights_are_weights(checkpoint: list[str], ga2clip) -> None:
+    old = ["--clip" if word == "--clip-weights" else word for word in checkpoint]
+    told = ga2clip("import", *old, "--out", "run")
+    assert (told.code, "is now --clip-weights" in told.err) == (0, True)
+    del checkpoint[1:3]
+    assert "missing option '--clip-weights'" in ga2clip("import", *checkpoint, "--out", "other").err
+    assert "--clip " not in ga2clip("import", "--help").out

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.training.conftest import write_dataset
+from tests.small_training import write_dataset
 
 SMALL = (
     *("--shots", "1", "--epochs", "1", "--frames", "2", "--batch-size", "8", "--device", "cpu"),

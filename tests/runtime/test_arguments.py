@@ -45,11 +45,11 @@ MASKED = np.ma.array(["running", "sleeping"], mask=[False, True])
         ({"top": 2.0}, "top must be"),
         ({"top": math.nan}, "top must be"),
         ({"top": "5"}, "top must be"),
-        ({"classes": "abc"}, "a list of texts, got the one text 'abc'"),
-        ({"classes": b"abc"}, "a list of texts, got the one text b'abc'"),
-        ({"classes": 7}, "a list of texts, got int"),
+        ({"classes": "abc"}, "a list of strings, got the string 'abc'"),
+        ({"classes": b"abc"}, "a list of strings, got the string b'abc'"),
+        ({"classes": 7}, "a list of strings, got int"),
         ({"classes": []}, "no class names"),
-        ({"classes": ["running", b"sleeping"]}, "class name 2 of 2 is bytes, not a text"),
+        ({"classes": ["running", b"sleeping"]}, "class name 2 of 2 is bytes, not a string"),
         ({"classes": ["running", None]}, "class name 2 of 2 is NoneType"),
         ({"classes": [math.nan]}, "class name 1 of 1 is float"),
         ({"classes": MASKED}, "class name 2 of 2 is MaskedConstant"),
@@ -60,7 +60,7 @@ MASKED = np.ma.array(["running", "sleeping"], mask=[False, True])
         ({"classes": ["dancing", "<START\uff3fof\uff3ftext>"]}, "holds '<start_of_text>'"),
         ({"classes": ["a <end_of_text> b", "a < END of text > b"]}, "occurs twice"),
         ({"classes": ["dancing"], "template": "<end_of_text> {}"}, "holds '<end_of_text>'"),
-        ({"classes": ["dancing"], "template": b"{}"}, "the template must be a text"),
+        ({"classes": ["dancing"], "template": b"{}"}, "the template must be a string"),
         ({"classes": ["dancing"], "template": "none"}, "exactly one {}"),
     ],
 )
@@ -106,7 +106,7 @@ def test_several_videos_are_a_list(predictor, paths) -> None:
     [
         (None, {}, "given by its path"),
         (b"clip.mp4", {}, "given by its path"),
-        ("clip.mp4", {"classes": "abc"}, "one text 'abc'"),
+        ("clip.mp4", {"classes": "abc"}, "the string 'abc'"),
         ("clip.mp4", {"window": math.nan}, "window must be"),
         ("clip.mp4", {"reject": True}, "no threshold"),
     ],
@@ -133,7 +133,7 @@ def test_numpy_s_own_numbers_and_names_are_taken(predictor) -> None:
 
 
 def test_classes_of_a_predictor_are_checked_when_it_is_made(bundle) -> None:
-    with pytest.raises(UserError, match="one text"):
+    with pytest.raises(UserError, match="the string"):
         Predictor(bundle, provider="cpu", classes="running")
 
 
