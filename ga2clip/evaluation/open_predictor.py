@@ -13,10 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ga2clip.choices import check_device
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names
 from ga2clip.runtime import Predictor, is_bundle
-from ga2clip.runtime.bundle import CARD
+from ga2clip.runtime.card import CARD
 from ga2clip.settings import SETTINGS_FILE
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def open_predictor(
             the built-in backbone `tiny`.
         classes: the class names to rank when a call gives none; None: the model's own. A backbone has none.
         provider: for bundles: `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt` or `openvino`.
-        device: where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; for a bundle, the provider of that name.
+        device: where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; for a bundle, the provider of that name. A
+            device that is not available is refused; a provider is replaced by the CPU, with a warning.
         threads: CPU cores to use; 0: the engine's choice.
         cache: keep a bundle's features of class names on disk.
         signed_by: a PEM file with the Ed25519 public key that must have signed the bundle; an error for other models.
@@ -66,6 +68,7 @@ def open_predictor(
         ...     print(predictor.predict("clip.mp4").predictions[0])
     """
     names = None if classes is None else check_class_names(classes)
+    check_device(device)
     place = _one_of(provider, device)
     if not isinstance(model, str | os.PathLike | None):
         from ga2clip.evaluation.torch_model import TorchModel
@@ -76,9 +79,11 @@ def open_predictor(
         _log.info("no bundle in this folder: taking the built-in backbone 'tiny', zero-shot")
         chosen = "tiny"
     if is_bundle(chosen):
-        return Predictor(
+        predictor = Predictor(
             chosen, classes=names, provider=place, threads=threads, cache=cache, signed_by=signed_by
         )
+        _refuse_another_device(predictor, device)
+        return predictor
     if signed_by is not None:
         raise UserError(f"'{chosen}' is no bundle; only bundles are signed", "leave out --verify")
     if provider.partition(":")[0] not in ("auto", "cpu", "cuda"):
@@ -110,6 +115,16 @@ def _one_of(provider: str, device: str) -> str:
             return provider
         raise UserError(f"provider '{provider}' and device '{device}' exclude each other", "give one of them")
     return device if provider == "auto" else provider
+
+
+def _refuse_another_device(predictor: Predictor, device: str) -> None:
+    """A GPU that was asked for and not obtained is an error, as it is for runs."""
+    if device.startswith("cuda") and not predictor.provider.startswith(("cuda", "tensorrt")):
+        obtained = predictor.provider
+        predictor.close()
+        raise UserError(
+            f"ONNX Runtime cannot compute on '{device}' here: it offers '{obtained}'", "take --device cpu"
+        )
 
 
 def newest_bundle(folder: Path) -> str | None:

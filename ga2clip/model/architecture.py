@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.transformers_layout import from_transformers, mlp_ratio, processor_pixels
+from ga2clip.tokenizer import CONTEXT, VOCABULARY
 from ga2clip.video import Preprocess
 
-VOCABULARY = 49408  # of CLIP's tokenizer, which is the only one here
 OPENAI = "openai"
 """The name of OpenAI's architecture of any size: QuickGELU, head width 64, CLIP's own normalisation of pixels."""
 OPENAI_HEAD_WIDTH = (
@@ -51,8 +51,8 @@ class VisionConfig(_Config):
 class TextConfig(_Config):
     """open_clip's `text_cfg` of a causal text tower, with its defaults."""
 
-    context_length: _Size = 77
-    vocab_size: _Size = 49408
+    context_length: _Size = CONTEXT
+    vocab_size: _Size = VOCABULARY
     width: _Size = 512
     heads: _Size = 8
     layers: _Size = 12

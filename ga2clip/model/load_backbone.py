@@ -19,7 +19,6 @@ from torch import Tensor
 from ga2clip.errors import UserError, first_line, unknown_name
 from ga2clip.model.architecture import (
     OPENAI,
-    VOCABULARY,
     Architecture,
     fitting_names,
     named,
@@ -33,6 +32,7 @@ from ga2clip.model.backbone import Backbone, load_exactly
 from ga2clip.model.checkpoint import Checkpoint, read_checkpoint, with_text_tower
 from ga2clip.model.weights import read_weights
 from ga2clip.settings import BackboneSettings
+from ga2clip.tokenizer import VOCABULARY
 from ga2clip.video import Preprocess
 
 _log = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ga2clip.choices import PROVIDERS
 from ga2clip.errors import MissingExtraError, UserError, unknown_name
 
 _log = logging.getLogger(__name__)
@@ -26,7 +27,6 @@ _ORT_PROVIDERS = {
     "cuda": ["CUDAExecutionProvider", _CPU],
     "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", _CPU],
 }
-PROVIDERS = ("auto", *_ORT_PROVIDERS, "openvino")
 _ERRORS_ONLY = 3
 
 
