@@ -31,6 +31,8 @@ Times = npt.NDArray[np.float64]
 
 # Shorter videos are decoded in full: only so the number of their frames is certain, and damage is seen.
 _LONG = 1000
+_MOST_REPEATED = 1024
+"""Frames that a clip may have although its video has fewer; each takes the memory of a frame of its own."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,11 @@ def _sample(file: LocalFile, rule: SamplingRule, size: int | None, deadline: Dea
         with open_file(file.path, deadline, file.name) as video:
             found = _Collector(video, _numbers(count, rule), size)
             info = _decode(video, found)
+    if len(found.numbers) > max(info.frames * rule.clips, _MOST_REPEATED):
+        raise VideoError(
+            file.name,
+            f"{len(found.numbers)} frames are wanted of {info.frames}: more than {_MOST_REPEATED} are not repeated",
+        )
     _log_warnings(info)
     frames, times = found.arrays(found.numbers, info)
     return SampledClip(frames, times, rule.clips, info)

@@ -13,6 +13,7 @@ from ga2clip.errors import UserError, unknown_name
 
 Indices = npt.NDArray[np.int64]
 _MODES = ("segments", "dense")
+_MOST = 100_000  # an hour of every frame; what is larger is a mistake
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,11 @@ class SamplingRule:
         if self.mode not in _MODES:
             raise unknown_name("sampling mode", self.mode, _MODES)
         for name in ("frames", "stride", "clips"):
-            if getattr(self, name) < 1:
-                raise UserError(f"sampling: {name} must be at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise UserError(f"sampling: {name} must be a whole number of at least 1, not {value!r:.40}")
+            if value > _MOST:
+                raise UserError(f"sampling: {name} must be at most {_MOST:,}, not {value}")
 
 
 def sample_indices(n: int, rule: SamplingRule) -> Indices:
