@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := ga2clip ga2clip_cli export tests benchmarks scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check format test test-all fuzz kill-trials mutants demo bench clean
+.PHONY: help venv check format test test-all fuzz kill-trials mutants demo bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ demo: $(VENV)/.train ## the whole path on the built-in data, into demo/
 
 bench: $(VENV)/.dev ## start-up, decoding and runtime benchmarks
 	$(BIN)/python benchmarks/startup.py
+
+docs: $(VENV)/.train ## write docs/settings.md anew from the settings themselves
+	{ sed '/^<!-- generated -->$$/q' docs/settings.md; $(BIN)/ga2clip settings --markdown; } > docs/settings.new
+	mv docs/settings.new docs/settings.md
 
 clean: ## remove the environment and what demo and tests left
 	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

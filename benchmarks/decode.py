@@ -38,13 +38,13 @@ def with_opencv(path: Path, frames: int) -> np.ndarray:
 
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     wanted = segment_indices(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), frames).tolist()
-    found = {}
+    picked = {}
     for number in range(wanted[-1] + 1):
         if not capture.grab():
             break
         if number in wanted:
-            found[number] = capture.retrieve()[1][..., ::-1]
-    return np.stack([found[number] for number in wanted])
+            picked[number] = capture.retrieve()[1][..., ::-1]
+    return np.stack([picked[number] for number in wanted])
 
 
 def with_decord(path: Path, frames: int) -> np.ndarray:
@@ -94,11 +94,11 @@ def truth(path: Path, frames: int) -> tuple[int, np.ndarray]:
     return len(pictures), np.stack(pictures)[segment_indices(len(pictures), frames)]
 
 
-def same_frames(found: np.ndarray, expected: np.ndarray) -> int:
+def same_frames(actual: np.ndarray, expected: np.ndarray) -> int:
     """How many of the frames are the expected ones."""
-    if found.shape != expected.shape:
+    if actual.shape != expected.shape:
         return 0
-    differences = np.abs(found.astype(np.int16) - expected).mean(axis=(1, 2, 3))
+    differences = np.abs(actual.astype(np.int16) - expected).mean(axis=(1, 2, 3))
     return int((differences < SAME).sum())
 
 
@@ -108,12 +108,12 @@ def measure(read: Read, path: Path, expected: np.ndarray, rounds: int) -> tuple[
     try:
         for _ in range(rounds):
             start = time.process_time()
-            found = read(path, len(expected))
+            actual = read(path, len(expected))
             times.append(time.process_time() - start)
     except Exception as error:  # each library has its own kinds
         return f"fails ({type(error).__name__})", None
     milliseconds = min(times) * 1000
-    right = same_frames(found, expected)
+    right = same_frames(actual, expected)
     note = "" if right == len(expected) else f", **{len(expected) - right} wrong**"
     return f"{milliseconds:.0f}{note}", milliseconds
 

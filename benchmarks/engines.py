@@ -71,13 +71,13 @@ def engines(model: VideoCLIP, files: dict[str, Path], threads: int) -> dict[str,
     def eager(clip: np.ndarray) -> np.ndarray:
         return model.encode_video(torch.from_numpy(model.preprocess.normalise(clip))).numpy()
 
-    found: dict[str, Encode] = {"torch fp32, eager": eager}
+    encoders: dict[str, Encode] = {"torch fp32, eager": eager}
     for name, path in files.items():
-        found[name] = _encode_with(path, "cpu", threads)
+        encoders[name] = _encode_with(path, "cpu", threads)
     if find_spec("openvino"):
         for name in ("ONNX fp32", "ONNX int8, weights of 7 bits"):
-            found[name.replace("ONNX", "OpenVINO")] = _encode_with(files[name], "openvino", threads)
-    return found
+            encoders[name.replace("ONNX", "OpenVINO")] = _encode_with(files[name], "openvino", threads)
+    return encoders
 
 
 def _encode_with(path: Path, provider: str, threads: int) -> Encode:
@@ -85,17 +85,19 @@ def _encode_with(path: Path, provider: str, threads: int) -> Encode:
     return lambda clip: engine.run({"frames": clip})["video_features"]
 
 
-def table(found: dict[str, Encode], clips: Sequence[np.ndarray], rounds: int) -> tuple[str, dict[str, float]]:
+def table(
+    encoders: dict[str, Encode], clips: Sequence[np.ndarray], rounds: int
+) -> tuple[str, dict[str, float]]:
     """A Markdown table, and the median seconds of a clip by engine."""
     truth = None
     cosines: dict[str, float] = {}
-    for name, encode in found.items():
+    for name, encode in encoders.items():
         features = normalise(np.concatenate([encode(clip) for clip in clips]))
         truth = features if truth is None else truth
         cosines[name] = float((features * truth).sum(axis=1).min())
-    times: dict[str, list[float]] = {name: [] for name in found}
+    times: dict[str, list[float]] = {name: [] for name in encoders}
     for number in range(rounds):
-        for name, encode in found.items():
+        for name, encode in encoders.items():
             start = time.perf_counter()
             encode(clips[number % len(clips)])
             times[name].append(time.perf_counter() - start)

@@ -26,8 +26,8 @@ from ga2clip.data.cache import (
     QUALITY,
     SHORT_SIDE,
     cache_folder,
-    decode_picture,
-    encode_picture,
+    decode_frame,
+    encode_frame,
 )
 from ga2clip.data.loader import Batch, eval_batches, train_batches
 from ga2clip.data.manifest import Clip, Manifest
@@ -47,8 +47,8 @@ def quality_table(manifest: Manifest, clips: list[Clip]) -> str:
     for quality, colour in itertools.product((80, 85, 90, 95), ("420", "444")):
         sizes, ratios = [], []
         for frame in frames:
-            data = encode_picture(frame, quality, colour)
-            decoded = decode_picture(data)
+            data = encode_frame(frame, quality, colour)
+            decoded = decode_frame(data)
             assert decoded is not None
             sizes.append(len(data))
             ratios.append(10 * np.log10(255**2 / ((decoded.astype(np.float64) - frame) ** 2).mean()))

@@ -2,7 +2,8 @@
 
 One line of JSON per trained model goes to --out as soon as it is known; what is there already is not trained again,
 so the benchmark can be stopped and continued, and several processes can share the work (--share 0/2, 1/2). --timing
-measures a step of every method, in turns in one process. --report prints the Markdown tables and draws the plot.
+measures a step of every method, in turns in one process. --report prints the Markdown tables and draws the plot:
+means with 95 % intervals over seeds and clips, and p-values of a paired t-test over the seeds against --against.
 
     ga2clip prepare --dataset stickfigures
     python benchmarks/methods.py --out methods.jsonl --tables methods ablation few-shot --seeds 1 2 3
@@ -19,6 +20,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ga2clip.evaluation.statistics import (
+    Interval,
+    clip_variance,
+    harmonic_mean_variance,
+    mean_interval,
+    p_value,
+    paired_t,
+    percent,
+)
 from ga2clip.model.methods import METHODS
 
 Tree = dict[str, dict[str, Any]]
@@ -108,7 +118,8 @@ def run(job: Job, root: str) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         path = train(job_settings(job, root), Path(folder) / "run", progress=False)
-        report = evaluate_run(path, progress=False).to_json()
+        measured = evaluate_run(path, progress=False)
+        report = measured.to_json()
         parameters = sum(p.numel() for p in load_run(path).model().trainable_parameters().values())
     scores = {name: report[name]["top1"] for name in ("base", "novel", "test") if name in report}
     return {
@@ -118,6 +129,8 @@ def run(job: Job, root: str) -> dict[str, Any]:
         "shots": job.shots,
         **scores,
         "harmonic_mean": report.get("harmonic_mean"),
+        "hits": {part.name: "".join(str(int(clip.correct)) for clip in part.clips) for part in measured.sets},
+        "measured": measured.setting(),
         "parameters": parameters,
     }
 
@@ -129,13 +142,13 @@ def timings(root: str, rounds: int = 7) -> Iterator[dict[str, Any]]:
         settings = job_settings(Job("timing", row, 1, 16), root)
         if settings.method.tune != "none":
             steps[row.name] = _step(settings)
-    found: dict[str, list[float]] = {name: [] for name in steps}
+    seconds_of: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
             started = time.perf_counter()
             step()
-            found[name].append(time.perf_counter() - started)
-    for name, seconds in found.items():
+            seconds_of[name].append(time.perf_counter() - started)
+    for name, seconds in seconds_of.items():
         yield {"table": "timing", "row": name, "seconds_per_step": round(statistics.median(seconds[1:]), 4)}
 
 
@@ -170,13 +183,40 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def percent(values: list[float]) -> str:
-    """Mean ± sample standard deviation over the seeds, in percent."""
-    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.1f}{spread}"
+def interval(lines: list[dict[str, Any]], field: str) -> Interval:
+    """Of the mean over the seeds: over seeds and clips, or over seeds alone where lines hold no hits."""
+    variance = 0.0
+    if all("hits" in line for line in lines):
+        parts = ("base", "novel") if field == "harmonic_mean" else (field,)
+        tables = [[[int(hit) for hit in line["hits"][part]] for line in lines] for part in parts]
+        variances = [clip_variance(table) for table in tables]
+        means = [statistics.mean(line[part] for line in lines) for part in parts]
+        variance = harmonic_mean_variance(means, variances) if len(parts) == 2 else variances[0]
+    return mean_interval([line[field] for line in lines], variance)
 
 
-def markdown(lines: list[dict[str, Any]], table: str) -> str:
+def shown(lines: list[dict[str, Any]], field: str) -> str:
+    """Mean and interval in percent."""
+    return percent(statistics.mean(line[field] for line in lines), interval(lines, field))
+
+
+def against(lines: list[dict[str, Any]], others: list[dict[str, Any]], field: str) -> str:
+    """p-value of a paired t-test over the seeds that both have; nothing for a row against itself."""
+    ours, theirs = ({line["seed"]: line[field] for line in part} for part in (lines, others))
+    seeds = sorted(ours.keys() & theirs.keys())
+    if lines[0]["row"] == others[0]["row"]:
+        return ""
+    return p_value(paired_t([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]))
+
+
+def caption(lines: list[dict[str, Any]]) -> str:
+    """How the accuracies of a table were measured."""
+    settings = sorted({line["measured"] for line in lines if "measured" in line})
+    bounds = "[ ]: 95 % intervals over seeds and clips; p: paired t-test over seeds, HM or top-1"
+    return "\n".join([bounds, *(f"measured with {setting}" for setting in settings)])
+
+
+def markdown(lines: list[dict[str, Any]], table: str, reference: str) -> str:
     """A base-to-novel table."""
     rows = [line for line in lines if line["table"] == table]
     if table == "ablation":
@@ -188,26 +228,38 @@ def markdown(lines: list[dict[str, Any]], table: str) -> str:
         ]
         order = [row.name for row in ABLATION_ROWS]
         rows.sort(key=lambda line: order.index(line["row"]))
+        reference = next((name for name, method in SAME.items() if method == reference), reference)
+    others = [line for line in rows if line["row"] == reference]
     steps = {line["row"]: line["seconds_per_step"] for line in lines if line["table"] == "timing"}
-    text = ["| | base | novel | HM | trained parameters | s/step | seeds |", "|---|---|---|---|---|---|---|"]
+    head = ("", "base", "novel", "HM", f"p against {reference}", "trained parameters", "s/step", "seeds")
+    text = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in dict.fromkeys(line["row"] for line in rows):
         own = [line for line in rows if line["row"] == name]
-        cells = [percent([line[field] for line in own]) for field in ("base", "novel", "harmonic_mean")]
+        cells = [shown(own, field) for field in ("base", "novel", "harmonic_mean")]
+        cells.append(against(own, others, "harmonic_mean") if others else "–")
         speed = f"{steps[name]:.2f}" if name in steps else "–"
         text.append(f"| {name} | {' | '.join(cells)} | {own[0]['parameters']:,} | {speed} | {len(own)} |")
-    return "\n".join(text)
+    return "\n".join([*text, "", caption(rows)])
 
 
-def few_shot_markdown(lines: list[dict[str, Any]]) -> str:
-    """Methods by shots."""
+def few_shot_markdown(lines: list[dict[str, Any]], reference: str) -> str:
+    """Methods by shots, each with its p-value against the reference."""
     rows = [line for line in lines if line["table"] == "few-shot"]
     seeds = len({line["seed"] for line in rows})
     text = [f"| | {' | '.join(f'K = {k}' for k in SHOTS)} |", "|---|" + "---|" * len(SHOTS)]
     for name in dict.fromkeys(line["row"] for line in rows):
-        cells = [[line["test"] for line in rows if (line["row"], line["shots"]) == (name, k)] for k in SHOTS]
-        shown = [percent(c) + (f" (n = {len(c)})" if len(c) < seeds else "") if c else "–" for c in cells]
-        text.append(f"| {name} | {' | '.join(shown)} |")
-    return "\n".join(text)
+        cells = []
+        for shots in SHOTS:
+            own, others = (
+                [line for line in rows if (line["row"], line["shots"]) == (row, shots)]
+                for row in (name, reference)
+            )
+            notes = [f"n = {len(own)}"] if len(own) < seeds else []
+            p = against(own, others, "test") if own and others else ""
+            notes += [f"p {p}" if p.startswith("<") else f"p = {p}"] if p else []
+            cells.append(shown(own, "test") + (f" ({', '.join(notes)})" if notes else "") if own else "–")
+        text.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*text, "", f"p against {reference}; {caption(rows)}"])
 
 
 def plot(lines: list[dict[str, Any]], out: Path) -> None:
@@ -258,6 +310,7 @@ def main() -> None:
     parser.add_argument("--share", default="0/1", help="this process's share of the jobs, such as 0/2")
     parser.add_argument("--timing", action="store_true", help="measure a step of every method instead")
     parser.add_argument("--report", action="store_true", help="print the tables instead of training")
+    parser.add_argument("--against", default="ivlp", help="with --report: the row that p-values compare with")
     parser.add_argument("--plot", type=Path, help="with --report: draw base against novel to this file")
     options = parser.parse_args()
     lines = read(options.out)
@@ -267,7 +320,11 @@ def main() -> None:
         return
     if options.report:
         for table in ("methods", "ablation", "few-shot"):
-            print(few_shot_markdown(lines) if table == "few-shot" else markdown(lines, table), end="\n\n")
+            few = table == "few-shot"
+            text = (
+                few_shot_markdown(lines, options.against) if few else markdown(lines, table, options.against)
+            )
+            print(text, end="\n\n")
         if options.plot:
             plot(lines, options.plot)
         return

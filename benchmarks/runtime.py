@@ -49,8 +49,8 @@ from ga2clip.runtime import Predictor
 from ga2clip.runtime.timeline import timeline
 bundle, clip, stride, threads = json.loads(sys.argv[1])
 with Predictor(bundle, provider="cpu", threads=threads, cache=False) as predictor:
-    found = timeline(predictor, clip, window=2.0, stride=stride, fps=4.0)
-print(json.dumps([found.encoded_frames, peak_memory()]))
+    result = timeline(predictor, clip, window=2.0, stride=stride, fps=4.0)
+print(json.dumps([result.encoded_frames, peak_memory()]))
 """
 
 
@@ -201,11 +201,11 @@ def show_reject(bundle: Path, root: Path, threads: int) -> None:
     with Predictor(bundle, provider="cpu", threads=threads, cache=False) as predictor:
         rule = SamplingRule(frames=predictor.model.frames)
         drawn = (render_empty(kind, 10_000 + seed) for seed in range(40) for kind in EMPTY_KINDS)
-        empty = encode_films(predictor, (film[sample_indices(len(film), rule).ravel()] for film in drawn))
+        empty = encode_all(predictor, (clip[sample_indices(len(clip), rule).ravel()] for clip in drawn))
         for name in ("base", "novel"):
             asked = [c for c in manifest.classes if (c in manifest.base_classes) == (name == "base")]
             clips = [clip for clip in manifest.clips if clip.split == "test" and clip.label in asked]
-            shown = encode_films(predictor, (sample_frames(root / clip.path, rule).frames for clip in clips))
+            shown = encode_all(predictor, (sample_frames(root / clip.path, rule).frames for clip in clips))
             scorer, plain = predictor.scorer(asked, reject=True), predictor.scorer(asked)
             margins = [rejection_margin(part, scorer.features, scorer.negatives) for part in (shown, empty)]
             ranked = [plain.probabilities(part) for part in (shown, empty)]
@@ -224,9 +224,9 @@ def show_reject(bundle: Path, root: Path, threads: int) -> None:
             )
 
 
-def encode_films(predictor: Predictor, films: Iterable[np.ndarray]) -> np.ndarray:
+def encode_all(predictor: Predictor, clips: Iterable[np.ndarray]) -> np.ndarray:
     """Frames (T, H, W, 3) of several clips → their features (N, D)."""
-    return np.stack([predictor.encode_clips(predictor.prepare(film)[None])[0] for film in films])
+    return np.stack([predictor.encode_clips(predictor.prepare(clip)[None])[0] for clip in clips])
 
 
 def main() -> None:

@@ -327,14 +327,16 @@ def step_table(arguments: argparse.Namespace) -> str:
     lines.append("|---|---|---|---|---|---|---|---|")
     plain = None
     for variant in arguments.variants:
-        found = run_variant(variant, arguments)
-        plain = plain or found
+        measured = run_variant(variant, arguments)
+        plain = plain or measured
         other_loss = "anchors" in OPTIONS[variant]
         error = (
             "other loss" if other_loss else f"{gradient_error(arguments, arguments.variants[0], variant):.1e}"
         )
-        times = " | ".join(f"{found[key]:.2f} | {plain[key] / found[key]:.2f}" for key in ("seconds", "work"))
-        lines.append(f"| {variant} | {times} | {found['memory']:.2f} | {found['loss']:.6f} | {error} |")
+        times = " | ".join(
+            f"{measured[key]:.2f} | {plain[key] / measured[key]:.2f}" for key in ("seconds", "work")
+        )
+        lines.append(f"| {variant} | {times} | {measured['memory']:.2f} | {measured['loss']:.6f} | {error} |")
         print(lines[-1], file=sys.stderr)
     return "\n".join(lines)
 
@@ -355,7 +357,7 @@ def precision_table(arguments: argparse.Namespace) -> str:
         for width in (128, 256, 384, 512, 768):
             write_weights(f"{width}x{pixels}", arguments)
             plain, rough = (run_variant(variant, arguments) for variant in ("ours", "ours, bf16"))
-            times = " | ".join(f"{found['seconds']:.2f}" for found in (plain, rough))
+            times = " | ".join(f"{measured['seconds']:.2f}" for measured in (plain, rough))
             ratios = " | ".join(f"{plain[key] / rough[key]:.2f}" for key in ("seconds", "work"))
             lines.append(f"| {width} | {(pixels // 16) ** 2} | {times} | {ratios} |")
             print(lines[-1], file=sys.stderr)
@@ -367,9 +369,9 @@ def growth_table(arguments: argparse.Namespace) -> str:
     lines = ["| what | value | seconds | CPU seconds | peak memory, GiB |", "|---|---|---|---|---|"]
     for name, values in (("classes", (10, 101, 400)), ("frames", (4, 8, 16)), ("prompts", (4, 16, 32))):
         for value in values:
-            found = run_variant("ours, bf16, one clip at a time", arguments, **{name: value})
-            times = f"{found['seconds']:.2f} | {found['work']:.2f}"
-            lines.append(f"| {name} | {value} | {times} | {found['memory']:.2f} |")
+            measured = run_variant("ours, bf16, one clip at a time", arguments, **{name: value})
+            times = f"{measured['seconds']:.2f} | {measured['work']:.2f}"
+            lines.append(f"| {name} | {value} | {times} | {measured['memory']:.2f} |")
             print(lines[-1], file=sys.stderr)
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """Adapt CLIP to video action recognition with a few clips per class, and predict without torch.
 
-What `__all__` names is the public surface; everything else may change. Each name is loaded when it is first used, so
-that importing the package is quick and needs no torch.
+The names in `__all__` are the public API; everything else may change. Each is imported on first use, so that
+`import ga2clip` is quick and needs no torch.
 """
 
 from importlib import import_module, metadata

@@ -1,4 +1,4 @@
-"""Functions of the public surface that put several rooms together; the others are taken from where they live."""
+"""Public functions that combine several subpackages; the other public names are imported from their own modules."""
 
 import os
 from collections.abc import Mapping
@@ -14,12 +14,15 @@ from ga2clip.video import read_frames as read_numbered_frames
 
 
 def read_frames(path: str | os.PathLike[str], frames: int | None = None) -> npt.NDArray[np.uint8]:
-    """Frames of a video file, uint8 (T, H, W, 3) RGB, upright.
+    """Read the frames of a video file.
 
     Args:
         path: the file.
-        frames: T, spread over the whole video as a model samples them: the centres of T equal parts, so that a short
-            video repeats frames; None: every frame that can be decoded, in memory.
+        frames: T. The frames are taken as models sample them: the centres of T equal parts of the video (a short
+            video repeats frames). None: every frame that can be decoded, all in memory.
+
+    Returns:
+        uint8 (T, H, W, 3), RGB, upright, in display order.
 
     Raises:
         VideoError: the file can't be decoded.
@@ -50,21 +53,25 @@ def train(
     """Tune a method on a prepared dataset and write a run. Needs the `train` extra.
 
     Args:
-        dataset: the name of a dataset that `ga2clip prepare` has prepared.
-        out: the folder of the run, new or empty.
-        method: as `ga2clip methods` lists them; None: the recipe's.
+        dataset: name of a dataset that was prepared with `ga2clip prepare`.
+        out: the folder of the run; it must not exist or be empty.
+        method: one of the methods that `ga2clip methods` lists; None: the recipe's.
         protocol: `base-to-novel`, `few-shot`, `zero-shot` or `full`; None: the recipe's.
-        recipe: a file of settings or the name of a shipped recipe; None: the dataset's own.
-        settings: single settings, which win over the recipe: `{"data": {"shots": 4}, "training": {"epochs": 2}}`.
+        recipe: a settings file (TOML) or the name of a shipped recipe; None: the dataset's own.
+        settings: single settings by section, which override the recipe.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        progress: show a bar on stderr.
+        progress: show a progress bar on stderr.
 
     Returns:
-        The folder, for `evaluate`, `export` and `open_predictor`.
+        The folder of the run, to be given to `evaluate`, `export` and `open_predictor`.
 
     Raises:
-        UserError: names, settings, data or a folder that can't be used.
-        StoppedError: SIGTERM or Ctrl-C came; a checkpoint was saved, and `ga2clip train --resume` goes on.
+        UserError: an unknown name or setting, a dataset that is not prepared, or a folder that is not empty.
+        StoppedError: training was stopped by SIGTERM or Ctrl-C. A checkpoint was saved; `ga2clip train --resume`
+            continues.
+
+    Example:
+        >>> run = train("stickfigures", "runs/small", method="ivlp", settings={"data": {"shots": 4}})
     """
     from ga2clip.training.configure import configure
     from ga2clip.training.train import train as train_run

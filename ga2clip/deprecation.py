@@ -1,4 +1,4 @@
-"""How a name of the public surface is given up: it keeps working for a while and says once what replaces it."""
+"""Deprecation of public names: the old name keeps working for a while and warns once what replaces it."""
 
 import warnings
 
@@ -6,16 +6,16 @@ _said: set[str] = set()
 
 
 def warn_deprecated(old: str, instead: str) -> None:
-    """Warn that `old` will go away; the warning points at the code that used it and comes once per process.
+    """Warn once per process that `old` will be removed; the warning points to the code that used it.
 
-    Call it first thing in the old function or module.
+    Call this at the top of the old function or module.
 
     Args:
-        old: the name as its users write it.
-        instead: what to write in its place.
+        old: the old name, as users write it.
+        instead: the name to use instead.
     """
     if old in _said:
         return
     _said.add(old)
-    # 1 is this function, 2 the old function or module, 3 whoever used it (Python skips the import system's frames).
+    # 1 is this function, 2 the old function or module, 3 its caller (Python skips the frames of the import system).
     warnings.warn(f"{old} is deprecated: use {instead}", DeprecationWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""Where a run was made: versions, machine and command line, for its `environment.json`."""
+"""Versions, machine and command line of a run, for its `environment.json`."""
 
 import platform
 import sys

@@ -1,17 +1,19 @@
-"""What went wrong, as a person can act on it: a message (what, where) and a hint (what to do)."""
+"""Errors for the user: a message (what failed, and where) and a hint (what to do)."""
 
 import difflib
 from collections.abc import Iterable
 
 _LISTED = 25
-"""So many valid names still fit into a hint."""
+"""Most valid names that a hint lists."""
 
 
 class UserError(Exception):
-    """A mistake or a circumstance that the user can change; the command line shows it without a traceback.
+    """An error that the user can correct; the command line shows it without a traceback.
 
-    message: what failed and where, one line. hint: what to do about it, one or two lines. exit_code: what the
-    command line returns.
+    Attributes:
+        message: what failed and where, one line.
+        hint: what to do about it, one or two lines, or None.
+        exit_code: of the command line.
     """
 
     exit_code = 1
@@ -23,14 +25,14 @@ class UserError(Exception):
 
 
 class MissingExtraError(UserError):
-    """An optional dependency is needed and not installed."""
+    """An optional dependency is needed but not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs the '{extra}' extra", f"pip install 'ga2clip[{extra}]'")
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
-    """The error for a name that is not one of `valid`: it offers the nearest and lists them, if they are few."""
+    """The error for a name that is not one of `valid`; the hint has the nearest name, and all names if they are few."""
     names = sorted(valid)
     spelled = {known.lower(): known for known in names}
     near = [spelled[key] for key in difflib.get_close_matches(name.lower(), spelled, n=5, cutoff=0.5)]
@@ -43,5 +45,5 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its type where it says nothing."""
+    """The first line of an exception's message, or the name of its type if it has no message."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

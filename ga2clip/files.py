@@ -1,7 +1,7 @@
-"""Writing files: whole or not at all, through links and into devices, with the permissions that a user expects.
+"""Writing files atomically, through links and into devices, with the usual permissions.
 
-Torch-free. A file is written under a temporary name, flushed to the disk and renamed, so that a reader never sees
-half of it, and neither a kill, a full disk nor a power failure loses the previous version.
+Torch-free. A file is written under a temporary name, flushed to the disk and renamed, so that readers never see a
+partial file, and a kill, a full disk or a power failure doesn't lose the previous version.
 """
 
 import errno
@@ -32,16 +32,16 @@ _SHORT_WRITE = re.compile(r"^\d+ requested and \d+ written")
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; when the block ends without an error, `path` holds what was written.
+    """A temporary path to write to, which replaces `path` when the block ends without an error.
 
-    The folder of `path` is made if it is missing. A symbolic link is followed: what it points at is replaced. A
-    file keeps its permissions (and its owner, where that is allowed), a new one gets those of the umask, whatever
-    the writer did. A device, a pipe or a descriptor (`/dev/stdout`, `/dev/fd/N`) is written into at the end. The
-    temporary name keeps the suffix, since writers look at it; it can be written and read at any position.
+    The folder of `path` is created if it is missing. Symbolic links are followed: their target is replaced. An existing
+    file keeps its permissions (and its owner, if that is allowed); a new file gets those of the umask. If `path` is a
+    device, a pipe or a descriptor (`/dev/stdout`, `/dev/fd/N`), the content is copied into it at the end. The temporary
+    path has the same suffix, since writers look at it, and is a regular file.
 
     Raises:
-        UserError: a full disk, a read-only file or folder, or any other refusal of the system, from whatever
-            library it comes.
+        UserError: a full disk, a read-only file or folder, or any other error of the system, also if a library
+            raised it as its own exception.
     """
     try:
         target = _target(path)
@@ -57,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _renamed(target: Path) -> Iterator[Path]:
-    """A temporary name beside a file, renamed to it in the end."""
+    """A temporary file beside `target` that is renamed to it at the end."""
     target.parent.mkdir(parents=True, exist_ok=True)
     before = _replaceable(target)
     temporary, mode = _new_file(target)
@@ -74,7 +74,7 @@ def _renamed(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _through(stream: Path) -> Iterator[Path]:
-    """A temporary file elsewhere, copied into a device, a pipe or a descriptor in the end."""
+    """A temporary file that is copied into a device, a pipe or a descriptor at the end."""
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder, f"out{stream.suffix[-20:]}")
         temporary.touch()
@@ -88,15 +88,15 @@ def _through(stream: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all. Raises UserError as `replacing`."""
+    """Write `text` as UTF-8 to `path`, atomically. Raises UserError as `replacing`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_figure(path: Path, figure: Any, **options: Any) -> None:
-    """Write a matplotlib figure as PNG; `options` go to its `savefig`. Raises UserError as `replacing`.
+    """Write a matplotlib figure as PNG; `options` are passed to `savefig`. Raises UserError as `replacing`.
 
-    Its warnings (a character that the font lacks, a layout that does not fit) are about looks and stay unsaid.
+    Matplotlib's warnings (missing characters of the font, a layout that does not fit) are suppressed.
     """
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -104,7 +104,7 @@ def write_figure(path: Path, figure: Any, **options: Any) -> None:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether the path is a descriptor of this process, a device, a pipe or a socket: no file to replace."""
+    """Whether the path is a descriptor of this process, a device, a pipe or a socket, so that it can't be replaced."""
     with suppress(OSError):
         if _descriptor(_target(path)) is not None:
             return True
@@ -114,15 +114,15 @@ def is_stream(path: Path) -> bool:
 
 
 class Unbuffered:
-    """A file whose `write` returns when the system has all the bytes, so that nothing is left to fail on closing."""
+    """A file without a buffer: `write` passes all bytes to the system, so that `close` can't fail."""
 
     def __init__(self, raw: io.FileIO) -> None:
         self._raw = raw
 
     def write(self, data: bytes) -> int:
-        """Write all of it. Raises OSError."""
+        """Write all bytes. Raises OSError."""
         rest = memoryview(data)
-        while rest:  # a disk that runs full takes a part first
+        while rest:  # a nearly full disk may first take a part
             rest = rest[self._raw.write(rest) or 0 :]
         return len(data)
 
@@ -137,22 +137,22 @@ def open_append(path: Path) -> Unbuffered:
 
 
 def open_stream(path: Path) -> Unbuffered:
-    """A device, a pipe or a descriptor to write to; `/dev/stdout` is where Python writes to. Raises OSError."""
+    """A device, a pipe or a descriptor to write to; `/dev/stdout` is Python's stdout. Raises OSError."""
     number = _descriptor(_target(path))
     if number is None:
         return Unbuffered(io.FileIO(path, "w"))
     if python := {1: sys.stdout, 2: sys.stderr}.get(number):
         python.flush()
-        with suppress(OSError):  # a stream in memory has no number
+        with suppress(OSError):  # a stream in memory has no descriptor
             number = python.fileno()
     return Unbuffered(io.FileIO(os.dup(number), "w"))
 
 
 def sync(path: Path) -> None:
-    """Have the system put a file or folder on the disk before anything that follows.
+    """Flush a file or folder to the disk (fsync).
 
-    Raises OSError when data of a file cannot be stored. Folders: where the system can (Windows and some network
-    disks cannot).
+    Raises OSError when data of a file cannot be stored. For folders nothing happens if the system can't do it (Windows
+    and some network disks).
     """
     folder = path.is_dir()
     try:
@@ -167,7 +167,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """`sync` for every file and folder below `folder`, and itself: what is about to be renamed into place."""
+    """`sync` for `folder` and all files and folders below it, before it is renamed into place."""
     for parent, _, names in os.walk(folder):
         for name in names:
             sync(Path(parent, name))
@@ -175,7 +175,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def refuse_existing(path: Path, hint: str) -> None:
-    """Raises UserError when `path` holds something. Devices, pipes and empty files (of mktemp) may be written."""
+    """Raises UserError when `path` exists. Devices, pipes and empty files (from mktemp) are allowed."""
     try:
         if path.is_dir():
             raise UserError(f"{path} is a folder", "name a file in it")
@@ -195,30 +195,30 @@ def file_sha256(path: Path) -> str:
 
 
 def write_error(path: Path, error: OSError, hint: str | None = None) -> UserError:
-    """The error for a file that cannot be written; it says what to do about a full disk.
+    """The error for a file that cannot be written.
 
-    hint: what to do then, None: start again.
+    hint: what to do if the disk is full; None: start again.
     """
     if error.errno in _FULL:
-        hint = hint or "free some space on that disk and start again; what was there before is still whole"
+        hint = hint or "free some space on that disk and start again; the previous file is unchanged"
     elif error.errno == errno.EFBIG:
-        hint = "the disk or `ulimit -f` allows no larger file"
+        hint = "the disk or `ulimit -f` does not allow larger files"
     else:
         hint = None
     return UserError(f"cannot write {path}: {error.strerror or error}", hint)
 
 
 def system_error(error: BaseException) -> OSError | None:
-    """What the system said, or None: also where a library has it only in the text of its own exception.
+    """The system's error behind an exception, or None; also if a library only has it in the text of its own exception.
 
-    NumPy says how much it wrote ("10000 requested and 8176 written"), which a full disk causes; safetensors and
-    other Rust libraries write "(os error 28)", SQLite "database or disk is full", others the system's own words.
+    NumPy reports how much it wrote ("10000 requested and 8176 written"), which means a full disk; safetensors and other
+    Rust libraries write "(os error 28)", SQLite "database or disk is full", others the system's own message.
     """
     if isinstance(error, OSError) and error.errno:
         return error
     text = str(error)
-    if found := _SYSTEM_ERROR.search(text):
-        return OSError(int(found[1]), os.strerror(int(found[1])))
+    if match := _SYSTEM_ERROR.search(text):
+        return OSError(int(match[1]), os.strerror(int(match[1])))
     if _SHORT_WRITE.search(text) or os.strerror(errno.ENOSPC) in text or "disk is full" in text:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if os.strerror(errno.EDQUOT) in text:
@@ -227,13 +227,13 @@ def system_error(error: BaseException) -> OSError | None:
 
 
 def full_disk(error: BaseException) -> OSError | None:
-    """The system's error where an exception of any library comes from a full disk or a quota; None: another cause."""
-    found = system_error(error)
-    return found if found and found.errno in _FULL else None
+    """The system's error if an exception of any library comes from a full disk or quota; None: another cause."""
+    cause = system_error(error)
+    return cause if cause and cause.errno in _FULL else None
 
 
 def _target(path: Path) -> Path:
-    """Where links lead, each followed by one step: `/dev/stdout` is itself a link, to what the shell opened."""
+    """The target of symbolic links. They are followed step by step, because `/dev/stdout` is a link itself."""
     for _ in range(_MOST_LINKS):
         if _descriptor(path) is not None or path.parts[1:2] == ("proc",) or not path.is_symlink():
             return path
@@ -242,15 +242,15 @@ def _target(path: Path) -> Path:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of this process's open file that a path such as `/dev/stdout` or `/dev/fd/63` stands for."""
-    found = _DESCRIPTOR.fullmatch(os.fspath(path))
-    if not found:
+    """The number of the descriptor of a path such as `/dev/stdout` or `/dev/fd/63`; None for other paths."""
+    match = _DESCRIPTOR.fullmatch(os.fspath(path))
+    if not match:
         return None
-    return int(found[1]) if found[1] else _STANDARD[found[2]]
+    return int(match[1]) if match[1] else _STANDARD[match[2]]
 
 
 def _replaceable(target: Path) -> os.stat_result | None:
-    """What is at the target, None: nothing. Raises OSError for a folder, or a file that may not be written."""
+    """The status of the existing target; None: it doesn't exist. Raises OSError for a folder or a read-only file."""
     try:
         status = target.stat()
     except FileNotFoundError:
@@ -263,8 +263,8 @@ def _replaceable(target: Path) -> os.stat_result | None:
 
 
 def _new_file(target: Path) -> tuple[Path, int]:
-    """An empty file beside the target, and the permissions that the system gave it: those of the umask."""
-    # Cut, since a name may have 255 bytes and a stem may take them all.
+    """A new empty file beside the target, and its permissions, which are those of the umask."""
+    # The stem is cut, since a file name may have at most 255 bytes.
     name = f".{target.stem[:40]}.{os.getpid()}-{secrets.token_hex(4)}{target.suffix[-20:]}"
     temporary = target.with_name(name)
     opened = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -275,8 +275,8 @@ def _new_file(target: Path) -> tuple[Path, int]:
 
 
 def _take_permissions(temporary: Path, before: os.stat_result | None, mode: int) -> None:
-    """Those of the file before, or `mode`; a writer may have replaced the file with a private one of its own."""
+    """Set the permissions of the file before, or `mode`; a writer may have made the file anew as a private one."""
     if before is not None and sys.platform != "win32":
-        with suppress(OSError):  # only root may give a file to somebody else
+        with suppress(OSError):  # only root may change the owner
             os.chown(temporary, before.st_uid, before.st_gid)
     temporary.chmod(mode if before is None else stat.S_IMODE(before.st_mode))

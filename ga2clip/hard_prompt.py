@@ -1,4 +1,4 @@
-"""The frozen hard prompt (n, W) that a coupled method starts from, wherever `method.hard_prompts` says it is."""
+"""Reads the frozen hard prompt (n, W) of coupled methods from the source that `method.hard_prompts` gives."""
 
 import logging
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from ga2clip.errors import UserError
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.frozen_text import phrase_embedding
 from ga2clip.model.weights import read_weights
-from ga2clip.run import HARD_PROMPT, PROMPTS, load_run
+from ga2clip.run import HARD_PROMPT, PROMPTS, current_names, load_run
 from ga2clip.settings import MethodSettings
 
 _log = logging.getLogger(__name__)
@@ -21,10 +21,10 @@ _HARD_KEYS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx", HARD_PROMPT, "part
 
 
 def read_hard_prompt(settings: MethodSettings, backbone: Backbone) -> Tensor | None:
-    """The frozen hard prompt (n, W) that `method.hard_prompts` names: builtin, a run, a published file, a phrase.
+    """The frozen hard prompt (n, W) from `method.hard_prompts`: builtin, a run, a published file, or a phrase.
 
-    A phrase is repeated to fill the soft prompt's length. None when nothing is coupled.
-    Errors: UserError where there is none for this backbone, or its width is another.
+    A phrase is repeated to fill the soft prompt's length. None if the method has no coupling.
+    Raises UserError if the source has no hard prompt for this backbone, or one of another width.
     """
     if settings.coupling == "none":
         return None
@@ -41,7 +41,7 @@ def read_hard_prompt(settings: MethodSettings, backbone: Backbone) -> Tensor | N
         hard = _hard_from_phrase(spec, backbone, settings.text_length)
     if hard.shape[1] != backbone.text.width:
         raise UserError(
-            f"the hard prompt {spec} is {hard.shape[1]} wide, {backbone.name}'s text {backbone.text.width}"
+            f"the hard prompt {spec} has width {hard.shape[1]}, the text tower of {backbone.name} {backbone.text.width}"
         )
     return hard
 
@@ -66,8 +66,8 @@ def _hard_from_run(path: Path) -> Tensor:
 
 
 def hard_prompt_from_file(path: Path) -> Tensor:
-    """The hard prompt (n, W) float32 in a published file or one of ours. Errors: UserError for a file without one."""
-    content = flat_weights(read_weights(path), path)
+    """The hard prompt (n, W) float32 in a published file or one of ours. Raises UserError for a file without one."""
+    content = current_names(flat_weights(read_weights(path), path))  # ours may be of an earlier version
     for key in _HARD_KEYS:
         if key in content and content[key].ndim == 2:
             return content[key].float()
@@ -82,7 +82,7 @@ def _hard_from_phrase(phrase: str, backbone: Backbone, length: int) -> Tensor:
 
 
 def flat_weights(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """The weights in what `read_weights` gave for `path`, whatever key the file's author nested them under."""
+    """The weights in the content that `read_weights` returned for `path`, under whichever key they are nested."""
     for key in ("model_state_dict", "model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             content = dict(content[key])

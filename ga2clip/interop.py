@@ -1,8 +1,8 @@
-"""Published checkpoints as models and runs of ours.
+"""Converts published checkpoints to our models and runs.
 
-Layouts read: GA2-CLIP's training checkpoint (`model_state_dict` with `prompt_learner.*`, `image_encoder.*`,
-`text_encoder.*`), its plain hard-prompt file, and ViFi-CLIP's checkpoints (`model`), prompted (the context named
-`ctx`) or fully fine-tuned. Reading is safe: nothing in a file can run code, and every tensor must be accounted for.
+Supported: GA2-CLIP's training checkpoint (`model_state_dict` with `prompt_learner.*`, `image_encoder.*`,
+`text_encoder.*`), its plain hard-prompt file, and ViFi-CLIP's checkpoints (`model`), prompted (the context named `ctx`)
+or fully fine-tuned. Reading is safe: nothing in a file can run code, and unknown tensors are an error.
 """
 
 import logging
@@ -45,22 +45,27 @@ def load_published(
     classes: Sequence[str] | str | Path = (),
     template: str | None = None,
 ) -> VideoCLIP:
-    """A model from a published GA2-CLIP or ViFi-CLIP checkpoint, in evaluation mode, float32.
-
-    `ga2clip.open_predictor` takes the model.
+    """Load a published GA2-CLIP or ViFi-CLIP checkpoint.
 
     Args:
-        checkpoint: their training checkpoint.
-        clip: the CLIP weights they started from (any container; needed for the token embedding, which the
-            checkpoint lacks). A backbone that the checkpoint holds replaces that of `clip`, tuned or not.
-        hard_prompts: the hard-prompt file, where the checkpoint has a mapping layer.
-        classes: the names in the checkpoint's order, or a class list file.
-        template: the class text it was tuned with; None finds it in the checkpoint. A checkpoint with text
-            prompts has what stands behind them, usually `{}.`.
+        checkpoint: the authors' training checkpoint.
+        clip: the CLIP weights that training started from, in any supported file format. They are needed for the
+            token embedding, which the checkpoint lacks; backbone weights in the checkpoint replace those of `clip`.
+        hard_prompts: the hard-prompt file; required if the checkpoint has a mapping layer.
+        classes: the class names in the checkpoint's order, or a class list file.
+        template: the class text it was tuned with; None: read from the checkpoint. For a checkpoint with text
+            prompts this is only the text after the prompts, usually `{}.`.
+
+    Returns:
+        A model in evaluation mode, float32, on the CPU. Pass it to `ga2clip.open_predictor` to predict.
 
     Raises:
-        UserError: for unknown, missing or misfitting tensors, a temporal header, and for classes or a template
-            that are not the checkpoint's.
+        UserError: the checkpoint has unknown, missing or misfitting tensors or a temporal header, or the classes or
+            the template are not those of the checkpoint.
+
+    Example:
+        >>> model = load_published("ga2.pth", "ViT-B-16.pt", "hard_prompts.pth", classes="ucf101.txt")
+        >>> predictor = open_predictor(model)
     """
     names = list(read_class_list(Path(classes))) if isinstance(classes, (str, Path)) else list(classes)
     check_class_names(names)
@@ -79,12 +84,12 @@ def import_run(
     settings: Settings | None = None,
     template: str | None = None,
 ) -> Path:
-    """Write a published checkpoint as a run that eval, export and predict take like any other.
+    """Write a published checkpoint as a run, for eval, export and predict.
 
-    settings: of what the checkpoint doesn't say, such as its dataset and the number of frames; None: no dataset.
-    The backbone stays outside the run when it is that of `clip`; a tuned one is stored in the run as
-    `backbone.safetensors`. The class text that the checkpoint was tuned with is in the run's settings.
-    Other arguments and errors: as `load_published`, and for an `out` that holds something else.
+    settings: what the checkpoint doesn't contain, such as its dataset and the number of frames; None: no dataset.
+    A tuned backbone is stored in the run as `backbone.safetensors`; if it equals that of `clip`, it is not stored. The
+    class text that the checkpoint was tuned with goes into the run's settings. Other arguments and errors: as
+    `load_published`; also UserError if `out` is not empty.
     """
     names = read_class_list(classes)
     published = _read_published(checkpoint)
@@ -106,7 +111,7 @@ def import_run(
 
 
 def _read_published(checkpoint: str | Path) -> dict[str, Tensor]:
-    """The flat weights of a checkpoint that computes a video's feature as the mean of its frames'."""
+    """The flat weights of a checkpoint. Raises UserError unless its video features are means of frame features."""
     content = read_weights(checkpoint)
     if header := content.get(_TEMPORAL_HEADER):
         raise UserError(
@@ -120,7 +125,7 @@ def _read_published(checkpoint: str | Path) -> dict[str, Tensor]:
 def _published_backbone(
     published: Mapping[str, Tensor], checkpoint: str | Path, clip: str | Path
 ) -> tuple[Backbone, dict[str, Tensor]]:
-    """The checkpoint's backbone, and its weights if they are not those of `clip` (else nothing)."""
+    """The checkpoint's backbone, and its weights if they differ from those of `clip` (else an empty dict)."""
     given = read_checkpoint(clip).tensors
     own = {_clip_name(name): value for name, value in published.items() if _is_backbone(name)}
     weights = {**given, **own}
@@ -142,7 +147,7 @@ def _clip_name(name: str) -> str:
 
 
 def _differs(value: Tensor, given: Tensor) -> bool:
-    """Whether a stored weight is another than the CLIP's, seen at the precision of the checkpoint."""
+    """Whether a stored weight differs from the CLIP's, compared in the precision of the checkpoint."""
     return value.shape != given.shape or not torch.equal(value, given.to(value.dtype))
 
 
@@ -163,9 +168,7 @@ def _assemble(
     if template is not None:
         method["class_template" if method["text_length"] else "scenario_template"] = template
     elif not method["text_length"]:
-        raise UserError(
-            f"{source} does not hold the texts of its classes", "say how they read: --template TEXT"
-        )
+        raise UserError(f"{source} does not contain its class texts", "give their template: --template TEXT")
     settings = base.updated(method_settings(method["name"]), source).updated({"method": method}, source)
     model = build_model(backbone, settings, classes, state.get(HARD_PROMPT))
     model.load_trainable_state(state, source)
@@ -175,8 +178,8 @@ def _assemble(
 def published_prompts(published: Mapping[str, Tensor], hard: Tensor | None, source: str) -> dict[str, Tensor]:
     """The prompt tensors of a published state dict under our names.
 
-    Errors: UserError for tensors that are neither prompts, backbone nor class texts; for a mapping layer
-    without hard prompt, and the reverse.
+    Raises UserError for tensors that are neither prompts, backbone nor class texts, for a mapping layer without a hard
+    prompt, and for a hard prompt without a mapping layer.
     """
     state: dict[str, Tensor] = {}
     unknown = []
@@ -194,7 +197,7 @@ def published_prompts(published: Mapping[str, Tensor], hard: Tensor | None, sour
     if coupled and hard is not None:
         state[HARD_PROMPT] = hard.float()
     elif hard is not None:
-        raise UserError(f"{source} has no mapping layer for a hard prompt", "leave --hard-prompts away")
+        raise UserError(f"{source} has no mapping layer for a hard prompt", "leave out --hard-prompts")
     return state
 
 

@@ -1,8 +1,8 @@
-"""Class names and clip lists in the forms that the field shares, each read by one rule or refused with the reason.
+"""Reads class names and clip lists in the usual file formats; ambiguous files are refused with the reason.
 
-Class names: one a line; `id,name` with commas, semicolons or tabs, with or without a header; `1 ApplyEyeMakeup` as in
+Class names: one per line; `id,name` with commas, semicolons or tabs, with or without a header; `1 ApplyEyeMakeup` as in
 UCF101's `classInd.txt`; JSON (`["name", …]`, `{"name": "0", …}` as in Something-Something, `{"0": "name", …}`).
-Clip lists: `path label` with a blank, a tab or a comma between them.
+Clip lists: `path label`, separated by a blank, a tab or a comma.
 """
 
 import csv
@@ -25,7 +25,7 @@ _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TWO_NUMBERS = re.compile(r".*[\s,;]\d+")
 _ID_WORDS = {"", "id", "index", "idx", "number", "no", "class_id", "classid", "label_id", "class_index"}
 _NAME_WORDS = {"name", "class_name", "classname", "label_name", "display_name"}
-# A column of numbers or of names, whichever the other one leaves.
+# Header names of columns that hold numbers or names, depending on the other column.
 _EITHER_WORDS = {"label", "class", "category", "action"}
 _PATH_WORDS = {"path", "video", "video_path", "clip", "file", "filename"}
 _FORMS = 'one name a line, or lines id,name, or JSON such as {"name": 0}'
@@ -36,9 +36,9 @@ class Label:
     """A class name of a file.
 
     Attributes:
-        name: as it is written, stripped.
-        id: its number; without numbers in the file its place, from 0.
-        line: where it stands, from 1; in JSON which entry it is.
+        name: as in the file, stripped.
+        id: its number in the file; its position from 0 if the file has no numbers.
+        line: the number of its line, from 1; in JSON, of its entry.
     """
 
     name: str
@@ -47,14 +47,14 @@ class Label:
 
 
 def read_text(path: Path, what: str) -> str:
-    """The text of a file that a person wrote.
+    """The content of a UTF-8 text file.
 
     Args:
         path: the file.
-        what: its kind in messages, such as "class list".
+        what: the kind of file for messages, such as "class list".
 
     Raises:
-        UserError: it can't be read, is not UTF-8, or holds control characters, which no text file has.
+        UserError: it can't be read, is not UTF-8, or holds control characters, so that it is not a text file.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -65,19 +65,19 @@ def read_text(path: Path, what: str) -> str:
     for number, line in enumerate(_lines(text), start=1):
         if _CONTROL.search(line):
             raise UserError(
-                f"{what} {path}, line {number}: a control character, so this is no text file",
+                f"{what} {path}, line {number}: a control character, so this is not a text file",
                 "save it as UTF-8 text",
             )
     return text
 
 
 def read_rows(path: Path, what: str) -> list[tuple[int, list[str]]]:
-    """The cells of a delimited file, stripped, with their line numbers; empty lines are left out.
+    """(line number, stripped cells) for each line of a delimited file that is not empty.
 
     The separator is the first of tab, comma and semicolon that every line has. Quotes are as in CSV.
 
     Raises:
-        UserError: as `read_text`, or a quote that isn't closed.
+        UserError: as `read_text`, or a quote is not closed.
     """
     lines = _numbered_lines(read_text(path, what))
     separator = _separator([line for _, line in lines])
@@ -87,11 +87,11 @@ def read_rows(path: Path, what: str) -> list[tuple[int, list[str]]]:
 def read_labels(path: Path, what: str = "class list") -> list[Label]:
     """The class names in a file, in the order of their numbers.
 
-    Numbers may start anywhere and leave gaps (a half of a larger list keeps its numbers), but not repeat. Blank
-    lines and `#` comments are skipped. A plain list whose names begin with numbers needs `name` as its first line.
+    Numbers may start anywhere and have gaps (as in lists of base or novel classes), but must not repeat. Blank lines
+    and `#` comments are skipped. A plain list whose names begin with numbers needs `name` as its first line.
 
     Raises:
-        UserError: the file can't be read, holds no name, or is in a form of which it isn't clear what the names are.
+        UserError: the file can't be read, holds no name, or is ambiguous.
     """
     text = read_text(path, what)
     if path.suffix.lower() == ".json" or text.lstrip().startswith(("{", '["', "['")):
@@ -146,7 +146,7 @@ def read_clip_list(path: Path) -> list[tuple[str, int]]:
 
 
 def _path_and_labels(line: str, where: str) -> list[str]:
-    """The path and what stands after it."""
+    """The path and the cells after it."""
     if "\t" in line or line.startswith('"'):
         separator = next((mark for mark in (*_SEPARATORS, " ") if mark in _QUOTED.sub("", line)), ",")
         return [cell for cell in _cells(line, separator, where) if cell]
@@ -177,12 +177,12 @@ def _from_json(text: str, where: str) -> list[Label]:
             raise UserError(
                 f"{where}, entry {number}: not a name, or not a name with its number", f"give {_FORMS}"
             )
-    # Kinetics' shared file has its names in a second pair of quotes.
+    # The usual Kinetics file has its names in a second pair of quotes.
     return [Label(name.strip().strip('"').strip(), int(id), n) for n, (name, id) in enumerate(pairs, start=1)]
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object with repeated keys kept."""
+    """A JSON object as pairs, to keep repeated keys."""
 
 
 def _is_id(value: object) -> bool:
@@ -196,7 +196,7 @@ def _from_lines(lines: Sequence[tuple[int, str]], where: str) -> list[Label]:
     if first.lower() in _EITHER_WORDS:
         raise UserError(
             f"{where}, line {number}: is '{first}' a header or a class?",
-            "delete the line; or, where it is a class, write 'name' as the first line",
+            "delete the line; or, if it is a class, write 'name' as the first line",
         )
     if first.lower() in _NAME_WORDS and len(lines) > 1:
         return [Label(line, place, number) for place, (number, line) in enumerate(lines[1:])]
@@ -213,7 +213,7 @@ def _from_lines(lines: Sequence[tuple[int, str]], where: str) -> list[Label]:
     if all(numbered) and len(lines) > 1:
         raise UserError(
             f"{where}: every line begins with a number, but they don't count up",
-            "write lines id,name; or, where the numbers belong to the names, 'name' as the first line",
+            "write lines id,name; or, if the numbers are part of the names, 'name' as the first line",
         )
     return [
         Label(_unquoted(line, f"{where}, line {number}"), place, number)
@@ -237,21 +237,21 @@ def _columns(lines: Sequence[tuple[int, str]], where: str) -> list[Label] | None
     pairs = [cells for _, cells in rows if len(cells) == 2]
     for column in (0, 1):
         with_id = sum(_ID.fullmatch(cells[column]) is not None for cells in pairs)
-        # One line that isn't like the others is a mistake in it; a name may hold a comma by itself.
+        # If most lines have an id, the other lines are mistakes; otherwise names may contain the separator.
         if with_id and 2 * with_id > len(rows):
             return list(_pick(rows, (column, 1 - column), 2, where))
     tight = re.compile(rf"\S{separator}\S")
     if separator == "\t" or all(tight.search(line) for _, line in lines):
         number, line = next((n, line) for n, line in lines if separator in line)
         raise UserError(
-            f"{where}, line {number}: several columns, of which it isn't clear which has the names: '{line[:80]}'",
+            f"{where}, line {number}: several columns, and it is unclear which one has the names: '{line[:80]}'",
             f"give {_FORMS}",
         )
     return None
 
 
 def _header(head: Sequence[str]) -> tuple[int, int] | None:
-    """The columns of id and name, when these cells are a header."""
+    """The indices of the id and name columns if these cells are a header, else None."""
     ids = [place for place, word in enumerate(head) if word in _ID_WORDS]
     names = [place for place, word in enumerate(head) if word in _NAME_WORDS]
     either = [place for place, word in enumerate(head) if word in _EITHER_WORDS]
@@ -274,7 +274,7 @@ def _pick(
 
 
 def _separator(lines: Sequence[str]) -> str:
-    """The first separator that every line has outside of quotes, else the first that any has, else the comma."""
+    """The first separator that every line has outside quotes, else the first that any line has, else the comma."""
     bare = [_QUOTED.sub("", line) for line in lines]
     for enough in (all, any):
         for mark in _SEPARATORS:
@@ -292,7 +292,7 @@ def _cells(line: str, separator: str, where: str) -> list[str]:
 
 
 def _unquoted(line: str, where: str) -> str:
-    """A name in quotes without them."""
+    """The name without surrounding quotes."""
     if not (line.startswith('"') and line.endswith('"') and len(line) > 1):
         return line
     return ", ".join(_cells(line, ",", where))
@@ -304,5 +304,5 @@ def _numbered_lines(text: str) -> list[tuple[int, str]]:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as editors count them; `splitlines` would also cut names at rare characters."""
+    """Lines, split at line breaks only; `splitlines` would also split at other control characters."""
     return re.split(r"\r\n|\n|\r", text)

@@ -1,4 +1,4 @@
-"""Class names: from files and from datasets' labels, checked, and filled into prompt sentences."""
+"""Class names: reading them from files, checking them, and filling them into templates."""
 
 import re
 from collections.abc import Iterable
@@ -7,12 +7,12 @@ from pathlib import Path
 from ga2clip.errors import UserError
 from ga2clip.label_files import read_labels
 
-# Printable ASCII without HTML escapes: the tokenizer's cleaning leaves it as it is, and its words are easily found.
+# Printable ASCII without HTML escapes: the tokenizer's cleaning doesn't change it, so its words can be split here.
 _PLAIN = re.compile(r"[ -%'-~]*")
 _PLAIN_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^ a-z0-9]+")
 
 SCENARIO_TEMPLATE = "a video of a person doing {}."
-"""The sentence that frames a class name when no prompt is learned."""
+"""The template for class names when no prompt is learned."""
 
 _HOLE = re.compile(r"\{_?\}")
 _WORD_BOUNDARIES = re.compile(
@@ -24,14 +24,13 @@ _WORD_BOUNDARIES = re.compile(
 
 
 def read_class_list(path: Path) -> list[str]:
-    """The class names in a file, as written: one a line, or in another form of `ga2clip.label_files`.
+    """The class names in a file, unchanged: one per line, or in another format of `ga2clip.label_files`.
 
-    Names with numbers are put in the order of the numbers. Blank lines and `#` comments are skipped.
+    Numbered names are sorted by number. Blank lines and `#` comments are skipped.
 
     Raises:
-        UserError: the file can't be read or decoded, holds no name, is in a form of which it isn't clear what the
-            names are, or holds a name twice (CLIP ignores case, so `Dog` and `dog` are the same name); the message
-            gives the line numbers.
+        UserError: the file can't be read, is not UTF-8, holds no name, is ambiguous, or holds a name twice (CLIP
+            ignores case, so `Dog` and `dog` are the same name).
     """
     labels = read_labels(path)
     first_line: dict[str, int] = {}
@@ -46,26 +45,25 @@ def read_class_list(path: Path) -> list[str]:
 
 
 def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The names as a tuple, if CLIP can tell all of them apart.
+    """The names as a tuple, after checking that CLIP can tell all of them apart.
 
     Raises:
-        UserError: for anything but a list of texts, an empty list, an empty name, or two names that the tokenizer
-            reads as the same words (it ignores case, blanks, Unicode's ways to write one character, and HTML
-            escapes).
+        UserError: not a list of strings, an empty list, an empty name, or two names that the tokenizer reads as the
+            same words (it ignores case, whitespace, Unicode normalisation and HTML escapes).
     """
     hint = 'such as ["juggling", "riding a bike"]'
     if isinstance(names, str | bytes):
-        raise UserError(f"class names must be a list of texts, got the one text {names!r:.60}", hint)
+        raise UserError(f"class names must be a list of strings, got the string {names!r:.60}", hint)
     try:
         listed = tuple(names)
     except TypeError:
-        raise UserError(f"class names must be a list of texts, got {type(names).__name__}", hint) from None
+        raise UserError(f"class names must be a list of strings, got {type(names).__name__}", hint) from None
     if not listed:
         raise UserError("there are no class names", "give at least one")
     seen: dict[str, str] = {}
     for position, name in enumerate(listed, start=1):
         if not isinstance(name, str):
-            kind = f"{type(name).__name__}, not a text"
+            kind = f"{type(name).__name__}, not a string"
             raise UserError(f"class name {position} of {len(listed)} is {kind}", hint)
         key = comparable(name)
         if not key:
@@ -82,7 +80,7 @@ def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
 def readable_name(raw: str) -> str:
     """A dataset's label as words: `brush_hair` → `brush hair`, `TaiChi` → `tai chi`, `TVShow` → `TV show`.
 
-    A label that already has blanks keeps its spelling (blanks are collapsed).
+    A label that contains blanks keeps its spelling (repeated blanks are collapsed).
     """
     if " " in raw.strip():
         return " ".join(raw.split())
@@ -91,11 +89,11 @@ def readable_name(raw: str) -> str:
 
 
 def fill(template: str, name: str) -> str:
-    """The template with its one `{}` or `{_}` replaced by the class name (whose own braces stay as they are).
+    """The template with its one `{}` or `{_}` replaced by the class name (braces in the name are kept).
 
-    Underscores of the name become blanks in `{}`, as in CoOp (IJCV 2022) and the methods after it. `{_}` keeps
-    them, as ViFi-CLIP (CVPR 2023) does where it learns no prompts.
-    Errors: UserError for a template that doesn't have exactly one of them.
+    `{}` replaces underscores of the name by blanks, as CoOp (IJCV 2022) and later methods do. `{_}` keeps them, as
+    ViFi-CLIP (CVPR 2023) does without learned prompts.
+    Raises UserError for a template that doesn't have exactly one of them.
     """
     holes = _HOLE.findall(template)
     if len(holes) != 1:
@@ -107,11 +105,11 @@ def fill(template: str, name: str) -> str:
 
 
 def comparable(name: str) -> str:
-    """The words that CLIP's tokenizer sees, joined by blanks: names for which they are equal get the same feature."""
+    """The words that CLIP's tokenizer reads, joined by blanks. Names with equal words get the same feature."""
     text = name.replace("_", " ")
     if _PLAIN.fullmatch(text):
         return " ".join(_PLAIN_WORDS.findall(text.lower()))
-    # Brings ftfy and regex, which most class lists don't need.
+    # Imported here: it loads ftfy and regex, which most class lists don't need.
     from ga2clip.tokenizer import split_words
 
     return " ".join(split_words(text))

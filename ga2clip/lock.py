@@ -1,4 +1,4 @@
-"""One writer at a time in a folder: a lock that the system gives back when its process dies, however."""
+"""A lock file for one writer at a time; the system releases it when the process ends, even by a kill."""
 
 import errno
 import sys
@@ -13,10 +13,10 @@ from ga2clip.files import write_error
 
 @contextmanager
 def locked(path: Path, busy: UserError) -> Iterator[None]:
-    """Hold the lock file `path`, which is made if it is missing, while the block runs.
+    """Hold the lock file `path` while the block runs; the file is created if it is missing.
 
     Raises:
-        UserError: `busy`, when another process holds it; or the file can't be made.
+        UserError: `busy`, if another process holds the lock; or the file can't be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,9 +30,9 @@ def locked(path: Path, busy: UserError) -> Iterator[None]:
 
 
 def _lock(file: TextIO) -> bool:
-    """False when another process has locked the file; True also where the file system knows no locks.
+    """Try to lock; False if another process holds the lock. True also if the file system doesn't support locks.
 
-    These locks are the process's own: its children do not inherit them and can't hold them longer.
+    The locks belong to the process: children don't inherit them, so they can't hold them longer.
     """
     try:
         if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""Rankings of class names, the answers of every predictor, and what was asked.
+"""`Prediction` and `Failure`, the answers of a predictor, and `Asked`, the fingerprint of a question.
 
 The JSON shapes here are read by programs outside the project.
 """
@@ -12,28 +12,28 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class Prediction:
-    """The ranking of one file; probabilities are a softmax over all classes asked about."""
+    """The ranking of one video; the probabilities are a softmax over all classes of the question."""
 
     file: str
     frames: int
-    """Frames that were encoded."""
+    """Number of frames that were encoded."""
     duration: float
     """Seconds."""
     predictions: tuple[tuple[str, float], ...]
     """(label, probability), best first."""
     warnings: tuple[str, ...] = ()
-    """What the decoder had to do without, such as undecodable packets."""
+    """The decoder's warnings, such as undecodable packets."""
 
     def to_json(self) -> dict[str, Any]:
-        """`{"file", "frames", "duration", "predictions": [{"label", "probability"}, …]}`, warnings too."""
+        """`{"file", "frames", "duration", "predictions": [{"label", "probability"}, …]}`, and `"warnings"` if any."""
         ranking = [{"label": label, "probability": probability} for label, probability in self.predictions]
-        found = {"file": self.file, "frames": self.frames, "duration": self.duration, "predictions": ranking}
-        return found | ({"warnings": list(self.warnings)} if self.warnings else {})
+        tree = {"file": self.file, "frames": self.frames, "duration": self.duration, "predictions": ranking}
+        return tree | ({"warnings": list(self.warnings)} if self.warnings else {})
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A file of a batch that gave no prediction, and why; the rest of the batch goes on."""
+    """A file of a batch that could not be read, and the reason."""
 
     file: str
     error: str
@@ -45,16 +45,16 @@ class Failure:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the answers of a batch answer, as fingerprints: two batches with equal ones may stand in one file."""
+    """The fingerprints of a batch's model and question. Only batches with equal ones may share a results file."""
 
     model_sha256: str
-    """The model: what `fingerprint` of a predictor says."""
+    """`Predictor.fingerprint`."""
     classes_sha256: str
-    """The classes in their order, and whether "none of these" was allowed."""
+    """Of the class names in their order, and of `reject`."""
     template_sha256: str
-    """The sentence around class names; that of no sentence when it was the model's own."""
+    """Of `template`, which is None for the model's own class text."""
     top: int
-    """How many classes are listed."""
+    """Number of classes in an answer."""
 
     WHAT: ClassVar[dict[str, str]] = {
         "model_sha256": "model",
@@ -62,13 +62,13 @@ class Asked:
         "template_sha256": "template",
         "top": "--top",
     }
-    """What people call each."""
+    """The word for each fingerprint in messages."""
 
     @classmethod
     def of(
         cls, model_sha256: str, classes: Sequence[str], template: str | None, *, reject: bool, top: int
     ) -> "Asked":
-        """The fingerprints of a question; arguments as `predict` of a predictor has them."""
+        """The fingerprints of a question; the arguments are those of `Predictor.predict`."""
         return cls(model_sha256, _sha256([list(classes), reject]), _sha256(template), top)
 
     def to_json(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _sha256(value: Any) -> str:
 
 
 def rank(labels: Sequence[str], probabilities: Iterable[float], top: int) -> tuple[tuple[str, float], ...]:
-    """The `top` most probable labels, best first; equal ones keep the order of `labels`."""
+    """The `top` most probable labels as (label, probability), best first; ties keep the order of `labels`."""
     pairs = [(label, float(p)) for label, p in zip(labels, probabilities, strict=True)]
     return tuple(sorted(pairs, key=lambda pair: -pair[1])[:top])
 
@@ -89,8 +89,9 @@ def rank(labels: Sequence[str], probabilities: Iterable[float], top: int) -> tup
 def as_json(
     model: str, provider: str, results: Iterable[Prediction | Failure], asked: Asked
 ) -> dict[str, Any]:
-    """What `ga2clip predict --json` prints: `{"model", "provider", "results": […], "errors": […]}`, and `asked`
-    as keys `…_sha256` and `top`."""
+    """The JSON of `ga2clip predict --json`: `{"model", "provider", "results": […], "errors": […]}`, joined with
+    `Asked.to_json`.
+    """
     parts = list(results)
     return {
         "model": model,

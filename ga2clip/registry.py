@@ -1,6 +1,6 @@
-"""Where the toolkit grows: named things of one kind, found in the files of a package or in other people's packages.
+"""Registries of parts, loss terms, backbone families and datasets: ours and those of other installed packages.
 
-Torch-free. Names are known without importing what they stand for, so settings and help texts can be checked before
+Torch-free. Names are listed without importing the things themselves, so settings and help texts can be checked before
 torch is loaded.
 """
 
@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 
 class Registry:
-    """Things of one kind by name.
+    """The registered things of one kind, by name.
 
-    A name comes from one of three places: a file of `package` (whose name it is), an entry point of `group` in
-    somebody's installed package, or a call of `register`. Importing the file or the entry point's module must
-    register the thing under that name.
+    A name comes from one of three places: a file of `package` (the name is the file's), an entry point of `group` in an
+    installed package, or a call of `register`. Importing the file or the entry point's module must register the thing
+    under that name.
 
-    kind: what a thing is called in messages. separator: what stands in names for the underscores of file names.
+    kind: the word for one of them in messages. separator: replaces the underscores of file names in names.
     """
 
     def __init__(self, kind: str, package: str, group: str, separator: str = "_") -> None:
@@ -32,17 +32,25 @@ class Registry:
         self._things: dict[str, Any] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator, or a function of the thing, that makes it known under `name`.
+        """Register a thing under `name`. Works as a decorator, or as a call: `register(name)(thing)`.
+
+        Args:
+            name: the name in settings, options and help texts.
+
+        Returns:
+            A function that registers its argument and returns it unchanged.
 
         Raises:
-            UserError: another thing has that name.
+            UserError: another thing is registered under that name (raised when the returned function is called).
+
+        Example:
+            >>> @ga2clip.register_part("feature_scale")
+            ... class FeatureScale(Part): ...
         """
 
         def keep(thing: T) -> T:
             if self._things.setdefault(name, thing) is not thing:
-                raise UserError(
-                    f"there are two things of kind '{self.kind}' named '{name}'", "rename one of them"
-                )
+                raise UserError(f"the {self.kind} '{name}' is registered twice", "rename one of them")
             return thing
 
         return keep
@@ -52,7 +60,7 @@ class Registry:
         return tuple(sorted({*self._files(), *self._things, *_entry_points(self.group)}))
 
     def __contains__(self, name: object) -> bool:
-        # The metadata of every installed package is read for the last of the three.
+        # Entry points come last: finding them reads the metadata of every installed package.
         return name in self._things or name in self._files() or name in _entry_points(self.group)
 
     def __getitem__(self, name: str) -> Any:

@@ -1,8 +1,8 @@
-"""The folder of a run: where its settings, its tuned tensors and its metrics lie, and who may write them.
+"""The folder of a run: creating, locking, continuing and loading it.
 
-A run holds `settings.toml`, `prompts.safetensors` (all that was tuned, and the frozen hard prompt: no untouched
-backbone weight), `metrics.jsonl`, `environment.json` and `state/` (for resuming; may be deleted). How each file is
-read and checked is in `run_files`.
+A run holds `settings.toml`, `prompts.safetensors` (everything that was tuned, and the frozen hard prompt; no untuned
+backbone weights), `metrics.jsonl`, `environment.json` and `state/` (for resuming; may be deleted). `run_files` reads
+and checks the single files.
 """
 
 import json
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from ga2clip.data.class_names import named, named_as_tuned
-from ga2clip.data.manifest import Manifest, dataset_root
+from ga2clip.data.manifest import Manifest, read_dataset
 from ga2clip.data.protocols import Task, make_task
 from ga2clip.environment import environment
 from ga2clip.errors import UserError
@@ -27,7 +27,7 @@ from ga2clip.lock import locked
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 
-# Named again: who works with a run finds all of it here.
+# Exported again, so that users of runs need only this module.
 from ga2clip.run_files import METRICS as METRICS
 from ga2clip.run_files import SETTINGS as SETTINGS
 from ga2clip.run_files import read_header, read_tensors, save_tensors, write_settings
@@ -40,7 +40,7 @@ PROMPTS = "prompts.safetensors"
 ENVIRONMENT = "environment.json"
 STATE = "state"
 BACKBONE = "backbone.safetensors"
-"""An imported run's own backbone, where its checkpoint held a tuned one."""
+"""The tuned backbone of an imported run, if the checkpoint had one."""
 HARD_PROMPT = "parts.coupling.hard"
 """The tensor (n, W) under which a run keeps the frozen hard prompt."""
 MAY_CHANGE = {
@@ -55,30 +55,30 @@ MAY_CHANGE = {
         "tensorboard",
     },
 }
-"""Settings by section that may differ when a run goes on: its updates stay the same."""
+"""Settings by section that may change when a run is resumed, since they don't change its updates."""
 _LEFTOVER = re.compile(r"\.(settings|environment|prompts|metrics|curves|checkpoint)\..*\.\w+")
-"""A file that was being written when its process was killed; see `files.replacing`."""
+"""Temporary files that a killed process leaves; see `files.replacing`."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished (or at least once saved) training, as found on disk."""
+    """A run on disk with at least one saved checkpoint."""
 
     path: Path
     settings: Settings
     classes: tuple[str, ...]
     """The classes it was tuned on, in the order of its labels."""
     meta: dict[str, Any]
-    """Header of `prompts.safetensors`: schema, method, backbone, licence, step, and what an importer noted."""
+    """The header of `prompts.safetensors`: schema, method, backbone, licence, step, and notes of an import."""
 
     def state(self) -> dict[str, Tensor]:
-        """The tuned tensors by name. Errors: UserError for an unreadable file."""
+        """The tuned tensors by name. Raises UserError for an unreadable file."""
         return current_names(read_tensors(self.path / PROMPTS)[1])
 
     def model(self, device: str | torch.device = "cpu") -> VideoCLIP:
-        """The tuned model in evaluation mode; every tensor of the run must fit the model and the reverse.
+        """The tuned model in evaluation mode. The tensors of the run and the model must match exactly.
 
-        Errors: UserError for a backbone that cannot be had, or a run that does not fit its settings.
+        Raises UserError if the backbone is not available, or the run does not fit its settings.
         """
         state = self.state()
         settings = self.settings.backbone
@@ -99,25 +99,25 @@ class Run:
         return model.to(device).eval()
 
     def task(self, root: str = "") -> Task:
-        """What it was trained and is tested on; `root` replaces a dataset folder that has moved."""
+        """The run's training and test clips. root: the dataset's folder, if it has moved."""
         settings = self.settings.updated({"data": {"root": root}} if root else {}, "the dataset's place")
         return make_task(
             self.manifest(settings.data), settings.data, settings.training.seed, settings.anchors
         )
 
     def manifest(self, data: DataSettings) -> Manifest:
-        """Its dataset, wherever `data` says it is, with the class names that it was tuned with.
+        """The dataset of `data`, with the class names that the run was tuned on.
 
-        Errors: UserError for a dataset that is not prepared, or whose classes are not the run's.
+        Raises UserError for a dataset that is not prepared, or that has other classes than the run.
         """
-        manifest = Manifest.read(dataset_root(data))
+        manifest = read_dataset(data)
         if data.labels:  # that file names the classes
             return named(manifest, data.class_names)
         return named_as_tuned(manifest, data.class_names, self.classes, sure="imported" not in self.meta)
 
 
 class _Imported(BaseModel):
-    """Where an imported run came from."""
+    """The source of an imported run."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -126,7 +126,7 @@ class _Imported(BaseModel):
 
 
 class _Header(BaseModel):
-    """What `prompts.safetensors` says of itself; an importer or a later version may add to it."""
+    """The header of `prompts.safetensors`; imports and later versions may add keys."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -143,15 +143,15 @@ class _Header(BaseModel):
 
 
 def start_run(folder: Path, settings: Settings, note: Mapping[str, Any] | None = None) -> None:
-    """Begin a run: write its settings and where it runs. Errors: UserError when the folder holds something else."""
+    """Create a run's folder with its settings and environment. Raises UserError when the folder is not empty."""
     refuse_occupied(folder)
     _write_beginning(folder, settings, note)
 
 
 def continue_run(folder: Path, settings: Settings, note: Mapping[str, Any] | None = None) -> None:
-    """Write the settings with which a run goes on, and clear away what a kill left half-written.
+    """Write the settings of a resumed run, and remove partial files of a killed process.
 
-    The run must be locked. settings: of the same training, see `another_training`.
+    The run must be locked. settings: of the same training; see `another_training`.
     """
     for path in [*folder.iterdir(), *(folder / STATE).iterdir()]:
         if _LEFTOVER.fullmatch(path.name):
@@ -167,9 +167,9 @@ def _write_beginning(folder: Path, settings: Settings, note: Mapping[str, Any] |
 
 
 def another_training(settings: Settings, before: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The first setting that makes `settings` another training than `before` was, as `section.key`, or None.
+    """The first setting, as `section.key`, that differs from `before` and changes the training; None if none does.
 
-    before: a tree of settings, which an earlier version may have written with fewer of them.
+    before: a tree of settings, perhaps with fewer settings, from an earlier version.
     """
     now = settings.model_dump(mode="json")
     for section, values in before.items():
@@ -181,9 +181,9 @@ def another_training(settings: Settings, before: Mapping[str, Mapping[str, Any]]
 
 @contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing the run while the block runs; the system lets go when this one dies.
+    """Lock the run for writing while the block runs; the lock is released if this process dies.
 
-    Errors: UserError when another process holds it.
+    Raises UserError when another process holds the lock.
     """
     busy = UserError(
         f"another process is training {folder}", "wait for it or stop it, or choose another --out"
@@ -193,7 +193,7 @@ def lock_run(folder: Path) -> Iterator[None]:
 
 
 def refuse_occupied(folder: Path) -> None:
-    """Errors: UserError when `folder` is a file, holds a run, or holds anything else."""
+    """Raises UserError when `folder` is a file, holds a run, or holds anything else."""
     if (folder / SETTINGS).exists():
         raise UserError(
             f"{folder} already holds a run", f"continue it with --resume {folder}, or choose another --out"
@@ -205,7 +205,7 @@ def refuse_occupied(folder: Path) -> None:
 
 
 def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None = None) -> None:
-    """Write what the model has learned to `folder`, atomically; `note` (JSON) goes into the header."""
+    """Write the tuned tensors of a model to `folder`, atomically. note: a JSON object for the header."""
     meta = {
         "schema": SCHEMA,
         "classes": list(model.classes),
@@ -224,14 +224,14 @@ def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None 
 def write_run(
     folder: Path, settings: Settings, model: VideoCLIP, note: Mapping[str, Any] | None = None
 ) -> Path:
-    """A whole run at once, for models that were not trained here (imports, zero-shot). Returns the folder."""
+    """Write a complete run for a model that was not trained here (imports, zero-shot). Returns the folder."""
     start_run(folder, settings, note)
     save_prompts(folder, model, note)
     return folder
 
 
 def load_run(path: str | Path) -> Run:
-    """Read a run folder. Errors: UserError for a folder that is no run, is unfinished, or is of a newer version."""
+    """Read a run. Raises UserError if the folder is not a run, has no checkpoint, or is of a newer version."""
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"no run at {path}", _runs_near(path))
@@ -247,9 +247,18 @@ def load_run(path: str | Path) -> Run:
     if changed:
         raise UserError(
             f"{path / SETTINGS} is of another training than {PROMPTS} beside it: {changed} differs",
-            "restore the file that belongs there",
+            "restore the original file",
         )
     return Run(path, settings, tuple(meta["classes"]), meta)
+
+
+def runs_in(folders: Sequence[Path]) -> list[Path]:
+    """The runs that folders are or hold, such as those that `train --seeds` puts side by side."""
+    found: list[Path] = []
+    for folder in folders:
+        inner = sorted(file.parent for file in folder.glob(f"*/{SETTINGS}"))
+        found += [folder] if (folder / SETTINGS).exists() or not inner else inner
+    return found
 
 
 def _read_meta(file: Path) -> dict[str, Any]:
@@ -268,7 +277,7 @@ def _read_meta(file: Path) -> dict[str, Any]:
             "the file was not written by ga2clip, or is damaged",
         ) from None
     except (ValueError, RecursionError):
-        raise UserError(f"{file} is damaged: its header is no JSON", "restore it, or train again") from None
+        raise UserError(f"{file} is damaged: its header is not JSON", "restore it, or train again") from None
     return meta
 
 
@@ -280,11 +289,11 @@ _FORMER_NAMES = {
     "prompts.to_text.": "parts.inter_modal.to_text.",
     "classifier": "parts.linear_probe.weight",
 }
-"""Tensors of runs of schema 1, by the start of their names."""
+"""Old → new start of the names of tensors in runs of schema 1."""
 
 
 def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a run under the names that they have today."""
+    """The tensors of a run, renamed to the current schema."""
     return {_current_name(name): value for name, value in state.items()}
 
 

@@ -1,8 +1,7 @@
-"""Files of a run that show whether they are whole: settings, tensors and metrics, each read and checked here.
+"""Reads and writes the files of a run (settings, tensors, metrics) with checksums that detect damage.
 
-`settings.toml` begins with a line that holds the SHA-256 of what follows, so that a file cut anywhere is noticed.
-A `.safetensors` file holds two in its header: one over its tensors, one over the header. Files of versions that wrote
-neither stay readable.
+`settings.toml` begins with a line with the SHA-256 of the rest. `.safetensors` files have two SHA-256 in their header:
+of the tensors and of the header. Files of earlier versions without checksums can still be read.
 """
 
 import hashlib
@@ -27,14 +26,14 @@ METRICS = "metrics.jsonl"
 
 _SEAL = "# Written by ga2clip train, and checked when the run is read. SHA-256 of these settings: "
 _LAST_SECTION, _LAST_KEY = "training", "tensorboard"
-"""What stood last in every settings.toml that was written without a seal."""
+"""The last section of every settings.toml that was written without a checksum."""
 _TENSORS, _HEADER = "tensors_sha256", "header_sha256"
-# What safetensors and torch raise for a file that is cut, or whose header says something impossible.
+# Exceptions of safetensors and torch for a truncated file or an impossible header.
 _DAMAGE = (SafetensorError, OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
-    """Write a run's settings in full, with their seal. Errors: UserError, as `write_text`."""
+    """Write all settings of a run, with their checksum. Raises UserError as `write_text`."""
     text = settings.to_toml()
     write_text(
         folder / SETTINGS,
@@ -45,7 +44,7 @@ def write_settings(folder: Path, settings: Settings) -> None:
 def read_settings(folder: Path) -> Settings:
     """The settings of a run.
 
-    Errors: UserError for a file that is missing, cut, or was changed since the run wrote it.
+    Raises UserError for a file that is missing, truncated, or changed since the run wrote it.
     """
     file = folder / SETTINGS
     tree = read_toml(file)
@@ -59,13 +58,13 @@ def read_settings(folder: Path) -> Settings:
         raise UserError(
             f"{file} is not as the run wrote it: it was cut or changed",
             f"restore it; to train with other settings: ga2clip train --recipe {file} --out DIR "
-            "(look through the file first)",
+            "(check the file first)",
         )
     return Settings.from_dict(tree, str(file))
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors on the CPU as safetensors, whole or not at all. Errors: UserError, as `replacing`."""
+    """Write CPU tensors as safetensors with checksums, atomically. Raises UserError as `replacing`."""
     sealed = {**header, _TENSORS: _tensor_digest(tensors)}
     sealed[_HEADER] = _text_digest(sealed)
     with replacing(path) as temporary:
@@ -73,23 +72,23 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
 
 
 def read_header(file: Path) -> dict[str, str]:
-    """The header of a file that `save_tensors` wrote, without the seals. Errors: UserError for a damaged file."""
+    """The header of a file that `save_tensors` wrote, without the checksums. Raises UserError for a damaged file."""
     with _damage(file), safe_open(file, framework="pt") as opened:
         return _unsealed(dict(opened.metadata() or {}))[0]
 
 
 def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Header and tensors of a file that `save_tensors` wrote. Errors: UserError for a damaged file."""
+    """Header and tensors of a file that `save_tensors` wrote. Raises UserError for a damaged file."""
     with _damage(file), safe_open(file, framework="pt") as opened:
         header, digest = _unsealed(dict(opened.metadata() or {}))
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
         if digest is not None and digest != _tensor_digest(tensors):
-            raise ValueError("its tensors are not those that were saved")
+            raise ValueError("its tensors do not match their checksum")
         return header, tensors
 
 
 class _Line(BaseModel):
-    """A line of metrics.jsonl; beside these it has the terms of the loss."""
+    """A line of metrics.jsonl; it also has a key for each loss term."""
 
     model_config = ConfigDict(extra="allow", strict=True)
     __pydantic_extra__: dict[str, float | None]
@@ -103,9 +102,9 @@ class _Line(BaseModel):
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`, by rising step; a last line that was cut by a kill is left out.
+    """The lines of a run's `metrics.jsonl`, by rising step; an incomplete last line (after a kill) is left out.
 
-    Errors: UserError that names the line for a damaged file.
+    Raises UserError with the number of the line for a damaged file.
     """
     file = folder / METRICS
     if not file.exists():
@@ -114,20 +113,20 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         lines = file.read_bytes().split(b"\n")[:-1]
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from None
-    found: list[dict[str, Any]] = []
+    metrics: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
-        fault = _fault(line, found)
+        fault = _fault(line, metrics)
         if fault:
             raise UserError(
                 f"{file} is damaged in line {number}: {fault}",
-                "restore it, or move it away: the run needs it for its curves alone",
+                "restore it, or move it away: the run only needs it for its curves",
             )
-        found.append(json.loads(line))
-    return found
+        metrics.append(json.loads(line))
+    return metrics
 
 
 def _fault(line: bytes, before: list[dict[str, Any]]) -> str | None:
-    """What is wrong with a line that follows those lines."""
+    """What is wrong with a line that follows the lines `before`; None if it is valid."""
     try:
         step = _Line.model_validate_json(line).step
     except ValidationError as error:
@@ -140,7 +139,7 @@ def _fault(line: bytes, before: list[dict[str, Any]]) -> str | None:
 
 
 def _settings_digest(tree: Mapping[str, Any]) -> str:
-    """The same for the same settings, however they are laid out in the file."""
+    """SHA-256 of settings, independent of the layout of the file."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -158,10 +157,10 @@ def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _unsealed(header: dict[str, str]) -> tuple[dict[str, str], str | None]:
-    """The header without its seals, and what its tensors must add up to; ValueError when it was changed."""
+    """The header without checksums, and the checksum of the tensors. Raises ValueError if the header was changed."""
     seal = header.pop(_HEADER, None)
     if seal is not None and seal != _text_digest(header):
-        raise ValueError("its header is not the one that was saved")
+        raise ValueError("its header does not match its checksum")
     digest = header.pop(_TENSORS, None)
     return header, digest
 

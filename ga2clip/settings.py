@@ -1,4 +1,4 @@
-"""A TOML file or `key=value` overrides go in, one typed `Settings` tree comes out.
+"""`Settings`: one typed tree, from TOML files and `key=value` overrides.
 
 Unknown keys and wrong types are refused.
 A run's `settings.toml` is this tree written out in full, so it repeats the run.
@@ -32,40 +32,45 @@ else:
     import tomli as tomllib
 
 SETTINGS_FILE = "settings.toml"
-"""What makes a folder a run."""
+"""The file by which a folder is recognised as a run."""
 
 Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
 CouplingKind = Literal["none", "concat", "mapping", "residual"]
 InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
 Preset = Literal["ours", "authors"]
+Schedule = Literal["cosine", "timm", "dassl"]
 AnchorLoss = Literal["margin", "contrast", "preserve", "published"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Docstrings below fields are their descriptions, which `ga2clip settings` shows.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class DataSettings(_Section):
     """Which clips are trained and tested on, and how frames are taken from them."""
 
     dataset: str = "stickfigures"
+    """Name of the dataset; `ga2clip prepare --help` lists them."""
     root: str = ""
     """Folder of the prepared dataset; empty: `data/<dataset>` in the working folder."""
     protocol: Protocol = "base-to-novel"
+    """Which classes are trained on and tested: the field's four protocols."""
     shots: int = Field(default=16, ge=0)
     """Training clips per class; 0 takes all."""
     split: int = Field(default=1, ge=1)
-    """Which official split, where a dataset has several."""
+    """The number of the official split, for datasets with several."""
     split_file: str = ""
     """A shared training list `path label` instead of the generated split."""
     test_split_file: str = ""
+    """The test lists that go with `split_file`, separated by commas."""
     labels: str = ""
     """A CSV `id,name` that goes with the split files."""
     class_names: str = "readable"
-    """What the classes are called: `readable`, `raw` (the dataset's labels as they are), or a file: a name for each
-    class in the dataset's order, or lines `raw,name`."""
+    """Class names: `readable`, `raw` (the dataset's labels, unchanged), or a file with a name for each class in the
+    dataset's order, or with lines `raw,name`."""
     frames: int = Field(default=8, ge=1)
     """Frames taken from a clip (T)."""
     test_clips: int = Field(default=1, ge=1)
@@ -80,13 +85,14 @@ class AugmentSettings(_Section):
     """Training augmentation, the same for all frames of a clip."""
 
     scale_min: float = Field(default=0.7, gt=0, le=1)
-    """Random resized crop: smallest share of the picture's area; 1 switches it off."""
+    """Random resized crop: smallest fraction of the frame's area; 1 switches it off."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of a horizontal flip; datasets where left and right matter force 0."""
     grey: float = Field(default=0.0, ge=0, le=1)
     """Probability of dropping colour."""
     colour: float = Field(default=0.0, ge=0, le=1)
-    """Strength of brightness, contrast and saturation jitter."""
+    """Probability of colour jitter: brightness and contrast by up to 40 %, saturation by 20 %, hue by a tenth of its
+    circle."""
     mixup: float = Field(default=0.0, ge=0)
     """Alpha of MixUp's Beta distribution; 0 is off."""
     cutmix: float = Field(default=0.0, ge=0)
@@ -97,9 +103,9 @@ class BackboneSettings(_Section):
     """The CLIP that is adapted."""
 
     name: str = "tiny"
-    """Its architecture: `tiny` (built in) or one of open_clip's such as `ViT-B-16`. For a file of weights also
-    `ViT-B-16/TAG` (what open_clip knows of those weights), `openai` (OpenAI's architecture whatever its size), a model
-    config FILE.json, or nothing: `tiny` and an empty name leave it to the file and to the config beside it."""
+    """Its architecture: `tiny` (built in) or one of open_clip's such as `ViT-B-16`. For a weights file also
+    `ViT-B-16/TAG` (the architecture of those published weights), `openai` (OpenAI's architecture of any size) or a
+    model config FILE.json; with `tiny` or an empty name the file and the config beside it determine it."""
     pretrained: str = "builtin"
     """`builtin`, a tag that open_clip can download such as `openai`, or a file or folder of weights."""
     quick_gelu: bool | None = None
@@ -120,25 +126,28 @@ class MethodSettings(_Section):
     """The parts that a method is composed of; `ga2clip methods` shows the named compositions."""
 
     name: str = "ga2"
+    """Name of the composition; `ga2clip methods` lists them."""
     preset: Preset = "ours"
-    """Whose settings a run was started with: this project's, or those that the method's authors publish."""
+    """The settings that a run was started with: this project's, or those that the method's authors publish."""
     text_length: int = Field(default=16, ge=0)
     """Soft text prompt tokens; 0: no text prompt."""
     text_depth: int = Field(default=9, ge=0)
-    """Text blocks that are prompted, the input layer included; a tower with fewer layers: all."""
+    """Number of prompted text blocks, including the input layer; in a tower with fewer layers, all."""
     vision_length: int = Field(default=16, ge=0)
     """Soft vision prompt tokens; 0: no vision prompt."""
     vision_depth: int = Field(default=9, ge=0)
+    """Vision blocks that are prompted, the input layer included; a tower with fewer layers: all."""
     text_init: str = ""
     """A phrase from which the soft text prompts start; empty: random, std 0.02, as published."""
     deep_init: Literal["phrase", "random"] = "phrase"
-    """Whether deeper text prompts start from what the frozen tower makes of the phrase, or at random."""
+    """Whether deeper text prompts start from the frozen tower's hidden states of the phrase, or at random."""
     coupling: CouplingKind = "none"
-    """How the frozen hard prompt joins the soft one: not at all, as extra tokens (`concat`), through the
-    mapping layer ReLU(Linear(2W → W)) (`mapping`), or the mapping added to the soft prompt (`residual`)."""
+    """How the frozen hard prompt is combined with the soft one: not at all, as extra tokens (`concat`), through the
+    mapping layer ReLU(Linear(2W → W)) (`mapping`), or with the mapping added to the soft prompt (`residual`)."""
     coupling_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Dropout in the mapping layer, in training."""
     hard_prompts: str = "builtin"
-    """Where the hard prompt is from: `builtin`, a run, a published file, or a phrase."""
+    """The source of the hard prompt: `builtin`, a run, a published file, or a phrase."""
     inter_modal: InterModal = "none"
     """Linear maps between the branches' prompts, one per prompted layer."""
     inter_modal_free: bool = True
@@ -149,8 +158,11 @@ class MethodSettings(_Section):
     """What trains: nothing, the parts above, or a whole tower as well (ViFi-CLIP)."""
     interpolate: float = Field(default=1.0, ge=0, le=1)
     """Share of the tuned backbone when it is mixed with the original (WiSE-FT); 1 keeps the tuned one."""
+    interpolate_parts: float = Field(default=1.0, ge=0, le=1)
+    """Share of the tuned parts (prompts, maps, …) when they are mixed with their start values; 1 keeps the tuned
+    ones."""
     class_template: str = "{}."
-    """Class text behind the soft prompt; without a text prompt the `scenario_template` is used."""
+    """Class text after the soft prompt; without a text prompt the `scenario_template` is used."""
     scenario_template: str = SCENARIO_TEMPLATE
     """The whole class text where no text prompt is learned, and the frozen text of the loss term `scenario`."""
     teacher_templates: tuple[str, ...] = ()
@@ -164,11 +176,14 @@ class AnchorSettings(_Section):
     weight: float = Field(default=0.0, ge=0)
     """Weight of the anchor term; 0: no anchors."""
     loss: AnchorLoss = "margin"
+    """The anchor term: `margin`, `contrast`, `preserve`, or as `published` (without a gradient where there is one
+    negative prompt)."""
     margin: float = Field(default=0.1, ge=0)
-    """Cosine margin by which an anchor video must be nearer to the negative prompt than to any class."""
+    """The cosine of an anchor video with a negative prompt must exceed that with any class by this margin."""
     negatives: tuple[str, ...] = ("nothing", "an empty scene", "no person", "something else")
     """Negative prompts. The published implementation has the single word "else"."""
     negative_template: str = "a video of {}."
+    """Text around each negative prompt."""
     source: str = "builtin"
     """Where anchor videos are from: `builtin` (generated irrelevant clips), `unused` (the dataset's unused
     classes) or a folder of videos."""
@@ -177,9 +192,9 @@ class AnchorSettings(_Section):
 
     @property
     def needs_videos(self) -> bool:
-        """False where anchor videos can't change an update: they are then neither read nor encoded.
+        """False if anchor videos can't change an update; they are then not read and encoded.
 
-        So it is with the published loss and its one negative prompt: the same number on every logit of a video.
+        This is the case for the published loss with one negative prompt, which adds the same number to all logits.
         """
         moves = self.loss != "published" or len(self.negatives) > 1
         return bool(self.weight and self.per_step and moves)
@@ -188,13 +203,14 @@ class AnchorSettings(_Section):
 class LossSettings(_Section):
     """Label smoothing, and the weights of the loss terms beside cross-entropy; 0 switches a term off.
 
-    A key is the name of a registered term (`ga2clip methods --terms` lists them), its value the weight.
+    A key is the name of a registered term (`ga2clip settings loss` lists them), its value the weight.
     """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, NonNegativeFloat]
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target that is spread over all classes, in cross-entropy."""
 
     @model_validator(mode="after")
     def _known(self) -> "LossSettings":
@@ -214,39 +230,62 @@ WEIGHTED_ELSEWHERE = frozenset({"cross_entropy", "anchor"})
 """Terms whose weight is not in `[loss]`: cross-entropy has 1, anchors have `anchors.weight`."""
 
 
-class AverageSettings(_Section):
-    """An average of what is tuned over the epochs, which takes the place of the last epoch."""
+class OutlierSettings(_Section):
+    """Words outside the classes, for the loss term `outlier_text`."""
 
-    kind: Literal["none", "gaussian"] = "none"
-    """gaussian: weighted by a normal density over the epochs (PromptSRC, ICCV 2023)."""
+    words: tuple[str, ...] = ()
+    """None: a list of a hundred plain words that comes with ga2clip (things, animals and places; no actions)."""
+    per_step: int = Field(default=32, ge=0)
+    """Words drawn for each update; 0: all."""
+
+
+class AverageSettings(_Section):
+    """An average of what is tuned over the training, which takes the place of the last state."""
+
+    kind: Literal["none", "gaussian", "uniform", "exponential"] = "none"
+    """gaussian: weighted by a normal density (PromptSRC, ICCV 2023). uniform: all states count the same (stochastic
+    weight averaging, UAI 2018). exponential: each state counts `decay` times as much as the next (Polyak averaging)."""
+    over: Literal["epochs", "updates"] = "epochs"
+    """Whether the states after epochs or those after updates are averaged."""
     mean: float = 15.0
-    """Epoch that counts most, counted from 1."""
+    """gaussian: the state that counts most, counted from 1, in epochs or updates as `over` says."""
     std: float = Field(default=1.0, gt=0)
-    """In epochs."""
+    """gaussian: in epochs or updates as `over` says."""
+    decay: float = Field(default=0.99, gt=0, lt=1)
+    """exponential: the last 1 / (1 − decay) states count most."""
 
 
 class TrainingSettings(_Section):
     """The optimisation; batch size and learning rate are the recipe's, whatever the number of devices."""
 
     epochs: int = Field(default=10, ge=0)
+    """Passes over the training clips."""
     batch_size: int = Field(default=16, ge=1)
     """Clips per update, over all devices."""
     micro_batch: int = Field(default=0, ge=0)
     """Clips per forward pass on one device, anchors included; 0: its whole share. Less memory, same update."""
     optimiser: Literal["adamw", "sgd"] = "adamw"
+    """The rule of the updates."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW: decay of the first and second moment."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """SGD."""
+    """Momentum of SGD."""
     lr: float = Field(default=2e-3, gt=0)
+    """Learning rate of prompts and other parts after warm-up; it falls along a cosine."""
     backbone_lr: float = Field(default=1e-5, gt=0)
     """Learning rate of tuned backbone weights (`tune` other than `prompts`)."""
     weight_decay: float = Field(default=1e-3, ge=0)
+    """Decoupled with AdamW, added to the gradient with SGD."""
     warmup_epochs: float = Field(default=1.0, ge=0)
+    """Epochs before the full learning rate."""
     warmup_factor: float = Field(default=0.0, ge=0, le=1)
     """Share of the rate during warm-up; 0: it rises linearly."""
     lr_floor: float = Field(default=0.0, ge=0, le=1)
     """Share of the rate at which the schedule ends."""
+    schedule: Schedule = "cosine"
+    """How the rate falls after warm-up. cosine: to the floor at the end, with every update; timm: the same over the
+    whole training, of which warm-up cuts the beginning off; dassl: with every epoch, over as many epochs as the
+    training has, counted from the end of warm-up."""
     clip_grad: float = Field(default=1.0, ge=0)
     """Largest gradient norm; 0 is off."""
     precision: Precision = "auto"
@@ -254,6 +293,7 @@ class TrainingSettings(_Section):
     checkpoint_blocks: bool = False
     """Recompute activations of the blocks in the backward pass: less memory, more time."""
     compile: bool = False
+    """Run the towers through torch.compile."""
     classes_per_step: int = Field(default=0, ge=0)
     """Class texts encoded per step, the batch's own classes always among them; 0: all."""
     class_chunk: int = Field(default=0, ge=0)
@@ -262,12 +302,22 @@ class TrainingSettings(_Section):
     cache_features: bool = True
     """Compute a tower's features once when nothing in it trains. Training clips are then not augmented."""
     seed: int = 1
+    """Of the drawn clips, the start of the prompts, and the order and augmentation of the clips."""
     deterministic: bool = True
+    """Take deterministic kernels where there are some, so that a seed gives the same run again on one device."""
     workers: int = Field(default=0, ge=0)
     """Loader processes, at most one per processor; 0 loads in the training process."""
     checkpoint_minutes: float = Field(default=10.0, gt=0)
+    """Minutes between checkpoints inside an epoch."""
     tensorboard: bool = False
     """Write TensorBoard events into the run beside `metrics.jsonl`; needs the `tensorboard` extra."""
+
+
+OPTIMISATION = frozenset(
+    {"epochs", "batch_size", "optimiser", "betas", "momentum", "lr", "backbone_lr", "weight_decay"}
+    | {"warmup_epochs", "warmup_factor", "lr_floor", "schedule", "clip_grad"}
+)
+"""The settings of `[training]` that decide what an update does, not how it is computed."""
 
 
 class Settings(_Section):
@@ -278,6 +328,7 @@ class Settings(_Section):
     backbone: BackboneSettings = BackboneSettings()
     method: MethodSettings = MethodSettings()
     anchors: AnchorSettings = AnchorSettings()
+    outliers: OutlierSettings = OutlierSettings()
     average: AverageSettings = AverageSettings()
     loss: LossSettings = Field(default_factory=lambda: LossSettings.model_validate({}))
     training: TrainingSettings = TrainingSettings()
@@ -300,11 +351,11 @@ class Settings(_Section):
 
     @classmethod
     def read(cls, path: Path) -> "Settings":
-        """Read a full or partial settings file. Errors: UserError for a missing or invalid file."""
+        """Read a full or partial settings file. Raises UserError for a missing or invalid file."""
         return cls.from_dict(read_toml(path), str(path))
 
     def updated(self, tree: Mapping[str, Any], source: str) -> "Settings":
-        """A copy with the nested mapping laid over it, validated."""
+        """A validated copy with the settings of a nested mapping replaced."""
         return Settings.from_dict(merge(self.model_dump(), tree), source)
 
     def to_toml(self) -> str:
@@ -313,7 +364,7 @@ class Settings(_Section):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dict. Errors: UserError for a missing, unreadable or ill-formed file."""
+    """A TOML file as a dict. Raises UserError for a missing, unreadable or ill-formed file."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -326,7 +377,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     """`section.key=value` strings as a nested dict; values are TOML (`3`, `true`, `["a"]`), else plain text.
 
-    Errors: UserError for a pair without `=` or a key without its section.
+    Raises UserError for a pair without `=` or a key without its section.
     """
     tree: dict[str, Any] = {}
     for pair in pairs:
@@ -351,7 +402,7 @@ def _toml_value(text: str) -> Any:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested tree laid over another: tables are merged, everything else of `above` wins."""
+    """Merge two nested trees: tables are merged, other values of `above` replace those of `below`."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)

@@ -1,4 +1,4 @@
-"""Text from outside (names of files, classes, methods) made safe to show on a terminal and in a spreadsheet."""
+"""Makes untrusted text (names of files, classes, methods) safe to show on a terminal and in a spreadsheet."""
 
 import csv
 import os
@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""How a cell starts that a spreadsheet runs as a formula, apostrophes that a cell was escaped with before it."""
+"""The start of a cell that a spreadsheet would run as a formula, also after apostrophes of an earlier escaping."""
 
 
 def printable(name: str | bytes | os.PathLike[str]) -> str:
     """The name on one line of plain text.
 
     Line breaks, terminal control sequences, invisible characters and bytes that are not UTF-8 become escapes such
-    as `\\x1b`, so that any name can be logged and printed. Applied twice it changes nothing more.
+    as `\\x1b`, so that any name can be logged and printed. It is idempotent.
     """
     text = os.fsdecode(name)
     if text.isprintable():
@@ -22,21 +22,21 @@ def printable(name: str | bytes | os.PathLike[str]) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """`printable` for each line of a text: tables and messages keep their line breaks and nothing else."""
+    """`printable` for each line of a text: line breaks are kept, for tables and messages."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def csv_cell(text: str) -> str:
-    """The text as a cell that no spreadsheet runs: an apostrophe before what starts with `= + - @`, tab or CR.
+    """The text escaped so that no spreadsheet runs it: an apostrophe before text that starts with `= + - @`, tab or CR.
 
-    Text that starts with apostrophes and then one of these gets one more, so that `csv_text` can tell it apart.
+    Text that starts with apostrophes and then one of these gets one more, so that `csv_value` can undo the escaping.
     See OWASP, "CSV Injection".
     """
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def csv_value(cell: str) -> str:
-    """The text that `csv_cell` escaped."""
+    """The original text of a cell that `csv_cell` escaped."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
@@ -50,7 +50,7 @@ def csv_lines(rows: Iterable[Sequence[object]]) -> str:
 
 
 class _Lines(list[str]):
-    """Takes what `csv` writes, which quotes a lone CR in a cell only where lines end in CR LF."""
+    """The file that `csv` writes to. (`csv` only quotes a lone CR in a cell if lines end in CR LF.)"""
 
     def write(self, line: str) -> None:
         """Add a line, ending in LF."""

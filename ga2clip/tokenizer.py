@@ -1,4 +1,4 @@
-"""Class texts (str) go in; CLIP token ids come out, int64 (N, L), torch-free and equal to open_clip's own.
+"""CLIP's tokenizer: texts to token ids int64 (N, L), torch-free and equal to open_clip's own.
 
 The algorithm is CLIP's byte-pair encoding (Radford et al. 2021, after Sennrich et al. 2016): text is cleaned
 and lower-cased, cut into words, each word's UTF-8 bytes become symbols, and the pair of neighbours that comes
@@ -24,7 +24,7 @@ from ga2clip.errors import MissingExtraError, UserError
 
 START, END = "<start_of_text>", "<end_of_text>"
 _END_OF_WORD = "</w>"
-_MERGES = 49152 - 256 - 2  # CLIP's vocabulary less one symbol per byte and the two special tokens
+_MERGES = 49152 - 256 - 2  # CLIP's vocabulary without the byte symbols and the two special tokens
 _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 _CACHED_WORDS = 65536
 _LARGEST_FILE = 8 * 2**20  # CLIP's own tokenizer.json has 2.2 MB
@@ -32,10 +32,10 @@ _PATTERN = regex.compile(f"{START}|{END}|{_WORDS}", regex.IGNORECASE)
 
 
 class ClipTokenizer:
-    """CLIP's tokenizer over a merge list.
+    """CLIP's tokenizer for a merge list.
 
-    merges: pairs of symbols, most frequent first. The vocabulary follows from them: 256 byte symbols, the
-    same at the end of a word, one symbol per merge, then the start and end tokens.
+    merges: pairs of symbols, most frequent first. They determine the vocabulary: 256 byte symbols, the same at the end
+    of a word, one symbol per merge, then the start and end tokens.
     """
 
     def __init__(self, merges: Sequence[tuple[str, str]]) -> None:
@@ -61,7 +61,7 @@ class ClipTokenizer:
     def from_open_clip(cls) -> "ClipTokenizer":
         """The tokenizer over the merge list inside the installed open_clip package, which is not imported.
 
-        Errors: MissingExtraError when open_clip is not installed.
+        Raises MissingExtraError when open_clip is not installed.
         """
         spec = importlib.util.find_spec("open_clip")
         if spec is None or not spec.submodule_search_locations:
@@ -74,7 +74,7 @@ class ClipTokenizer:
     def from_json(cls, path: Path) -> "ClipTokenizer":
         """The tokenizer that `to_json` wrote (Hugging Face's `tokenizer.json` format).
 
-        Errors: UserError for a file that can't be read or holds no byte-pair encoding.
+        Raises UserError for a file that can't be read or holds no byte-pair encoding.
         """
         try:
             if path.stat().st_size > _LARGEST_FILE:
@@ -89,8 +89,8 @@ class ClipTokenizer:
     def to_json(self) -> str:
         """The tokenizer as Hugging Face's `tokenizer.json`, which the `tokenizers` library reads.
 
-        That format can't express the repair of damaged text (ftfy, HTML entities) which CLIP does first, so
-        other readers agree on ordinary text only.
+        That format can't express CLIP's cleaning (ftfy, HTML entities), so other readers only agree on text that needs
+        no cleaning.
         """
         special = [
             {
@@ -176,10 +176,9 @@ class ClipTokenizer:
     ) -> npt.NDArray[np.int64]:
         """Start token, ids, end token of each text, zero-padded: int64 (N, L).
 
-        L is `length`, or that of the longest text (so that no work is done for padding).
-        Errors: UserError for a text that needs more than `length`, or `context`, tokens, since nothing is cut off,
-        and for one that spells the start or end token: CLIP's tokenizer would read it as such, so that the text
-        tower stopped in the middle.
+        L is `length`, or the length of the longest text, so that little padding is computed. Raises UserError for a
+        text that needs more than `length` (or `context`) tokens, since texts are never truncated, and for a text that
+        contains the start or end token literally: CLIP's tokenizer would read it as a special token.
         """
         limit = context if length is None else min(length, context)
         marks = {self._id[START]: START, self._id[END]: END}
@@ -219,7 +218,7 @@ class ClipTokenizer:
 
 
 def split_words(text: str) -> list[str]:
-    """The words that are encoded one by one: the text cleaned (ftfy, HTML escapes, blanks, lower case) and cut."""
+    """The words that are encoded one by one: the text, cleaned (ftfy, HTML, whitespace, lower case) and split."""
     clean = " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
     words: list[str] = _PATTERN.findall(clean)
     return words
@@ -239,10 +238,10 @@ def _join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def _pair(merge: str | list[str]) -> tuple[str, str]:
-    """A merge, "first second" or both in a list. Raises ValueError or TypeError for anything else."""
+    """A merge, given as "first second" or as a list of both. Raises ValueError or TypeError for anything else."""
     first, second = merge.split(" ") if isinstance(merge, str) else merge
     if not (isinstance(first, str) and isinstance(second, str) and first and second):
-        raise ValueError(f"no pair of symbols: {merge!r:.60}")
+        raise ValueError(f"not a pair of symbols: {merge!r:.60}")
     return first, second
 
 

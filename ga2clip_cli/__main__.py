@@ -1,4 +1,4 @@
-"""The entry point; exit codes are 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+"""The entry point of the command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
 
 import sys
 
@@ -7,7 +7,7 @@ from ga2clip_cli import console
 
 def main() -> None:
     """Entry point of `ga2clip` and `python -m ga2clip_cli`."""
-    if sys.stdout is sys.__stdout__:  # not in a process that is somebody else's, such as that of a test
+    if sys.stdout is sys.__stdout__:  # not if called inside another process, such as a test
         console.keep_stdout_clean()
     debug = _take_debug(sys.argv)
     console.set_up(debug)
@@ -22,11 +22,11 @@ def main() -> None:
 
 
 def _take_debug(argv: list[str]) -> bool:
-    """Remove `--debug` wherever it stands before a `--`: people append it to the line that failed."""
+    """Remove `--debug` anywhere before a `--`, and return whether it was there: users append it to a failed command."""
     end = argv.index("--") if "--" in argv else len(argv)
-    found = "--debug" in argv[:end]
+    debug = "--debug" in argv[:end]
     argv[:end] = [word for word in argv[:end] if word != "--debug"]
-    return found
+    return debug
 
 
 if __name__ == "__main__":

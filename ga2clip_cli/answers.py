@@ -1,4 +1,4 @@
-"""Where the rankings of a batch go: the terminal, one JSON object, or a CSV or JSON Lines file."""
+"""The outputs of `predict`: the terminal, one JSON object, or a CSV or JSON Lines file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TextAnswers:
-    """Shows each ranking as it comes."""
+    """Prints each ranking at once."""
 
     done: frozenset[str] = frozenset()
 
@@ -26,13 +26,13 @@ class TextAnswers:
         pass
 
     def add(self, part: Prediction | Failure) -> None:
-        """Show one answer; that a file failed is said on stderr for every kind of output."""
+        """Print one ranking. (Failures are reported on stderr by the caller, for every output.)"""
         if isinstance(part, Prediction):
             console.emit(ranking(part))
 
 
 class JsonAnswers:
-    """Collects everything and prints the object when the block ends without an error."""
+    """Collects all answers and prints one JSON object when the block ends without an error."""
 
     done: frozenset[str] = frozenset()
 
@@ -50,12 +50,12 @@ class JsonAnswers:
             console.emit_json(as_json(self._model, self._provider, self._parts, self._asked))
 
     def add(self, part: Prediction | Failure) -> None:
-        """Keep one answer."""
+        """Add one answer."""
         self._parts.append(part)
 
 
 def ranking(answer: Prediction) -> str:
-    """The file on a line, then a line for each class with its probability."""
+    """The file's name, then a line per class with its probability."""
     lines = [f"{printable(answer.file)}  ({answer.frames} frames of {answer.duration:.1f} s)"]
     lines += [
         f"  {100 * probability:5.1f} %  {printable(label)}" for label, probability in answer.predictions
@@ -72,9 +72,9 @@ def open_sink(
     jsonl: Path | None,
     resume: Path | None,
 ) -> "TextAnswers | JsonAnswers | ResultFile":
-    """Where answers go: a file (`resume` continues one and takes the format from its suffix), JSON or text.
+    """The output for the given options: a results file (`resume` continues one), JSON or text.
 
-    question: the keywords of `predict_many`.
+    question: the keyword arguments of `predict_many`.
     """
     out = csv or jsonl or resume
     if out is None and not as_json:
@@ -107,16 +107,16 @@ def answer_files(
     sink: "TextAnswers | JsonAnswers | ResultFile",
     **question: Any,
 ) -> int:
-    """Rank the classes for every video in `files`, folders searched; returns how many videos failed.
+    """Rank the classes for every video in `files` (folders are searched); returns the number of failed videos.
 
-    Failures are said on stderr, and at the end how many there were and where the answers are.
+    Failures are reported on stderr; at the end, their number and the results file.
     """
     from ga2clip.runtime.results import ResultFile, expand
     from ga2clip.video import is_byte_stream
 
     as_named = [file for file in files if "://" in file or is_byte_stream(file)]
-    found = ([file] if file in as_named else expand([Path(file)]) for file in files)
-    paths = list(dict.fromkeys(str(path) for group in found for path in group))
+    expanded = ([file] if file in as_named else expand([Path(file)]) for file in files)
+    paths = list(dict.fromkeys(str(path) for group in expanded for path in group))
     todo = _with_their_batches(paths, sink.done, question["batch"])
     answered = failures = 0
     if isinstance(sink, ResultFile):
@@ -141,10 +141,10 @@ def answer_files(
 
 
 def _with_their_batches(files: Sequence[str], done: frozenset[str], batch: int) -> list[str]:
-    """The files without an answer, and those that share a batch with one.
+    """The files without an answer, and all files of their batches.
 
-    The last digits of a probability depend on what is encoded beside a video: a continued batch computes whole
-    batches again, so that it ends with the same numbers as one that was never interrupted.
+    The last digits of a probability depend on the other videos of the batch. So incomplete batches are computed again
+    as a whole, which gives the same numbers as without an interruption.
     """
     groups = (files[start : start + batch] for start in range(0, len(files), batch))
     return [file for group in groups if not done.issuperset(group) for file in group]

@@ -1,4 +1,4 @@
-"""The command `ga2clip`: every command is declared here by importing its file; none of them loads torch yet."""
+"""The command `ga2clip`: imports the file of every command, without loading torch."""
 
 import sys
 from typing import Annotated, Any
@@ -9,6 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 from ga2clip_cli import (
     bench,
     cache,
+    compare,
     console,
     evaluate,
     export,
@@ -18,16 +19,19 @@ from ga2clip_cli import (
     predict,
     prepare,
     reproduce,
+    settings,
     train,
 )
 from ga2clip_cli.options import examples, name_lists
 
+_PANELS: dict[str | None, dict[str, tuple[str, ...]]] = {"train": train.PANELS}
+
 
 class _Commands(TyperGroup):
-    """Commands in the order in which a person needs them; Ctrl-C is answered the same in each."""
+    """The commands in the order of a typical workflow; handles Ctrl-C for all of them."""
 
     def invoke(self, ctx: Any) -> Any:
-        # Typer would turn the interrupt into "Aborted!" or nothing, depending on its version.
+        # Typer prints "Aborted!" or nothing for an interrupt, depending on its version.
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -35,13 +39,26 @@ class _Commands(TyperGroup):
 
 
 class _Command(TyperCommand):
-    """A command whose help lists names from the registries, which are read when help is asked for, not at start-up."""
+    """A command whose help lists names of the registries, which are only read when the help is shown."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         for parameter in self.params:
             if text := getattr(parameter, "help", None):
                 parameter.help = name_lists(text)  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Options under the headings that their command declares; Typer itself has such panels with rich alone."""
+        headings = {name: head for head, names in _PANELS.get(self.name, {}).items() for name in names}
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        for parameter in self.get_params(ctx):
+            plain = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            if record := parameter.get_help_record(ctx):
+                panels.setdefault(headings.get(parameter.name, plain), []).append(record)
+        for head, records in panels.items():
+            if records:
+                with formatter.section(head):
+                    formatter.write_dl(records)
 
 
 app = typer.Typer(
@@ -78,13 +95,14 @@ def ga2clip(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop."),
     ] = False,
     _debug: Annotated[
-        bool, typer.Option("--debug", help="Tracebacks and debug messages; may stand anywhere on the line.")
+        bool,
+        typer.Option("--debug", help="Show tracebacks and debug messages; allowed anywhere on the line."),
     ] = False,
 ) -> None:
-    """Adapt CLIP to video action recognition with a handful of clips per class, and ship it as ONNX.
+    """Adapt CLIP to video action recognition with a few clips per class, and export it to ONNX.
 
     Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failed (or some files of a
-    batch did), 2 wrong usage, 130 interrupted.
+    batch failed), 2 wrong usage, 130 interrupted.
     """
 
 
@@ -92,10 +110,12 @@ for _name, _module, _function in (
     ("prepare", prepare, prepare.prepare),
     ("train", train, train.train),
     ("eval", evaluate, evaluate.evaluate),
+    ("compare", compare, compare.compare),
     ("export", export, export.export),
     ("predict", predict, predict.predict),
     ("import", interop, interop.import_published),
     ("methods", methods, methods.methods),
+    ("settings", settings, settings.settings),
     ("info", info, info.info),
     ("bench", bench, bench.bench),
     ("cache", cache, cache.cache),

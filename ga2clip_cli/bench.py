@@ -1,4 +1,4 @@
-"""`ga2clip bench`: bundles and clips go in; a table of times, ratios and memory comes out."""
+"""`ga2clip bench`: times, ratios and memory of bundles."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,22 +27,22 @@ def bench(
     providers: Annotated[
         list[str] | None, typer.Option("--provider", metavar="NAME", help="Repeatable [default: cpu].")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Medians are taken over so many.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds, of which medians are shown.")] = 5,
     torch_run: Annotated[
         Path | None,
         typer.Option(
             "--torch",
             metavar="RUN",
-            help="Measure this run in torch beside them [default: the run that holds the first bundle].",
+            help="Also measure this run in torch [default: the run whose folder holds the first bundle].",
         ),
     ] = None,
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure bundles, as a table for an issue tracker.
+    """Measure the speed and memory of bundles.
 
-    Decoding, preprocessing, encoding, text and all of it together: medians and ratios, and memory. Without a
-    clip, a made one is measured.
+    Prints a Markdown table with medians and ratios for decoding, preprocessing, encoding of frames and texts, and the
+    whole process. Without a clip, a synthetic one is used.
     """
     from ga2clip.evaluation.open_predictor import nothing_there
     from ga2clip_export.bench import bench as measure
@@ -71,7 +71,7 @@ def _model(run: Path) -> "VideoCLIP":
 
 
 def _model_beside(bundle: Path) -> "VideoCLIP | None":
-    """The model of the run in whose folder a bundle lies; None where there is no run, or torch, or a backbone."""
+    """The model of the run whose folder holds a bundle; None if there is no run, no torch or no backbone."""
     from ga2clip.evaluation.open_predictor import is_run
 
     if not is_run(bundle.parent) or find_spec("torch") is None:

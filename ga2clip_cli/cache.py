@@ -1,4 +1,4 @@
-"""`ga2clip cache`: what is remembered of class names between calls; says, checks or deletes it."""
+"""`ga2clip cache`: shows, checks or deletes the cached features of class names."""
 
 from typing import Annotated, Literal
 
@@ -13,14 +13,14 @@ EXAMPLES = ("ga2clip cache", "ga2clip cache verify", "ga2clip cache clear")
 def cache(
     action: Annotated[
         Literal["info", "verify", "clear"],
-        typer.Argument(help="Count what is there, check every feature, or delete all of them."),
+        typer.Argument(help="Show the size, check every feature, or delete all of them."),
     ] = "info",
     as_json: AsJson = False,
 ) -> None:
-    """Say, check or clear what is remembered of class names.
+    """Show, check or clear the cached features of class names.
 
-    Bundles remember the features of class names that are not their own, in GA2CLIP_CACHE or the user's cache folder.
-    `verify` ends with exit code 1 when a feature is not what was written.
+    Features of class names that are not a bundle's own are kept in GA2CLIP_CACHE or the user's cache folder. The exit
+    code of `verify` is 1 if a feature was changed since it was written.
     """
     from ga2clip.runtime.feature_cache import cache_folder, check_cache, clear_cache
 
@@ -31,15 +31,15 @@ def cache(
             f"{files} files deleted ({size:,} bytes) in {folder}"
         )
         return
-    found = check_cache()
-    faulty = [file for file in found if file.fault]
+    files_of_cache = check_cache()
+    faulty = [file for file in files_of_cache if file.fault]
     if as_json:
-        rows = [{**vars(file), "path": str(file.path)} for file in found]
+        rows = [{**vars(file), "path": str(file.path)} for file in files_of_cache]
         console.emit_json({"folder": folder, "files": rows})
     else:
-        total = sum(file.features for file in found)
-        size = sum(file.bytes for file in found)
-        console.emit(f"{total} features of {len(found)} models ({size:,} bytes) in {folder}")
+        total = sum(file.features for file in files_of_cache)
+        size = sum(file.bytes for file in files_of_cache)
+        console.emit(f"{total} features of {len(files_of_cache)} models ({size:,} bytes) in {folder}")
         if action == "verify":
             console.emit(
                 "\n".join([*(f"{file.path}: {file.fault}" for file in faulty)] or ["all as written"])

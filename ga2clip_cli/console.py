@@ -1,8 +1,8 @@
-"""What a person sees: results on stdout, errors, hints and log records on stderr in a line or two.
+"""Output of the command line: results on stdout; errors, hints and log records on stderr.
 
-This is the only module that decides what is shown when something fails: a `UserError` shows what failed and what to
-do, anything else one line, and a traceback appears with `--debug` alone. It is also the one place where text from
-outside loses what would steer a terminal: whatever a bundle or a file calls itself, it is shown as plain text.
+Only this module decides what is shown when something fails: message and hint of a `UserError`, one line for any other
+exception, and a traceback only with `--debug`. It also removes terminal control sequences from all untrusted text, such
+as names of files and bundles.
 """
 
 import json
@@ -22,11 +22,20 @@ from ga2clip.text import printable, printable_lines
 
 T = TypeVar("T")
 _NOT_ASCII = re.compile(r"[^\n -~]")
-_TRAIN_PACKAGES = ("torch", "torchvision", "open_clip", "safetensors", "onnx", "onnxscript", "matplotlib")
+_TRAIN_PACKAGES = (
+    "torch",
+    "torchvision",
+    "open_clip",
+    "safetensors",
+    "onnx",
+    "onnxscript",
+    "matplotlib",
+    "scipy",
+)
 
 
 class _Plain(logging.Formatter):
-    """`warning: text` for what needs attention, plain text for the rest."""
+    """`warning: text` from level WARNING on, plain text below."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = printable_lines(super().format(record))
@@ -34,21 +43,21 @@ class _Plain(logging.Formatter):
 
 
 class _StderrHandler(logging.StreamHandler):
-    """Writes above a running progress bar instead of through it."""
+    """Writes log records above a running progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _say(self.format(record))
 
 
 def set_up(debug: bool) -> None:
-    """Route the project's log records to stderr and make both streams take every file name and class name.
+    """Send the project's log records to stderr, and let both streams accept every file name and class name.
 
-    Warnings of libraries are shown with `debug` alone, and end nothing even where PYTHONWARNINGS says so: what a
-    user should know is a log record of ours.
+    Warnings of libraries are only shown with `debug`, and are never raised as errors, even with PYTHONWARNINGS=error:
+    everything that users should know is a log record of ours.
     """
     warnings.simplefilter("default" if debug else "ignore")
     for stream in (sys.stdout, sys.stderr):
-        # A file name may hold bytes that are not text; an escape is better than an exception while printing.
+        # A file name may have bytes that are not UTF-8; print an escape instead of raising an exception.
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     handler = _StderrHandler()
@@ -59,16 +68,16 @@ def set_up(debug: bool) -> None:
         logger.setLevel(logging.DEBUG if debug else logging.INFO)
         logger.propagate = False
     if not debug:
-        # A download that fails is said in one line by our own error, not in forty by the libraries below.
+        # A failed download is reported by our own error in one line, not by forty lines of the libraries.
         logging.getLogger().addHandler(logging.NullHandler())
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
 
 def keep_stdout_clean() -> None:
-    """In a process of our own: what libraries print to descriptor 1 goes to stderr, so that stdout has results alone.
+    """Redirect descriptor 1 to stderr, so that output of libraries doesn't mix with the results on stdout.
 
-    Descriptors that were closed (`>&-`) become /dev/null first: a file opened later would get their number, and
-    somebody's messages.
+    Closed descriptors (`>&-`) are first opened as /dev/null; otherwise a file that is opened later would get their
+    number, and messages would be written into it.
     """
     for number in range(3):
         try:
@@ -87,7 +96,7 @@ def keep_stdout_clean() -> None:
 
 
 def finish() -> None:
-    """Before the process ends: what stdout did not take is dropped, since Python would complain about it again."""
+    """Discard output that could not be written, so that Python doesn't report it again when the process ends."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -97,12 +106,12 @@ def finish() -> None:
 
 
 def note(text: str) -> None:
-    """A message for the person, on stderr."""
+    """Print a message on stderr."""
     _say(printable_lines(text))
 
 
 def _say(text: str) -> None:
-    """Text on stderr, above a running progress bar; one that nobody can read is lost."""
+    """Print text on stderr, above a running progress bar; errors are ignored."""
     with suppress(OSError):
         if "tqdm" in sys.modules:
             sys.modules["tqdm"].tqdm.write(text, file=sys.stderr)
@@ -112,17 +121,17 @@ def _say(text: str) -> None:
 
 
 def is_first_process() -> bool:
-    """Under torchrun every process runs the command; one of them speaks and writes."""
+    """Whether this process prints and writes files; under torchrun only the first one does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def has_terminal() -> bool:
-    """Progress bars are for people: a log file gets the lines alone."""
+    """Whether stderr is a terminal, so that progress bars are shown."""
     return sys.stderr.isatty()
 
 
 def emit(text: str) -> None:
-    """A result, on stdout. Errors: UserError when stdout is closed or its disk is full."""
+    """Print a result on stdout. Raises UserError when stdout is closed or its disk is full."""
     if not is_first_process():
         return
     if sys.stdout is None:
@@ -130,7 +139,7 @@ def emit(text: str) -> None:
     try:
         print(printable_lines(text), flush=True)
     except BrokenPipeError:
-        raise  # whoever read it has seen enough
+        raise  # the reader of the pipe has closed it
     except OSError as error:
         from ga2clip.files import write_error
 
@@ -138,14 +147,14 @@ def emit(text: str) -> None:
 
 
 def emit_json(value: Any) -> None:
-    """A result as one JSON object on stdout; characters that the stream can't hold are escaped."""
+    """Print a result as one JSON object on stdout; characters that the stream can't encode are escaped."""
     utf8 = sys.stdout is not None and (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     text = json.dumps(value, indent=2, ensure_ascii=not utf8)
     emit(_NOT_ASCII.sub(lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their longest cell; numbers to the right."""
+    """A table with columns as wide as their longest cell; numbers are right-aligned."""
     cells = [list(map(printable, row)) for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     right = [all(row[column][:1].isdigit() for row in rows) for column in range(len(head))]
@@ -157,7 +166,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def progress(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
-    """The same items with a progress bar on stderr, when that is a terminal and there are several."""
+    """The same items, with a progress bar if stderr is a terminal and there are several items."""
     from tqdm import tqdm
 
     quiet = total < 2 or not has_terminal()
@@ -166,7 +175,7 @@ def progress(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
 
 @contextmanager
 def bars(unit: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A function of (what, done, total) that shows one progress bar after the other on stderr."""
+    """A function of (activity, done, total) that shows a progress bar per activity on stderr."""
     from tqdm import tqdm
 
     shown: dict[str, Any] = {}
@@ -190,7 +199,7 @@ def bars(unit: str) -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def seconds_bar() -> Iterator[Callable[[float], None]]:
-    """A function of the seconds of video done so far that shows them on stderr."""
+    """A function that shows the seconds of video done so far on stderr."""
     from tqdm import tqdm
 
     with tqdm(unit="s", disable=None, leave=False, bar_format="{n:.0f} s of video, {elapsed}") as bar:
@@ -220,7 +229,7 @@ def report(error: BaseException, *, debug: bool) -> int:
 
 
 def _as_user_error(error: BaseException) -> BaseException:
-    """An absent optional package, a full disk and a failed read or write are the user's to fix."""
+    """A UserError for a missing optional package, a full disk, or a failed read or write; else the error itself."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _TRAIN_PACKAGES:

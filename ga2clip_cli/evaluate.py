@@ -1,4 +1,4 @@
-"""`ga2clip eval`: runs go in, accuracies come out as a table or JSON; the details lie in each run's folder."""
+"""`ga2clip eval`: accuracies of runs as a table or JSON; the details lie in each run's folder."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,12 @@ EXAMPLES = (
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that training wrote.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Folders that training wrote, or folders of them as --seeds leaves."
+        ),
+    ],
     protocol: Annotated[
         str | None,
         typer.Option(
@@ -33,7 +38,7 @@ def evaluate(
     views: Annotated[
         str | None,
         typer.Option(
-            metavar="CLIPSxCROPS", help="Average so many views of a video, such as 4x3 [default: the run's]."
+            metavar="CLIPSxCROPS", help="Views of a video to average, such as 4x3 [default: the run's]."
         ),
     ] = None,
     class_names: ClassNames = None,
@@ -43,12 +48,16 @@ def evaluate(
     """Measure runs: top-1, base, novel, harmonic mean.
 
     Test clips are those of the run's protocol, classes have the names that the run was tuned with, and the last
-    epoch is what is measured. Beside the table,
-    RUN/eval/DATASET-PROTOCOL gets report.json, per_class.csv and confusion.png.
+    epoch is what is measured. Intervals are 95 % over clips; further runs are compared with the first on the same
+    clips. RUN/eval/DATASET-PROTOCOL (with -VIEWS and -NAMES, where they are others) gets report.json, clips.csv,
+    per_class.csv and confusion.png.
     """
     from ga2clip.evaluation.evaluate import evaluate_all, evaluate_run
+    from ga2clip.evaluation.report import comparison
+    from ga2clip.run import runs_in
 
-    found = []
+    first: dict[str, Any] = {}
+    trees = []
     where: dict[str, Any] = {
         "dataset": dataset,
         "root": root,
@@ -57,20 +66,23 @@ def evaluate(
         "device": device,
         "progress": console.has_terminal(),
     }
-    for run in runs:
+    for run in runs_in(runs):
         every = protocol == "all"
         reports = evaluate_all(run, **where) if every else [evaluate_run(run, protocol=protocol, **where)]
         for report in reports:
             if console.is_first_process():
-                report.write(run / "eval" / f"{report.about['dataset']}-{report.protocol}")
+                report.write(run / "eval" / report.folder)
+            other = first.setdefault(report.protocol, report)
+            against = report.against(other) if other is not report else {}
+            name = other.about["run"]
             if not as_json:
-                several = f", {report.about['views']} views" if "views" in report.about else ""
                 head = f"{run}: {report.about['method']} on {report.about['backbone']}, {report.protocol}"
-                console.emit(printable(head + several))
-                console.emit(report.table() + "\n")
-        found += reports
+                lines = [printable(head), report.table()]
+                lines += [comparison(against, printable(name))] if against else []
+                console.emit("\n".join(lines) + "\n")
+            trees.append(report.to_json() | ({"against": {"run": name, **against}} if against else {}))
     if as_json:
-        console.emit_json(found[0].to_json() if len(found) == 1 else [report.to_json() for report in found])
+        console.emit_json(trees[0] if len(trees) == 1 else trees)
 
 
 def _views(text: str | None) -> tuple[int, int] | None:

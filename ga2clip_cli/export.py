@@ -1,4 +1,4 @@
-"""`ga2clip export`: a run goes in, a verified ONNX bundle comes out."""
+"""`ga2clip export`: a run as a verified ONNX bundle."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,11 +29,18 @@ def export(
     ] = None,
     dynamic: Annotated[
         bool,
-        typer.Option("--dynamic/--static", help="Any number of clips and frames, or one clip of the run's."),
+        typer.Option(
+            "--dynamic/--static",
+            help="Input of any number of clips and frames, or of one clip of the run's length.",
+        ),
     ] = True,
     clips: Annotated[
         list[Path] | None,
-        typer.Option("--clip", metavar="FILE", help="Clip to compare torch and ONNX on; repeatable."),
+        typer.Option(
+            "--clip",
+            metavar="FILE",
+            help="Video to compare torch and ONNX on, instead of training clips; repeatable.",
+        ),
     ] = None,
     root: Root = None,
     verify_accuracy: Annotated[
@@ -46,11 +53,10 @@ def export(
         Path | None, typer.Option(metavar="KEY", help="Sign the bundle with this Ed25519 key (PEM).")
     ] = None,
 ) -> None:
-    """Turn a run into a verified ONNX bundle.
+    """Export a run as a verified ONNX bundle.
 
-    Prompts and mapping layers are folded into constants; the bundle predicts without torch. The export counts
-    only after torch and ONNX Runtime agreed on real frames and texts within the precision's tolerance; otherwise
-    it fails and leaves nothing.
+    Prompts and mapping layers are folded into constants; the bundle predicts without torch. If torch and ONNX Runtime
+    differ on real frames and texts by more than the precision's tolerance, the export fails and writes nothing.
     """
     from ga2clip_export.export import export_run
 

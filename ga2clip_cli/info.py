@@ -1,4 +1,4 @@
-"""`ga2clip info`: a bundle or a run goes in, what it is comes out."""
+"""`ga2clip info`: a summary of a bundle or a run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,10 +22,10 @@ def info(
     as_json: AsJson = False,
     verify: Verify = None,
 ) -> None:
-    """Say what a bundle or a run is.
+    """Show a summary of a bundle or a run.
 
-    Method, backbone and licence, classes, preprocessing, agreement with torch. A bundle's files are compared
-    with their recorded hashes.
+    Method, backbone and licence, classes, preprocessing, agreement with torch. The files of a bundle are checked
+    against their recorded hashes.
     """
     from ga2clip.evaluation.open_predictor import is_run, nothing_there
     from ga2clip.runtime import is_bundle, open_bundle

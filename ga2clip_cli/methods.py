@@ -1,4 +1,4 @@
-"""`ga2clip methods`: the table of methods, what each is made of and how much it trains."""
+"""`ga2clip methods`: a table of the methods with their parts and numbers of trainable parameters."""
 
 from typing import Annotated
 
@@ -19,11 +19,11 @@ def methods(
     ] = "tiny",
     as_json: AsJson = False,
 ) -> None:
-    """List the methods and what they are made of.
+    """List the methods with their parts.
 
-    Parts are prompt tokens × layers. Coupling, anchors and the scenario term can be put on any of them: see
-    --couple, --anchors and --scenario-weight of `ga2clip train`. The settings that a method's authors publish are
-    those of `ga2clip train --preset authors`.
+    Prompts are given as tokens × layers. Coupling, anchors and the scenario term can be added to any method: see
+    --couple, --anchors and --scenario-weight of `ga2clip train`. `ga2clip train --preset authors` uses the settings
+    that a method's authors publish.
     """
     from ga2clip.model.overview import method_table
 
@@ -38,4 +38,4 @@ def methods(
 
         console.emit(f"\n{rows[0].summary}; {rows[0].source}")
         known = name in authors_methods()
-        console.emit(f"\n{authors_text(name)}" if known else "\nno settings of its authors to take")
+        console.emit(f"\n{authors_text(name)}" if known else "\nits authors publish no settings")

@@ -1,4 +1,4 @@
-"""Options that several commands share, declared once so that they read the same everywhere."""
+"""Options that several commands share, so that their names and help texts are the same everywhere."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +17,8 @@ ClassNames = Annotated[
     typer.Option(
         "--class-names",
         metavar="KIND|FILE",
-        help="What classes are called: readable, raw (the dataset's labels), or a file: a name for each class in "
-        "the dataset's order, or lines raw,name.",
+        help="Class names: readable, raw (the dataset's labels), or a file with a name for each class in "
+        "the dataset's order, or with lines raw,name.",
     ),
 ]
 Protocol = Annotated[
@@ -36,7 +36,7 @@ Overrides = Annotated[
 Provider = Annotated[
     str,
     typer.Option(
-        "--provider", metavar="NAME", help="What computes a bundle: auto, cpu, cuda, tensorrt or openvino."
+        "--provider", metavar="NAME", help="Engine of a bundle: auto, cpu, cuda, tensorrt or openvino."
     ),
 ]
 Device = Annotated[
@@ -52,7 +52,7 @@ Verify = Annotated[
 
 
 def name_lists(text: str) -> str:
-    """A help text with `{datasets}` replaced by the names of the registry."""
+    """A help text with `{datasets}` replaced by the registered names."""
     if "{datasets}" not in text:
         return text
     from ga2clip.registry import DATASETS
@@ -61,5 +61,5 @@ def name_lists(text: str) -> str:
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help: lines that can be typed as they stand (a test parses each of them)."""
+    """The examples at the end of a command's help (a test parses each line)."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""`ga2clip predict`: a ranking of classes for each video, or what happens when in one video or stream."""
+"""`ga2clip predict`: a ranking of classes for each video, or for windows of one long video or stream."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,7 +47,8 @@ def predict(
         Path | None, typer.Option(metavar="OUT", help="Write a JSON object a line as results come.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="Continue such a file; videos in it are skipped.")
+        Path | None,
+        typer.Option(metavar="OUT", help="Continue a CSV or JSON Lines file; videos in it are skipped."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Videos encoded at once.")] = 4,
     workers: Annotated[int, typer.Option(min=1, help="Videos decoded at once.")] = 1,
@@ -56,12 +57,12 @@ def predict(
     threads: Threads = 0,
     verify: Verify = None,
     timeline: Annotated[
-        bool, typer.Option("--timeline", help="Say what happens when, in one long video.")
+        bool, typer.Option("--timeline", help="Find segments with their times in one long video.")
     ] = False,
     follow: Annotated[
         bool,
         typer.Option(
-            "--follow", help="Answer line by line while it plays: a URL, camera, - (stdin) or file."
+            "--follow", help="Rank classes while a stream plays: an address, camera, - (stdin) or file."
         ),
     ] = False,
     window: Annotated[float, typer.Option(min=0.1, help="Timeline: seconds that are averaged.")] = 2.0,
@@ -69,15 +70,15 @@ def predict(
     fps: Annotated[float, typer.Option(min=0.1, help="Timeline: frames encoded per second.")] = 4.0,
     smooth: Annotated[float, typer.Option(min=0, help="Timeline: seconds of smoothing.")] = 0.0,
     min_length: Annotated[float, typer.Option(min=0, help="Timeline: shortest segment, seconds.")] = 0.0,
-    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Timeline: draw it.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Timeline: draw a chart.")] = None,
     render: Annotated[
-        Path | None, typer.Option(metavar="MP4", help="Timeline: write it on the video.")
+        Path | None, typer.Option(metavar="MP4", help="Timeline: write the video with labels.")
     ] = None,
 ) -> None:
     """Name the action in videos.
 
-    With --classes any list of actions can be asked about, also those that the model never saw; without it, the
-    model's own classes are ranked. stderr says which model spoke.
+    --classes gives any list of actions, also ones that the model was not trained on; without it, the model's own
+    classes are ranked. The name of the model is printed on stderr.
     """
     outputs = {"--json": as_json, "--csv": csv, "--jsonl": jsonl, "--resume": resume}
     kind = "--timeline" if timeline else "--follow" if follow else ""
@@ -105,8 +106,8 @@ def predict(
         elif timeline:
             question |= {"smooth": smooth, "min_length": min_length}
             with local_file(files[0]) as video:
-                found = spans.find_segments(predictor, video, **question)
-                spans.show_segments(found, video, as_json=as_json, csv=csv, plot_to=plot, render_to=render)
+                result = spans.find_segments(predictor, video, **question)
+                spans.show_segments(result, video, as_json=as_json, csv=csv, plot_to=plot, render_to=render)
         else:
             question |= {"top": top, "batch": batch, "workers": workers}
             sink = answers.open_sink(
@@ -121,7 +122,7 @@ _OUTPUTS = {
     "--timeline": {"--json", "--csv", "--plot", "--render"},
     "--follow": {"--json"},
 }
-"""By kind of answer, the outputs that it has."""
+"""The output options of each kind of answer."""
 
 
 def _check_outputs(kind: str, outputs: dict[str, Any]) -> None:
@@ -138,25 +139,25 @@ def _check_outputs(kind: str, outputs: dict[str, Any]) -> None:
 
 
 def _keep_what_is_there(kind: str, files: list[str], table: Path | None, render: Path | None) -> None:
-    """Said before a model is loaded: answers of an earlier batch, and the video itself, are not overwritten."""
+    """Raises, before a model is loaded, if an output would overwrite earlier answers or the video itself."""
     if table is not None:
         from ga2clip.files import refuse_existing
 
         again = "" if kind else f"continue it with --resume {table}, or "
         refuse_existing(table, f"{again}delete it first")
     if render is not None and render.exists() and render.samefile(files[0]):
-        raise typer.BadParameter("--render would replace the video it is made from")
+        raise typer.BadParameter("--render would overwrite the input video")
 
 
 def _check_videos(kind: str, files: list[str]) -> None:
     if kind and len(files) != 1:
         raise typer.BadParameter("--timeline and --follow take one video")
     if files.count("-") > 1:
-        raise typer.BadParameter("standard input ('-') can be read once")
+        raise typer.BadParameter("standard input ('-') can only be read once")
     streams = [file for file in files if "://" in file and not file.lower().startswith(_RECORDED)]
     if streams and kind != "--follow":
         raise typer.BadParameter(f"'{streams[0]}' is a stream: add --follow")
 
 
 _RECORDED = ("http://", "https://", "file://")
-"""Addresses that may be those of recorded videos."""
+"""Schemes of addresses that may be recorded videos."""

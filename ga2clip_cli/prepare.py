@@ -32,22 +32,21 @@ def prepare(
         bool, typer.Option("--cache", help="Decode every clip once into a compact frame cache.")
     ] = False,
     recheck: Annotated[
-        bool, typer.Option("--recheck", help="Decode the broken clips again, though they didn't change.")
+        bool, typer.Option("--recheck", help="Decode broken clips again, even if their files did not change.")
     ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of generated clips and generated splits.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of generated clips and of generated splits.")] = 0,
     clips_per_class: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Generated datasets: training clips of each class; half as many to test on."
+            min=1, help="Generated datasets: training clips per class; half that number for testing."
         ),
     ] = None,
 ) -> None:
     """Check a dataset's clips and write its manifest.
 
-    Every clip is decoded once. The work can be stopped and started again: nothing is lost and nothing is done
-    twice. Missing and broken clips are listed in a table and a CSV. Without the data it says where to get it and
-    how the folder must look.
+    Every clip is decoded once; a stopped command continues where it was. Missing and broken clips are listed in a
+    table and a CSV. If the data is missing, the hint says where to get it and how the folder must look.
     """
     from ga2clip.data.declaration import Size
     from ga2clip.data.prepare import prepare as run_preparation

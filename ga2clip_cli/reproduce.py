@@ -1,4 +1,4 @@
-"""`ga2clip reproduce`: a dataset's name goes in; the rows of the paper's tables, ours beside theirs, come out."""
+"""`ga2clip reproduce`: the rows of the paper's tables for a dataset, ours beside theirs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,9 +27,9 @@ def reproduce(
         bool, typer.Option("--dry-run", help="Show commands, data and time needed, and stop.")
     ] = False,
 ) -> None:
-    """Run the paper's tables for a dataset.
+    """Run the experiments of the paper's tables for a dataset.
 
-    Our figures stand beside the published ones. Runs that are finished are only tested, and stopped ones go on.
+    Prints our results beside the published ones. Finished runs are only tested; stopped runs are continued.
     """
     from ga2clip.experiments.reproduce import describe, plan, table
     from ga2clip.experiments.reproduce import reproduce as run_rows

@@ -1,4 +1,4 @@
-"""What happens when in one long video, or in a stream while it plays."""
+"""`predict --timeline` and `predict --follow`: answers over time for one long video or a stream."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def find_segments(predictor: "Predictor", video: "LocalFile", **question: Any) -> "Timeline":
-    """What happens when in a video."""
+    """The timeline of a video, with a progress display."""
     from ga2clip.runtime.timeline import timeline
 
     with console.seconds_bar() as show:
-        found = timeline(predictor, video, progress=show, **question)
-    return replace(found, file=video.name)
+        result = timeline(predictor, video, progress=show, **question)
+    return replace(result, file=video.name)
 
 
 def show_segments(
-    found: "Timeline",
+    result: "Timeline",
     video: "LocalFile",
     *,
     as_json: bool,
@@ -32,23 +32,23 @@ def show_segments(
     plot_to: Path | None,
     render_to: Path | None,
 ) -> None:
-    """Print segments, or write them to a CSV file; draw or render them where asked."""
+    """Print the segments or write them to a CSV file; draw or render them if asked for."""
     if plot_to is not None:
         from ga2clip.runtime.draw_timeline import plot
 
-        console.note(f"plot: {plot(found, plot_to)}")
+        console.note(f"plot: {plot(result, plot_to)}")
     if render_to is not None:
         from ga2clip.runtime.draw_timeline import render
 
-        console.note(f"video: {render(video, found, render_to)}")
+        console.note(f"video: {render(video, result, render_to)}")
     if csv is not None:
         from ga2clip.files import write_text
 
-        write_text(csv, found.to_csv())
+        write_text(csv, result.to_csv())
     elif as_json:
-        console.emit_json(found.to_json())
+        console.emit_json(result.to_json())
     else:
-        console.emit(found.table())
+        console.emit(result.table())
 
 
 def follow_stream(predictor: "Predictor", source: str, *, as_json: bool, **options: Any) -> None:

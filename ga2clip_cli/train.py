@@ -14,66 +14,145 @@ EXAMPLES = (
     "ga2clip train --dataset ucf101 --root data/ucf101 --backbone ViT-B-16 --pretrained openai --dry-run",
     "ga2clip train --dataset stickfigures --set training.lr=0.01 --set data.frames=4",
     "ga2clip train --dataset ucf101 --root data/ucf101 --class-names raw",
+    "ga2clip train --dataset stickfigures --seeds 1..5 --out runs/five",
     "ga2clip train --resume runs/plugged",
     "ga2clip train --resume runs/plugged --set training.micro_batch=2",
 )
+
+PANELS = {
+    "Data": (
+        *("dataset", "root", "protocol", "shots", "frames", "class_names"),
+        *("split_file", "test_split_file", "labels"),
+    ),
+    "Method": (
+        *("method", "backbone", "pretrained", "hard_prompts", "couple", "anchors", "anchor_loss"),
+        *("scenario_weight", "tune", "interpolate"),
+    ),
+    "Optimisation": ("epochs", "batch_size", "lr", "classes_per_step", "seed", "seeds"),
+}
+"""Headings in the help, with the parameters below them; the others are `Options`."""
 
 
 def train(
     dataset: Annotated[str | None, typer.Option(metavar="NAME", help="A prepared dataset.")] = None,
     root: Root = None,
-    shots: Annotated[int | None, typer.Option(min=0, help="Clips per class; 0: all.")] = None,
     protocol: Protocol = None,
-    method: Annotated[str | None, typer.Option(metavar="NAME", help="See `ga2clip methods`.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run's folder [default: runs/DATASET-METHOD-SEED].")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the split, the prompts and the order.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=0)] = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="Clips per class; 0: all.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Frames taken from a clip.")] = None,
+    class_names: ClassNames = None,
+    split_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A shared training list, lines `path label`."),
+    ] = None,
+    test_split_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE[,FILE]", help="The test lists that go with it."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE[,FILE]",
+            help="Files with lines id,name, one per test list.",
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="See `ga2clip methods`."),
+    ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="tiny (built in), an open_clip architecture, or openai."),
+        typer.Option(
+            metavar="NAME",
+            help="tiny (built in), an open_clip architecture, or openai.",
+        ),
     ] = None,
     pretrained: Annotated[
-        str | None, typer.Option(metavar="TAG|PATH", help="Weights: an open_clip tag, a file or a folder.")
+        str | None,
+        typer.Option(
+            metavar="TAG|PATH",
+            help="Weights: an open_clip tag, a file or a folder.",
+        ),
     ] = None,
     hard_prompts: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="builtin, a run, a published file, or a phrase."),
+        typer.Option(
+            metavar="SOURCE",
+            help="builtin, a run, a published file, or a phrase.",
+        ),
     ] = None,
     couple: Annotated[
-        bool | None, typer.Option("--couple/--no-couple", help="Couple hard and soft prompts by a mapping.")
+        bool | None,
+        typer.Option(
+            "--couple/--no-couple",
+            help="Couple hard and soft prompts by a mapping.",
+        ),
     ] = None,
     anchors: Annotated[
-        bool | None, typer.Option("--anchors/--no-anchors", help="Train against negative prompts.")
+        bool | None,
+        typer.Option("--anchors/--no-anchors", help="Train against negative prompts."),
     ] = None,
     anchor_loss: Annotated[
-        str | None, typer.Option(metavar="NAME", help="margin, contrast, preserve or published.")
+        str | None,
+        typer.Option(metavar="NAME", help="margin, contrast, preserve or published."),
     ] = None,
     scenario_weight: Annotated[
-        float | None, typer.Option(min=0, help="Weight of the scenario term (ViLT-CLIP).")
+        float | None,
+        typer.Option(min=0, help="Weight of the scenario term (ViLT-CLIP)."),
     ] = None,
     tune: Annotated[
-        str | None, typer.Option(metavar="PART", help="prompts, or a whole tower too: vision, text, both.")
+        str | None,
+        typer.Option(
+            metavar="PART",
+            help="prompts, or a whole tower too: vision, text, both.",
+        ),
     ] = None,
     interpolate: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of the tuned backbone, mixed with the original.")
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the tuned backbone, mixed with the original.",
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the clips.")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Clips per update, over all devices."),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate of prompts and other parts."),
     ] = None,
     classes_per_step: Annotated[
         int | None,
-        typer.Option(min=0, help="Class texts per update, the batch's own always among them; 0: all."),
+        typer.Option(
+            min=0,
+            help="Class texts per update, the batch's own always among them; 0: all.",
+        ),
     ] = None,
-    split_file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A shared training list, lines `path label`.")
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the split, the prompts and the order."),
     ] = None,
-    test_split_file: Annotated[
-        str | None, typer.Option(metavar="FILE[,FILE]", help="The test lists that go with it.")
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A..B|A,B",
+            help="A run for each, in DIR/seed-N; finished ones are left as they are.",
+        ),
     ] = None,
-    labels: Annotated[
-        str | None, typer.Option(metavar="FILE[,FILE]", help="Files with lines id,name, one per test list.")
+    device: Device = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Loader processes; 0 loads in the training process."),
     ] = None,
-    class_names: ClassNames = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The run's folder [default: runs/DATASET-METHOD-SEED; with --seeds runs/DATASET-METHOD].",
+        ),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(metavar="FILE|NAME", help="Settings instead of the dataset's own recipe.")
     ] = None,
@@ -83,7 +162,6 @@ def train(
             metavar="WHOSE", help="authors: settings that the method's authors publish. [default: ours]"
         ),
     ] = None,
-    device: Device = "auto",
     overrides: Overrides = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")
@@ -92,8 +170,8 @@ def train(
 ) -> None:
     """Tune a method on a dataset and write a run.
 
-    Settings come from the method, then the dataset's recipe, then the options given here, then --set. The run's
-    settings.toml repeats the run.
+    Settings come from the method, then the dataset's recipe, then the options given here, then --set; later ones win.
+    All of them are written to the run's settings.toml; `ga2clip settings` explains each.
     """
     given: dict[str, dict[str, Any]] = {
         "data": {
@@ -114,13 +192,22 @@ def train(
         },
         "anchors": {"weight": _switch(anchors, 1.0, 0.0), "loss": anchor_loss},
         "loss": {"scenario": scenario_weight},
-        "training": {"seed": seed, "epochs": epochs, "classes_per_step": classes_per_step},
+        "training": {
+            "seed": seed,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "lr": lr,
+            "classes_per_step": classes_per_step,
+            "workers": workers,
+        },
     }
     from ga2clip.training.train import result_table, resume_settings, summary
     from ga2clip.training.train import train as run_training
 
+    if seed is not None and seeds is not None:
+        raise typer.BadParameter("give --seed or --seeds, not both")
     if resume is not None:
-        if _compact(given) or any((dataset, protocol, method, recipe, preset, out)):
+        if _compact(given) or any((dataset, protocol, method, recipe, preset, out, seeds)):
             raise typer.BadParameter(
                 "a run continues with its own settings; only --set may stand beside --resume"
             )
@@ -137,15 +224,22 @@ def train(
             options=_compact(given),
             overrides=overrides or [],
         )
-        name = f"{settings.data.dataset}-{settings.method.name}-{settings.training.seed}"
-        folder = out or Path("runs") / name
+        name = f"{settings.data.dataset}-{settings.method.name}"
+        folder = out or Path("runs") / (name if seeds else f"{name}-{settings.training.seed}")
     if dry_run:
         console.emit(summary(settings, device=device))
         return
-    run_training(settings, folder, resume=resume is not None, device=device, progress=console.has_terminal())
-    if console.is_first_process() and (table := result_table(folder)):
-        console.note(table)
-    console.emit(str(folder))
+    where: dict[str, Any] = {"device": device, "progress": console.has_terminal()}
+    if seeds is not None:
+        from ga2clip.experiments.seeds import parse_seeds, train_seeds
+
+        folders = train_seeds(settings, folder, parse_seeds(seeds), **where)
+    else:
+        folders = [run_training(settings, folder, resume=resume is not None, **where)]
+    for path in folders:
+        if console.is_first_process() and (table := result_table(path)):
+            console.note(table)
+        console.emit(str(path))
 
 
 def _switch(given: bool | None, on: Any, off: Any) -> Any:

@@ -121,8 +121,8 @@ def digests(folder: Path, names: Iterator[Path]) -> dict[str, str]:
 def tensors(run_folder: Path) -> dict[str, str]:
     """SHA-256 of a run's tensors by name, and of its metrics."""
     state = load_run(run_folder).state()
-    found = {name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in state.items()}
-    return {**found, **digests(run_folder, iter([run_folder / "metrics.jsonl"]))}
+    hashes = {name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in state.items()}
+    return {**hashes, **digests(run_folder, iter([run_folder / "metrics.jsonl"]))}
 
 
 def stages(base: Path) -> dict[str, Stage]:
@@ -228,8 +228,8 @@ def trial(
     stage.whole(folder)
     ended = run(stage.again(folder))
     assert ended.code == 0, ended.err
-    found = stage.result(folder)
-    differ = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    result = stage.result(folder)
+    differ = sorted(name for name in wanted.keys() | result.keys() if wanted.get(name) != result.get(name))
     assert not differ, f"{len(differ)} of {len(wanted)} differ: {differ[:5]}"
     assert not leftovers(folder), f"left behind: {leftovers(folder)[:5]}"
     return f"exit code {killed.code}"

@@ -100,8 +100,8 @@ MUTANTS = (
     Mutant(
         "the average over epochs is uniform",
         "ga2clip/training/averaging.py",
-        "[density / total for density in densities]",
-        "[1 / epochs for density in densities]",
+        "[value / total for value in relative]",
+        "[1 / count for value in relative]",
         "tests/training/test_optimiser.py",
     ),
     Mutant(
@@ -199,8 +199,8 @@ MUTANTS = (
         "an imported run is tested with our readable names",
         "ga2clip/evaluation/evaluate.py",
         "return run.manifest(data)",
-        "return Manifest.read(dataset_root(data))",
-        "tests/training/test_class_names_of_runs.py",
+        "return read_dataset(data)",
+        "tests/evaluation/test_class_names_of_runs.py",
     ),
     Mutant(
         "raw names rename the classes but not the clips",

@@ -30,13 +30,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ga2clip.data.stickfigures.classes import BASE_CLASSES, DATASETS
+from ga2clip.data.stickfigures.classes import BASE_CLASSES, CLASSES, OTHER_CLASSES
 from ga2clip.data.stickfigures.pictures import SCENES, pairs, vocabulary, with_article
 from ga2clip.data.stickfigures.render import render_clip
 from ga2clip.model.towers import TextTower, VisionTower
 
 ASSETS = Path(__file__).parent.parent / "ga2clip" / "assets" / "tiny"
 TEMPLATES = ("a video of a person doing {}.", "a video of a person {}.")
+DATASETS = {"stickfigures": CLASSES, "stickfigures-other": OTHER_CLASSES}
 WORDS = 24
 """Tokens that a caption may have."""
 VERBS = sorted({verb for verb, _ in SCENES})

@@ -43,6 +43,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
         under(
             "errors",
             "settings",
+            "settings_table",
             "files",
             "labels",
             "label_files",

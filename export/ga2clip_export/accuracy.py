@@ -1,7 +1,4 @@
-"""Accuracy of an exported model on the evaluation sets of its run.
-
-The bundle predicts the very files, one view each, among the classes of their set.
-"""
+"""Accuracy of a bundle on the evaluation sets of its run, measured on the video files with one view each."""
 
 import logging
 from pathlib import Path
@@ -17,7 +14,7 @@ def measure_accuracy(bundle: Path, task: Task) -> dict[str, float]:
     """Top-1 accuracy by evaluation set (`base`, `novel` or `test`), as fractions; a broken clip counts as
     wrong.
     """
-    found = {}
+    accuracies = {}
     with Predictor(bundle, provider="cpu", cache=False) as predictor:
         for part in task.evals:
             paths = [task.root / clip.path for clip in part.clips]
@@ -26,6 +23,6 @@ def measure_accuracy(bundle: Path, task: Task) -> dict[str, float]:
                 isinstance(answer, Prediction) and answer.predictions[0][0] == clip.label
                 for answer, clip in zip(answers, part.clips, strict=True)
             ]
-            found[part.name] = sum(right) / len(right)
-            _log.info("%s: %.1f %% of %d clips", part.name, 100 * found[part.name], len(right))
-    return found
+            accuracies[part.name] = sum(right) / len(right)
+            _log.info("%s: %.1f %% of %d clips", part.name, 100 * accuracies[part.name], len(right))
+    return accuracies

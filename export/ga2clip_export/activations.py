@@ -1,4 +1,4 @@
-"""What flows inside a graph on real inputs: ranges for float16, quantisation errors for int8."""
+"""Activations of a graph on real inputs: their ranges (for float16) and quantisation errors (for int8)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from ga2clip.runtime.ort import onnxruntime
 from ga2clip_export.graphs import save, tensor_bytes
 
 _U8_LEVELS, _S7_LARGEST = 255, 64
-_SHAPE_BYTES = 1024  # what is smaller may be a shape
-_MASK = 1e30  # no activation of a working model comes near; masks hold −3.4e38 or −∞
+_SHAPE_BYTES = 1024  # smaller constants may be shapes
+_MASK = 1e30  # far above any activation; masks hold −3.4e38 or −∞
 
 
 def float_tensors(model: onnx.ModelProto) -> set[str]:
-    """Names of the float32 tensors that nodes compute."""
+    """Names of the float32 tensors that are outputs of nodes."""
     inferred = onnx.shape_inference.infer_shapes(_without_weights(model))
     known = (*inferred.graph.value_info, *inferred.graph.output)
     floats = {v.name for v in known if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
@@ -24,18 +24,15 @@ def float_tensors(model: onnx.ModelProto) -> set[str]:
 
 
 def largest_activations(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Largest absolute value of every float tensor that a node computes, by name; what masks hold is left
-    out.
-    """
+    """The largest absolute value of every computed float tensor, by name; the values of masks don't count."""
     values = _run_inside(model, sorted(float_tensors(model)), inputs)
     return {name: float(np.abs(v[np.abs(v) < _MASK]).max(initial=0.0)) for name, v in values.items()}
 
 
 def quantisation_errors(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """By name of each MatMul with constant weights: ‖quantised − exact‖ / ‖exact‖ of its output, on these
-    inputs.
+    """The relative error ‖quantised − exact‖ / ‖exact‖ of the output of each MatMul with constant weights, by name.
 
-    The arithmetic is that of dynamic quantisation: activations unsigned 8 bit over the whole tensor, weights
+    Measured on these inputs with the arithmetic of dynamic quantisation: activations unsigned 8 bit per tensor, weights
     signed 7 bit per column.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -82,7 +79,7 @@ def _run_inside(
     opened.CopyFrom(model)
     opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
     options = onnxruntime.SessionOptions()
-    # Fusions would remove the tensors that are asked for.
+    # Fusions would remove the requested tensors.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     with TemporaryDirectory() as folder:
         path = Path(folder) / "opened.onnx"

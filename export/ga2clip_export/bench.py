@@ -1,7 +1,7 @@
 """Times, ratios, memory and agreement of bundles, measured side by side on clips.
 
-All engines take turns in every round, so that a busy machine slows all of them alike; medians are shown.
-Start-up and memory are those of a fresh process that opens the bundle and answers once.
+All engines are measured in every round, so that load on the machine affects all of them equally; medians are reported.
+Start-up time and memory are those of a new process that opens the bundle and predicts one clip.
 """
 
 import json
@@ -43,16 +43,16 @@ print(peak_memory())
 
 @dataclass
 class Row:
-    """One engine: seconds of each round, or of each process start. An empty list was not measured."""
+    """The measurements of one engine: seconds per round, or per process start. An empty list: not measured."""
 
     engine: str
     provider: str
     encode: list[float] = field(default_factory=list)
-    """A clip's frames → its feature."""
+    """Encoding the frames of a clip."""
     text: list[float] = field(default_factory=list)
-    """A new class name → its feature, none cached."""
+    """Encoding a new class name, without the cache."""
     start: list[float] = field(default_factory=list)
-    """A fresh process: import, open, decode, encode, answer."""
+    """A new process: import, open, decode, encode, rank."""
     memory: float = float("nan")
     """Peak MiB of that process."""
     cosine: float = float("nan")
@@ -61,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What was measured. decode, preprocess: seconds of each round, shared by all engines."""
+    """The measurements of `bench`. decode, preprocess: seconds per round, common to all engines."""
 
     machine: str
     frames: int
@@ -72,7 +72,7 @@ class BenchReport:
     rows: list[Row]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything measured; numbers that were not are null."""
+        """All measurements as a JSON object; null: not measured."""
         return {
             "machine": self.machine,
             "frames": self.frames,
@@ -122,10 +122,10 @@ def bench(
     model: "VideoCLIP | None" = None,
     threads: int = 0,
 ) -> BenchReport:
-    """Measure every bundle with every provider, and a model in torch beside them.
+    """Measure every bundle with every provider, and optionally a torch model for comparison.
 
-    clips: files to read, by default a made one (10 s of 320×240). threads: of every engine, 0: all cores.
-    Errors: UserError for bundles of different picture sizes or frame numbers, which can't share clips.
+    clips: video files; by default a synthetic one (10 s of 320×240). threads: per engine; 0: all cores.
+    Raises UserError for bundles with different frame sizes or numbers of frames, which can't share clips.
     """
     if rounds < 1:
         raise UserError(f"rounds must be at least 1, got {rounds}")
@@ -156,11 +156,11 @@ class _Engine:
 def _bundle_engine(path: Path, provider: str, threads: int) -> _Engine:
     model = BundleModel(path, provider=provider, threads=threads, cache=False)
     probe = model.bundle.probe()
-    found = model.encode_frames(probe.frames[0]).astype(np.float64)
+    features = model.encode_frames(probe.frames[0]).astype(np.float64)
     truth = probe.frame_features[0]
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(truth, axis=1)
+    lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(truth, axis=1)
     row = Row(f"ONNX {model.card.precision}", model.provider)
-    row.cosine = float(((found * truth).sum(axis=1) / lengths).min())
+    row.cosine = float(((features * truth).sum(axis=1) / lengths).min())
     return _Engine(row, lambda clip: model.encode_clips(clip[None]), model.encode_classes, path, provider)
 
 
@@ -231,8 +231,8 @@ def _timed(work: Callable[..., Any], *inputs: Any) -> tuple[float, Any]:
 
 
 def peak_memory() -> float:
-    """Most MiB that this process has held; NaN on systems that don't say."""
-    try:  # Linux: `resource` would say the parent's peak where that was larger
+    """The peak memory of this process in MiB; NaN if the system doesn't report it."""
+    try:  # Linux: `resource` would report the parent's peak if that was larger
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
     except (OSError, StopIteration):

@@ -1,7 +1,7 @@
 """Calibration clips, uint8 (N, T, S, S, 3): what an export is measured and its conversion fitted on.
 
-They are the run's own training clips, spread over its classes; given files instead, where someone names
-them; and the built-in drawings where a run's dataset is not on this machine.
+They are the files that the user gives; else the run's own training clips, spread over its classes; else, if the run's
+dataset is not on this machine, clips of the built-in stick figures.
 """
 
 import logging
@@ -25,7 +25,7 @@ OWN_CLIPS = "training clips of the run"
 
 
 def from_files(paths: Sequence[Path], preprocess: Preprocess, frames: int) -> np.ndarray:
-    """Clips of these files: uint8 (N, T, S, S, 3). Errors: VideoError for a file that can't be read."""
+    """Clips of these files: uint8 (N, T, S, S, 3). Raises VideoError for a file that can't be read."""
     return np.stack([read_clip(path, preprocess, frames) for path in paths])
 
 
@@ -36,8 +36,8 @@ def from_task(task: Task, preprocess: Preprocess, frames: int, count: int) -> np
 
 
 def anchors_of(task: Task, source: str, preprocess: Preprocess, frames: int, count: int) -> np.ndarray | None:
-    """`count` clips that show no class: those of the run, or those that its dataset has where it was tuned without
-    (`source` as in the settings); None when there are none that can be read here.
+    """`count` anchor clips: those of the run, or, if it was tuned without anchors, those of its dataset (`source` as in
+    the settings). None when there are none or they can't be read.
     """
     return _read(task, task.anchors or _unused_anchors(task, source), preprocess, frames, count)
 
@@ -53,33 +53,33 @@ def _unused_anchors(task: Task, source: str) -> tuple[Clip, ...]:
 def _read(
     task: Task, clips: Sequence[Clip], preprocess: Preprocess, frames: int, count: int
 ) -> np.ndarray | None:
-    found = []
+    readable = []
     for clip in _spread(clips, count):
         try:
-            found.append(read_clip(task.root / clip.path, preprocess, frames))
+            readable.append(read_clip(task.root / clip.path, preprocess, frames))
         except VideoError as error:
             _log.warning("left out: %s", error.message)
-    return np.stack(found) if found else None
+    return np.stack(readable) if readable else None
 
 
 def built_in(preprocess: Preprocess, frames: int, count: int) -> np.ndarray:
-    """Drawn clips, one of a class after the other: uint8 (count, T, S, S, 3)."""
+    """Stick-figure clips of successive classes: uint8 (count, T, S, S, 3)."""
     rule = SamplingRule(frames=frames)
     drawn = []
     for index in range(count):
-        film = render_clip(CLASSES[index % len(CLASSES)], seed=index)
-        drawn.append(preprocess.frames(film[sample_indices(len(film), rule).ravel()]))
+        clip = render_clip(CLASSES[index % len(CLASSES)], seed=index)
+        drawn.append(preprocess.frames(clip[sample_indices(len(clip), rule).ravel()]))
     return np.stack(drawn)
 
 
 def read_clip(path: Path, preprocess: Preprocess, frames: int) -> np.ndarray:
-    """One clip as the runtime reads it: uint8 (T, S, S, 3). Errors: VideoError."""
+    """One clip as the runtime reads it: uint8 (T, S, S, 3). Raises VideoError."""
     clip = sample_frames(path, SamplingRule(frames=frames), size=preprocess.size)
     return preprocess.frames(clip.frames)
 
 
 def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
-    """`count` clips, taking one of every class before a second of any."""
+    """`count` clips, one of each class before a second of any class."""
     seen: dict[str | None, int] = {}
     order = []
     for position, clip in enumerate(clips):
@@ -91,9 +91,9 @@ def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
 def calibration_clips(
     task: Task | None, files: Sequence[Path], preprocess: Preprocess, frames: int, count: int
 ) -> tuple[np.ndarray, str]:
-    """Clips and a word on where they are from: the files given, else the task's, else the built-in drawings."""
+    """The calibration clips and a description of their source: the files, else the task's clips, else stick figures."""
     if count < 1:
-        raise UserError(f"an export needs at least one clip to be measured on, got {count}")
+        raise UserError(f"an export needs at least one calibration clip, got {count}")
     if files:
         return from_files(files, preprocess, frames), "given files"
     own = from_task(task, preprocess, frames, count) if task else None

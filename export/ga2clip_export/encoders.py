@@ -1,7 +1,6 @@
-"""Both encoders of a model as ONNX files of one precision, with their measured agreement with torch.
+"""Writes both encoders of a model as ONNX files of one precision and measures their agreement with torch.
 
-fp32 and fp16 graphs use plain operators (opset 20); int8 keeps attention as one operator (opset 23), without
-which it is slower.
+fp32 and fp16 graphs use plain operators (opset 20); int8 keeps attention as one operator (opset 23), which is faster.
 """
 
 import logging
@@ -23,13 +22,13 @@ from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
 _log = logging.getLogger(__name__)
 
 _MARGIN = 0.995
-"""Cosine that the choice of int8 layers aims at, above the 0.99 of the gate."""
-_FRAMES_INSIDE = 4  # frames whose activations are looked at; each costs memory
+"""Cosine that the choice of int8 layers must reach, above the 0.99 of the agreement check."""
+_FRAMES_INSIDE = 4  # frames whose activations are measured; each costs memory
 
 
 @dataclass(frozen=True)
 class Encoders:
-    """What was written."""
+    """The result of `write_encoders`."""
 
     precision: Precision
     card: OnnxCard
@@ -45,10 +44,10 @@ def write_encoders(
     opset: int | None,
     static: bool,
 ) -> Encoders:
-    """Write both encoders into `folder` and put them through the gate.
+    """Write both encoders into `folder` and compare them with torch.
 
-    precision `auto`: fp16 where there is a GPU, else int8; fp32 when that one doesn't pass its gate.
-    Errors: UserError when the result disagrees with torch, or the opset is too old for the precision.
+    precision `auto`: fp16 if there is a GPU, else int8; if the result disagrees with torch, fp32.
+    Raises UserError when the result disagrees with torch, or the opset is too old for the precision.
     """
     if precision != "auto":
         return _write(model, folder, expected, _precision(precision), opset, static)

@@ -1,6 +1,6 @@
-"""Export of a run: a bundle folder, folded, traced and verified against torch, or none at all.
+"""Exports a run as a bundle: folds, traces and converts the encoders, and checks their agreement with torch.
 
-Everything is made in a working folder beside the bundle and renamed when torch and ONNX agree.
+The bundle is written into a working folder beside its final place, and renamed only after the agreement check.
 """
 
 import logging
@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 PRECISIONS = (*get_args(Precision), "auto")
 _PACKAGES = ("ga2clip", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "open_clip_torch", "numpy")
-_SMALL_TOWER = 20_000_000  # parameters; below, measuring on many clips takes seconds
+_SMALL_TOWER = 20_000_000  # parameters; with fewer, measuring on many clips takes only seconds
 _CLIPS_SMALL, _CLIPS_LARGE = 80, 24
 _PROBE_FRAMES = 2
 
@@ -66,26 +66,29 @@ def export_run(
     triton: str | Path | None = None,
     sign_with: str | Path | None = None,
 ) -> Path:
-    """Turn a run into a bundle, which predicts without torch; it exists only if ONNX Runtime agrees with torch.
+    """Export a run as a bundle, which predicts without torch. Nothing is written unless ONNX Runtime agrees with torch.
 
     Args:
         run_path: the folder that training wrote.
-        out: the bundle's folder; None: `bundle` in the run (`bundle-int8` and so on).
+        out: the bundle's folder; None: `bundle` in the run's folder (`bundle-int8` and so on).
         precision: `fp32`, `fp16` (GPUs), `int8` (CPUs) or `auto`.
-        opset: of ONNX; None: the precision's best.
-        static: one clip of the run's number of frames per call instead of any batch.
-        clips: files to measure agreement on instead of the run's training clips.
-        root: where the run's dataset is now; empty: where it was.
-        verify_accuracy: also measure the bundle on the run's test clips.
+        opset: version of the ONNX operators; None: the best for the precision.
+        static: fix the input shape to one clip with the run's number of frames, instead of any batch of clips.
+        clips: calibration clips (video files) instead of the run's training clips.
+        root: the dataset's folder, if it has moved.
+        verify_accuracy: also measure the bundle's accuracy on the run's test clips.
         triton: also write an NVIDIA Triton model repository into this folder.
-        sign_with: a PEM file with the Ed25519 key that signs the bundle.
+        sign_with: a PEM file with the Ed25519 private key to sign the bundle with.
 
     Returns:
         The bundle's folder.
 
     Raises:
-        UserError: a run that can't be read, an occupied folder, a key that is none, or an export that disagrees with
+        UserError: the run can't be read, a folder is not empty, the key is not valid, or the bundle disagrees with
             torch.
+
+    Example:
+        >>> bundle = export("runs/ga2", precision="int8")
     """
     out, triton = (None if path is None else Path(path) for path in (out, triton))
     if triton is not None:
@@ -95,7 +98,8 @@ def export_run(
     task = _task(run, root)
     if verify_accuracy and task is None:
         raise UserError(
-            "there is nothing to verify accuracy on", "prepare the run's dataset, or say where it is"
+            "there are no test clips to verify the accuracy on",
+            "prepare the run's dataset, or give --root DIR",
         )
     path = export_model(
         run.model(),
@@ -127,16 +131,16 @@ def export_model(
     verify_accuracy: bool = False,
     sign_with: Path | None = None,
 ) -> Path:
-    """Export a model that is in memory; arguments and errors as `export_run`."""
+    """Export a model in memory; arguments and errors as `export_run`."""
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     _refuse_occupied(out)
     key = None if sign_with is None else signing_key(sign_with)
     model = model.eval()
     count = _CLIPS_SMALL if _parameters(model) < _SMALL_TOWER else _CLIPS_LARGE
-    pictures, source = calibration_clips(task, clips, model.preprocess, model.settings.data.frames, count)
-    _log.info("measuring on %d clips: %s", len(pictures), source)
-    expected = verify.reference(model, pictures, _placeholder(model))
+    samples, source = calibration_clips(task, clips, model.preprocess, model.settings.data.frames, count)
+    _log.info("measuring on %d clips: %s", len(samples), source)
+    expected = verify.reference(model, samples, _placeholder(model))
     threshold = _threshold(model, task, expected, count) if task and source == OWN_CLIPS else None
     with _new_folder(out) as work:
         encoders = write_encoders(model, work, expected, precision=precision, opset=opset, static=static)
@@ -162,7 +166,7 @@ def _threshold(model: VideoCLIP, task: Task, expected: verify.Reference, count: 
 
 
 def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *, static: bool) -> None:
-    """The text bank, and a few frames and a text with torch's answers for providers to prove themselves on."""
+    """Write the text bank, and frames and a text with torch's features, to check other providers with."""
     np.savez(
         folder / TEXT_BANK,
         classes=np.array(model.classes),
@@ -192,7 +196,7 @@ def _card(
         method=settings.method.name,
         backbone=BackboneCard(
             name=backbone.name,
-            pretrained=Path(settings.backbone.pretrained).name,  # a file's folder is nobody's business
+            pretrained=Path(settings.backbone.pretrained).name,  # without the folder, which is private
             licence=backbone.licence,
         ),
         licence=backbone.licence,
@@ -219,7 +223,7 @@ def _card(
 
 
 def _placeholder(model: VideoCLIP) -> int:
-    """What stands at prompt positions, as the published code writes it: the letter X."""
+    """The token id at prompt positions: the letter X, as in the published code."""
     return model.backbone.tokenizer.encode("X")[0]
 
 
@@ -249,11 +253,11 @@ def _task(run: Run, root: str) -> Task | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in _PACKAGES:
         with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+            versions[package] = metadata.version(package)
+    return versions
 
 
 def _refuse_occupied(out: Path) -> None:
@@ -263,10 +267,10 @@ def _refuse_occupied(out: Path) -> None:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A working folder beside `out` that takes its place when the block ends well, also that of an older bundle.
+    """A working folder that replaces `out` (also an older bundle) when the block ends without an error.
 
-    What exports to the same place left behind when they were killed is cleared away first. A link is followed: the
-    folder that it points at is replaced. Errors: UserError when the system refuses.
+    Leftovers of killed exports to the same place are removed first. If `out` is a link, the folder that it points to is
+    replaced. Raises UserError when files can't be written.
     """
     out = Path(os.path.realpath(out))
     work = out.with_name(f".{out.name}.{os.getpid()}")
@@ -292,18 +296,18 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 
 def _old(work: Path) -> Path:
-    """Where the bundle that is replaced stands for the moment between two renames."""
+    """The temporary name of the replaced bundle, between the two renames."""
     return work.with_name(f"{work.name}.old")
 
 
 def _clear_leftovers(out: Path) -> None:
-    """Remove the working folders of exports to `out` whose process is gone."""
+    """Remove the working folders of exports to `out` whose process no longer runs."""
     if not out.parent.is_dir():
         return
     pattern = re.compile(rf"\.{re.escape(out.name)}\.(\d+)(\.old)?")
     for path in out.parent.iterdir():
         kind = pattern.fullmatch(path.name)
-        # A process finds its own number only where another had it before: in a container it is often the same.
+        # The same process id can only be an earlier process's: in containers ids are often equal.
         if kind is None or (int(kind[1]) != os.getpid() and _is_running(int(kind[1]))):
             continue
         if (

@@ -1,9 +1,9 @@
-"""Conversion of an ONNX file to float16, in which whatever would overflow stays float32.
+"""Converts an ONNX file to float16; nodes that could overflow stay in float32.
 
-Inputs and outputs keep their types. Halves end at 65504 and lose precision below 6e-5, so two things stay
-float32: the patch convolution, whose weights are tiny because the pixel normalisation is folded into them,
-and every node whose inputs or outputs came near the limit on real inputs. Between two such nodes nothing
-passes through a half, which onnxruntime's own converter does not promise.
+Inputs and outputs keep their types. float16 ends at 65504 and loses precision below 6e-5, so two things stay in
+float32: the patch convolution, whose weights are tiny because the pixel normalisation is folded into them, and every
+node whose inputs or outputs came near the limit on real inputs. No tensor between two such nodes is converted to
+float16 and back, which onnxruntime's own converter does not guarantee.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,11 +17,11 @@ from ga2clip_export.activations import float_tensors, largest_activations
 from ga2clip_export.graphs import save
 
 _LARGEST = float(np.finfo(np.float16).max)
-_LIMIT = _LARGEST / 8  # other inputs may be larger than the measured ones
+_LIMIT = _LARGEST / 8  # a margin, since other inputs may give larger values than the measured ones
 
 
 def to_float16(source: Path, target: Path, inputs: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """Convert a file. inputs: real ones, on which overflow is measured. Returns the nodes that stay float32."""
+    """Convert a file; returns the names of the nodes that stay in float32. inputs: real ones, to measure overflow."""
     model = onnx.load(str(source))
     large = {name for name, value in largest_activations(model, inputs).items() if value > _LIMIT}
     kept = [
@@ -41,9 +41,7 @@ def to_float16(source: Path, target: Path, inputs: Mapping[str, np.ndarray]) -> 
 
 
 class _Conversion:
-    """One pass over a graph. A float tensor `x` keeps its name; its half is `x_half`. Casts appear on
-    demand.
-    """
+    """One pass over a graph. A float32 tensor `x` keeps its name, its float16 twin is `x_half`; casts are added."""
 
     def __init__(self, model: onnx.ModelProto, kept: set[str]) -> None:
         self._graph = model.graph
@@ -70,7 +68,7 @@ class _Conversion:
             yield from self._provide(output.name, half=False)
 
     def constants(self) -> Iterator[TensorProto]:
-        """The initialisers in the forms that the nodes asked for."""
+        """The initialisers, in the precisions that nodes need."""
         for tensor in self._graph.initializer:
             if tensor.name not in self._constants or tensor.name in self._forms:
                 yield tensor
@@ -79,7 +77,7 @@ class _Conversion:
                 yield numpy_helper.from_array(values.astype(np.float16), _name(tensor.name, True))
 
     def _provide(self, name: str, half: bool) -> Iterator[NodeProto]:
-        """A cast, unless the tensor exists in this form."""
+        """A cast, unless the tensor already exists in this precision."""
         wanted, other = _name(name, half), _name(name, not half)
         if wanted not in self._forms and name not in self._constants:
             kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
@@ -92,7 +90,7 @@ def _name(name: str, half: bool) -> str:
 
 
 def _makes_floats(node: NodeProto) -> bool:
-    """Whether the type of what a node yields is written in its attributes."""
+    """Whether the output type of a node is given by its attributes."""
     return any(
         a.t.data_type == TensorProto.FLOAT or (a.name == "to" and a.i == TensorProto.FLOAT)
         for a in node.attribute

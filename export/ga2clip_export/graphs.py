@@ -1,6 +1,6 @@
-"""Folded towers as ONNX files: traced by torch's dynamo exporter, constants folded, names and shapes plain.
+"""Writes folded towers as ONNX files: traced by torch's dynamo exporter, constants folded, names and shapes simplified.
 
-The graphs take any batch (and any number of frames or tokens) unless they are made static.
+The graphs take any batch size (and any number of frames or tokens) unless they are static.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from ga2clip.runtime.ort import onnxruntime
 from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
 
 PLAIN_OPSET = 20
-"""Every operator is one that ONNX Runtime has had since 1.17, and that other engines read."""
+"""With this opset all operators are supported by ONNX Runtime since 1.17 and by other engines."""
 ATTENTION_OPSET = 23
-"""Attention stays one operator (ONNX Runtime ≥ 1.23): what int8 needs to be fast."""
+"""With this opset attention is one operator (ONNX Runtime ≥ 1.23), which makes int8 fast."""
 
 _LARGEST_FILE = 1_900_000_000
-"""Bytes; protobuf files end at 2 GiB, beyond which weights go into a file of their own."""
+"""Bytes. Protobuf files are limited to 2 GiB; the weights of larger models go into a separate file."""
 
 
 def export_video_encoder(
@@ -43,9 +43,7 @@ def export_video_encoder(
 
 
 def export_text_encoder(encoder: FoldedTextEncoder, path: Path, *, context: int, opset: int) -> None:
-    """Write `text_encoder.onnx`: `ids` int64 (texts, length) → `features`; length from the shortest text to
-    the context.
-    """
+    """Write `text_encoder.onnx`: `ids` int64 (texts, length) → `features`, for any length up to the context."""
     shortest = encoder.behind_prompt + 2
     example = torch.zeros((2, min(shortest + 3, context)), dtype=torch.int64)
     shapes = {0: Dim("texts", min=1), 1: Dim("length", min=shortest, max=context)}
@@ -53,7 +51,7 @@ def export_text_encoder(encoder: FoldedTextEncoder, path: Path, *, context: int,
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write a model; weights go into `<name>.data` beside it when one file would pass 2 GB."""
+    """Write a model; the weights of a model above 2 GiB go into `<name>.data` beside it."""
     beside = path.with_name(f"{path.name}.data")
     beside.unlink(missing_ok=True)  # onnx would append to it
     large = is_large(model)
@@ -61,7 +59,7 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 
 def is_large(model: onnx.ModelProto) -> bool:
-    """Whether the model would not fit into one file. (protobuf itself fails to tell the size of such a model.)"""
+    """Whether the model is too large for one file. (Protobuf can't compute the size of such a model.)"""
     return sum(tensor_bytes(tensor) for tensor in model.graph.initializer) > _LARGEST_FILE
 
 
@@ -101,10 +99,9 @@ def _export(
 
 
 def _fold_constants(path: Path) -> onnx.ModelProto:
-    """The model with everything computed that depends on no input: the prompts' way through the text tower
-    above all.
+    """The model with everything precomputed that doesn't depend on an input, mainly the prompts in the text tower.
 
-    ONNX Runtime's basic optimisation does it with its own kernels and writes standard operators only.
+    This is ONNX Runtime's basic optimisation, which uses its own kernels and writes standard operators only.
     """
     folded = path.with_name(f"{path.name}.folded")
     options = onnxruntime.SessionOptions()
@@ -121,13 +118,13 @@ def _fold_constants(path: Path) -> onnx.ModelProto:
     except Exception as error:  # ONNX Runtime's own classes share no base
         reason = first_line(error)
         raise UserError(
-            f"ONNX Runtime cannot fold the traced graph: {reason}", "is there space on the disk?"
+            f"ONNX Runtime cannot fold the traced graph: {reason}", "check that the disk has free space"
         ) from None
     return onnx.load(str(folded))
 
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop what the tools left behind: unused operator sets, source lines of this machine, doc strings."""
+    """Remove traces of the tools: unused operator sets, source lines of this machine, doc strings."""
     used = {node.domain for node in model.graph.node}
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
@@ -147,14 +144,14 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
         "",
         "",
     )
-    if not is_large(model):  # the checker can't take more
+    if not is_large(model):  # the checker can't handle larger ones
         onnx.checker.check_model(model)
     return model
 
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Keep the exporter's progress lines and its notes on its own internals off the terminal."""
+    """Suppress the exporter's progress lines and internal notes."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

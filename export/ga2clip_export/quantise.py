@@ -1,10 +1,9 @@
-"""Conversion of an ONNX file to int8, layers chosen by the disagreement that is measured.
+"""Converts an ONNX file to int8, and keeps those layers in float32 that would lose too much precision.
 
-Matrix products with constant weights become dynamic 8 bit: activations unsigned over the whole tensor,
-weights signed and per column, which is what CPUs with dot-product instructions are fast at, in the form that
-ONNX Runtime fuses into one kernel. The token table, which is looked up and not multiplied, is stored in
-halves. The layers with the largest quantisation error go back to float32, twice as many each time, until the
-caller is content with what it measures.
+Matrix products with constant weights are quantised dynamically: activations unsigned 8 bit per tensor, weights signed
+per column. CPUs with dot-product instructions are fast at this, and ONNX Runtime fuses the form used here into one
+kernel. The token embedding, which is looked up and not multiplied, is stored in float16. If the caller's check fails,
+the layers with the largest quantisation error return to float32, twice as many in each attempt.
 """
 
 import logging
@@ -21,17 +20,23 @@ from ga2clip_export.graphs import save
 _log = logging.getLogger(__name__)
 
 _TABLE_ROWS = 1024
-"""From so many rows on, what a Gather looks up is stored in halves."""
+"""Gather tables with at least this many rows are stored in float16."""
 
 
 def to_int8(
     source: Path, target: Path, inputs: Mapping[str, np.ndarray], good_enough: Callable[[Path], bool]
 ) -> tuple[str, ...]:
-    """Quantise `source` into `target`. Returns the names of the layers that stay float32.
+    """Quantise an ONNX file.
 
-    inputs: real ones, on which layers are ranked. good_enough: looks at the written file; the first that
-    pleases it stays. When none does, the last one, half of whose layers are float32, stays: the gate has the
-    last word.
+    Args:
+        source: the float32 file.
+        target: the file to write.
+        inputs: real inputs by name, on which the quantisation error of each layer is measured.
+        good_enough: a check of the written file; the first version that passes is kept. If none passes, the last
+            version is kept, with half of the layers in float32; the agreement check then decides about it.
+
+    Returns:
+        The names of the layers that stay in float32.
     """
     _quantise(source, target, set())
     if good_enough(target):
@@ -79,9 +84,7 @@ def _quantise(source: Path, target: Path, floats: set[str]) -> None:
 
 
 def _integer_product(node: NodeProto, quantised: set[str]) -> Iterator[NodeProto]:
-    """A MatMul as quantise → integer product → scale; an activation that several products share is quantised
-    once.
-    """
+    """A MatMul as quantise → integer product → scale. An activation that several products use is quantised once."""
     x, weight, y = node.input[0], node.input[1], node.output[0]
     if x not in quantised:
         quantised.add(x)

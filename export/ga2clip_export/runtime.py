@@ -1,4 +1,4 @@
-"""Where the runtime was at first; it is `ga2clip.runtime` now."""
+"""The old place of the runtime, which is now `ga2clip.runtime`."""
 
 from ga2clip.deprecation import warn_deprecated
 from ga2clip.runtime import Predictor

@@ -1,9 +1,8 @@
-"""The open-set threshold: below which margin a clip shows none of the classes.
+"""Fits the open-set threshold: a clip with a smaller margin shows none of the classes.
 
-A clip's margin is its best class cosine minus its best cosine with a negative prompt. Where the run knows
-clips that show no class (its anchors), the threshold is where the share of class clips above it plus the
-share of anchors below it is largest (Youden's J). Without any, it is the margin that all but a twentieth of
-the class clips reach.
+The margin of a clip is its best class cosine minus its best cosine with a negative prompt. If the run has anchor clips
+(which show no class), the threshold maximises the fraction of class clips above it plus the fraction of anchor clips
+below it (Youden's J). Otherwise it is the margin that 95 % of the class clips reach.
 """
 
 import numpy as np
@@ -16,9 +15,9 @@ _KEPT = 0.95
 
 
 def fit_threshold(expected: Reference, anchors: np.ndarray | None) -> RejectCard:
-    """The threshold for a model.
+    """The open-set threshold of a model.
 
-    expected: features of clips that show its classes. anchors: features (A, D) of clips that show none, or
+    expected: torch's features of clips that show the model's classes. anchors: features (A, D) of anchor clips, or
     None.
     """
     shown = rejection_margin(expected.video_features, expected.bank, expected.negatives)
@@ -39,7 +38,7 @@ def fit_threshold(expected: Reference, anchors: np.ndarray | None) -> RejectCard
 
 
 def _best_cut(above: np.ndarray, below: np.ndarray) -> float:
-    """The middle between two neighbouring values where P(above ≥ cut) + P(below < cut) is largest."""
+    """The cut that maximises P(above ≥ cut) + P(below < cut), halfway between two neighbouring values."""
     values = np.unique(np.concatenate([above, below]))
     cuts = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2])
     gains = [(above >= cut).mean() + (below < cut).mean() for cut in cuts]

@@ -1,4 +1,4 @@
-"""The two towers of a `VideoCLIP` as plain modules in which prompts and pixel normalisation are constants.
+"""The two towers of a `VideoCLIP` as plain modules: prompts, changed weights and pixel normalisation are constants.
 
 `FoldedVideoEncoder`: frames uint8 (B, T, S, S, 3) → frame features (B, T, D) and video features (B, D),
 unnormalised. `FoldedTextEncoder`: token ids int64 (N, L) → features (N, D), unnormalised.
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ga2clip.model.pooling import pool
-from ga2clip.model.towers import LayerPrompts
+from ga2clip.model.towers import LayerPrompts, with_weights
 from ga2clip.model.video_clip import VideoCLIP
 
 _LARGEST_PIXEL = 255.0
@@ -21,10 +21,11 @@ class FoldedVideoEncoder(nn.Module):
 
     def __init__(self, model: VideoCLIP) -> None:
         super().__init__()
-        self.tower = copy.deepcopy(model.backbone.vision)
+        prompts = model.prompts()
+        self.tower = with_weights(copy.deepcopy(model.backbone.vision), prompts.vision_weights)
         pixels = model.preprocess
         self.tower.visual.conv1 = _fold_normalisation(self.tower.visual.conv1, pixels.mean, pixels.std)
-        self.prompts = _Constants(model.prompts().vision)
+        self.prompts = _Constants(prompts.vision)
         self.adapt = model.adapt_frames
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,13 +38,14 @@ class FoldedVideoEncoder(nn.Module):
 class FoldedTextEncoder(nn.Module):
     """The text tower with its prompts as constants.
 
-    Ids are [start, n prompt positions, words…, end, zeros]; what stands at the prompt positions is ignored.
+    Ids are [start, n prompt positions, words…, end, zeros]; the ids at the prompt positions are ignored.
     """
 
     def __init__(self, model: VideoCLIP) -> None:
         super().__init__()
-        self.tower = model.backbone.text
-        self.prompts = _Constants(model.prompts().text)
+        prompts = model.prompts()
+        self.tower = with_weights(model.backbone.text, prompts.text_weights)
+        self.prompts = _Constants(prompts.text)
         self.adapt = model.adapt_texts
         self.behind_prompt = 1 + model.text_tokens
 

@@ -1,11 +1,11 @@
-"""An NVIDIA Triton model repository of a bundle's encoders.
+"""Writes an NVIDIA Triton model repository with a bundle's encoders.
 
     DIR/ga2clip_video/config.pbtxt    frames uint8 (T, S, S, 3) → frame_features (T, D), video_features (D)
     DIR/ga2clip_video/1/model.onnx
     DIR/ga2clip_text/…                ids int64 (L) → features (D)
 
-Triton adds the batch dimension and gathers requests of one shape into batches. The class features of the
-bundle's text bank, the tokenizer and the temperature stay with the client: they are in the bundle.
+Triton adds the batch dimension and batches requests of equal shape. The class features (text bank), the tokenizer and
+the temperature are for the client: it takes them from the bundle.
 """
 
 import shutil
@@ -36,7 +36,7 @@ output [
 def write_triton(bundle: Path, out: Path) -> Path:
     """Write the repository; returns `out`.
 
-    Errors: UserError for a bundle that can't be trusted, models of these names in `out`, or a full disk.
+    Raises UserError for an invalid bundle, existing models of these names in `out`, or a full disk.
     """
     refuse_occupied(out)
     opened = open_bundle(bundle)
@@ -68,7 +68,7 @@ def write_triton(bundle: Path, out: Path) -> Path:
 
 
 def refuse_occupied(out: Path) -> None:
-    """Errors: UserError when `out` has models of these names already."""
+    """Raises UserError when `out` has models of these names already."""
     for taken in (out / _VIDEO, out / _TEXT):
         if taken.exists():
             raise UserError(f"{taken} exists", "choose another folder, or remove it")
@@ -83,7 +83,7 @@ def _write_model(
     outputs: dict[str, str],
     batch: int,
 ) -> None:
-    """One model: made under a temporary name in the same folder, then renamed."""
+    """Write one model, under a temporary name in the same folder that is then renamed."""
     name, kind, dims = inputs
     rows = [f'  {{ name: "{key}" data_type: TYPE_FP32 dims: [ {shape} ] }}' for key, shape in outputs.items()]
     batching = (

@@ -1,7 +1,6 @@
-"""Agreement of a bundle's engines with torch; beyond the tolerance it is an error.
+"""The agreement check: compares a bundle's encoders with torch; a difference beyond the tolerance is an error.
 
-This is the gate: an export exists only after both encoders were run on real frames and texts, in several
-shapes.
+Both encoders are run on real frames and texts, in several shapes, before a bundle exists.
 """
 
 from collections.abc import Sequence
@@ -22,10 +21,10 @@ TOLERANCES: dict[Precision, dict[str, float]] = {
     "fp16": {"min_cosine": 0.999, "max_abs": 0.02, "top1_but_ties": 0.99},
     "int8": {"min_cosine": 0.99, "max_abs": 0.1, "top1_but_ties": 0.99},
 }
-"""Worst allowed values. max_abs is of L2-normalised features."""
+"""The worst accepted values. max_abs is of L2-normalised features."""
 
 _TIE = 0.02
-"""Classes whose probabilities are nearer than this in torch are a tie: either may come first."""
+"""Two classes tie if torch's probabilities differ by less; either may then come first."""
 
 _PHRASES = (
     "running",
@@ -38,10 +37,16 @@ _CLIPS_PER_RUN = 2
 
 @dataclass(frozen=True)
 class Reference:
-    """What torch computes, in float32, for a model's clips and texts.
+    """Torch's float32 features of clips and texts, which the exported encoders are compared with.
 
-    clips: uint8 (N, T, S, S, 3). frame_features: (N, T, D). ids: one row (L,) int64 per text, with prompt
-    positions. text_features: (M, D). bank, negatives: L2-normalised (C, D), (K, D).
+    Attributes:
+        clips: uint8 (N, T, S, S, 3).
+        frame_features: float32 (N, T, D).
+        ids: a row int64 (L,) per text, with prompt positions.
+        text_features: float32 (M, D).
+        bank: class features, float32 (C, D), L2-normalised.
+        negatives: features of the negative prompts, float32 (K, D), L2-normalised.
+        scale: factor on cosines before the softmax.
     """
 
     clips: np.ndarray
@@ -72,9 +77,9 @@ def frame_features(model: VideoCLIP, clips: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Reference:
-    """Run torch on prepared clips, uint8 (N, T, S, S, 3), and on the model's class names and a few others.
+    """Run torch on prepared clips, uint8 (N, T, S, S, 3), on the model's class names and on a few other texts.
 
-    Errors: UserError for a model whose features are not finite.
+    Raises UserError for a model whose features are not finite.
     """
     frames = frame_features(model, clips)
     names = [*model.classes[:_MOST_TEXTS], *(phrase for phrase in _PHRASES if phrase not in model.classes)]
@@ -82,7 +87,7 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
     tokens = [model.class_tokens([name]) for name in names]
     features = [_numpy(model.encode_tokens(ids, prompts))[0] for ids in tokens]
     start = np.array([model.backbone.text.start_id] + [placeholder] * model.text_tokens, np.int64)
-    made = Reference(
+    result = Reference(
         clips=clips,
         frame_features=frames,
         ids=[np.concatenate([start, ids[0].numpy()]) for ids in tokens],
@@ -91,18 +96,33 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
         negatives=normalise(_numpy(model.negatives)),
         scale=float(model.scale.detach()),
     )
-    for name, values in vars(made).items():
+    for name, values in vars(result).items():
         if isinstance(values, np.ndarray) and not np.isfinite(values).all():
             raise UserError(
                 f"the model gives {name} that are not finite", "the training diverged: train again"
             )
-    return made
+    _refuse_changed_names(model, names[len(model.classes[:_MOST_TEXTS]) :], features)
+    return result
+
+
+def _refuse_changed_names(model: VideoCLIP, names: Sequence[str], features: Sequence[np.ndarray]) -> None:
+    """Refuse a part whose `class_features` changes names that the model was not tuned on.
+
+    A bundle holds the features of the tuned classes; other names go through its text encoder alone.
+    """
+    others = features[len(features) - len(names) :]
+    if names and not np.allclose(_numpy(model.encode_classes(names)), np.stack(others), rtol=1e-4, atol=1e-5):
+        raise UserError(
+            f"a part ({', '.join(model.parts)}) changes the features of names that it was not tuned on in "
+            "`class_features`, which a bundle cannot do",
+            "override `text_features` instead: it is traced into the text encoder",
+        )
 
 
 def measure(
     video: Engine, text: Engine, expected: Reference, *, context: int, precision: Precision, static: bool
 ) -> Agreement:
-    """Run both engines on what torch was run on and compare."""
+    """Run both engines on the inputs of `expected` and compare the outputs."""
     frames, means = _encode_clips(video, expected.clips, 1 if static else _CLIPS_PER_RUN)
     outputs = {
         "frame_features": _compare(expected.frame_features, frames),
@@ -113,12 +133,12 @@ def measure(
     if not static:
         alone = video.run({"frames": expected.clips[:1, :1]})["frame_features"]
         outputs["single_frame"] = _compare(expected.frame_features[:1, :1], alone)
-    truth, found = expected.probabilities(expected.video_features), expected.probabilities(means)
+    truth, onnx = expected.probabilities(expected.video_features), expected.probabilities(means)
     return Agreement(
         outputs=outputs,
-        top1=float((truth.argmax(axis=1) == found.argmax(axis=1)).mean()),
-        top1_but_ties=_top1_but_ties(truth, found),
-        max_probability_error=float(np.abs(truth - found).max()),
+        top1=float((truth.argmax(axis=1) == onnx.argmax(axis=1)).mean()),
+        top1_but_ties=_top1_but_ties(truth, onnx),
+        max_probability_error=float(np.abs(truth - onnx).max()),
         clips=len(expected.clips),
         texts=len(expected.ids),
         tolerance=TOLERANCES[precision],
@@ -126,10 +146,10 @@ def measure(
 
 
 def video_agreement(video: Engine, expected: Reference, *, static: bool) -> tuple[float, float]:
-    """Smallest cosine of a video feature to torch's, and the share of clips with the same best class."""
+    """The smallest cosine of a video feature to torch's, and the fraction of clips with the same top-1 class."""
     means = _encode_clips(video, expected.clips, 1 if static else _CLIPS_PER_RUN)[1]
-    truth, found = expected.probabilities(expected.video_features), expected.probabilities(means)
-    return _compare(expected.video_features, means).min_cosine, _top1_but_ties(truth, found)
+    truth, onnx = expected.probabilities(expected.video_features), expected.probabilities(means)
+    return _compare(expected.video_features, means).min_cosine, _top1_but_ties(truth, onnx)
 
 
 def text_cosine(text: Engine, expected: Reference) -> float:
@@ -138,34 +158,34 @@ def text_cosine(text: Engine, expected: Reference) -> float:
 
 
 def shortfalls(agreement: Agreement) -> list[str]:
-    """What lies beyond the tolerance, one phrase each; empty when the export may be released."""
+    """The values beyond the tolerance, one phrase each; empty if the bundle passes."""
     limits = agreement.tolerance
-    found = []
+    phrases = []
     for name, output in agreement.outputs.items():
         if not output.min_cosine >= limits["min_cosine"]:
-            found.append(f"{name}: cosine {output.min_cosine:.6f} < {limits['min_cosine']}")
+            phrases.append(f"{name}: cosine {output.min_cosine:.6f} < {limits['min_cosine']}")
         if not output.max_abs <= limits["max_abs"]:
-            found.append(f"{name}: difference {output.max_abs:.2g} > {limits['max_abs']}")
+            phrases.append(f"{name}: difference {output.max_abs:.2g} > {limits['max_abs']}")
     if agreement.top1_but_ties < limits["top1_but_ties"]:
-        found.append(
-            f"same top-1 on {agreement.top1_but_ties:.1%} of {agreement.clips} clips but ties, "
+        phrases.append(
+            f"same top-1 (or a tie) on {agreement.top1_but_ties:.1%} of {agreement.clips} clips, "
             f"not {limits['top1_but_ties']:.0%}"
         )
     if agreement.max_probability_error > limits.get("max_probability_error", 1.0):
-        found.append(f"probabilities differ by {agreement.max_probability_error:.2g}")
-    return found
+        phrases.append(f"probabilities differ by {agreement.max_probability_error:.2g}")
+    return phrases
 
 
 def check(agreement: Agreement, precision: Precision) -> None:
-    """The gate. Errors: UserError naming every number beyond the tolerance."""
+    """The agreement check. Raises UserError that lists every value beyond the tolerance."""
     if problems := shortfalls(agreement):
         hint = "nothing was written; try --precision fp32" if precision != "fp32" else "nothing was written"
         raise UserError(f"the {precision} export does not agree with torch: {'; '.join(problems)}", hint)
 
 
-def _top1_but_ties(truth: np.ndarray, found: np.ndarray) -> float:
-    """Share of rows (N, C) whose best found class is, in truth, as probable as the best one or nearly so."""
-    chosen = np.take_along_axis(truth, found.argmax(axis=1)[:, None], axis=1)[:, 0]
+def _top1_but_ties(truth: np.ndarray, onnx: np.ndarray) -> float:
+    """The fraction of rows (N, C) whose top-1 class of `onnx` has, in `truth`, the top probability within `_TIE`."""
+    chosen = np.take_along_axis(truth, onnx.argmax(axis=1)[:, None], axis=1)[:, 0]
     return float((chosen >= truth.max(axis=1) - _TIE).mean())
 
 
@@ -178,23 +198,21 @@ def _encode_clips(video: Engine, clips: np.ndarray, group: int) -> tuple[np.ndar
 
 
 def _encode_texts(text: Engine, ids: Sequence[np.ndarray]) -> np.ndarray:
-    """Each text at its own length."""
+    """Features of the texts, each encoded alone and without padding."""
     return np.concatenate([text.run({"ids": row[None]})["features"] for row in ids])
 
 
 def _encode_padded(text: Engine, ids: Sequence[np.ndarray], context: int) -> np.ndarray:
-    """All texts in one batch, padded to the context."""
+    """Features of the texts, encoded in one batch and padded to the context."""
     padded = np.stack([np.pad(row, (0, context - len(row))) for row in ids])
     return text.run({"ids": padded})["features"]
 
 
-def _compare(expected: np.ndarray, found: np.ndarray) -> OutputAgreement:
-    """Features of equal shape (…, D), compared at length 1. Numbers that are not finite count as total
-    disagreement.
-    """
-    if expected.shape != found.shape or not np.isfinite(found).all():
+def _compare(expected: np.ndarray, actual: np.ndarray) -> OutputAgreement:
+    """Compares features (…, D) after L2 normalisation. Other shapes, NaN and infinity count as total disagreement."""
+    if expected.shape != actual.shape or not np.isfinite(actual).all():
         return OutputAgreement(max_abs=2.0, min_cosine=-1.0)
-    a, b = normalise(expected.astype(np.float64)), normalise(found.astype(np.float64))
+    a, b = normalise(expected.astype(np.float64)), normalise(actual.astype(np.float64))
     return OutputAgreement(
         max_abs=float(np.abs(a - b).max()), min_cosine=float((a * b).sum(axis=-1, dtype=np.float64).min())
     )

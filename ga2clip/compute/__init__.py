@@ -1,1 +1,1 @@
-"""Processes, devices, precision, and clips to features in batches: what training and evaluation share."""
+"""What training and evaluation share: processes, devices, precision, and encoding clips in batches."""

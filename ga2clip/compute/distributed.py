@@ -1,4 +1,4 @@
-"""The processes that work on one job, as torchrun starts them, and the device of each; one process is one group."""
+"""The processes of one job, as torchrun starts them, and their devices. A single process is a group of one."""
 
 import os
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class Group:
         return values
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, in the order of ranks, in every process."""
+        """The values of all processes, in the order of ranks; the same list in every process."""
         if self.size == 1:
             return [value]
         gathered: list[Any] = [None] * self.size
@@ -41,22 +41,22 @@ class Group:
         return gathered
 
     def wait(self) -> None:
-        """Go on when every process is here."""
+        """Wait until every process has called this."""
         if self.size > 1:
             dist.barrier()
 
 
 def is_first_process() -> bool:
-    """True unless torchrun started this process as another than the first; needs no joined group."""
+    """Whether this is the first process that torchrun started, or the only one. Works before `join_group`."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
 def join_group(device: str = "auto") -> Iterator[Group]:
-    """Join the processes that torchrun started, or be alone.
+    """Join the processes that torchrun started; without torchrun, a group of one.
 
-    device: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`. Gloo joins CPUs, NCCL joins GPUs.
-    Errors: UserError for a device that is not there.
+    device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`. CPUs communicate by Gloo, GPUs by NCCL.
+    Raises UserError for a device that is not available.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")) if size > 1 else None)
@@ -77,7 +77,7 @@ def join_group(device: str = "auto") -> Iterator[Group]:
 def choose_device(device: str = "auto", local_rank: int | None = None) -> torch.device:
     """A device by name; `local_rank` picks the GPU of a process that torchrun started.
 
-    Errors: UserError for an unknown device or one that this machine lacks.
+    Raises UserError for an unknown device or one that this machine lacks.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """features: (V, D) float32 on the CPU by clip id, V views of a clip. broken: why others could not be read."""
+    """features: clip id → float32 (V, D) on the CPU, V views. broken: clip id → why the clip could not be read."""
 
     features: dict[str, Tensor]
     broken: dict[str, str]
@@ -30,9 +30,9 @@ class ClipFeatures:
 def encode_clips(
     model: VideoCLIP, clips: Sequence[Clip], settings: Settings, group: Group, *, bar: bool = False
 ) -> ClipFeatures:
-    """Features of the clips as evaluation sees them; each clip is decoded once, by one of the processes.
+    """Features of clips, sampled and preprocessed as in evaluation. Each clip is decoded once, by one of the processes.
 
-    settings: frames, views, root of the dataset, precision. Every process gets all features.
+    settings: frames, views, the dataset's root and precision. All features are returned in every process.
     """
     unique = list({clip.id: replace(clip, label="") for clip in clips}.values())
     dtype = autocast_dtype(settings.training.precision, group.device, model.backbone.vision.width)

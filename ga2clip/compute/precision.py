@@ -7,17 +7,17 @@ import torch
 from ga2clip.errors import UserError
 from ga2clip.settings import Precision
 
-# From here on bf16 makes a step at least 18 % faster, however many patches a picture has; at the 128 channels of
-# `tiny` the casts cost more than the faster matrices save (measured: docs/benchmarks.md, "From which width on").
+# From this width on, bf16 makes a step at least 18 % faster, for any number of patches per frame; at the 128 channels
+# of `tiny` the casts cost more than the faster products save (measured: docs/benchmarks.md, "From which width on").
 _WIDE_ENOUGH = 384
 
 
 def autocast_dtype(precision: Precision, device: torch.device, width: int) -> torch.dtype | None:
-    """What `precision` means here. width: channels of the vision tower.
+    """The autocast dtype for a precision setting; None: no autocast. width: channels of the vision tower.
 
-    `auto` takes bf16 where the device multiplies it natively and the tower is wide enough to gain, fp16 (with
-    loss scaling) on older GPUs, else float32.
-    Errors: UserError for fp16 on a CPU, which has no fast path for it.
+    `auto` is bf16 if the device supports it natively and the tower is wide enough to become faster, fp16 (with loss
+    scaling) on older GPUs, else float32.
+    Raises UserError for fp16 on a CPU, which has no fast path for it.
     """
     if precision == "fp16" and device.type == "cpu":
         raise UserError("precision fp16 needs a GPU", "take --set training.precision=bf16, or auto")

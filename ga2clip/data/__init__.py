@@ -1,1 +1,1 @@
-"""Datasets on disk go in; manifests, protocols and batches of frames come out. Knows nothing of models."""
+"""Datasets on disk, manifests, protocols and batches of frames. Independent of models."""

@@ -1,4 +1,4 @@
-"""Anchor settings and a manifest go in; the clips that belong to no class come out."""
+"""Anchor videos: clips that belong to no class."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -9,11 +9,11 @@ from ga2clip.video import find_videos
 
 
 def anchor_clips(source: str, manifest: Manifest, used: Collection[str]) -> tuple[Clip, ...]:
-    """The irrelevant clips of a source, all with label None.
+    """The anchor clips of a source, all with label None.
 
-    source: `builtin`: those that `prepare` generated; `unused`: training clips of the manifest's classes
-    that are not in `used`; anything else is a folder of videos.
-    Errors: UserError when the source has no clip.
+    source: `builtin`: the irrelevant clips that `prepare` generated; `unused`: training clips of those classes of the
+    manifest that are not in `used`; otherwise a folder of videos.
+    Raises UserError when the source has no clip.
     """
     if source == "builtin":
         clips = tuple(clip for clip in manifest.clips if clip.split == "anchor")
@@ -34,7 +34,7 @@ def anchor_clips(source: str, manifest: Manifest, used: Collection[str]) -> tupl
         clips = tuple(
             Clip(relative_path(path, manifest.root), None, "anchor", 0, 0.0) for path in find_videos(folder)
         )
-        hint = "put videos of anything but your classes into it"
+        hint = "put videos into it that show none of your classes"
     if not clips:
         raise UserError(f"anchors.source '{source}' has no clip", hint)
     return clips

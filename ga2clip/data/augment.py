@@ -1,10 +1,11 @@
-"""The frames of one training clip go in, uint8 (T, H, W, 3); randomly changed ones come out, (T, size, size, 3).
+"""Augmentation of a training clip: uint8 (T, H, W, 3) → (T, size, size, 3).
 
-Every change is drawn once per clip and applied to all its frames alike, so that motion stays motion.
+Each random change is drawn once per clip and applied equally to all its frames, so that motion is preserved.
 """
 
 import math
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -27,8 +28,8 @@ def augment_clip(
     frames = _resized_crop(frames, size, random_box(frames.shape[1:3], settings.scale_min, rng))
     if flip and rng.random() < settings.flip:
         frames = frames[:, :, ::-1]
-    if settings.colour:
-        frames = _jitter(frames, settings.colour, rng)
+    if settings.colour and rng.random() < settings.colour:
+        frames = _jitter(frames, rng)
     if rng.random() < settings.grey:
         frames = np.repeat((frames @ _LUMA).round().astype(np.uint8)[..., None], 3, axis=-1)
     return np.ascontiguousarray(frames)
@@ -37,10 +38,10 @@ def augment_clip(
 def random_box(
     shape: tuple[int, ...], scale_min: float, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """A crop (left, top, right, bottom) in pixels of a picture of shape (H, W).
+    """A random crop (left, top, right, bottom), in pixels, of a frame of shape (H, W).
 
-    Its area is scale_min … 1 of the picture's, its aspect 3:4 … 4:3 (Szegedy et al., CVPR 2015, section 6). Where
-    such a crop doesn't fit in ten tries, and for scale_min 1, it is the centred square, as in evaluation.
+    Its area is scale_min … 1 of the frame's, its aspect ratio 3:4 … 4:3 (Szegedy et al., CVPR 2015, section 6). If no
+    such crop fits after ten tries, and for scale_min 1, it is the centred square, as in evaluation.
     """
     height, width = shape
     for _ in range(_TRIES if scale_min < 1 else 0):
@@ -63,12 +64,26 @@ def _resized_crop(frames: Frames, size: int, box: tuple[float, float, float, flo
     return out
 
 
-def _jitter(frames: Frames, strength: float, rng: np.random.Generator) -> Frames:
-    """Brightness, contrast and saturation, each by a factor in 1 ± strength."""
-    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, size=3).astype(np.float32)
+def _jitter(frames: Frames, rng: np.random.Generator) -> Frames:
+    """Brightness and contrast by a factor in 1 ± 0.4, saturation in 1 ± 0.2, then hue by up to a tenth of its circle.
+
+    The strengths of X-CLIP's pipeline (ECCV 2022), which ViFi-CLIP's is taken from.
+    """
+    brightness, contrast = rng.uniform(0.6, 1.4, size=2).astype(np.float32)
+    saturation = np.float32(rng.uniform(0.8, 1.2))
     pixels = frames.astype(np.float32) * brightness
     mean = (pixels @ _LUMA).mean()
     pixels = mean + (pixels - mean) * contrast
     luma = (pixels @ _LUMA)[..., None]
     pixels = luma + (pixels - luma) * saturation
-    return pixels.round().clip(0, 255).astype(np.uint8)
+    return _turn_hue(pixels.round().clip(0, 255).astype(np.uint8), rng.uniform(-0.1, 0.1))
+
+
+def _turn_hue(frames: Frames, turn: float) -> Frames:
+    """Hue moved by `turn` of its circle; OpenCV's hue of a byte has 180 steps."""
+    moved = np.empty_like(frames)
+    for source, target in zip(frames, moved, strict=True):
+        hsv = cv2.cvtColor(np.ascontiguousarray(source), cv2.COLOR_RGB2HSV)
+        hsv[..., 0] = (hsv[..., 0].astype(np.int32) + round(180 * turn)) % 180
+        target[...] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    return moved

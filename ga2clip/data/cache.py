@@ -1,8 +1,8 @@
-"""The frame cache: clips decoded once into JPEGs in tar shards, read by clip and frame number, uint8 (T, H, W, 3).
+"""The frame cache: decoded clips as JPEGs in tar shards, read by clip and frame number as uint8 (T, H, W, 3).
 
-A shard is a plain WebDataset tar (`<key>.json`, `<key>.000.jpg`, …) beside a small index with the byte
-offset of each clip. Since a tar's layout follows from the lengths of its members, which `<key>.json` lists,
-one read finds any frame: access is random, and any number of processes may read.
+A shard is a plain WebDataset tar (`<key>.json`, `<key>.000.jpg`, …) with a small index file that has the byte offset of
+each clip. `<key>.json` lists the lengths of the clip's JPEGs, from which the offset of each frame follows. So any frame
+can be read directly, and by any number of processes.
 """
 
 import io
@@ -29,14 +29,14 @@ from ga2clip.video import SamplingRule, VideoError, sample_frames
 logger = logging.getLogger(__name__)
 
 FRAMES = 64
-"""Stored per clip, spread evenly; clips with fewer are stored whole. Twice the 32 that the field samples."""
+"""Most frames per clip, evenly spread; shorter clips are stored whole. Twice the usual 32 sampled frames."""
 SHORT_SIDE = 256
-"""Larger pictures are scaled down to it."""
+"""Larger frames are scaled down to this short side."""
 QUALITY = 85
 """Of the JPEGs, whose colour is stored at full resolution: halving it, as JPEG does by default, costs 2 to 9 dB
 for a fifth of the bytes (benchmarks/frame_cache.py)."""
 CLIPS_PER_SHARD = 64
-"""An interrupted run begins the shards again that it was writing: seconds of work, not minutes."""
+"""Small enough that restarting the shards of an interrupted run costs seconds, not minutes."""
 
 _RECIPE = {"schema": 1, "frames": FRAMES, "short_side": SHORT_SIDE, "quality": QUALITY, "colour": "4:4:4"}
 _BLOCK = tarfile.BLOCKSIZE
@@ -45,7 +45,7 @@ _OPEN = 64
 
 
 _Bytes = Annotated[int, Field(strict=True, ge=1, le=2**28)]
-"""Of a header or a frame; without a bound a damaged number would be asked of the memory."""
+"""Largest header or frame in bytes; without a limit, a damaged length could exhaust the memory."""
 
 
 class _Index(BaseModel):
@@ -92,7 +92,7 @@ class FrameStore:
         return cls(cache_folder(root), places) if places else None
 
     def __contains__(self, clip: Clip) -> bool:
-        """Whether the clip is here, made from the very file that the manifest has."""
+        """Whether the clip is in the cache, made from the same file content as in the manifest."""
         place = self._places.get(clip.path)
         return place is not None and place.sha256 == clip.sha256
 
@@ -109,23 +109,23 @@ class FrameStore:
     def read(self, clip: Clip, numbers: Iterable[int]) -> npt.NDArray[np.uint8]:
         """Stored frames by number, in any order, repeated or not: uint8 (T, H, W, 3) RGB.
 
-        Errors: UserError when the shard is gone or damaged.
+        Raises UserError when the shard is gone or damaged.
         """
         place, lengths = self._places[clip.path], self._lengths(clip)
         starts = np.cumsum([_member_size(place.header), *map(_member_size, lengths[:-1])])
         frames = {}
         for number in set(map(int, numbers)):
             data = self._bytes(place, int(starts[number]) + _BLOCK, lengths[number])
-            picture = decode_picture(data)
-            if picture is None:
+            image = decode_frame(data)
+            if image is None:
                 raise self._damaged(place)
-            frames[number] = picture
+            frames[number] = image
         if len({frame.shape for frame in frames.values()}) > 1:
             raise self._damaged(place)
         return np.stack([frames[int(number)] for number in numbers])
 
     def _lengths(self, clip: Clip) -> list[int]:
-        """The bytes of each frame; of the last clip that was asked about they are at hand."""
+        """The length of each frame's JPEG in bytes; kept for the last clip."""
         if self._recent is None or self._recent[0] != clip.path:
             place = self._places[clip.path]
             try:
@@ -149,7 +149,7 @@ class FrameStore:
         return data
 
     def _open(self, shard: Path) -> BinaryIO:
-        """The shard's file, opened by this very process; the one opened first gives way to a new one."""
+        """The shard's file, opened by this process. If too many are open, the one that was opened first is closed."""
         key = (os.getpid(), shard)
         if key not in self._files:
             if len(self._files) >= _OPEN:
@@ -160,7 +160,7 @@ class FrameStore:
     def _damaged(self, place: _Place) -> UserError:
         return UserError(
             f"frame cache {place.shard} is damaged",
-            "prepare the dataset again with --cache: that makes the damaged shard again; or train with "
+            "prepare the dataset again with --cache to rebuild the damaged shard, or train with "
             "--set data.cache=false",
         )
 
@@ -171,13 +171,13 @@ def cache_folder(root: Path) -> Path:
 
 
 def plan_shards(root: Path, clips: Sequence[Clip]) -> list[tuple[Path, list[Clip]]]:
-    """The shards that are still to be written: file and clips; clips that are stored already are left out.
+    """The shards that still have to be written, as (file, clips), without the clips that are already stored.
 
-    Shards of another recipe, damaged ones, and what an interrupted run left, are deleted. For this every shard is
-    read once, which is little beside decoding.
+    Shards of another recipe, damaged shards and leftovers of an interrupted run are deleted. Every shard is read once
+    to check it, which takes little time compared with decoding.
 
     Raises:
-        UserError: the system refuses to delete.
+        UserError: a file can't be deleted.
     """
     folder = cache_folder(root)
     finished = {shard for shard, index in _indices(folder) if _is_whole(shard, index)}
@@ -197,10 +197,10 @@ def plan_shards(root: Path, clips: Sequence[Clip]) -> list[tuple[Path, list[Clip
 def write_shard(
     shard: Path, root: Path, clips: Iterable[Clip], before_clip: Callable[[Clip], None]
 ) -> list[tuple[str, str]]:
-    """Decode clips into one shard and its index; returns (path, reason) of those that can't be read.
+    """Decode clips into one shard and its index; returns (path, reason) for each clip that can't be read.
 
-    before_clip: called with each clip when its turn comes. The shard is complete once its index exists.
-    Errors: UserError when the system refuses to write.
+    before_clip: called with each clip before it is decoded. The shard is complete once its index exists.
+    Raises UserError when a file can't be written.
     """
     places: dict[str, tuple[int, int, str]] = {}
     broken: list[tuple[str, str]] = []
@@ -209,22 +209,22 @@ def write_shard(
             for number, clip in enumerate(clips):
                 before_clip(clip)
                 try:
-                    header, pictures = _encode(root, clip)
+                    header, images = _encode(root, clip)
                 except VideoError as error:
                     broken.append((clip.path, error.reason))
                     continue
                 key = f"{shard.stem.rpartition('-')[2]}{number:04d}"
                 places[clip.path] = (tar.offset, len(header), clip.sha256)
                 _add(tar, f"{key}.json", header)
-                for place, picture in enumerate(pictures):
-                    _add(tar, f"{key}.{place:03d}.jpg", picture)
+                for place, image in enumerate(images):
+                    _add(tar, f"{key}.{place:03d}.jpg", image)
         sha256 = file_sha256(temporary)
     index = {"recipe": _RECIPE, "sha256": sha256, "clips": places}
     write_text(shard.with_suffix(".json"), json.dumps(index, separators=(",", ":")))
     return broken
 
 
-def encode_picture(frame: npt.NDArray[np.uint8], quality: int, colour: str) -> bytes:
+def encode_frame(frame: npt.NDArray[np.uint8], quality: int, colour: str) -> bytes:
     """A frame uint8 (H, W, 3) RGB as JPEG; colour: its resolution, `420`, `422` or `444`."""
     import cv2
 
@@ -233,15 +233,15 @@ def encode_picture(frame: npt.NDArray[np.uint8], quality: int, colour: str) -> b
     return bytes(cv2.imencode(".jpg", frame[..., ::-1], flags)[1])
 
 
-def decode_picture(data: bytes) -> npt.NDArray[np.uint8] | None:
+def decode_frame(data: bytes) -> npt.NDArray[np.uint8] | None:
     """The frame uint8 (H, W, 3) RGB of a JPEG, None when it is damaged."""
     import cv2
 
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # a damaged header asks for more pixels than OpenCV allows
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # a damaged header may claim more pixels than OpenCV allows
         return None
-    return None if picture is None else np.asarray(picture, np.uint8)[..., ::-1]
+    return None if image is None else np.asarray(image, np.uint8)[..., ::-1]
 
 
 def _encode(root: Path, clip: Clip) -> tuple[bytes, list[bytes]]:
@@ -249,15 +249,15 @@ def _encode(root: Path, clip: Clip) -> tuple[bytes, list[bytes]]:
     size = SHORT_SIDE if min(clip.width, clip.height) > SHORT_SIDE else None
     path = root / clip.path
     sampled = sample_frames(path, rule, size=size, time_limit=file_time_limit(path))
-    pictures = [encode_picture(frame, QUALITY, "444") for frame in sampled.frames]
+    images = [encode_frame(frame, QUALITY, "444") for frame in sampled.frames]
     header = {
         "path": clip.path,
         "label": clip.label,
         "split": clip.split,
-        "lengths": [len(picture) for picture in pictures],
+        "lengths": [len(image) for image in images],
         "times": [round(float(time), 3) for time in sampled.times],
     }
-    return json.dumps(header, separators=(",", ":")).encode(), pictures
+    return json.dumps(header, separators=(",", ":")).encode(), images
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -272,7 +272,7 @@ def _member_size(length: int) -> int:
 
 
 def _indices(folder: Path) -> list[tuple[Path, _Index]]:
-    """The finished shards of this version, each with its index; a damaged index is warned of and passed over."""
+    """The finished shards of this version with their indices. Damaged indices are skipped with a warning."""
     indices = []
     for file in sorted(folder.glob("frames-*.json")):
         try:
@@ -288,11 +288,11 @@ def _indices(folder: Path) -> list[tuple[Path, _Index]]:
 
 
 def _is_whole(shard: Path, index: _Index) -> bool:
-    """Whether a shard has the content that its index speaks of."""
+    """Whether the content of a shard matches its index."""
     try:
         whole = file_sha256(shard) == index.sha256
     except OSError:
         whole = False
     if not whole:
-        logger.warning("%s is damaged: it is made again", printable(shard))
+        logger.warning("%s is damaged and will be rebuilt", printable(shard))
     return whole

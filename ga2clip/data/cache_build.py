@@ -1,4 +1,4 @@
-"""A manifest goes in; the frame cache beside it is brought up to date by several processes."""
+"""Updates the frame cache of a prepared dataset, with several processes."""
 
 import logging
 import threading
@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 
 def build_cache(manifest: Manifest, workers: int, progress: Progress = silent) -> int:
-    """Store the clips that the frame cache lacks; returns how many clips are in it.
+    """Store the clips that the frame cache lacks; returns the number of clips in it.
 
-    A clip that can't be read, or crashes its process, is logged and left out. An interrupted run loses the shards
-    that were being written, at most one per worker. progress: called with ("caching", clips done, clips).
-    Errors: UserError when a shard can't be written.
+    A clip that can't be read or that crashes its process is logged and left out. An interrupted call loses the shards
+    that it was writing, at most one per worker. progress: called with ("caching", clips done, clips in all).
+    Raises UserError when a shard can't be written.
     """
     clips = [clip for clip in manifest.clips if clip.frames]
     jobs: list[Job] = [
@@ -38,7 +38,7 @@ def build_cache(manifest: Manifest, workers: int, progress: Progress = silent) -
     def hear(_: Answer) -> None:
         nonlocal done
         with counting:
-            done = min(done + 1, len(clips))  # the clips of a shard that is begun again are heard of twice
+            done = min(done + 1, len(clips))  # the clips of a restarted shard are reported twice
             progress("caching", done, len(clips))
 
     lost = 0
@@ -55,7 +55,7 @@ def build_cache(manifest: Manifest, workers: int, progress: Progress = silent) -
 
 
 def _outcome(job: Job, answer: Answer | Lost) -> tuple[list[tuple[str, str]], list[Job]]:
-    """(clip, reason) of what can't be stored, and the job again without the clip that ended its process."""
+    """(clip, reason) for clips that can't be stored, and, after a crash, the job without the clip that caused it."""
     if isinstance(answer, Lost):
         name = str((answer.last or {"clip": job["clips"][0]["path"]})["clip"])
         rest = [clip for clip in job["clips"] if clip["path"] != name]

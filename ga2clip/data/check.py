@@ -1,7 +1,7 @@
-"""What decoding each clip of a folder shows, found out once.
+"""Decodes every clip of a folder once and keeps the results (frames, duration, errors) in a journal.
 
-Every answer is written to a journal at once, so that an interrupted run goes on where it was. A clip is
-looked at again only when its size or time of change is another one.
+Each result is written to the journal at once, so that an interrupted run continues where it stopped. A clip is decoded
+again only if its size or modification time has changed.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ from ga2clip.files import write_error
 
 _JOURNAL = "checked.jsonl"
 GRACE = 10.0
-"""Seconds after the decoder's own time limit until its process is killed."""
+"""Seconds from the decoder's own time limit until its process is killed."""
 _MEGABYTE = 2**20
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What decoding a clip showed. size, changed: of the file (bytes, ns); error: empty when it has a frame."""
+    """The result of decoding a clip. size: bytes; changed: modification time in ns; error: "" if it has a frame."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -47,12 +47,12 @@ _RESULT = TypeAdapter(Checked)
 
 
 def time_limit(size: int) -> float:
-    """Seconds that decoding a file of `size` bytes may take: two minutes, and more for long recordings."""
+    """The time limit in seconds for decoding a file of `size` bytes: two minutes, more for large files."""
     return 120.0 + 2.0 * size / _MEGABYTE
 
 
 def file_time_limit(path: Path) -> float:
-    """The same for a file; wherever a clip is read it gets the time in which `prepare` found it whole."""
+    """The `time_limit` of a file. Used wherever clips are read, so that a clip accepted by `prepare` can be read."""
     return time_limit(file_stamp(path)[0])
 
 
@@ -64,11 +64,11 @@ def check_clips(
     recheck: bool = False,
     progress: Callable[[int, int], None] = silent,
 ) -> dict[str, Checked]:
-    """Decode every clip that the journal doesn't know; path → result, in the order of `paths`.
+    """Decode every clip that is not in the journal; path → result, in the order of `paths`.
 
-    recheck: decode those that were broken again, too: a disk that failed, a machine too busy for the time limit
-    or a decoder that is newer now are no change of the file. progress: called with (clips that are checked, clips).
-    Errors: UserError when the journal can't be written.
+    recheck: also decode broken clips again. They may have failed because of the disk, a busy machine or an older
+    decoder, which the file's modification time doesn't show. progress: called with (clips done, clips in all).
+    Raises UserError when the journal can't be written.
     """
     known = _read_journal(root / WORK_FOLDER / _JOURNAL)
     stamps = {path: file_stamp(root / path) for path in paths}
@@ -100,10 +100,10 @@ def _decode(
         _end_last_line(journal)
         with journal.open("a", encoding="ascii") as lines:
             for job, answer in run_jobs(jobs, workers=workers):
-                found = {"error": answer.reason} if isinstance(answer, Lost) else answer
+                outcome = {"error": answer.reason} if isinstance(answer, Lost) else answer
                 path = by_file[job["path"]]
                 size, changed = stamps[path]
-                result = _RESULT.validate_python({"path": path, "size": size, "changed": changed, **found})
+                result = _RESULT.validate_python({"path": path, "size": size, "changed": changed, **outcome})
                 lines.write(json.dumps(asdict(result)) + "\n")
                 lines.flush()
                 yield result
@@ -117,7 +117,7 @@ def _job(path: Path, size: int) -> Job:
 
 
 def _read_journal(journal: Path) -> dict[str, Checked]:
-    """The journal's results; a line that was cut off when a run was killed, or is damaged, is left out."""
+    """The journal's results; incomplete or damaged lines (after a kill) are skipped."""
     results: dict[str, Checked] = {}
     try:
         text = journal.read_text(encoding="ascii", errors="replace")
@@ -133,14 +133,14 @@ def _read_journal(journal: Path) -> dict[str, Checked]:
 
 
 def _end_last_line(journal: Path) -> None:
-    """A line that was cut off must not swallow the next one."""
+    """End an incomplete last line, so that the next line is not appended to it."""
     with journal.open("ab+") as file:
         if file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
             file.write(b"\n")
 
 
 def file_stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of change in nanoseconds; zeros for a file that isn't there."""
+    """Size in bytes and modification time in nanoseconds; zeros for a missing file."""
     try:
         status = path.stat()
     except OSError:

@@ -1,6 +1,6 @@
-"""Which names a dataset's classes go by: readable ones, the dataset's own raw labels, or those of a file.
+"""The names of a dataset's classes: readable names, the dataset's own raw labels, or names from a file.
 
-A method is tuned on the words of its class names, so a run keeps to one kind of names in everything after it.
+A method is tuned on the words of its class names, so evaluation and export must use the same kind of names as the run.
 """
 
 import logging
@@ -29,8 +29,8 @@ def named(manifest: Manifest, class_names: str) -> Manifest:
             `raw,name` for each of them.
 
     Raises:
-        UserError: for a manifest without raw names, raw names that can't be told apart, and a file that can't be
-            read, lacks a class, or may be in another order.
+        UserError: the manifest has no raw names, raw names can't be told apart, or the file can't be read, lacks a
+            class, or seems to be in another order.
     """
     if class_names == READABLE:
         return manifest
@@ -45,22 +45,22 @@ def named(manifest: Manifest, class_names: str) -> Manifest:
 
 
 def named_as_tuned(manifest: Manifest, class_names: str, tuned: Sequence[str], *, sure: bool) -> Manifest:
-    """As `named`, by the names that a run was tuned with on this dataset.
+    """As `named`, but with the names that a run was tuned on.
 
     Args:
         manifest: of the run's dataset, with readable names.
         class_names: the run's `data.class_names`.
-        tuned: the names it was tuned with, all classes of the dataset or some.
-        sure: whether the run was trained by that setting; False for a checkpoint of others, where it is a guess.
+        tuned: the names that it was tuned on: all classes of the dataset, or some.
+        sure: whether `class_names` is known to be right; False for imported checkpoints, where it is a guess.
 
     Returns:
-        The manifest named by `class_names` if all of `tuned` are among those names, else by the one kind of names
-        (readable, raw, words of the raw ones) that has them all, else by `tuned` alone if each class is one of them
-        but for case and punctuation. The names in `tuned` keep their spelling. Classes of a dataset that has
-        changed are named by `class_names`, with a warning, where that is sure.
+        The manifest with the first of these namings that contains all of `tuned`: `class_names`; one of the kinds
+        readable, raw, and words of the raw labels; `tuned` itself, if it equals the class names up to case and
+        punctuation. Names in `tuned` keep their spelling. If none fits (the dataset has changed) and `sure` is true,
+        `class_names` is used, with a warning.
 
     Raises:
-        UserError: when nothing is sure and none of these has them all, or as `named`.
+        UserError: none of these contains all names and `sure` is false; or as `named`.
     """
     own = {comparable(name): name for name in tuned}
     for names in _kinds(manifest, class_names):
@@ -75,15 +75,15 @@ def named_as_tuned(manifest: Manifest, class_names: str, tuned: Sequence[str], *
         _log.warning("%s has no class '%s', which the run was tuned on", manifest.root, stranger)
         return named(manifest, class_names)
     raise UserError(
-        f"the run was tuned on '{stranger}', which {manifest.dataset} in {manifest.root} does not call so",
-        f"say how the run calls its {len(manifest.classes)} classes: --class-names FILE, with a line raw,name for "
-        f"each (the first one is '{_raw_or_readable(manifest)[0]}'), or --class-names {READABLE} to test it on "
+        f"the run was tuned on '{stranger}', which is not a class name of {manifest.dataset} in {manifest.root}",
+        f"give the run's names for the {len(manifest.classes)} classes: --class-names FILE with a line raw,name for "
+        f"each (the first one is '{_raw_or_readable(manifest)[0]}'), or --class-names {READABLE} to test it with "
         "other names than its own",
     )
 
 
 def kind_of_names(dataset: str, names: Iterable[str]) -> str:
-    """`raw` when some of the names are labels of the dataset that read otherwise, else `readable`."""
+    """`raw` if some of the names are raw labels whose readable names differ, else `readable`."""
     declared = DATASETS[dataset]
     raw = any(letters(declared.readable(name)) != letters(name) for name in names)
     return RAW if raw else READABLE
@@ -98,7 +98,7 @@ def _kinds(manifest: Manifest, class_names: str) -> Iterator[Sequence[str]]:
 
 
 def _spelled_as(tuned: Iterable[str], manifest: Manifest) -> list[str | None]:
-    """For each class the tuned name that has the letters of its readable or raw name."""
+    """For each class, the tuned name that equals its readable or raw name up to case and punctuation, or None."""
     own = {letters(name): name for name in tuned}
     pairs = zip(manifest.classes, _raw_or_readable(manifest), strict=True)
     return [own.get(letters(readable)) or own.get(letters(raw)) for readable, raw in pairs]
@@ -107,7 +107,7 @@ def _spelled_as(tuned: Iterable[str], manifest: Manifest) -> list[str | None]:
 def _raw_names(manifest: Manifest) -> tuple[str, ...]:
     if not manifest.raw_names:
         raise UserError(
-            f"the manifest in {manifest.root} has no raw class names: it is of an earlier version",
+            f"the manifest in {manifest.root} has no raw class names: an earlier version wrote it",
             f"ga2clip prepare --dataset {manifest.dataset} --root {manifest.root} adds them, without decoding again",
         )
     return manifest.raw_names
@@ -141,13 +141,13 @@ def _names_in(file: Path, manifest: Manifest) -> tuple[str, ...]:
             f"{file} has no line for the class '{missing}'", "write a line raw,name for each class"
         )
     if len(pairs) < len(rows) or len(names) < len(pairs):
-        raise UserError(f"{file} has other lines than one raw,name for each of the {len(raw)} classes")
+        raise UserError(f"{file} must have exactly one line raw,name for each of the {len(raw)} classes")
     check_class_names(list(names.values()))
     return tuple(names[label] for label in raw)
 
 
 def _in_order(file: Path, lines: Sequence[str], manifest: Manifest) -> tuple[str, ...]:
-    """A list whose n-th line names the n-th class; refused where a line is the name of another class."""
+    """The names of a list whose n-th line names the n-th class. Raises UserError if a line names another class."""
     if len(lines) != len(manifest.classes):
         raise UserError(
             f"{file} holds {len(lines)} names, {manifest.dataset} has {len(manifest.classes)} classes",
@@ -167,6 +167,6 @@ def _in_order(file: Path, lines: Sequence[str], manifest: Manifest) -> tuple[str
 
 
 def letters(name: str) -> str:
-    """A name without blanks and punctuation: spellings of the same words are equal."""
+    """A name in lower case without blanks and punctuation, to compare different spellings."""
     folded = unicodedata.normalize("NFC", name).casefold()
     return "".join(character for character in folded if unicodedata.category(character)[0] not in "PZ")

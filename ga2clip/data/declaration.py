@@ -1,7 +1,7 @@
-"""What a dataset declares: how its files lie and what is special about it. One file of `datasets/` holds one.
+"""`Dataset`: the declaration of a dataset (how to read its folder, class names, template); one per file of `datasets/`.
 
-A reader is given a `Source` and returns a `Listing`; nothing is decoded there. `ga2clip.data.listing` has what readers
-share.
+A reader gets a `Source` and returns a `Listing`, without decoding anything. `ga2clip.data.listing` has functions that
+several readers use.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,14 +16,14 @@ from ga2clip.labels import SCENARIO_TEMPLATE, readable_name
 
 @dataclass(frozen=True)
 class Entry:
-    """A clip as the annotations have it.
+    """A clip of the annotations.
 
     Attributes:
-        path: below the root, with `/`.
+        path: relative to the root, with `/`.
         label: the readable class name.
-        split: a `manifest.Split`; with several official splits the first one's.
-        group: clips cut from the same source, where the dataset says so.
-        other_splits: of split 2, 3, ….
+        split: a `manifest.Split`; if there are several official splits, its role in the first.
+        group: identifies clips cut from the same source video; empty if the dataset doesn't say.
+        other_splits: its roles in the official splits 2, 3, ….
     """
 
     path: str
@@ -35,17 +35,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder holds.
+    """What a reader returns: the classes and clips of a folder.
 
     Attributes:
-        raw_names: each class as the dataset spells it: a folder's name, the label in a list.
-        classes: the same classes by readable name, in the same order.
+        raw_names: the classes as the dataset spells them: names of folders, or labels in a list.
+        classes: the readable names of the same classes, in the same order.
         entries: the clips that have a file.
         missing: clips of the annotations without a file.
-        rule: how the splits came about, in words.
-        test_split: `test` or `val`, whichever the field tests on.
-        contradictory: (clip, reason) of clips that the annotations name with several labels or roles; `scan` finds
-            them and leaves them out of the entries.
+        rule: a sentence that says how the splits were made.
+        test_split: `test` or `val`, whichever is usually tested on.
+        contradictory: (clip, reason) for clips to which the annotations give several labels or splits. `scan` fills
+            this and removes them from `entries`.
     """
 
     raw_names: tuple[str, ...]
@@ -59,7 +59,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Size:
-    """How many clips a generated dataset gets: per class for training and testing, and irrelevant ones."""
+    """The number of clips in a generated dataset: for training and testing per class, and irrelevant clips in all."""
 
     train_per_class: int = 20
     test_per_class: int = 10
@@ -68,23 +68,23 @@ class Size:
 
 Reader = Callable[["Source"], Listing]
 Generator = Callable[[Path, int, Size, int, Progress], Manifest]
-"""(root, seed, size, workers, progress) → the manifest of the clips that now lie below the root."""
+"""(root, seed, size, workers, progress) → the manifest of the clips that it wrote below the root."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the tool has to know about a dataset.
+    """The declaration of a dataset; `ga2clip.register_dataset` registers it.
 
     Attributes:
-        name: as `--dataset` has it; the file that declares it is called so (`-` as `_`).
-        get_it: where the data is and how the folder must look, for a person who doesn't have it yet.
-        read: the reader of a dataset that is found on disk.
-        generate: the writer of a dataset that is made; exactly one of the two is given.
-        names: readable name by raw label, where splitting a label into words gives poor English.
+        name: the value of `--dataset`; also the name of the declaring file (with `_` for `-`).
+        get_it: where to download the data and how the folder must look; shown as a hint.
+        read: the reader, for a dataset that is on disk.
+        generate: the generator, for a dataset that is synthesised. Exactly one of `read` and `generate` is given.
+        names: raw label → readable name, for labels that don't give good English when split into words.
         flip: whether a mirrored clip shows the same action.
-        template: the sentence around a class name where no text prompt is learned.
-        classes: how many there must be, 0 for any.
-        recipe: the shipped settings that training starts from.
+        template: the sentence around a class name if no text prompt is learned.
+        classes: the number of classes that there must be; 0: any.
+        recipe: the name of the shipped recipe that training starts from.
     """
 
     name: str
@@ -98,19 +98,19 @@ class Dataset:
     recipe: str = "own"
 
     def readable(self, raw: str) -> str:
-        """The name of a raw label that reads well in a sentence."""
+        """The readable name of a raw label."""
         return self.names.get(raw) or readable_name(raw)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a reader looks.
+    """The argument of a reader.
 
     Attributes:
-        dataset: whose reader it is.
-        root: the folder.
-        list_file: what `--list` names.
-        seed: draws test clips where the dataset has no split of its own.
+        dataset: the dataset that is read.
+        root: its folder.
+        list_file: the value of `--list`.
+        seed: for drawing test clips if the dataset has no split of its own.
     """
 
     dataset: Dataset
@@ -119,5 +119,5 @@ class Source:
     seed: int = 0
 
     def refuse(self, message: str) -> UserError:
-        """The error for a folder that doesn't look as it must; its hint says how it must look."""
+        """The error for a folder without the expected layout; the hint is `Dataset.get_it`."""
         return UserError(message, self.dataset.get_it)

@@ -1,6 +1,6 @@
-"""What the releases of Kinetics share: annotation CSVs over YouTube clips (Kay et al., 2017).
+"""The reader of all releases of Kinetics: annotation CSVs over YouTube clips (Kay et al., 2017).
 
-Dead links are many, so a copy of it never holds all clips of its lists.
+Many links are dead, so a copy never has all clips of its lists.
 """
 
 import csv
@@ -20,13 +20,13 @@ _COLUMNS = {"label", "youtube_id", "time_start", "time_end"}
 
 
 def kinetics(classes: int) -> Dataset:
-    """The declaration of the release with so many classes."""
+    """The declaration of the release with `classes` classes."""
     name = f"kinetics{classes}"
     return Dataset(name=name, get_it=_GET_IT, read=read, classes=classes, recipe=name)
 
 
 def read(source: Source) -> Listing:
-    """Every CSV with the columns label, youtube_id, time_start, time_end[, split] is an annotation file."""
+    """Read all CSVs with the columns label, youtube_id, time_start, time_end[, split]."""
     videos = {bare_name(path.name): path for path in find_videos(source.root)}
     entries: list[Entry] = []
     missing: list[str] = []
@@ -42,7 +42,7 @@ def read(source: Source) -> Listing:
             missing.append(f"{split}/{stem}.mp4")
         else:
             entries.append(Entry(relative_path(path, source.root), label, split, row["youtube_id"]))
-    rule = "the official training and validation lists; tested on validation, as the field does"
+    rule = "the official training and validation lists; tested on validation, as is usual"
     classes = tuple(sorted(raw_names))
     return Listing(
         tuple(raw_names[name] for name in classes),
@@ -55,24 +55,24 @@ def read(source: Source) -> Listing:
 
 
 def _rows(source: Source) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """(train or val, row) of the labelled clips; CSVs that are something else are passed over."""
-    found = False
+    """Yields ("train" or "val", row) for the labelled clips; other CSVs are skipped."""
+    annotated = False
     for file in visible_files([*source.root.glob("*.csv"), *source.root.glob("*/*.csv")]):
         reader = csv.DictReader(text_lines(file))
         if not _columns(reader) >= _COLUMNS:
             continue
-        found = True
+        annotated = True
         guess = next((name for name in SPLIT_NAMES if name in file.stem.lower()), "")
         try:
             for row in reader:
                 split = SPLIT_NAMES.get((row.get("split") or guess).strip().lower())
-                if split in ("train", "val") and row["label"]:  # the field doesn't use the test clips
+                if split in ("train", "val") and row["label"]:  # the test clips are not used
                     if not _is_number(row["time_start"]) or not _is_number(row["time_end"]):
                         raise source.refuse(f"{file}, line {reader.line_num}: times must be numbers")
                     yield split, row
         except csv.Error as error:
             raise source.refuse(f"{file}, line {reader.line_num}: {error}") from None
-    if not found:
+    if not annotated:
         raise source.refuse(f"{source.root} has no Kinetics annotation CSV")
 
 

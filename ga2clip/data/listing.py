@@ -1,7 +1,7 @@
-"""Finding the clips of a dataset below a folder, and what the readers of `datasets/` share.
+"""Lists the clips of a dataset below a folder; helpers for the readers in `datasets/`.
 
-Nothing is decoded here. Videos are found by their names wherever they lie below the root, since archives are
-unpacked in many ways; the official annotation files say which belong to the dataset.
+Nothing is decoded here. Videos are searched by name anywhere below the root, since archives are unpacked in many ways;
+the official annotation files say which of them belong to the dataset.
 """
 
 import json
@@ -27,7 +27,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validate", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""Split by what folders and columns call it, in lower case."""
+"""Names of folders and values of the column `split`, in lower case → split."""
 _TEST_SHARE = 0.25
 
 
@@ -37,11 +37,11 @@ def scan(dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: i
     Args:
         dataset: one that is read, not generated.
         root: the folder.
-        list_file: the CSV of the dataset `csv`.
-        seed: draws test clips where the folder has no split of its own.
+        list_file: the CSV, for the dataset `csv`.
+        seed: for drawing test clips if the folder has no split of its own.
 
     Raises:
-        UserError: the folder doesn't look as it must, with where to get the data.
+        UserError: the folder doesn't have the expected layout; the hint says where to get the data.
     """
     assert dataset.read is not None
     source = Source(dataset, root, list_file, seed)
@@ -65,10 +65,9 @@ def scan(dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: i
 
 
 def _one_label_each(listing: Listing) -> Listing:
-    """The listing with every clip once, and without the clips that it names with several labels or roles.
+    """The listing with every clip once, without clips that have several labels or splits.
 
-    Nothing says which of the labels is right, so training on one of them, or calling one of them correct, would be
-    a guess.
+    It is unknown which label is right, so using one of them in training or evaluation would be a guess.
     """
     named: dict[str, dict[Entry, None]] = defaultdict(dict)
     for entry in listing.entries:
@@ -87,12 +86,12 @@ def _difference(ways: Sequence[Entry]) -> str:
 def official_splits(
     source: Source, rows: Iterable[tuple[str, str, str, Sequence[str]]], rule: str
 ) -> Listing:
-    """The listing of a dataset whose lists name `class/file`.
+    """The listing of a dataset with official lists of `class/file`.
 
     Args:
         source: where the files are.
-        rows: (raw label, `class/file`, group, one split per official split).
-        rule: how the splits came about, in words.
+        rows: (raw label, `class/file`, group, the clip's role in each official split).
+        rule: a sentence that says how the splits were made.
     """
     videos = _by_name(source.root)
     entries, missing, labels = [], [], {}
@@ -115,11 +114,12 @@ def own_splits(
     name: Callable[[str], str],
     missing: Iterable[str] = (),
 ) -> Listing:
-    """The listing of somebody's own clips.
+    """The listing of the user's own clips.
 
     Args:
-        rows: (path, raw label, split or ""); clips without a split are dealt out by the seed, per class.
-        seed: of the drawn test clips.
+        rows: (path, raw label, split or ""). Clips without a split are divided into training and test clips at
+            random, in each class.
+        seed: of that division.
         name: the readable name of a raw label.
         missing: clips of a list without a file.
     """
@@ -135,15 +135,15 @@ def own_splits(
 
 
 def annotation_file(source: Source, pattern: str) -> Path:
-    """The first file with such a name at most two folders below the root.
+    """The first file that matches `pattern`, in the root or at most two folders below it.
 
     Raises:
         UserError: there is none.
     """
     for depth in ("", "*/", "*/*/"):
-        found = visible_files(source.root.glob(depth + pattern))
-        if found:
-            return found[0]
+        files = visible_files(source.root.glob(depth + pattern))
+        if files:
+            return files[0]
     raise source.refuse(f"{source.root} is not the dataset '{source.dataset.name}': there is no {pattern}")
 
 
@@ -159,7 +159,7 @@ def text_lines(file: Path) -> list[str]:
 
 
 def json_tree(file: Path) -> Any:
-    """What a JSON annotation file holds. Raises UserError when it can't be read or is not JSON."""
+    """The content of a JSON annotation file. Raises UserError when it can't be read or is not JSON."""
     try:
         return json.loads(_content(file).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -188,7 +188,7 @@ def _draw_test(clips: Iterable[tuple[str, str]], seed: int) -> dict[str, str]:
 
 
 def _by_name(root: Path) -> Mapping[str, list[Path]]:
-    """Videos by their name without case and extension: many people convert the clips."""
+    """Videos by file name without case and extension, since clips are often converted."""
     videos: dict[str, list[Path]] = defaultdict(list)
     for path in find_videos(root):
         videos[bare_name(path.name).casefold()].append(path)
@@ -196,7 +196,7 @@ def _by_name(root: Path) -> Mapping[str, list[Path]]:
 
 
 def _nearest(candidates: Sequence[Path], name: str) -> Path | None:
-    """The candidate with that folder and name, else in that folder, else any."""
+    """The candidate with the same folder and name, else one in the same folder, else any."""
     exact = [path for path in candidates if path.as_posix().endswith("/" + name)]
     folder = "/" + name.casefold().rpartition("/")[0] + "/"
     placed = [path for path in candidates if folder in path.as_posix().casefold()]
@@ -205,5 +205,5 @@ def _nearest(candidates: Sequence[Path], name: str) -> Path | None:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a name from the disk is UTF-8; other bytes are surrogates in it."""
+    """Whether a file name is UTF-8; other bytes appear as surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in name)

@@ -1,4 +1,4 @@
-"""Batches of a task's clips: frames uint8 (B, T, H, W, 3), labels int64 (B,), seeded and shared out to processes."""
+"""Batches of a task's clips: frames uint8 (B, T, H, W, 3) and labels int64 (B,), seeded and divided among processes."""
 
 import logging
 import multiprocessing
@@ -29,10 +29,12 @@ logger = logging.getLogger(__name__)
 class Batch:
     """Clips that are processed together.
 
-    frames: uint8 (B, T, H, W, 3), in evaluation with V > 1 views (B, V, T, H, W, 3); empty (0,) when no
-    clip of an evaluation batch could be read. labels: int64 (B,), -1 for anchor clips, which come last.
-    ids: the clips' names. broken: (name, reason) of clips that could not be read; they are in none of the
-    other fields.
+    Attributes:
+        frames: uint8 (B, T, H, W, 3); in evaluation with V > 1 views (B, V, T, H, W, 3); empty (0,) if no clip of an
+            evaluation batch could be read.
+        labels: int64 (B,), -1 for anchor clips, which come last.
+        ids: the clips' names.
+        broken: (name, reason) for clips that could not be read; they are not in the other fields.
     """
 
     frames: torch.Tensor
@@ -48,9 +50,9 @@ class Batch:
         return pixels.div_(255).sub_(mean).div_(std)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For sending from a loader process: arrays go through a pipe.
+        """Convert tensors to arrays, so that a loader process sends them through a pipe.
 
-        Tensors would go through shared memory, of which a container has 64 MB by default, or none.
+        Tensors would be sent through shared memory, of which containers have 64 MB by default, or none.
         """
         return {**self.__dict__, "frames": self.frames.numpy(), "labels": self.labels.numpy()}
 
@@ -65,7 +67,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Sample:
-    """A clip to read; seed: of its random choices, or None in evaluation."""
+    """A clip to read. seed: of its random sampling and augmentation; None in evaluation."""
 
     clip: Clip
     label: int
@@ -83,15 +85,15 @@ def train_batches(
     world: int = 1,
     skip: int = 0,
 ) -> Iterator[Batch]:
-    """Training batches of one epoch, or of the epochs up to `until`, for one of `world` processes.
+    """Training batches of one epoch, or of the epochs from `epoch` to before `until`, for one of `world` processes.
 
-    Every training clip occurs once, in an order and with random choices that depend on
-    `settings.training.seed` and `epoch` alone; a batch of `settings.training.batch_size` clips is dealt out
-    to the processes. So that no process is left without a clip, up to world - 1 clips of the last batch are
-    dropped. With anchors switched on, `settings.anchors.per_step` anchor clips (at least one per process)
-    follow the labelled ones. With `until`, the same loader processes serve all epochs and read ahead from one
-    into the next. skip: batches to leave out at the beginning, for resuming.
-    Errors: UserError when no clip of a batch can be read.
+    Every training clip occurs once per epoch. The order and all random choices depend only on
+    `settings.training.seed` and the epoch. Each batch of `settings.training.batch_size` clips is divided among the
+    processes; up to world - 1 clips of the last batch are dropped, so that every process has a clip. If anchors are
+    switched on, `settings.anchors.per_step` anchor clips (at least one per process) follow the labelled ones. With
+    `until`, the same loader processes serve all epochs and read ahead into the next. skip: batches to leave out at
+    the beginning, for resuming.
+    Raises UserError when no clip of a batch can be read.
     """
     epochs = range(epoch, epoch + 1 if until is None else until)
     plans = _Plans(
@@ -108,13 +110,13 @@ def train_batches(
 
 
 def batches_per_epoch(task: Task, settings: Settings, world: int = 1) -> int:
-    """How many batches `train_batches` yields."""
+    """The number of batches that `train_batches` yields per epoch."""
     full, rest = divmod(len(task.train), settings.training.batch_size)
     return full + (rest >= world)
 
 
 def plan_epoch(task: Task, settings: Settings, *, epoch: int, rank: int, world: int) -> list[list[_Sample]]:
-    """Which clips are in which batch of an epoch, for one of `world` processes; nothing is read."""
+    """The clips of each batch of an epoch, for one of `world` processes; no file is read."""
     seed, size = settings.training.seed, settings.training.batch_size
     if size < world:
         raise UserError(f"training.batch_size is {size}: too small for {world} processes")
@@ -145,10 +147,10 @@ def eval_batches(
     world: int = 1,
     batch_size: int = 16,
 ) -> Iterator[Batch]:
-    """Every clip of this process's share once, in order: clips[rank::world], `batch_size` clips at a time.
+    """Evaluation batches of this process's clips, clips[rank::world], each once and in order.
 
-    The clips' paths are relative to `dataset_root(settings.data)`. A clip that can't be read is logged and
-    named in `Batch.broken`, never replaced: it counts as wrong.
+    The clips' paths are relative to `dataset_root(settings.data)`. A clip that can't be read is logged and listed in
+    `Batch.broken`; it is not replaced by another one and counts as wrong.
     """
     label = {name: number for number, name in enumerate(classes)}
     share = [_Sample(clip, label[str(clip.label)], None) for clip in clips[rank::world]]
@@ -169,7 +171,7 @@ def _anchor_order(task: Task, settings: Settings, epoch: int) -> list[int]:
 
 
 class _Clips(Dataset[Any]):
-    """Reads a `_Sample`: its uint8 frames, or the reason why it can't be read."""
+    """A torch dataset: `_Sample` → the sample with its uint8 frames, or with the reason why it can't be read."""
 
     def __init__(self, reader: ClipReader) -> None:
         self._reader = reader
@@ -184,7 +186,7 @@ class _Clips(Dataset[Any]):
 
 
 class _Plans:
-    """The planned batches of several epochs in a row, each epoch planned when it is reached."""
+    """The planned batches of several consecutive epochs; each epoch is planned when it starts."""
 
     def __init__(self, plan: Callable[[int], list[list[_Sample]]], epochs: range, skip: int) -> None:
         self._plan, self._epochs, self._skip = plan, epochs, skip
@@ -205,7 +207,7 @@ def _load(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int) ->
 
 
 def _started(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int) -> Iterator[Batch | Failure]:
-    """The running loader, in this process where no other can be started."""
+    """The batches of a started loader; clips are read in this process if no loader process can be started."""
     loader = partial(
         DataLoader,
         _Clips(reader),
@@ -218,7 +220,7 @@ def _started(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int)
         try:
             _try_semaphores(6 * workers + 20)
             with signals_held_back(), warnings.catch_warnings():
-                # Python 3.12 warns of every fork beside threads; torch's own do nothing in the children.
+                # Python 3.12 warns of every fork of a process with threads; torch's threads are harmless here.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 return iter(loader(num_workers=workers))
         except OSError as error:
@@ -231,9 +233,9 @@ def _started(batches: Iterable[list[_Sample]], reader: ClipReader, workers: int)
 
 
 def _try_semaphores(number: int) -> None:
-    """Make and drop more of them than DataLoader needs, which leaves a traceback where it can't have them.
+    """Create and drop more semaphores than DataLoader needs; DataLoader itself would print a traceback on failure.
 
-    Errors: OSError where /dev/shm, in which Linux keeps them, is full or read-only.
+    Raises OSError if /dev/shm, where Linux keeps them, is full or read-only.
     """
     held = [multiprocessing.Semaphore() for _ in range(number)]
     held.clear()

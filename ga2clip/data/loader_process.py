@@ -1,8 +1,8 @@
-"""How loader processes live and die: with their parent, never by a signal that was meant for it.
+"""Start-up and end of loader processes: they ignore signals that are meant for the parent, and end with the parent.
 
-A terminal, `kill` on a process group, systemd and Slurm send their signals to every process. A loader that dies of
-one looks to the parent like a crash, and the checkpoint that the parent would have saved is lost. So a loader lets
-signals pass, and ends when its parent ends it or is gone.
+A terminal, `kill` on a process group, systemd and Slurm send signals to every process. If a loader died of one, the
+parent would see a crash instead of saving its checkpoint. So loaders ignore these signals, and end when the parent
+ends them or has gone.
 """
 
 import os
@@ -22,16 +22,16 @@ _LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Failure:
-    """What a loader sends in place of a batch that it read and could not send."""
+    """Sent by a loader process instead of a batch that it could not send."""
 
     reason: str
 
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Start loader processes in this block: from their first moment signals don't end them.
+    """Block signals while loader processes are started, so that signals can't end them from their first moment.
 
-    The signals reach this process when the block ends.
+    Signals that arrive meanwhile reach this process when the block ends.
     """
     if not _CAN_BLOCK:
         yield
@@ -44,8 +44,8 @@ def signals_held_back() -> Iterator[None]:
 
 
 def begin(_: int) -> None:
-    """What a loader process does first: DataLoader's `worker_init_fn`."""
-    # The queue's thread prints the error of a batch that it cannot send, and the parent would wait for ever.
+    """DataLoader's `worker_init_fn`, which each loader process calls first."""
+    # By default the queue's thread only prints the error of a batch that it cannot send; the parent would wait forever.
     queues.Queue._on_queue_feeder_error = _send_failure  # type: ignore[attr-defined]
     if _CAN_BLOCK:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -56,7 +56,7 @@ def begin(_: int) -> None:
 
 
 def _end_with_the_parent() -> None:
-    """End this process when its parent sends SIGTERM, or is gone; in the middle of a clip too."""
+    """End this process when its parent sends SIGTERM or has gone, even in the middle of a clip."""
     parent = parent_process()
     assert parent is not None  # `begin` runs in a loader process
     while parent.is_alive():
@@ -67,7 +67,7 @@ def _end_with_the_parent() -> None:
 
 
 def _send_failure(queue: "queues.Queue[Any]", error: Exception, item: Any) -> None:
-    """Send the reason in place of the batch. item: (number of the batch, batch), or the bytes that did not go out."""
+    """Send a `Failure` instead of the batch. item: (number of the batch, batch), or the bytes that were not sent."""
     if isinstance(item, tuple):
         queue.put((item[0], Failure(f"{type(error).__name__}: {error}")))
         return

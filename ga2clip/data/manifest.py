@@ -1,7 +1,8 @@
-"""What `prepare` found in a folder: a typed `Manifest`, written to and read from `<root>/manifest.json`."""
+"""`Manifest`, the classes and clips of a prepared dataset, written to and read from `<root>/manifest.json`."""
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
+from ga2clip.registry import DATASETS
 from ga2clip.settings import DataSettings
 
 SCHEMA = 1
 FILE_NAME = "manifest.json"
 WORK_FOLDER = ".ga2clip"
-"""Folder under a dataset's root for what `prepare` makes: journal, anchors, frame cache."""
+"""Folder below a dataset's root for the output of `prepare`: journal, anchors, frame cache."""
 
 _COLUMNS = (
     "path",
@@ -32,7 +34,7 @@ _COLUMNS = (
 )
 
 
-_AGAIN = "prepare the dataset again: what was checked is not decoded again"
+_AGAIN = "prepare the dataset again; clips that were checked are not decoded again"
 
 Count = Annotated[int, Field(strict=True, ge=0)]
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
@@ -44,11 +46,16 @@ _Row = tuple[str, Count | None, Split, Count, Seconds, str, str, tuple[Split, ..
 class Clip:
     """One video file.
 
-    path: relative to the manifest's root, with `/`. label: readable class name, None for anchor clips.
-    split: a `Split`; for datasets with several official splits, the first one's, and `other_splits`
-    has the ones of split 2, 3, …. frames: decodable frames, 0 for a clip that can't be decoded (or was not
-    looked at). duration: seconds. group: clips cut from the same source, where the dataset says so. width,
-    height: pixels, upright.
+    Attributes:
+        path: relative to the manifest's root, with `/`.
+        label: readable class name; None for anchor clips.
+        split: a `Split`; if the dataset has several official splits, the clip's role in the first.
+        other_splits: its roles in the official splits 2, 3, ….
+        frames: number of decodable frames; 0 for a clip that can't be decoded or was not checked.
+        duration: in seconds.
+        group: identifies clips cut from the same source video, if the dataset says so.
+        width: in pixels, upright.
+        height: in pixels, upright.
     """
 
     path: str
@@ -74,13 +81,12 @@ class Manifest:
 
     Attributes:
         dataset: its name.
-        root: the folder that it lies in.
+        root: its folder.
         classes: readable names in a fixed order.
-        base_classes: the declared base half, or empty when the protocol has to find it.
-        clips: everything that can be trained on, tested on or mixed in.
-        meta: rule, seed, flip rule, number of splits, what was broken or missing.
-        raw_names: the classes as the dataset spells them, in the same order; empty in manifests that were written
-            before raw names were kept.
+        base_classes: the declared base classes; empty if the protocol has to choose them.
+        clips: all training, validation, test and anchor clips.
+        meta: rule of the splits, seed, flip rule, number of splits, broken and missing clips.
+        raw_names: the classes as the dataset spells them, in the same order; empty in manifests of earlier versions.
     """
 
     dataset: str
@@ -93,18 +99,18 @@ class Manifest:
 
     @property
     def splits(self) -> int:
-        """How many official splits the dataset has."""
+        """The number of official splits."""
         return 1 + max((len(clip.other_splits) for clip in self.clips), default=0)
 
     @property
     def broken(self) -> dict[str, str]:
-        """Why `prepare` could not decode a clip, by clip id."""
+        """Clip id → why `prepare` could not decode the clip."""
         return {str(path): str(reason) for path, reason in self.meta.get("broken", ())}
 
     def in_split(self, number: int) -> tuple[Clip, ...]:
-        """The clips with `split` as official split `number` (from 1) has it.
+        """The clips, with `split` set to their role in official split `number` (from 1).
 
-        Errors: UserError for a split that the dataset doesn't have.
+        Raises UserError for a split that the dataset doesn't have.
         """
         if not 1 <= number <= self.splits:
             raise UserError(
@@ -119,17 +125,22 @@ class Manifest:
         )
 
     def write(self) -> Path:
-        """Write `<root>/manifest.json`, whole or not at all. Errors: UserError when the system refuses."""
+        """Write `<root>/manifest.json` atomically. Raises UserError when it can't be written."""
         path = self.root / FILE_NAME
         write_text(path, self._to_json())
         return path
 
     @classmethod
-    def read(cls, root: Path) -> "Manifest":
+    def read(cls, root: Path, dataset: str = "") -> "Manifest":
         """The manifest of a prepared folder.
 
+        Args:
+            root: the folder.
+            dataset: what should lie there, for the hint where nothing was prepared.
+
         Raises:
-            UserError: the folder was not prepared, or by a version with another schema; the file is damaged.
+            UserError: the folder was not prepared, or was prepared by a version with another schema; or the file is
+                damaged.
         """
         path = root / FILE_NAME
         try:
@@ -137,7 +148,7 @@ class Manifest:
         except FileNotFoundError:
             raise UserError(
                 f"{root} is not a prepared dataset (no {FILE_NAME})",
-                f"ga2clip prepare --dataset NAME --root {root}",
+                shlex.join(["ga2clip", "prepare", "--dataset", dataset or "NAME", "--root", str(root)]),
             ) from None
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
@@ -160,7 +171,7 @@ class Manifest:
         )
 
     def _to_json(self) -> str:
-        """One line per clip, so that two manifests can be compared; ASCII, so that any file name survives."""
+        """The manifest as JSON: one line per clip, so that manifests can be diffed; ASCII, to keep any file name."""
         number = {name: index for index, name in enumerate(self.classes)}
         head = {
             "schema": SCHEMA,
@@ -175,20 +186,26 @@ class Manifest:
         return json.dumps(head, indent=1)[:-2] + ',\n "clips": [\n' + ",\n".join(lines) + "\n]}\n"
 
 
-def dataset_root(data: DataSettings) -> Path:
-    """Where the dataset of these settings lies: `data.root`, else `data/<dataset>` in the working folder.
+def read_dataset(data: DataSettings) -> Manifest:
+    """The prepared dataset of these settings. Raises as `dataset_root` and `Manifest.read`."""
+    return Manifest.read(dataset_root(data), data.dataset)
 
-    Errors: UserError for settings without a dataset, as an imported run may have them.
+
+def dataset_root(data: DataSettings) -> Path:
+    """The dataset's folder: `data.root`, else `data/<dataset>` in the working folder.
+
+    Raises UserError for settings without a dataset, which imported runs may have.
     """
     if not (data.root or data.dataset):
         raise UserError(
-            "this run names no dataset", "say which: --dataset NAME, and --root DIR where it lies elsewhere"
+            "this run names no dataset",
+            f"say which by --dataset ({', '.join(DATASETS.names())}), and --root where it lies elsewhere",
         )
     return Path(data.root) if data.root else Path("data") / data.dataset
 
 
 def relative_path(path: Path, root: Path) -> str:
-    """A file's path as manifests have it: relative to the root, with `/` on every system."""
+    """A file's path as written in manifests: relative to the root, with `/` on every system."""
     return Path(os.path.relpath(path, root)).as_posix()
 
 
@@ -199,7 +216,7 @@ def _row(clip: Clip, number: Mapping[str, int]) -> list[Any]:
 
 
 class _Meta(BaseModel):
-    """What is known of a manifest's `meta`."""
+    """The schema of a manifest's `meta`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -212,7 +229,7 @@ class _Meta(BaseModel):
 
 
 class _Content(BaseModel):
-    """`manifest.json`, checked: what is damaged or edited by hand is refused where it is read, not where it is used."""
+    """The schema of `manifest.json`: damage and bad edits are detected when the file is read."""
 
     dataset: str
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -226,7 +243,7 @@ class _Content(BaseModel):
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("a class occurs twice")
         if not set(self.base_classes) <= set(self.classes):
-            raise ValueError("a base class is no class")
+            raise ValueError("a base class is not among the classes")
         if len(self.raw_names) not in (0, len(self.classes)):
             raise ValueError("there are not as many raw names as classes")
         for path, label, *_ in self.clips:
@@ -236,7 +253,7 @@ class _Content(BaseModel):
 
 
 def first_fault(error: ValidationError) -> str:
-    """Where the first fault of a file is and what, in one line."""
+    """The place and message of the first error, in one line."""
     fault = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     return f"{where}: {fault['msg']}" if where else fault["msg"]

@@ -1,4 +1,4 @@
-"""A batch of clip tensors (B, T, 3, H, W) and labels (B,) go in; mixed clips and soft labels (B, C) come out.
+"""MixUp and CutMix of clip tensors (B, T, 3, H, W), with soft labels (B, C).
 
 MixUp (Zhang et al., ICLR 2018) and CutMix (Yun et al., ICCV 2019), the same for all frames of a clip.
 """
@@ -19,10 +19,10 @@ def mix_clips(
     settings: AugmentSettings,
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mix each labelled clip of a batch with another one; with both methods switched on, either at random.
+    """Mix each labelled clip of a batch with another one; if both methods are on, one of them is chosen at random.
 
-    video: float (B+A, T, 3, H, W), the anchors last and left alone. labels: int64 (B+A,), -1 = anchor.
-    Returns the video and float targets (B, C) that sum to 1; with both methods off, the same video and hard
+    video: float (B+A, T, 3, H, W), the anchors last; they are not mixed. labels: int64 (B+A,), -1: anchor.
+    Returns the mixed video and float targets (B, C) that sum to 1; with both methods off, the same video and one-hot
     targets.
     """
     count = int((labels >= 0).sum())
@@ -47,7 +47,7 @@ def mix_clips(
 
 
 def _random_patch(shape: torch.Size, area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A patch (top, left, bottom, right) of about `area` of the picture, cut off at its border."""
+    """A random patch (top, left, bottom, right) with about the fraction `area` of the frame, clipped at its border."""
     height, width = shape
     half_height, half_width = math.sqrt(area) * height / 2, math.sqrt(area) * width / 2
     y, x = rng.uniform(0, height), rng.uniform(0, width)

@@ -1,7 +1,6 @@
-"""Worker processes that may be killed: jobs (dicts) and their answers, in the order in which they are ready.
+"""A pool of worker processes that survives crashes: takes jobs (dicts), returns answers in the order of completion.
 
-A job that crashes its process or is silent for too long is answered with `Lost`; the next job gets a new
-process.
+A job that crashes its process or sends nothing for too long is answered with `Lost`; the next job gets a new process.
 """
 
 import contextlib
@@ -20,41 +19,41 @@ from ga2clip.errors import UserError
 Job = dict[str, Any]
 Answer = dict[str, Any]
 Progress = Callable[[str, int, int], None]
-"""Called with what is done (such as `checking`), how many are done, and of how many."""
+"""Called with the activity (such as `checking`), the number of items done, and the number of all items."""
 
 _START_UP = 120.0  # seconds in which a new process must be ready
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A job that brought no answer. last: what the process said last, if anything."""
+    """A job without an answer. last: the last message of its process, if any."""
 
     reason: str
     last: Answer | None
 
 
 def default_workers() -> int:
-    """The processors that this process may use."""
+    """The number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def silent(*_: object) -> None:
-    """A listener for those who don't listen."""
+    """A callback that does nothing."""
 
 
 class Worker:
-    """One process that runs `ga2clip.data.worker`; started by its first job, and again after it was lost."""
+    """One process that runs `ga2clip.data.worker`; started for its first job, and restarted after a crash."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._ended = False
 
     def ask(self, job: Job, hear: Callable[[Answer], None]) -> Answer | Lost:
-        """The answer to a job. hear: is called with what the process says before.
+        """The answer to a job. hear: called with each message of the process before the answer.
 
-        Errors: UserError when no process can be started.
+        Raises UserError when no process can be started.
         """
         if self._process is None:
             self._process = _start()
@@ -79,13 +78,13 @@ class Worker:
             hear(said)
 
     def end(self) -> None:
-        """Kill the process, whatever it is doing; a thread that waits for its answer gets `Lost`."""
+        """Kill the process; a thread that waits for its answer gets `Lost`."""
         self._ended = True
         if self._process is not None:
             self._process.kill()
 
     def close(self) -> None:
-        """Give back what the process held."""
+        """Release the process's resources."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -108,11 +107,11 @@ def run_jobs(
     workers: int,
     hear: Callable[[Answer], None] = silent,
 ) -> Iterator[tuple[Job, Answer | Lost]]:
-    """Answer every job, in the order in which they are ready.
+    """Yields (job, answer) for every job, in the order of completion.
 
-    jobs: what `ga2clip.data.worker` understands, each with `time_limit`: seconds between two signs of life.
-    hear: see `Worker.ask`, called from several threads. When the caller stops, by an error or Ctrl-C too, the
-    processes are ended. Errors: UserError when no process can be started.
+    jobs: as `ga2clip.data.worker` expects them, each with `time_limit`: seconds until the next message. hear: see
+    `Worker.ask`; called from several threads. The processes are ended when the caller stops, also by an error or
+    Ctrl-C. Raises UserError when no process can be started.
     """
     idle = [Worker() for _ in range(workers)]
     everyone = list(idle)
@@ -139,7 +138,7 @@ def run_jobs(
 
 
 def _start() -> "subprocess.Popen[str]":
-    """A session of its own, so that Ctrl-C reaches the parent alone, which then ends it."""
+    """Start a worker in its own session, so that Ctrl-C only reaches the parent, which then ends the worker."""
     try:
         return subprocess.Popen(
             [sys.executable, "-m", "ga2clip.data.worker"],
@@ -158,7 +157,7 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 
 def _read_line(process: "subprocess.Popen[str]", limit: float) -> tuple[str, bool]:
-    """The next line, and whether the process had to be killed because it took longer than the limit."""
+    """The next line, and whether the process was killed because it exceeded the time limit."""
     late = threading.Event()
 
     def kill() -> None:

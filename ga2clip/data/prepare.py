@@ -27,18 +27,18 @@ _ANCHOR_SEED = 0
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What `prepare` found.
+    """The result of `prepare`.
 
     Attributes:
         manifest: as it was written.
-        checked: clips on disk that were decoded, now or in an earlier run.
-        broken: (clip, reason) of clips without a frame; they stay in the manifest with 0 frames: never trained on,
-            wrong in evaluation.
-        damaged: (clip, what is lost), usable.
+        checked: number of clips that were decoded, now or in an earlier run.
+        broken: (clip, reason) for clips without a decodable frame. They stay in the manifest with 0 frames: not used
+            in training, counted as wrong in evaluation.
+        damaged: (clip, what is lost) for clips that are used in spite of damage.
         missing: clips of the annotations without a file.
-        contradictory: (clip, reason) of clips that the annotations name with several labels or roles, left out.
+        contradictory: (clip, reason) for clips with several labels or splits in the annotations; they are left out.
         duplicates: (clip, other) with the same content: a test clip and a training clip, or clips of two classes.
-        cached: clips in the frame cache.
+        cached: number of clips in the frame cache.
     """
 
     manifest: Manifest
@@ -51,7 +51,7 @@ class PrepareReport:
     cached: int = 0
 
     def table(self) -> str:
-        """Clips per split and what is wrong with the dataset, for a terminal."""
+        """A readable table: clips per split, and problems of the dataset."""
         counts = Counter(clip.split for clip in self.manifest.clips)
         lines = [f"{self.manifest.dataset}: {len(self.manifest.classes)} classes in {self.manifest.root}"]
         lines += [f"  {split:<13} {counts[split]:>8} clips" for split in counts]
@@ -77,7 +77,7 @@ class PrepareReport:
         return "\n".join(lines)
 
     def to_csv(self) -> str:
-        """One line per problem: status,clip,reason; bytes of names that are no text are written as \\udc…."""
+        """CSV with a line `status,clip,reason` per problem; bytes of names that are not UTF-8 are written as \\udc…."""
         rows = [("status", "clip", "reason")]
         rows += [("missing", name, "no file") for name in self.missing]
         rows += [("broken", *item) for item in self.broken]
@@ -101,12 +101,22 @@ def prepare(
 ) -> PrepareReport:
     """Generate or check a dataset and write `<root>/manifest.json` and `<root>/prepare_report.csv`.
 
-    Interrupted, it goes on where it was: no clip is decoded twice. workers: processes, 0: one per processor.
-    seed: of a generated dataset, or of a split that the dataset doesn't have itself. list_file: the list of
-    the dataset `csv`. cache: make the frame cache too (generated datasets always get one). recheck: decode
-    the clips that were broken again, though they didn't change. size: of a generated dataset.
-    Errors: UserError for an unknown dataset, a folder that isn't it (with where to get it), nothing
-    decodable, a disk that can't be written to.
+    If it is interrupted, the next call continues: no clip is decoded twice.
+
+    Args:
+        dataset: its name.
+        root: its folder.
+        workers: processes; 0: one per processor.
+        seed: of a generated dataset, or for drawing test clips if the dataset has no split of its own.
+        list_file: the CSV, for the dataset `csv`.
+        cache: also build the frame cache (generated datasets always get one).
+        recheck: decode broken clips again, although their files did not change.
+        size: of a generated dataset.
+        progress: see `pool.Progress`.
+
+    Raises:
+        UserError: unknown dataset, a folder without the expected layout (the hint says where to get the data), no
+            decodable clip, or a folder that can't be written to.
     """
     declaration: Dataset = DATASETS[dataset]
     workers = workers or default_workers()
@@ -138,11 +148,11 @@ def prepare(
 
 
 def _need_writable(root: Path) -> None:
-    """Said before hours of decoding, with the way out for a dataset on a medium that is only read."""
+    """Raises UserError before hours of decoding; the hint is for datasets on read-only disks."""
     if not os.access(root, os.W_OK):
         raise UserError(
-            f"cannot write into {root}, where the manifest goes",
-            f"link the data into a folder of your own and give that as --root: ln -s {root}/* FOLDER",
+            f"cannot write the manifest into {root}",
+            f"link the data into a folder of your own and pass that as --root: ln -s {root}/* FOLDER",
         )
 
 
@@ -167,27 +177,27 @@ def _report(
 ) -> PrepareReport:
     clips = []
     for entry in listing.entries:
-        found = checked[entry.path]
+        result = checked[entry.path]
         clips.append(
             Clip(
                 path=entry.path,
                 label=entry.label,
                 split=entry.split,
-                frames=found.frames,
-                duration=found.duration,
-                sha256=found.sha256,
+                frames=result.frames,
+                duration=result.duration,
+                sha256=result.sha256,
                 group=entry.group,
                 other_splits=entry.other_splits,
-                width=found.width,
-                height=found.height,
+                width=result.width,
+                height=result.height,
             )
         )
-    broken = [(path, found.error) for path, found in checked.items() if found.error]
+    broken = [(path, result.error) for path, result in checked.items() if result.error]
     if len(broken) == len(clips):
         path, reason = broken[0]
         raise UserError(
             f"none of the {len(clips)} clips in {root} can be decoded, such as {path}: {reason}",
-            "when the reason is gone, start again with --recheck",
+            "when that is mended, run it again with --recheck",
         )
     meta = {
         "rule": listing.rule,
@@ -203,7 +213,9 @@ def _report(
         ),
         checked=len(clips),
         broken=tuple(broken),
-        damaged=tuple((path, "; ".join(found.warnings)) for path, found in checked.items() if found.warnings),
+        damaged=tuple(
+            (path, "; ".join(result.warnings)) for path, result in checked.items() if result.warnings
+        ),
         missing=listing.missing,
         contradictory=listing.contradictory,
         duplicates=_duplicates(clips, listing.test_split),

@@ -1,8 +1,8 @@
-"""A manifest and data settings go in; a `Task` comes out: what trains, what tests, among which classes.
+"""The usual evaluation protocols: training clips, test clips, and the classes of each (`Task`).
 
-The rules are the field's (Rasheed et al., ViFi-CLIP, CVPR 2023, section 4): few-shot takes K clips per class;
-base-to-novel trains on the more frequent half of the classes and tests each half among its own classes;
-zero-shot tests all classes without training on them; full trains on everything.
+The rules are those of ViFi-CLIP (Rasheed et al., CVPR 2023, section 4). few-shot: K training clips per class.
+base-to-novel: training on the more frequent half of the classes (base), testing the base classes and the novel classes
+separately, each among themselves. zero-shot: testing all classes without training on them. full: all training clips.
 """
 
 import logging
@@ -15,7 +15,7 @@ import numpy as np
 
 from ga2clip.data.anchors import anchor_clips
 from ga2clip.data.class_names import named
-from ga2clip.data.manifest import Clip, Manifest, dataset_root
+from ga2clip.data.manifest import Clip, Manifest, read_dataset
 from ga2clip.data.splits import read_split_lists
 from ga2clip.errors import UserError
 from ga2clip.settings import AnchorSettings, DataSettings, Settings
@@ -34,11 +34,10 @@ class EvalSet:
 
 @dataclass(frozen=True)
 class Task:
-    """What a run trains on and is tested on.
+    """The training and test clips of a run.
 
-    rule: one sentence that says how the clips were chosen, with the seed. classes: trained on, in label
-    order. flip: whether a mirrored clip shows the same action. anchors: clips of no class that may be mixed
-    in.
+    rule: one sentence that says how the clips were chosen, with the seed. classes: the training classes, in the order
+    of labels. flip: whether a mirrored clip shows the same action. anchors: anchor clips for the anchor term.
     """
 
     protocol: str
@@ -54,9 +53,9 @@ class Task:
 def load_task(settings: Settings) -> Task:
     """The clips and classes of the settings' protocol.
 
-    Errors: UserError for a dataset that is not prepared, or that has not what the protocol needs.
+    Raises UserError for a dataset that is not prepared or lacks something that the protocol needs.
     """
-    manifest = named(Manifest.read(dataset_root(settings.data)), settings.data.class_names)
+    manifest = named(read_dataset(settings.data), settings.data.class_names)
     return make_task(manifest, settings.data, settings.training.seed, settings.anchors)
 
 
@@ -65,9 +64,9 @@ def make_task(
 ) -> Task:
     """The task of the protocol `data.protocol`.
 
-    seed: draws the K clips per class; the same seed always draws the same. anchors: where anchor clips are
-    from (looked for only when their weight is not 0); None: no anchors.
-    Errors: UserError for a split that the dataset doesn't have, a split file that doesn't fit the dataset,
+    seed: for drawing K clips per class; the same seed always gives the same clips. anchors: the source of anchor
+    clips, which is only read if their weight is not 0; None: no anchors.
+    Raises UserError for a split that the dataset doesn't have, a split file that doesn't fit the dataset,
     a class without training clips, or classes without any test clip.
     """
     given = bool(data.split_file or data.test_split_file)
@@ -80,7 +79,7 @@ def make_task(
         novel = tuple(name for name in pool.classes if name not in set(base))
         evals = (_eval_set("base", base, pool.test), _eval_set("novel", novel, pool.test))
         train, train_rule = _draw(pool, base, data, seed)
-        rule = f"{train_rule}; base classes are {base_rule}; each half is tested among its own classes"
+        rule = f"{train_rule}; base classes are {base_rule}; base and novel classes are tested separately"
     elif data.protocol == "zero-shot":
         base, train, evals = pool.classes, (), (_eval_set("test", pool.classes, pool.test),)
         rule = "all classes are tested without training on them"
@@ -102,7 +101,7 @@ def make_task(
 
 @dataclass(frozen=True)
 class _Pool:
-    """Clips to choose from, labelled among `classes`; base: the base half if declared, else empty."""
+    """Clips to choose from, labelled among `classes`; base: the declared base classes, or empty."""
 
     classes: tuple[str, ...]
     base: tuple[str, ...]
@@ -134,29 +133,27 @@ def _from_lists(manifest: Manifest, data: DataSettings) -> _Pool:
 
 
 def _base_classes(pool: _Pool) -> tuple[tuple[str, ...], str]:
-    """The declared base half, else the more frequent half by training clips, and the rule in words.
+    """The base classes (declared, or else the half with the most training clips) and a description of the rule.
 
-    Of classes with equally many clips the later ones in the dataset's order are base, as in the lists that
-    the field shares (HMDB-51 has 70 training clips in every class).
+    Among classes with equally many clips, the later ones in the dataset's order are base, as in ViFi-CLIP's published
+    lists (HMDB-51 has 70 training clips in every class).
     """
     if len(pool.classes) < 2:
         raise UserError("base-to-novel needs at least 2 classes", "use --protocol few-shot")
     if pool.base:
         if len(pool.base) == len(pool.classes):
             raise UserError(
-                "base-to-novel: no class is left to be novel", "give the test list of the novel half too"
+                "base-to-novel: there is no novel class", "also give the test list of the novel classes"
             )
-        return pool.base, "the declared half"
+        return pool.base, "the declared ones"
     counts = Counter(clip.label for clip in pool.train)
     rising = sorted(pool.classes, key=lambda name: counts[name])
-    half = set(rising[len(rising) // 2 :])
-    return tuple(
-        name for name in pool.classes if name in half
-    ), "the more frequent half of the training clips"
+    base = set(rising[len(rising) // 2 :])
+    return tuple(name for name in pool.classes if name in base), "the half with the most training clips"
 
 
 def _draw(pool: _Pool, classes: Sequence[str], data: DataSettings, seed: int) -> tuple[tuple[Clip, ...], str]:
-    """K decodable training clips of each class (all for `full` and given lists), and the rule in words."""
+    """K decodable training clips of each class (all for `full` and for given lists), and a description of the rule."""
     by_class: dict[str | None, list[Clip]] = {name: [] for name in classes}
     for clip in pool.train:
         if clip.label in by_class and clip.frames:

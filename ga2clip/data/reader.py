@@ -1,6 +1,6 @@
-"""A clip of a manifest and what is wanted of it go in; its frames come out, uint8 (T, H, W, 3), torch-free.
+"""Reading the clips of a dataset for training or evaluation: uint8 (T, H, W, 3), torch-free.
 
-Frames are from the frame cache where `prepare --cache` made one, else decoded from the file.
+Frames come from the frame cache if `prepare --cache` made one, else they are decoded from the file.
 """
 
 from pathlib import Path
@@ -40,14 +40,14 @@ class ClipReader:
         self._store = FrameStore.find(root) if settings.data.cache else None
 
     def training_clip(self, clip: Clip, seed: tuple[int, ...]) -> Frames:
-        """T frames at random places of T segments, augmented: uint8 (T, size, size, 3); the seed fixes all."""
+        """T frames, one at random from each of T segments, augmented: uint8 (T, size, size, 3), fixed by `seed`."""
         rng = np.random.default_rng(seed)
         rule = SamplingRule(self._settings.data.frames, train=True, seed=int(rng.integers(2**62)))
         frames = self._frames(clip, rule, round(self._size * _TRAINING_MARGIN))
         return augment_clip(frames, self._size, self._settings.augment, flip=self._flip, rng=rng)
 
     def evaluation_clip(self, clip: Clip) -> Frames:
-        """An evaluation clip: uint8 (T, size, size, 3), with V = test_clips · test_crops > 1 views (V, T, …)."""
+        """An evaluation clip: uint8 (T, size, size, 3), or (V, T, size, size, 3) for V > 1 views."""
         data = self._settings.data
         rule = SamplingRule(data.frames, clips=data.test_clips)
         frames = resize_short_side(self._frames(clip, rule, self._size), self._size)
@@ -56,7 +56,7 @@ class ClipReader:
         return np.ascontiguousarray(views[0] if len(views) == 1 else views)
 
     def _frames(self, clip: Clip, rule: SamplingRule, short_side: int) -> Frames:
-        """Frames by a rule, view after view: (V·T, H, W, 3); from a file with the given short side."""
+        """Frames by a rule, view after view: (V·T, H, W, 3); those from a file have the given short side."""
         if self._store is not None and clip in self._store:
             indices = sample_indices(self._store.count(clip), rule)
             return self._store.read(clip, indices.ravel())

@@ -1,8 +1,7 @@
-"""Clips of a manifest as shared split lists (`path label`) and label files (`id,name`) choose and name them.
+"""Clips selected by published split lists (`path label`) and named by label files (`id,name`).
 
-These are the files that papers of the field publish, such as ViFi-CLIP's `datasets_splits/` and `labels/`.
-Paths in them are matched to the prepared clips by their end, so it doesn't matter how the videos are
-arranged below the root.
+Papers publish such files, for example ViFi-CLIP's `datasets_splits/` and `labels/`. Listed paths are matched to the end
+of the clips' paths, so the folder structure below the root doesn't matter.
 """
 
 import logging
@@ -25,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SplitLists:
-    """The clips of given lists, labelled among `classes`; description: file names and what was not found."""
+    """The clips of given lists, labelled among `classes`; description: file names, and counts of clips left out."""
 
     classes: tuple[str, ...]
     train: tuple[Clip, ...]
@@ -36,16 +35,17 @@ class SplitLists:
 def read_split_lists(manifest: Manifest, data: DataSettings) -> SplitLists:
     """The clips that `data.split_file` (training) and `data.test_split_file` (testing) list.
 
-    `test_split_file` and `labels` may name several files, separated by commas: base and novel lists come
-    apart in the field, each with its own CSV and its own count of ids from 0. The n-th CSV names the ids of
-    the n-th test list, the first one also those of the training list. Without `labels` a clip has the label
-    of the manifest; without a test list the manifest's test clips of the same classes (base-to-novel: of
-    all) are used, which need the manifest's names.
-    Errors: UserError for files that can't be read, lists of which no clip is prepared, ids without a name,
-    names that the test clips don't have.
+    `test_split_file` and `labels` may be several files, separated by commas, because base and novel lists are usually
+    published separately, each with its own label file and ids from 0. The n-th label file names the ids of the n-th
+    test list; the first one also names those of the training list. Without `labels`, a clip has its label of the
+    manifest. Without a test list, the manifest's test clips of the same classes (base-to-novel: of all classes) are
+    used; the names must then be those of the manifest.
+
+    Raises UserError for files that can't be read, lists without any prepared clip, ids without a name, and names
+    that no test clip has.
     """
     if data.labels and data.class_names not in (READABLE, RAW):
-        raise UserError("data.labels and data.class_names both name the classes", "give one of the two files")
+        raise UserError("data.labels and data.class_names both name the classes", "give only one of them")
     raw = data.class_names == RAW
     names = [_matched_names(read_label_names(Path(file), raw=raw), manifest) for file in _files(data.labels)]
     index = _index(manifest)
@@ -69,15 +69,15 @@ def read_split_lists(manifest: Manifest, data: DataSettings) -> SplitLists:
         if untested:
             raise UserError(
                 f"{data.labels}: '{untested[0]}' is not a class of {manifest.dataset}",
-                "give the test list that belongs to these labels too (test_split_file)",
+                "also give the test list of these labels (test_split_file)",
             )
     return SplitLists(classes, train, test, ", ".join(reports))
 
 
 def read_label_names(path: Path, *, raw: bool = False) -> dict[int, str]:
-    """Class names by id from a label file, in any form of `ga2clip.label_files`; without ids by place from 0.
+    """Id → class name from a label file, in any form of `ga2clip.label_files`; without ids, lines count from 0.
 
-    The names are made readable unless they are to stay `raw`.
+    The names are converted to readable ones unless `raw` is true.
 
     Raises:
         UserError: a file that can't be read, or that repeats an id or a name.
@@ -97,8 +97,8 @@ def _nth(names: Sequence[dict[int, str]], position: int) -> dict[int, str] | Non
 
 
 def _index(manifest: Manifest) -> dict[str, list[Clip]]:
-    """Clips by file name without case and extension: the field's lists disagree about case, folders and
-    extensions (clips are often converted), not about names.
+    """Clips by file name without case and extension: published lists differ in case, folders and extensions (clips are
+    often converted), but not in names.
     """
     index: dict[str, list[Clip]] = defaultdict(list)
     for clip in manifest.clips:
@@ -109,13 +109,13 @@ def _index(manifest: Manifest) -> dict[str, list[Clip]]:
 def _find(index: Mapping[str, list[Clip]], listed: str) -> Clip | None:
     listed = listed.replace("\\", "/").lstrip("/").casefold()
     name = bare_name(listed)
-    found = index.get(name.rpartition("/")[2], [])
-    if len(found) > 1:
-        exact = [clip for clip in found if f"/{clip.path}".casefold().endswith(f"/{listed}")]
-        found = exact or [
-            clip for clip in found if f"/{bare_name(clip.path).casefold()}".endswith(f"/{name}")
+    clips = index.get(name.rpartition("/")[2], [])
+    if len(clips) > 1:
+        exact = [clip for clip in clips if f"/{clip.path}".casefold().endswith(f"/{listed}")]
+        clips = exact or [
+            clip for clip in clips if f"/{bare_name(clip.path).casefold()}".endswith(f"/{name}")
         ]
-    return found[0] if len(found) == 1 else None
+    return clips[0] if len(clips) == 1 else None
 
 
 def _labelled(
@@ -125,7 +125,7 @@ def _labelled(
     names: Mapping[int, str] | None,
     reports: list[str],
 ) -> tuple[Clip, ...]:
-    """The clips of one list; says in `reports` how many of them are left out, and why."""
+    """The clips of one list; appends to `reports` how many are left out, and why."""
     if not file:
         return ()
     entries = read_clip_list(Path(file))
@@ -163,7 +163,7 @@ def _check_ids(file: str, used: set[int], names: Mapping[int, str]) -> None:
     if {number - 1 for number in used} <= names.keys() and min(used) > min(names):
         raise UserError(
             f"split list {file} counts its labels from {min(used)}, the label file from {min(names)}",
-            "number both from the same",
+            "both must count from the same number",
         )
     raise UserError(
         f"split list {file}: the label file has no id {unknown[0]}", "give the label file of this list"
@@ -173,10 +173,10 @@ def _check_ids(file: str, used: set[int], names: Mapping[int, str]) -> None:
 def _check_agreement(
     file: str, manifest: Manifest, labelled: Sequence[tuple[Clip, int]], names: Mapping[int, str] | None
 ) -> None:
-    """Refuse labels that contradict the dataset's own for most clips; say how many, if they are fewer.
+    """Raises UserError if a list's labels contradict the manifest's for most clips; warns if for fewer.
 
-    With names: an id must not stand for another class of the manifest than the clip's own; names that the manifest
-    doesn't know prove nothing. Without: ids and classes of the manifest must go together one to one.
+    With names, an id must not be the name of another class than the clip's own; names that the manifest doesn't have
+    are not compared. Without names, ids and classes of the manifest must correspond one to one.
     """
     pairs = [(clip, label, clip.label) for clip, label in labelled]
     if names is None:
@@ -206,13 +206,13 @@ def _check_agreement(
 
 
 def _spellings(manifest: Manifest) -> dict[str, str]:
-    """Classes by the letters of their names and of their raw names."""
+    """Classes by `letters` of their readable and raw names."""
     raw = dict(zip(map(letters, manifest.raw_names), manifest.classes, strict=False))
     return raw | {letters(name): name for name in manifest.classes}
 
 
 def _matched_names(names: dict[int, str], manifest: Manifest) -> dict[int, str]:
-    """The manifest's spelling where it has the same words."""
+    """The names, in the manifest's spelling if it has the same words."""
     known = {letters(name): name for name in manifest.classes}
     return {number: known.get(letters(name), name) for number, name in names.items()}
 

@@ -1,6 +1,6 @@
-"""Jobs come in on stdin, one JSON object a line; answers go out on stdout, one a line. Run by `ga2clip.data.pool`.
+"""The worker process of `ga2clip.data.pool`: reads jobs from stdin and writes answers to stdout, one JSON per line.
 
-Decoders can hang or crash on damaged files; in a process of its own that costs one clip, not the run.
+Decoders can hang or crash on damaged files; in a separate process that costs one clip, not the whole run.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ def cache_clips(shard: Path, root: Path, clips: list[dict[str, Any]], say: Say) 
 
 
 def _end_after(parent: int) -> None:
-    """End this process some time after its parent, though the decoder hangs: nobody is left to end it."""
+    """End this process some time after its parent has gone, even if the decoder hangs."""
     while os.getppid() == parent:
         time.sleep(_LOOK_SECONDS)
     time.sleep(_GRACE_SECONDS)
@@ -64,7 +64,7 @@ def _end_after(parent: int) -> None:
 
 
 def main() -> None:
-    """Say that it is ready, then answer jobs until stdin ends: so it does when the parent is gone, however."""
+    """Report that it is ready, then answer jobs until stdin ends, which also happens when the parent has gone."""
     threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a decoder that prints must not garble the answers
@@ -86,5 +86,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError):  # the parent is gone: nobody wants the answer
+    with contextlib.suppress(BrokenPipeError):  # the parent has gone
         main()

@@ -1,1 +1,1 @@
-"""A run and a protocol's clips go in; metrics and reports come out."""
+"""Evaluation of runs under the usual protocols, and predictions by torch."""

@@ -1,11 +1,13 @@
-"""A run and a protocol go in, a `Report` comes out: base, novel, harmonic mean, or the accuracy over all classes.
+"""Evaluation of a run under a protocol: base, novel, harmonic mean, or the accuracy over all classes.
 
 Every clip is decoded and encoded once, whatever the number of test sets, splits and protocols that contain it.
 """
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +16,14 @@ from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.features import ClipFeatures, encode_clips
 from ga2clip.compute.precision import autocast, autocast_dtype
 from ga2clip.data.class_names import RAW, READABLE, named
-from ga2clip.data.manifest import Manifest, dataset_root
+from ga2clip.data.manifest import Clip, Manifest, read_dataset
 from ga2clip.data.protocols import EvalSet, make_task
+from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.report import Report, SetReport
+from ga2clip.files import file_sha256
 from ga2clip.model.video_clip import VideoCLIP
-from ga2clip.run import Run, load_run
+from ga2clip.run import PROMPTS, Run, load_run
 from ga2clip.settings import DataSettings, Settings
 from ga2clip.text import printable
 
@@ -39,22 +43,27 @@ def evaluate_run(
 ) -> Report:
     """Test a run under one protocol, by default the one it was trained under.
 
-    Under torchrun the clips are shared out, and the report is the same in every process.
+    Under torchrun the clips are divided among the processes; all of them return the same report.
 
     Args:
         run_path: the folder that training wrote.
         protocol: `base-to-novel`, `few-shot`, `zero-shot` or `full`; None: the run's own.
-        dataset: another dataset than the run's, tested under `zero-shot` unless a protocol is given.
-        root: where the dataset is now.
-        views: (temporal clips, 1 or 3 crops) whose probabilities are averaged for a video; None: as the run's
-            settings say.
-        class_names: what the classes are called, as `data.class_names`; None: as the run calls them, on another
-            dataset by the same kind of names.
+        dataset: test on another dataset than the run's, under `zero-shot` unless a protocol is given.
+        root: the dataset's folder, if it has moved.
+        views: (temporal clips, crops), crops 1 or 3, whose probabilities are averaged for each video; None: as in
+            the run's settings.
+        class_names: how the classes are named, a value of `data.class_names`; None: as in the run's settings.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        progress: show a bar on stderr.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The accuracies as fractions, by set of classes, and what they were measured on.
 
     Raises:
-        UserError: a folder that is no run, data that is not prepared, or that doesn't have the run's classes.
+        UserError: the folder is not a run, or the dataset is not prepared or lacks the run's classes.
+
+    Example:
+        >>> print(evaluate("runs/ga2").table())
     """
     run = load_run(run_path)
     settings = _test_settings(run.settings, protocol, dataset, root, views, class_names)
@@ -72,8 +81,8 @@ def evaluate_all(
     device: str = "auto",
     progress: bool = True,
 ) -> list[Report]:
-    """Test a run under every protocol of a dataset: each half among its own classes, then all classes over every
-    official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
+    """Test a run under every protocol of a dataset: the base classes and the novel classes among themselves, then all
+    classes on every official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
     """
     run = load_run(run_path)
     settings = _test_settings(run.settings, None, dataset, root, views, class_names)
@@ -84,21 +93,51 @@ def evaluate_all(
 def _evaluate(
     run: Run, settings: Settings, manifest: Manifest, protocols: list[str], device: str, progress: bool
 ) -> list[Report]:
-    about = {"run": str(run.path), "dataset": settings.data.dataset, "method": settings.method.name}
-    if (settings.data.test_clips, settings.data.test_crops) != (1, 1):
-        about["views"] = f"{settings.data.test_clips}x{settings.data.test_crops}"
+    about = {
+        "run": str(run.path),
+        "run_sha256": file_sha256(run.path / PROMPTS),
+        "dataset": settings.data.dataset,
+        "method": settings.method.name,
+        "seed": settings.training.seed,
+    }
+    folder = measurement_folder(run, settings)
     with join_group(device) as group:
         model = run.model(group.device)
         bar = progress and group.is_first
-        return evaluate_model(model, settings, protocols, group, manifest, about=about, bar=bar)
+        reports = evaluate_model(model, settings, protocols, group, manifest, about=about, bar=bar)
+    return [replace(report, folder=folder.format(protocol=report.protocol)) for report in reports]
+
+
+def measurement_folder(run: Run, settings: Settings) -> str:
+    """The name below `RUN/eval` of what is measured, with `{protocol}` in it: other views and names get their own.
+
+    settings: those of the measurement; the run's own where nothing else was asked for.
+    """
+    data = settings.data
+    views = (data.test_clips, data.test_crops)
+    parts = [data.dataset or "dataset", "{protocol}"]
+    parts += [f"{views[0]}x{views[1]}"] if views != (1, 1) else []
+    own = run.settings.data.class_names if data.dataset == run.settings.data.dataset else READABLE
+    if data.class_names != own:
+        parts.append(_names_label(data.class_names))
+    return "-".join(parts)
+
+
+def _names_label(class_names: str) -> str:
+    """`raw` or `readable`; for a file its name, and a digest of its content, since two files may share a name."""
+    if class_names in (READABLE, RAW):
+        return class_names
+    file = Path(class_names)
+    stem = "".join(letter if letter.isalnum() else "_" for letter in file.stem)[:40]
+    return f"{stem}-{file_sha256(file)[:8]}"
 
 
 def _manifest(run: Run, data: DataSettings, class_names: str | None) -> Manifest:
-    """The dataset that is tested on. On its own one a run keeps to its class names unless others are asked for."""
+    """The manifest to test on. For its own dataset a run keeps its class names, unless others are asked for."""
     own = run.settings.data.dataset in ("", data.dataset)
     if own and class_names is None:
         return run.manifest(data)
-    manifest = named(Manifest.read(dataset_root(data)), data.class_names)
+    manifest = named(read_dataset(data), data.class_names)
     strangers = sorted(set(run.classes) - set(manifest.classes))
     if own and strangers:
         _log.warning(
@@ -114,20 +153,27 @@ def evaluate_model(
     group: Group,
     manifest: Manifest,
     *,
-    about: dict[str, str] | None = None,
+    about: dict[str, Any] | None = None,
     bar: bool = False,
 ) -> list[Report]:
     """Reports of a model on a dataset, one per protocol; the classes are those of the manifest."""
     wanted = [_protocol(manifest, settings, name) for name in protocols]
     model.eval()
-    # What `prepare` could not decode is not tried again: it might hang, or take this process with it.
+    # Clips that `prepare` could not decode are not tried again: they might hang or crash this process.
     known = manifest.broken
     clips = [clip for _, parts in wanted for _, part in parts for clip in part.clips]
     encoded = encode_clips(model, [clip for clip in clips if clip.id not in known], settings, group, bar=bar)
     encoded.broken.update({clip.id: known[clip.id] for clip in clips if clip.id in known})
     for name, reason in encoded.broken.items():
         _log.warning("%s counts as wrong: %s", printable(name), reason)
-    about = (about or {}) | {"backbone": model.backbone.name}
+    data = settings.data
+    about = (about or {}) | {
+        "backbone": model.backbone.name,
+        "template": model.class_template,
+        "views": f"{data.test_clips}x{data.test_crops}",
+        "frames": data.frames,
+        "class_names": data.class_names,
+    }
     return [
         Report(
             protocol=name,
@@ -167,13 +213,41 @@ def _score_set(
     number = {name: index for index, name in enumerate(part.classes)}
     labels = np.array([number[str(clip.label)] for clip in part.clips], dtype=np.int64)
     ranked = np.full((len(part.clips), min(TOP, len(part.classes))), BROKEN, dtype=np.int64)
+    scores = np.zeros(ranked.shape)
     whole = [index for index, clip in enumerate(part.clips) if clip.id in encoded.features]
     if whole:
         views = torch.stack([encoded.features[part.clips[index].id] for index in whole]).to(group.device)
         logits = model.logits(views.flatten(0, 1), classes.float()).unflatten(0, views.shape[:2])
-        ranked[whole] = rank_classes(logits.softmax(dim=-1).mean(dim=1).cpu().numpy())
+        probabilities = logits.softmax(dim=-1).mean(dim=1).cpu().numpy()
+        ranked[whole] = rank_classes(probabilities)
+        scores[whole] = np.take_along_axis(probabilities, ranked[whole], axis=1)
     broken = tuple((clip.id, encoded.broken[clip.id]) for clip in part.clips if clip.id in encoded.broken)
-    return SetReport(part.name, part.classes, score(ranked, labels, len(part.classes)), broken, split)
+    answers = tuple(
+        ClipAnswer(
+            file=clip.id,
+            label=str(clip.label),
+            frames=clip.frames,
+            answers=tuple(
+                (part.classes[number], float(chance))
+                for number, chance in zip(numbers, row, strict=True)
+                if number != BROKEN
+            ),
+            warnings=_warning(clip, encoded, settings.data.frames),
+        )
+        for clip, numbers, row in zip(part.clips, ranked, scores, strict=True)
+    )
+    return SetReport(
+        part.name, part.classes, score(ranked, labels, len(part.classes)), broken, split, answers
+    )
+
+
+def _warning(clip: Clip, encoded: ClipFeatures, frames: int) -> str:
+    """Why a clip could not be read, or that it is shorter than what is taken from it."""
+    if clip.id in encoded.broken:
+        return encoded.broken[clip.id]
+    if 0 < clip.frames < frames:
+        return f"has {clip.frames} frames, of which {frames} were taken"
+    return ""
 
 
 def _test_settings(
@@ -184,7 +258,7 @@ def _test_settings(
     views: tuple[int, int] | None,
     class_names: str | None,
 ) -> Settings:
-    """The run's settings with the data that is to be tested on."""
+    """The run's settings, with the data settings of the test."""
     data: dict[str, object] = {}
     if dataset is not None and dataset != settings.data.dataset:
         # Lists and split numbers belong to the dataset of the training.

@@ -1,4 +1,4 @@
-"""Class probabilities (N, C) and labels (N,) go in, accuracies and the confusion matrix come out (NumPy)."""
+"""Accuracies and the confusion matrix from class probabilities (N, C) and labels (N,), in NumPy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ def score(ranked: NDArray[np.int64], labels: NDArray[np.int64], classes: int) ->
 
 
 def harmonic_mean(values: Sequence[float]) -> float:
-    """n / Σ 1/x; 0 when a value is 0. Of base and novel accuracy it is the field's HM (Xian et al., CVPR 2017)."""
+    """n / Σ 1/x; 0 if a value is 0. For base and novel accuracy this is the usual HM (Xian et al., CVPR 2017)."""
     if any(value == 0 for value in values):
         return 0.0
     return len(values) / sum(1 / value for value in values)

@@ -1,9 +1,9 @@
-"""`open_predictor`: whatever names a model becomes a `Predictor`; torch is imported only where it is needed.
+"""`open_predictor`: opens a bundle, a run, a backbone or a model in memory. Imports torch only where it is needed.
 
 1. A folder with bundle.json is a bundle: ONNX Runtime, no torch.
 2. A folder with settings.toml is a run: torch.
-3. Anything else is a backbone, `NAME` or `NAME:TAG|FILE`: zero-shot, torch.
-4. Nothing: the newest bundle in the working folder, three levels deep; without one, `tiny` zero-shot.
+3. Anything else is the name of a backbone, `NAME` or `NAME:TAG|FILE`: zero-shot, torch.
+4. None: the newest bundle in the working folder, up to three levels deep; without one, `tiny` zero-shot.
 """
 
 import logging
@@ -35,23 +35,27 @@ def open_predictor(
     cache: bool = True,
     signed_by: str | os.PathLike[str] | None = None,
 ) -> Predictor:
-    """A predictor over a bundle, a run or a backbone; all of them answer in the same way.
+    """Open a bundle, a run, a backbone or a model in memory for prediction.
 
     Args:
-        model: the folder of a bundle or of a run; a backbone such as `ViT-B-16`, `ViT-B-16:openai` or
-            `ViT-B-16:weights.pt`, as it is (zero-shot); a model in memory, such as `load_published` gives; None: the
-            newest bundle in the working folder and three levels below, else the built-in backbone `tiny`.
-        classes: the names that are ranked when a question gives none; None: the model's own, which a backbone lacks.
-        provider: what computes a bundle: `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt` or `openvino`.
-        device: where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; for a bundle that is the provider of this name.
-        threads: cores to take, 0: the engine's choice.
-        cache: remember a bundle's features of class names on disk.
-        signed_by: a PEM file with the Ed25519 public key that must have signed a bundle; nothing else is signed.
+        model: the folder of a bundle or of a run; the name of a backbone, used zero-shot, such as `ViT-B-16`,
+            `ViT-B-16:openai` or `ViT-B-16:weights.pt`; a model in memory, such as `load_published` returns; None: the
+            newest bundle in the working folder (up to three levels below), else the built-in backbone `tiny`.
+        classes: the class names to rank when a call gives none; None: the model's own. A backbone has none.
+        provider: for bundles: `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt` or `openvino`.
+        device: where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; for a bundle, the provider of that name.
+        threads: CPU cores to use; 0: the engine's choice.
+        cache: keep a bundle's features of class names on disk.
+        signed_by: a PEM file with the Ed25519 public key that must have signed the bundle; an error for other models.
+
+    Returns:
+        A `Predictor`; its methods are the same for all kinds of model.
 
     Raises:
-        UserError: nothing of that name is there; it can't be read; the device or provider is not there, or a provider
-            is asked for that a run does not have.
-        MissingExtraError: a backbone needs open_clip, which is not installed (a run without torch is an ImportError).
+        UserError: there is no such model, it can't be read, the device or provider is not available, or the provider
+            only works with bundles.
+        MissingExtraError: a backbone needs open_clip, which is not installed.
+        ImportError: a run or backbone needs torch, which is not installed.
 
     Example:
         >>> with open_predictor("runs/ga2/bundle") as predictor:
@@ -98,7 +102,7 @@ def open_predictor(
 
 
 def _one_of(provider: str, device: str) -> str:
-    """Where to compute, said by either option. Raises UserError when they say different things."""
+    """Where to compute, from whichever of the two is given. Raises UserError when they contradict each other."""
     if "auto" not in (provider, device) and provider != device:
         if (provider, device.partition(":")[0]) == ("tensorrt", "cuda") or (provider, device) == (
             "openvino",
@@ -110,13 +114,13 @@ def _one_of(provider: str, device: str) -> str:
 
 
 def newest_bundle(folder: Path) -> str | None:
-    """The bundle below `folder` whose card was written last, or None; hidden folders, such as those that a killed
-    export leaves, don't count.
+    """The bundle below `folder` whose card was written last, or None. Hidden folders, such as the remains of a killed
+    export, are skipped.
     """
-    found = [
+    cards = [
         card for level in _LEVELS for card in folder.glob(f"{level}/{CARD}") if not _is_hidden(card, folder)
     ]
-    return str(max(found, key=lambda card: card.stat().st_mtime).parent) if found else None
+    return str(max(cards, key=lambda card: card.stat().st_mtime).parent) if cards else None
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
@@ -124,12 +128,12 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 
 def is_run(folder: str | os.PathLike[str]) -> bool:
-    """Whether training wrote something there."""
+    """Whether the folder holds the settings of a run."""
     return (Path(folder) / SETTINGS_FILE).is_file()
 
 
 def nothing_there(path: str | os.PathLike[str]) -> UserError:
     """The error for a path that should be a bundle or a run."""
-    found = "neither a bundle nor a run" if Path(path).exists() else "nothing"
+    what = "neither a bundle nor a run" if Path(path).exists() else "nothing"
     hint = "a bundle holds bundle.json (made by `ga2clip export`), a run settings.toml (by `ga2clip train`)"
-    return UserError(f"{found} at {path}", hint)
+    return UserError(f"{what} at {path}", hint)

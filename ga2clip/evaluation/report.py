@@ -1,7 +1,7 @@
-"""Scores of a run's test sets go in; a table for people, JSON for programs, and files come out.
+"""`Report`: the scores of a run's test sets as a table, as JSON, and as files.
 
-`report.json` is what `ga2clip eval --json` prints; `per_class.csv` has a line per class; `confusion.png` shows who is
-taken for whom.
+`report.json` is what `ga2clip eval --json` prints; `clips.csv` has a line per clip, `per_class.csv` one per class;
+`confusion.png` shows who is taken for whom.
 """
 
 import json
@@ -13,74 +13,139 @@ from typing import Any
 
 import numpy as np
 
+from ga2clip.evaluation import clips
+from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import Scores, harmonic_mean
+from ga2clip.evaluation.statistics import (
+    Interval,
+    harmonic_mean_interval,
+    mcnemar,
+    mean_interval,
+    p_value,
+    wilson,
+)
 from ga2clip.files import write_figure, write_text
 from ga2clip.text import csv_lines
 
+REPORT = "report.json"
+_SETTING = ("template", "views", "frames", "class_names")
 _NAMES_FIT = 200  # classes up to which the confusion matrix is labelled
 _CELL = 0.15  # inches for a class: its name in 7 points fits
+INTERVALS = (
+    "95 % over clips: Wilson score; the harmonic mean's from Jeffreys posteriors of both halves; "
+    "a mean over splits: Student's t"
+)
 
 
 @dataclass(frozen=True)
 class SetReport:
-    """One test set. name: `base`, `novel` or `test`; split: which official split; broken: (file, reason)."""
+    """One test set.
+
+    name: `base`, `novel` or `test`. broken: (file, reason). split: which official split. clips: every answer.
+    """
 
     name: str
     classes: tuple[str, ...]
     scores: Scores
     broken: tuple[tuple[str, str], ...] = ()
     split: int = 1
+    clips: tuple[ClipAnswer, ...] = ()
+
+    @property
+    def correct(self) -> int:
+        """Clips answered rightly."""
+        return int(np.trace(self.scores.confusion))
+
+    @property
+    def interval(self) -> Interval:
+        """Of the top-1, over clips."""
+        return wilson(self.correct, self.scores.n)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What one model reached under one protocol. about: run, dataset, method, backbone, as texts."""
+    """What one model reached under one protocol.
+
+    about: what was measured and how: run, run_sha256, dataset, method, seed, backbone, template, views, frames,
+    class_names. folder: the name of the folder below `RUN/eval` that is this measurement's own.
+    """
 
     protocol: str
     rule: str
     sets: tuple[SetReport, ...]
-    about: dict[str, str] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    folder: str = ""
 
     @property
     def harmonic_mean(self) -> float | None:
-        """Of base and novel top-1 (the field's HM); None where there are no such halves."""
+        """The harmonic mean of base and novel top-1; None if the protocol has no base and novel classes."""
         halves = [part.scores.top1 for part in self.sets if part.name in ("base", "novel")]
         return harmonic_mean(halves) if len(halves) == 2 else None
+
+    @property
+    def harmonic_mean_interval(self) -> Interval:
+        """Of the harmonic mean, over clips."""
+        halves = [part for part in self.sets if part.name in ("base", "novel")]
+        return harmonic_mean_interval([(part.correct, part.scores.n) for part in halves])
+
+    def against(self, other: "Report") -> dict[str, dict[str, float]]:
+        """Difference in top-1 from another model and its p-value (exact McNemar test), by test set.
+
+        Only sets in which both answered the same clips, of official split 1, are compared.
+        """
+        found = {}
+        theirs = {part.name: _hits(part) for part in other.sets if part.split == other.sets[0].split}
+        for part in self.sets:
+            ours, known = _hits(part), theirs.get(part.name, {})
+            if part.split == self.sets[0].split and ours and ours.keys() == known.keys():
+                pairs = [(ours[file], known[file]) for file in ours]
+                difference = sum(a - b for a, b in pairs) / len(pairs)
+                p = mcnemar([a for a, _ in pairs], [b for _, b in pairs])
+                found[part.name] = {"difference": difference, "p": p}
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Accuracies as fractions. Several official splits: the mean, `top1_std`, and `splits` one by one."""
         tree: dict[str, Any] = {"protocol": self.protocol, **self.about, "rule": self.rule}
         for name in dict.fromkeys(part.name for part in self.sets):
             parts = [part for part in self.sets if part.name == name]
-            tree[name] = _numbers(parts[0].scores) if len(parts) == 1 else _over_splits(parts)
+            tree[name] = _numbers(parts[0]) if len(parts) == 1 else _over_splits(parts)
         if self.harmonic_mean is not None:
             tree["harmonic_mean"] = self.harmonic_mean
+            tree["harmonic_mean_interval"] = _json(self.harmonic_mean_interval)
+        tree["intervals"] = INTERVALS
         broken = {name: reason for part in self.sets for name, reason in part.broken}
         return tree | {"errors": [{"file": name, "error": reason} for name, reason in broken.items()]}
 
+    def setting(self) -> str:
+        """Template, views, frames and class names in a line; empty where nothing of it is known."""
+        known = {name: self.about[name] for name in _SETTING if name in self.about}
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in known.items())
+
     def table(self) -> str:
-        """Accuracies in percent, one line per test set."""
-        lines = [f"{'':12}{'top-1':>8}{'top-5':>8}{'per class':>11}{'clips':>8}{'classes':>9}"]
+        """Accuracies in percent, one line per test set, with the 95 % interval of the top-1."""
+        lines = [
+            f"{'':12}{'top-1':>8}  {'95 % interval':15}{'top-5':>6}{'per class':>11}{'clips':>8}{'classes':>9}"
+        ]
         several = len({part.split for part in self.sets}) > 1
-        for part in self.sets:
-            name = f"{part.name} {part.split}" if several else part.name
-            lines.append(_row(name, part.scores))
+        lines += [_row(f"{part.name} {part.split}" if several else part.name, part) for part in self.sets]
         if several:
             top1 = [part.scores.top1 for part in self.sets]
-            lines.append(
-                f"{'mean ± std':12}{100 * statistics.mean(top1):8.1f} ± {100 * _deviation(top1):.1f}"
-            )
+            spread = f" ± {100 * _deviation(top1):.1f}"
+            lines.append(f"{'mean ± std':12}{100 * statistics.mean(top1):8.1f}{spread}")
         if self.harmonic_mean is not None:
-            lines.append(f"{'HM':12}{100 * self.harmonic_mean:8.1f}")
+            lines.append(f"{'HM':12}{100 * self.harmonic_mean:8.1f}  {_bounds(self.harmonic_mean_interval)}")
         broken = len({name for part in self.sets for name, _ in part.broken})
         if broken:
             lines.append(f"{broken} clips could not be read and count as wrong")
-        return "\n".join(lines)
+        return "\n".join([*lines, *filter(None, [self.setting()])])
 
     def write(self, folder: Path) -> None:
-        """Write `report.json`, `per_class.csv` and `confusion.png` into `folder`, replacing older ones."""
+        """Write `report.json`, `clips.csv`, `per_class.csv` and `confusion.png` into `folder`, replacing older ones."""
         # ASCII, so that any file name survives.
-        write_text(folder / "report.json", json.dumps(self.to_json(), indent=1) + "\n")
+        parts = [(part.name, part.split, part.clips) for part in self.sets]
+        write_text(folder / clips.FILE_NAME, clips.clip_lines(parts))
+        write_text(folder / REPORT, json.dumps(self.to_json(), indent=1) + "\n")
         write_text(folder / "per_class.csv", self._per_class())
         _draw_confusion(self.sets, folder / "confusion.png")
 
@@ -97,32 +162,59 @@ class Report:
         return csv_lines(rows)
 
 
-def _numbers(scores: Scores) -> dict[str, Any]:
+def comparison(against: dict[str, dict[str, float]], other: str) -> str:
+    """`Report.against` in a line."""
+    parts = [
+        f"{name} {100 * found['difference']:+.1f} points (p = {p_value(found['p'])})".replace("= <", "<")
+        for name, found in against.items()
+    ]
+    return f"against {other}: {', '.join(parts)}; exact McNemar test on the same clips"
+
+
+def _hits(part: SetReport) -> dict[str, bool]:
+    return {answer.file: answer.correct for answer in part.clips}
+
+
+def _json(interval: Interval) -> list[float] | None:
+    return None if math.isnan(interval.low) else list(interval)
+
+
+def _numbers(part: SetReport) -> dict[str, Any]:
+    scores = part.scores
     numbers = {"top1": scores.top1, "top5": scores.top5, "mean_per_class": scores.mean_class, "n": scores.n}
-    return {
+    known = {
         key: None if isinstance(value, float) and math.isnan(value) else value
         for key, value in numbers.items()
     }
+    return known | {"top1_interval": _json(part.interval)}
 
 
 def _over_splits(parts: list[SetReport]) -> dict[str, Any]:
-    each = [_numbers(part.scores) for part in parts]
+    each = [_numbers(part) for part in parts]
     means = {key: statistics.mean(split[key] for split in each) for key in ("top1", "top5", "mean_per_class")}
+    top1 = [split["top1"] for split in each]
     spread = {
-        "top1_std": _deviation([split["top1"] for split in each]),
+        "top1_std": _deviation(top1),
+        "top1_interval": _json(mean_interval(top1)),
         "n": sum(split["n"] for split in each),
     }
     return means | spread | {"splits": each}
 
 
 def _deviation(values: list[float]) -> float:
-    """Standard deviation over splits as the field reports it (numpy's default: of the population)."""
+    """The population standard deviation over splits (numpy's default, as papers report it)."""
     return statistics.pstdev(values)
 
 
-def _row(name: str, scores: Scores) -> str:
+def _row(name: str, part: SetReport) -> str:
+    scores = part.scores
     top1, top5, mean = (100 * value for value in (scores.top1, scores.top5, scores.mean_class))
-    return f"{name:12}{top1:8.1f}{top5:8.1f}{mean:11.1f}{scores.n:8}{int((scores.counts > 0).sum()):9}"
+    classes = int((scores.counts > 0).sum())
+    return f"{name:12}{top1:8.1f}  {_bounds(part.interval):15}{top5:6.1f}{mean:11.1f}{scores.n:8}{classes:9}"
+
+
+def _bounds(interval: Interval) -> str:
+    return "" if math.isnan(interval.low) else f"{100 * interval.low:.1f} – {100 * interval.high:.1f}"
 
 
 def _draw_confusion(sets: tuple[SetReport, ...], path: Path) -> None:

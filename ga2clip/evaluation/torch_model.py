@@ -28,10 +28,10 @@ class TorchModel:
 
     Args:
         model: moved to the device and put into evaluation mode.
-        source: where it is from, for people.
+        source: where it is from, for messages.
         device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
-        threads: cores that torch takes, 0: its own choice.
-        exported: a bundle that export may have made of the model, and fitted a threshold for.
+        threads: CPU cores that torch uses; 0: its own choice.
+        exported: the path of the bundle that `export` writes for the model, from which the threshold is read.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class TorchModel:
 
     @cached_property
     def threshold(self) -> float | None:
-        """As `ClipModel`: what export fitted, if its bundle knows the features that this model gives."""
+        """As `ClipModel`: the threshold of the exported bundle, if the bundle was made from this very model."""
         if self._exported is None or not is_bundle(self._exported):
             return None
         bundle = open_bundle(self._exported)
@@ -99,7 +99,7 @@ class TorchModel:
         return normalise(_array(self._model.encode_tokens(ids, self._prompts)))
 
     def close(self) -> None:
-        """Let go of the weights."""
+        """Release the weights."""
         del self._model, self._prompts
 
     def _pixels(self, frames: np.ndarray) -> Tensor:
@@ -115,9 +115,9 @@ def model_of_run(path: Path, *, device: str = "auto", threads: int = 0) -> Torch
 def zero_shot_model(
     backbone: str, weights: str | None, classes: Sequence[str], *, device: str = "auto", threads: int = 0
 ) -> TorchModel:
-    """A backbone as it is, asked about `classes`.
+    """An untuned backbone with the given classes.
 
-    weights: an open_clip tag or a file; None: those built in, or OpenAI's. Raises UserError as `load_backbone`.
+    weights: an open_clip tag or a file; None: the built-in ones, or OpenAI's. Raises UserError as `load_backbone`.
     """
     pretrained = weights or ("builtin" if backbone == BUILTIN else "openai")
     tree = method_settings("zero-shot") | {"backbone": {"name": backbone, "pretrained": pretrained}}

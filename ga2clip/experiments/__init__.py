@@ -1,1 +1,1 @@
-"""Several runs as one question."""
+"""Experiments that consist of several runs."""

@@ -20,15 +20,14 @@ from ga2clip.compute.precision import autocast_dtype
 from ga2clip.errors import UserError
 from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.evaluation.report import Report
-from ga2clip.run import PROMPTS, SETTINGS, load_run
+from ga2clip.experiments.seeds import train_once
 from ga2clip.settings import Settings
 from ga2clip.training.configure import configure
 from ga2clip.training.summary import duration
-from ga2clip.training.train import resume_settings, train
 
 _log = logging.getLogger(__name__)
 
-# Top-1 in percent: (the paper, the log at the last epoch). Novel halves were tested once.
+# Top-1 in percent: (the paper, the log at the last epoch). Novel classes were tested once.
 _HALVES = {
     "kinetics400": {"base": (77.0, 77.00), "novel": (63.3, 63.31), "HM": (69.5, 69.49)},
     "hmdb51": {"base": (78.3, 77.68), "novel": (58.9, 58.91), "HM": (67.2, 67.01)},
@@ -103,7 +102,7 @@ class Result:
 
 
 def plan(dataset: str) -> list[Row]:
-    """The rows that the paper has for a dataset. Errors: UserError for a dataset that is not in its tables."""
+    """The rows that the paper has for a dataset. Raises UserError for a dataset that is not in its tables."""
     if dataset not in _HALVES:
         raise UserError(
             f"there are no published GA2-CLIP figures for '{dataset}'",
@@ -126,7 +125,7 @@ def reproduce(
 ) -> list[Result]:
     """Train and test every row with every seed; finished runs are only tested, stopped ones go on.
 
-    Errors: UserError as `train` and `evaluate_run`; what is done stays done.
+    Raises UserError as `train` and `evaluate_run`; what is done stays done.
     """
     results = []
     for row in rows:
@@ -135,7 +134,7 @@ def reproduce(
             folder = row.folder(out, seed)
             settings = row.settings(seed, root, overrides)
             _log.info("%s, %d shots, seed %d: %s", row.protocol, row.shots, seed, folder)
-            _train(settings, folder, device, progress)
+            train_once(settings, folder, device=device, progress=progress)
             reports.append(evaluate_run(folder, root=root or None, device=device, progress=progress))
         names = row.published
         results.append(
@@ -149,7 +148,7 @@ def reproduce(
 
 
 def table(results: Sequence[Result]) -> str:
-    """Ours (mean ± std over seeds) beside the published figures, and what of the published runs can't be had."""
+    """Our results (mean ± std over seeds) beside the published ones, and the known differences between the runs."""
     lines = [
         f"{'protocol':15}{'shots':>6}  {'':6}{'paper (best epoch)':>20}{'log (last epoch)':>18}{'ours':>16}"
     ]
@@ -161,6 +160,10 @@ def table(results: Sequence[Result]) -> str:
             row = f"{result.row.protocol:15}{result.row.shots:>6}  {name:6}"
             lines.append(f"{row}{paper:>20.1f}{last:>18.2f}{ours:>16}")
     return "\n".join([*lines, "", *_differences(results[0].settings)])
+
+
+def _published(row: Row) -> str:
+    return ", ".join(f"{name} {best:.1f} ({last:.2f})" for name, (best, last) in row.published.items())
 
 
 def _differences(settings: Settings) -> list[str]:
@@ -175,7 +178,9 @@ def _differences(settings: Settings) -> list[str]:
         f"weights: {backbone.name}, {backbone.pretrained}; {start}",
         f"hard prompt: {method.hard_prompts}; theirs was learned on half of Kinetics-400 "
         "(--set method.hard_prompts=RUN_OR_FILE)",
-        "anchors: the published term, which has no gradient with its one negative prompt; no anchor videos are read",
+        f"prompts: {method.text_length} + {method.vision_length} tokens, random (std 0.02), as theirs",
+        f"anchors: the published term with the negative prompt {settings.anchors.negatives[0]!r}, as theirs; it has no "
+        "gradient, so no anchor videos are read",
         "epoch: the last one; the paper's is the best on the test set",
     ]
 
@@ -207,21 +212,12 @@ def describe(
         others = f"   and --seed {', '.join(map(str, seeds[1:]))}" if len(seeds) > 1 else ""
         lines += [
             f"\n{row.protocol}, {row.shots} shots: about {duration(seconds)} for each seed",
+            f"  published, best epoch (last epoch): {_published(row)}",
             f"  {row.command(out, seeds[0], root, overrides)}{others}",
             f"  ga2clip eval {shlex.quote(str(row.folder(out, seeds[0])))}",
         ]
     note = f"at half of the {rate:,.0f} GFLOP/s that {chosen} multiplies at, loading not counted"
     return "\n".join([*lines, f"\nin all about {duration(total)} ({note})"])
-
-
-def _train(settings: Settings, folder: Path, device: str, progress: bool) -> None:
-    """Train, go on, or find that it is done."""
-    if not (folder / SETTINGS).is_file():
-        train(settings, folder, device=device, progress=progress)
-    elif not (folder / PROMPTS).is_file() or load_run(folder).meta.get("step") != load_run(folder).meta.get(
-        "steps"
-    ):
-        train(resume_settings(folder), folder, resume=True, device=device, progress=progress)
 
 
 def _figure(report: Report, name: str) -> float:

@@ -1,1 +1,1 @@
-"""CLIP towers, prompts, coupling, methods, anchors and losses; knows nothing of files or datasets."""
+"""CLIP towers, prompts, coupling, methods, anchors and losses. Independent of datasets and runs."""

@@ -1,7 +1,8 @@
-"""The architecture of a plain ViT CLIP, and who says it: a model config, open_clip's name, or OpenAI's own layout.
+"""The architecture of a plain ViT CLIP, from a model config, a name of open_clip, or OpenAI's own layout.
 
-The shapes of the weights give most sizes, but neither the number of heads nor the activation nor how pixels are
-normalised, and a wrong one of these loads without an error. So they come from somebody who knows, or not at all.
+The shapes of the weights determine most sizes, but not the number of heads, the activation and the normalisation of
+pixels, and wrong values of these load without an error. So they must be stated by one of these sources; they are never
+guessed.
 """
 
 import json
@@ -21,7 +22,7 @@ from ga2clip.video import Preprocess
 
 VOCABULARY = 49408  # of CLIP's tokenizer, which is the only one here
 OPENAI = "openai"
-"""The name of OpenAI's architecture whatever its size: QuickGELU, heads 64 wide, CLIP's own pixel values."""
+"""The name of OpenAI's architecture of any size: QuickGELU, head width 64, CLIP's own normalisation of pixels."""
 OPENAI_HEAD_WIDTH = (
     64  # github.com/openai/CLIP, clip/model.py, `build_model`: width // 64 heads in both towers
 )
@@ -60,7 +61,7 @@ class TextConfig(_Config):
 
 
 class ModelConfig(_Config):
-    """open_clip's model config, as far as it describes plain ViT CLIPs."""
+    """open_clip's model config, restricted to plain ViT CLIPs."""
 
     embed_dim: _Size
     vision_cfg: VisionConfig
@@ -75,14 +76,14 @@ class ModelConfig(_Config):
 
     @property
     def weights(self) -> int:
-        """How many numbers its large matrices hold together; a little below the count of all its parameters."""
+        """The number of elements of its large matrices; slightly less than its number of parameters."""
         towers = (self.vision_cfg, self.text_cfg)
         blocks = (t.layers * (4 * t.width**2 + 2 * t.width * int(t.width * t.mlp_ratio)) for t in towers)
         widths = self.vision_cfg.width + self.text_cfg.width
         return sum(blocks) + widths * self.embed_dim + self.text_cfg.vocab_size * self.text_cfg.width
 
     def sizes(self) -> dict[str, int]:
-        """What the shapes of the weights must be, in words; comparable with `sizes_of`."""
+        """The sizes by readable name, to be compared with `sizes_of`."""
         vision, text = self.vision_cfg, self.text_cfg
         return {
             "vision width": vision.width,
@@ -101,9 +102,9 @@ class ModelConfig(_Config):
 
 @dataclass(frozen=True)
 class Architecture:
-    """What one source says of a CLIP.
+    """The architecture of a CLIP according to one source.
 
-    quick_gelu and preprocess are None where the source leaves them open. source: named in messages.
+    quick_gelu and preprocess are None if the source doesn't state them. source: its name in messages.
     """
 
     config: ModelConfig
@@ -118,12 +119,12 @@ class Architecture:
 
     @property
     def pixels(self) -> Preprocess:
-        """How frames are prepared: as stated, else CLIP's own way."""
+        """The preprocessing of frames: as stated, else CLIP's own."""
         return self.preprocess or Preprocess(size=self.config.vision_cfg.image_size)
 
 
 def sizes_of(tensors: Mapping[str, Tensor], source: str) -> dict[str, int]:
-    """The sizes that the shapes of a state dict in OpenAI's naming give, in the words of `ModelConfig.sizes`.
+    """The sizes, by the names of `ModelConfig.sizes`, of a state dict in OpenAI's naming.
 
     Raises:
         UserError: names or shapes are not those of a ViT CLIP.
@@ -164,10 +165,10 @@ def _count_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
 def openai_layout(
     sizes: Mapping[str, int], source: str, *, quick_gelu: bool = True, head_width: int = OPENAI_HEAD_WIDTH
 ) -> Architecture:
-    """OpenAI's architecture in the sizes of a state dict.
+    """OpenAI's architecture with the sizes of a state dict.
 
     Raises:
-        UserError: a tower cannot be cut into heads of that width.
+        UserError: the width of a tower is not a multiple of the head width.
     """
     for tower in ("vision width", "text width"):
         if sizes[tower] % head_width:
@@ -199,7 +200,7 @@ def openai_layout(
 def named(name: str) -> Architecture:
     """The architecture of an open_clip name such as `ViT-B-16`, or of published weights: `ViT-B-16/laion2b_s34b_b88k`.
 
-    A name alone leaves open what its published weights differ in: activation and pixels.
+    A name without a tag doesn't determine activation and pixel normalisation, in which its published weights differ.
 
     Raises:
         UserError: unknown name or tag, or a model that is not a plain ViT CLIP.
@@ -219,7 +220,7 @@ def named(name: str) -> Architecture:
 
 
 def fitting_names(sizes: Mapping[str, int]) -> list[str]:
-    """The names of open_clip whose models have these sizes."""
+    """The names in open_clip of models with these sizes."""
     names = []
     for name in open_clip.list_models():
         try:
@@ -232,7 +233,7 @@ def fitting_names(sizes: Mapping[str, int]) -> list[str]:
 
 
 def variants(name: str, *, activation: bool = True) -> list[str]:
-    """Tags of open_clip under `name` that differ from the name alone in pixels, or (with `activation`) in that."""
+    """Tags of open_clip under `name` with another pixel normalisation (or, with `activation`, another activation)."""
     alone = named(name)
     differing = []
     for tag in open_clip.list_pretrained_tags_by_model(name):
@@ -247,13 +248,13 @@ def variants(name: str, *, activation: bool = True) -> list[str]:
 
 
 def read_config(path: Path) -> Architecture | None:
-    """What a JSON file says of a CLIP; None when it is about something else.
+    """The architecture in a JSON config; None if the file is not a config of a CLIP.
 
-    Read are open_clip's `open_clip_config.json`, its bare model configs, and transformers' `config.json` of a
-    `CLIPModel`, whose pixels stand in the file beside it.
+    Supported: open_clip's `open_clip_config.json`, its plain model configs, and transformers' `config.json` of a
+    `CLIPModel`, with the image processor's config beside it.
 
     Raises:
-        UserError: not JSON, a model that is not a plain ViT CLIP, or values that cannot be.
+        UserError: not JSON, a model that is not a plain ViT CLIP, or impossible values.
     """
     content = read_json(path)
     source = str(path)
@@ -284,13 +285,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-# What changes nothing here: how training starts, or what it drops at random.
+# Keys without an effect here: initialisation and dropout.
 _IRRELEVANT = {"init_logit_scale", "patch_dropout"}
 _NOT_STATED: dict[str, Any] = {"custom_text": False, "init_logit_bias": None, "nonscalar_logit_scale": False}
 
 
 def _model_config(given: Any, source: str) -> ModelConfig:
-    """open_clip's model config, validated. A key that we don't know may stand there with its default only."""
+    """open_clip's model config, validated. Keys that we don't support must have their default values."""
     try:
         towers = {
             "vision_cfg": _without_defaults(given["vision_cfg"], _defaults(CLIPVisionCfg)),
@@ -330,7 +331,7 @@ def _explain(error: ValidationError, source: str) -> UserError:
 
 
 def _processor_pixels(folder: Path, config: ModelConfig) -> Preprocess | None:
-    """What transformers' image processor says, from whichever file its version wrote; None without one."""
+    """The preprocessing in the config of transformers' image processor (its file name varies); None without one."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         path = folder / name
         if path.is_file():
@@ -344,10 +345,10 @@ def _processor_pixels(folder: Path, config: ModelConfig) -> Preprocess | None:
 
 
 def _open_clip_pixels(given: Any, config: ModelConfig, source: str) -> Preprocess | None:
-    """open_clip's `preprocess_cfg`; None where it says nothing of mean and std.
+    """The preprocessing in open_clip's `preprocess_cfg`; None if it has no mean and std.
 
     Raises:
-        UserError: frames are to be prepared in a way that we don't have.
+        UserError: a kind of preprocessing that we don't support.
     """
     if not isinstance(given, Mapping):
         raise UserError(f"{source}: preprocess_cfg is not an object")
@@ -364,7 +365,7 @@ def _open_clip_pixels(given: Any, config: ModelConfig, source: str) -> Preproces
         if value != ours[key]:
             raise UserError(
                 f"{source} prepares frames with {key} = {value!r}; ga2clip knows {ours[key]!r} only",
-                "its numbers would be others than those of the model's authors",
+                "with another preprocessing the features would differ from those of the model's authors",
             )
     if not given.keys() & {"mean", "std"}:
         return None

@@ -1,4 +1,4 @@
-"""A frozen CLIP as two towers, its temperature and what else belongs to it; strict loading of weights."""
+"""`Backbone`, a frozen CLIP as two towers; strict loading of weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,14 +7,13 @@ from torch import Tensor, nn
 
 from ga2clip.errors import UserError
 from ga2clip.model.family import towers_of
-from ga2clip.tokenizer import ClipTokenizer
 from ga2clip.video import Preprocess
 
 
 class Backbone(nn.Module):
-    """A frozen CLIP as two towers, its temperature, and what else belongs to it.
+    """A frozen CLIP as two towers, with its temperature, preprocessing, name and licence.
 
-    vision, text: the towers. logit_scale: () float, its exponent multiplies cosines. preprocess: the pixel recipe.
+    vision, text: the towers. logit_scale: scalar; cosines are multiplied by its exponential. preprocess: of frames.
     """
 
     def __init__(self, clip: nn.Module, *, name: str, licence: str, preprocess: Preprocess) -> None:
@@ -22,22 +21,17 @@ class Backbone(nn.Module):
         towers = towers_of(clip, name)
         self.vision, self.text, self.logit_scale = towers.vision, towers.text, towers.logit_scale
         self.context_length, self.embed_dim = towers.context_length, towers.embed_dim
+        self.tokenizer, self._conventions = towers.tokenizer, towers.conventions
         self.name, self.licence, self.preprocess = name, licence, preprocess
-        self.tokenizer = ClipTokenizer.from_open_clip()
         self.requires_grad_(False).eval()
 
     def conventions(self) -> dict[str, Any]:
-        """What its weights don't show and its features depend on, as JSON: heads, activation, pixels."""
-        towers = {"vision": self.vision.blocks[0], "text": self.text.blocks[0]}
-        return {
-            "heads": {name: block.attn.num_heads for name, block in towers.items()},
-            "activation": {name: type(block.mlp.gelu).__name__ for name, block in towers.items()},
-            "preprocess": self.preprocess.to_json(),
-        }
+        """What influences its features but can't be seen in its weights, as JSON: heads, activation, preprocessing."""
+        return {**self._conventions, "preprocess": self.preprocess.to_json()}
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load a state dict into a module. Errors: UserError listing every missing, unexpected or misshapen tensor."""
+    """Load a state dict into a module. Raises UserError listing every missing, unexpected or misshapen tensor."""
     own = module.state_dict()
     missing = sorted(own.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - own.keys())

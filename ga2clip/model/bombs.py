@@ -1,4 +1,4 @@
-"""Weights files that would fill memory: a few megabytes on disk, gigabytes once they are read."""
+"""Detects malicious weights files that are small on disk but take gigabytes of memory when they are read."""
 
 import zipfile
 from pathlib import Path
@@ -8,15 +8,15 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 
-# Writers of weights store them as they are; this is room for those who compress them afterwards.
+# Weights are usually stored uncompressed; this leaves a margin for files that were compressed afterwards.
 _MOST_EXPANSION = 20
 _FREE_BYTES = 64 << 20
 
 
 def refuse_bomb(path: Path) -> None:
-    """Look at the directory of a zip archive, before anything is unpacked; other files pass.
+    """Check the sizes in the directory of a zip archive before anything is unpacked; other files pass.
 
-    Readers stop where an entry gets longer than it said, so a lie there is no way around.
+    False sizes don't help an attacker, since readers stop when an entry is longer than its declared size.
 
     Raises:
         UserError: its entries say that they unpack to many times the size of the file.
@@ -27,10 +27,10 @@ def refuse_bomb(path: Path) -> None:
 
 
 def refuse_empty_claims(path: Path, content: Any) -> None:
-    """Look at the tensors of a nested content: a stride of 0, or one storage for many, claims memory for nothing.
+    """Check tensors that claim more memory than they store, by a stride of 0 or by sharing one storage.
 
     Raises:
-        UserError: as arrays of their own they would take many times the size of the file.
+        UserError: as separate arrays they would take many times the size of the file.
     """
     waiting, seen, total = [content], set(), 0
     while waiting:

@@ -1,6 +1,6 @@
-"""A file or folder of weights as the tensors of a CLIP in OpenAI's naming, whoever wrote it.
+"""Reads a file or folder of weights as the tensors of a CLIP in OpenAI's naming.
 
-Read are OpenAI's archives, open_clip's files, training checkpoints and hub folders, transformers' `CLIPModel`, and
+Supported: OpenAI's archives, open_clip's files, training checkpoints and hub folders, transformers' `CLIPModel`, and
 the checkpoints of GA2-CLIP's repository.
 """
 
@@ -17,12 +17,12 @@ from ga2clip.model import transformers_layout
 from ga2clip.model.architecture import read_json
 from ga2clip.model.weights import SUFFIXES, read_weights
 
-# The scalars that OpenAI's archives, and nobody else's files, carry beside their weights.
+# Scalars that only OpenAI's archives have beside the weights.
 _OPENAI_SCALARS = frozenset({"input_resolution", "context_length", "vocab_size"})
 # A buffer that older versions of open_clip stored: it can be computed.
 _MASK = "attn_mask"
 _INDEX = ".index.json"
-# A folder of a hub may hold the same weights several times; the first of these counts.
+# A hub folder may hold the same weights in several files; the first of these is read.
 _IN_FOLDERS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.bin",
@@ -35,10 +35,10 @@ _IN_FOLDERS = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights of a CLIP, or of its vision tower alone.
+    """The weights of a CLIP, or of a vision tower only.
 
-    file: where they were read. tensors: floating point, in OpenAI's naming. origin: who wrote it, where only OpenAI's
-    architecture can be inside; else empty. transformers: it had that library's names.
+    file: where they were read. tensors: floating point, in OpenAI's naming. origin: the program that wrote the file, if
+    that implies OpenAI's architecture; else empty. transformers: whether the names were those of transformers.
     """
 
     file: Path
@@ -48,14 +48,14 @@ class Checkpoint:
 
     @property
     def configs(self) -> list[Path]:
-        """Where a config for it may stand, the nearest first: under its own name, or under its writer's."""
+        """The paths at which its config may be, in order of preference."""
         usual = ["open_clip_config.json", "config.json"]
         names = [f"{self.file.stem}.json", *(reversed(usual) if self.transformers else usual)]
         return [self.file.parent / name for name in names]
 
     @property
     def has_text_tower(self) -> bool:
-        """False for a file that holds the vision tower alone."""
+        """False for a file with a vision tower only."""
         return not all(name.startswith("visual.") or name == "logit_scale" for name in self.tensors)
 
 
@@ -63,7 +63,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a file or folder of weights; nothing in it can run code.
 
     Raises:
-        UserError: nothing to read, several files to choose from, tuned prompts, or tensors of other kinds.
+        UserError: there is no weights file, there are several, or the file holds tuned prompts or other tensors.
     """
     file = _file_in(Path(path).expanduser())
     content = _read_shards(file) if file.name.endswith(_INDEX) else read_weights(file)
@@ -91,7 +91,7 @@ def with_text_tower(vision: Checkpoint, text: Checkpoint) -> Checkpoint:
         UserError: the first has a text tower of its own, or the second has none.
     """
     if vision.has_text_tower:
-        raise UserError(f"{vision.file} has a text tower of its own", "leave backbone.text_from away")
+        raise UserError(f"{vision.file} has a text tower of its own", "leave out backbone.text_from")
     if not text.has_text_tower:
         raise UserError(f"{text.file} has no text tower", "backbone.text_from names a file with a whole CLIP")
     towers = {name: value for name, value in text.tensors.items() if not name.startswith("visual.")}
@@ -115,7 +115,7 @@ def _file_in(path: Path) -> Path:
 
 
 def _read_shards(index: Path) -> dict[str, Any]:
-    """The tensors of a checkpoint that transformers cut into files; `weight_map` says which are in which."""
+    """The tensors of a sharded checkpoint of transformers, by its `weight_map`."""
     where = read_json(index).get("weight_map")
     if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
         raise UserError(f"{index} has no weight_map")
@@ -130,7 +130,7 @@ def _read_shards(index: Path) -> dict[str, Any]:
 
 
 def _unwrap(content: Mapping[str, Any], file: Path) -> tuple[Mapping[str, Any], str]:
-    """The state dict in what a training script saved, and the writer's name where it can only be OpenAI's layout."""
+    """The state dict in a training script's checkpoint, and `Checkpoint.origin`."""
     for key in ("state_dict", "model_state_dict", "model"):
         state = content.get(key)
         if not isinstance(state, Mapping):
@@ -138,8 +138,8 @@ def _unwrap(content: Mapping[str, Any], file: Path) -> tuple[Mapping[str, Any], 
         if key == "model_state_dict" and "fusion_model_state_dict" in content:
             if content["fusion_model_state_dict"]:
                 raise UserError(
-                    f"{file} has a temporal header (fusion_model_state_dict), without which its frames mean less",
-                    "a CLIP to start from has none; save its model_state_dict alone if that is what you want",
+                    f"{file} has a temporal header (fusion_model_state_dict), which a backbone can't have",
+                    "to use its CLIP without the header, save its model_state_dict in a file of its own",
                 )
             # The code that writes this container builds its model by OpenAI's own `build_model`.
             return state, "GA2-CLIP's training"
@@ -150,15 +150,15 @@ def _unwrap(content: Mapping[str, Any], file: Path) -> tuple[Mapping[str, Any], 
 def _refuse_others(tensors: Mapping[str, Any], file: Path) -> None:
     if any(".VPT" in name or name.startswith("prompt_learner.") for name in tensors):
         raise UserError(
-            f"{file} holds tuned prompts, not a CLIP to start from",
-            f"ga2clip import {file} makes a run of it",
+            f"{file} holds tuned prompts, not only a CLIP",
+            f"`ga2clip import {file}` converts it to a run",
         )
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UserError(f"{file} is not a checkpoint of named tensors")
 
 
 def _refuse_odd_numbers(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Weights are plain floating-point arrays; a quantised or sparse one would be read as something else."""
+    """Raises UserError for quantised, sparse or integer tensors: weights must be plain floating-point arrays."""
     for name, value in tensors.items():
         plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
         if not (plain and value.is_floating_point()):

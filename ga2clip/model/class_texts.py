@@ -1,7 +1,7 @@
-"""Which sentence and which class names stand in a published checkpoint, told from the token embeddings it holds.
+"""Recovers the template and class names of a published checkpoint from the token embeddings that it stores.
 
-ViFi-CLIP and GA2-CLIP store the embedded texts of their classes. They are compared token by token with those of
-the names that a user gives, so a wrong name, order or template cannot pass for the checkpoint's own.
+ViFi-CLIP and GA2-CLIP store the embedded texts of their classes. They are compared token by token with the names that
+the user gives, so that a wrong name, order or template is detected.
 """
 
 import itertools
@@ -18,14 +18,14 @@ from ga2clip.model.backbone import Backbone
 WHOLE_TEXTS = "prompt_learner.complete_text_embeddings"
 """(C, L, W): the class texts of a model without text prompt, start token included."""
 START, BEHIND_PROMPT = "prompt_learner.token_prefix", "prompt_learner.token_suffix"
-"""(C, 1, W): the start token; (C, L − 1 − n, W): what stands behind the n prompt positions."""
+"""(C, 1, W): the start token; (C, L − 1 − n, W): the tokens after the n prompt positions."""
 KEYS = (WHOLE_TEXTS, START, BEHIND_PROMPT)
 
 # Norm of a token's difference over the token's: half precision and bfloat16 round by less, other tokens differ by ~1.
 _SAME_ROUNDING = 2e-3
 _BLANK_BEFORE_MARK = re.compile(r" (?=[.,;:!?])")
 _READ = 16
-"""Texts that are read, each against the whole vocabulary, in search of a name."""
+"""Most texts that are decoded to find the template; each token is compared with the whole vocabulary."""
 
 
 def find_template(
@@ -35,7 +35,7 @@ def find_template(
     source: str,
     template: str | None = None,
 ) -> str | None:
-    """The template with which the class names are what the checkpoint holds.
+    """The template that, filled with the class names, gives the texts stored in the checkpoint.
 
     Args:
         published: the checkpoint's flat state dict.
@@ -45,12 +45,12 @@ def find_template(
         template: the only one to try; None finds it in the checkpoint.
 
     Returns:
-        What stands behind the prompt positions, or the whole sentence where there are none. With `{_}` for the
-        class name where underscores stayed in it. None where the checkpoint holds no class texts.
+        The text after the prompt positions, or the whole sentence if there are none; with `{_}` if underscores of
+        class names were kept. None if the checkpoint holds no class texts.
 
     Raises:
-        UserError: for another number of classes, a name that is not the checkpoint's at its place (the message
-            has what stands there), and a template that is not the checkpoint's.
+        UserError: another number of classes, a name that differs from the stored one (the message has the stored
+            text), or another template.
     """
     if WHOLE_TEXTS in published:
         start, stored = published[WHOLE_TEXTS].split((1, published[WHOLE_TEXTS].shape[1] - 1), dim=1)
@@ -74,32 +74,32 @@ def find_template(
     if template not in (None, best):
         raise UserError(
             f"{source} was not tuned with the template '{template}' but with '{best}'",
-            "leave --template away",
+            "leave out --template",
         )
     if right and all(right[best]):
         return best
     wrong = right[best].index(False) if right else 0
     raise UserError(
-        f"class {wrong + 1} of the list, '{names[wrong]}', is not what {source} was tuned on there: "
+        f"class {wrong + 1} of the list, '{names[wrong]}', is not what {source} was tuned on: "
         f"its text reads '{texts.read(wrong)}'",
         "give the names in the checkpoint's order, spelled as its label file has them",
     )
 
 
 class _StoredTexts:
-    """Embedded class texts (C, L, W) float32 without start token, and the vocabulary (V, W) they are made of."""
+    """Embedded class texts (C, L, W) float32 without start token, and the token embedding (V, W)."""
 
     def __init__(self, stored: Tensor, backbone: Backbone) -> None:
         self.stored, self.tokenizer = stored, backbone.tokenizer
         self.vocabulary = backbone.text.token_embedding.weight.detach().float()
 
     def same(self, rows: Tensor, tokens: Tensor | int) -> Tensor:
-        """Which rows (N, W) are the embeddings of the tokens (N): (N,) bool."""
+        """Whether each row (N, W) is the embedding of its token (N): (N,) bool."""
         expected = self.vocabulary[tokens]
         return (rows - expected).norm(dim=-1) <= _SAME_ROUNDING * expected.norm(dim=-1)
 
     def agree(self, template: str, names: Sequence[str]) -> list[bool]:
-        """For each class whether the filled template has these embeddings, padding included."""
+        """For each class, whether the filled template has the stored embeddings, including padding."""
         length = self.stored.shape[1]
         right = []
         for rows, name in zip(self.stored, names, strict=True):
@@ -109,12 +109,12 @@ class _StoredTexts:
         return right
 
     def read(self, index: int) -> str:
-        """The text of a class: at each place the token with the nearest embedding, up to the end token."""
+        """The text of a class: the tokens with the nearest embeddings, up to the end token."""
         nearest = torch.cdist(self.stored[index], self.vocabulary).argmin(dim=1)
         return _BLANK_BEFORE_MARK.sub("", self.tokenizer.decode(nearest.tolist()))
 
     def templates(self, names: Sequence[str]) -> Iterator[str]:
-        """What is around the name in the texts of the first classes."""
+        """Candidates for the template: the text around the name, for the first classes."""
         for index, name in enumerate(names[:_READ]):
             text = self.read(index)
             for hole in ("{}", "{_}"):

@@ -1,22 +1,30 @@
-"""A family of backbones: which open_clip models belong to it, and how they become towers that take prompts.
+"""`Family`: recognises open_clip models of one architecture and wraps them as towers that accept prompts.
 
-A family is one file in `ga2clip/model/backbones/`, or in a user's own package, registered in `BACKBONES`.
+Each family is one file in `ga2clip/model/backbones/` or in a user's own package, registered in `BACKBONES`.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import nn
 
 from ga2clip.errors import UserError
 from ga2clip.model.towers import TextTower, VisionTower
 from ga2clip.registry import BACKBONES
+from ga2clip.tokenizer import ClipTokenizer
 
 
 class Towers(NamedTuple):
-    """The two towers of a model; a family of other architectures subclasses them.
+    """The two towers of a model. A family with another architecture subclasses the towers.
 
-    vision: pixels (N, 3, H, W), prompts per layer → (N, D). text: ids (C, S), prompts per layer → (C, D).
-    logit_scale: () the logarithm of what multiplies cosines. context_length: tokens of a text, SOT and EOT included.
+    Attributes:
+        vision: (pixels float (N, 3, H, W), prompts per layer) → frame features (N, D).
+        text: (ids int64 (C, S), prompts per layer) → text features (C, D).
+        logit_scale: scalar, the logarithm of the factor on cosines.
+        context_length: tokens of a text, with SOT and EOT.
+        embed_dim: D.
+        tokenizer: texts → ids.
+        conventions: what influences the features but can't be seen in the weights, as JSON: heads, activation. A run
+            stores it, and loading another is refused.
     """
 
     vision: VisionTower
@@ -24,29 +32,31 @@ class Towers(NamedTuple):
     logit_scale: nn.Parameter
     context_length: int
     embed_dim: int
+    tokenizer: ClipTokenizer
+    conventions: dict[str, Any]
 
 
 class Family(Protocol):
-    """What a file of `ga2clip/model/backbones/` registers under its name."""
+    """A backbone family: the object that `ga2clip.register_backbone` registers."""
 
     def accepts(self, model: nn.Module) -> bool:
-        """Whether an open_clip model is of this family."""
+        """Whether an open_clip model belongs to this family."""
 
     def towers(self, model: nn.Module) -> Towers:
-        """The towers of such a model, with its own weights."""
+        """The towers of a model that `accepts` is true for, with the model's own weights."""
 
 
 def towers_of(model: nn.Module, name: str) -> Towers:
     """The towers of an open_clip model.
 
     Raises:
-        UserError: no family knows its architecture.
+        UserError: no family accepts its architecture.
     """
     for family_name in BACKBONES.names():
         family: Family = BACKBONES[family_name]
         if family.accepts(model):
             return family.towers(model)
     raise UserError(
-        f"backbone '{name}' is of no family that prompts are defined for ({', '.join(BACKBONES.names())})",
+        f"backbone '{name}' does not belong to a family that takes prompts ({', '.join(BACKBONES.names())})",
         "take ViT-B-32, ViT-B-16, ViT-L-14 or another plain ViT CLIP with a causal text tower",
     )

@@ -1,6 +1,7 @@
 """Text features of the backbone without prompts, and prompts that start from a phrase."""
 
 from collections.abc import Sequence
+from importlib import resources
 
 import torch
 from torch import Tensor
@@ -8,32 +9,32 @@ from torch import Tensor
 from ga2clip.errors import UserError
 from ga2clip.labels import fill
 from ga2clip.model.backbone import Backbone
-from ga2clip.settings import AnchorSettings
+from ga2clip.settings import AnchorSettings, OutlierSettings
 
 
 @torch.no_grad()
 def frozen_text_features(backbone: Backbone, texts: Sequence[str]) -> Tensor:
     """Features (N, D) of texts from the text tower without prompts.
 
-    Errors: UserError for a text that is too long for the context.
+    Raises UserError for a text that is too long for the context.
     """
     ids = torch.from_numpy(backbone.tokenizer.tokens(texts, context=backbone.context_length)[:, 1:])
     return backbone.text(ids.to(backbone.logit_scale.device))
 
 
 def class_text_features(backbone: Backbone, names: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """Features (C, D) of class names in templates: the mean over the templates of unnormalised features.
+    """Features (C, D) of class names: the mean of the unnormalised features over the templates.
 
-    So PromptSRC's authors average their teacher; one template is that template's feature.
+    This is how PromptSRC's authors average their teacher.
     """
     features = [frozen_text_features(backbone, [fill(t, name) for name in names]) for t in templates]
     return torch.stack(features).mean(dim=0)
 
 
 def negative_features(backbone: Backbone, settings: AnchorSettings) -> Tensor:
-    """Features (K, D) of the negative prompts: the text half of generic attribute anchors.
+    """Features (K, D) of the negative prompts, to which anchor videos are compared.
 
-    Errors: UserError for an empty list of negatives.
+    Raises UserError for an empty list of negatives.
     """
     if not settings.negatives:
         raise UserError(
@@ -44,9 +45,26 @@ def negative_features(backbone: Backbone, settings: AnchorSettings) -> Tensor:
     )
 
 
+def outlier_words(settings: OutlierSettings, classes: Sequence[str]) -> tuple[str, ...]:
+    """The words of the settings, by default the built-in ones, without those that are class names.
+
+    Raises:
+        UserError: where none is left.
+    """
+    file = resources.files("ga2clip.assets") / "words.txt"
+    known = {name.casefold() for name in classes}
+    words = settings.words or file.read_text(encoding="utf-8").split()
+    others = tuple(word for word in dict.fromkeys(words) if word.casefold() not in known)
+    if not others:
+        raise UserError(
+            "all outlier words are class names", """name others: --set 'outliers.words=["apple", "sea"]'"""
+        )
+    return others
+
+
 @torch.no_grad()
 def phrase_embedding(backbone: Backbone, phrase: str) -> Tensor:
-    """A phrase → its token embeddings (n, W) without SOT and EOT. Errors: UserError for an empty phrase."""
+    """The token embeddings (n, W) of a phrase, without SOT and EOT. Raises UserError for an empty phrase."""
     ids = backbone.tokenizer.encode(phrase)
     if not ids:
         raise UserError(f"the phrase '{phrase}' has no words")
@@ -55,11 +73,11 @@ def phrase_embedding(backbone: Backbone, phrase: str) -> Tensor:
 
 @torch.no_grad()
 def phrase_prompts(backbone: Backbone, phrase: str, length: int) -> list[Tensor]:
-    """Soft text prompts of all layers with which the untrained model reads the phrase before every class name.
+    """Initial text prompts of all layers that have the effect of writing the phrase before every class name.
 
-    The input prompt ends with the phrase, next to the class name, behind random tokens where it is longer. Deeper
-    prompts start from what the frozen tower makes of it there, so that training starts from the zero-shot model
-    instead of from one whose prompt positions were overwritten with noise. An empty phrase gives none.
+    The input prompt ends with the phrase, next to the class name; if it is longer, random tokens come first. Deeper
+    prompts start from the frozen tower's hidden states at these positions, so that training starts from the zero-shot
+    model and not from one whose prompt positions are noise. An empty phrase gives an empty list.
     """
     if not phrase or not length:
         return []

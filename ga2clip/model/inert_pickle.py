@@ -1,8 +1,8 @@
-"""Containers that training scripts pickle beside the weights, read as plain data.
+"""Reads common classes that training scripts pickle beside the weights as plain data.
 
-torch's own restricted unpickler (`weights_only=True`) does the reading and executes nothing; it knows tensors
-and plain containers. The classes here hold settings or numbers and are common in published checkpoints. Each is
-replaced by a stand-in of our own, so the library that wrote it is neither needed nor imported.
+Checkpoints are read by torch's restricted unpickler (`weights_only=True`), which executes nothing and accepts tensors
+and plain containers. The additional classes here hold settings or numbers. Each is replaced by a stand-in of ours, so
+that the library that wrote it is neither needed nor imported.
 """
 
 import re
@@ -18,7 +18,7 @@ _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 
 
 class _Bag:
-    """An object as the data it was built from and its attributes, without any behaviour."""
+    """Holds the constructor arguments and attributes of an object, without its behaviour."""
 
     def __init__(self, *data: object) -> None:
         self.data = data
@@ -36,7 +36,7 @@ def _mapping(*_: object) -> dict[Any, Any]:
 
 
 def _number(dtype: _Bag, data: bytes) -> Any:
-    """A NumPy scalar as a Python number. Errors: ValueError for a dtype that is no number."""
+    """A NumPy scalar as a Python number. Raises ValueError for a dtype that is not numeric."""
     code, order = str(dtype.data[0]), str(dtype.state[1])  # type: ignore[index]
     if not re.fullmatch(r"[biufc]\d+", code) or order not in "<>|=":
         raise ValueError(f"a NumPy scalar of type {code}")
@@ -48,7 +48,7 @@ def _text(*parts: str) -> str:
     return "/".join(parts)
 
 
-# What stands in for a class, by the names under which it is pickled. torch fills the items of an OrderedDict.
+# Stand-ins by the pickled name of the class. torch fills the items of an OrderedDict.
 _STAND_INS: tuple[tuple[Callable[..., Any], Iterable[str]], ...] = (
     (OrderedDict, ("yacs.config.CfgNode", "fvcore.common.config.CfgNode")),
     (_mapping, ("collections.defaultdict",)),
@@ -70,6 +70,6 @@ def inert_classes() -> AbstractContextManager[None]:
 
 
 def refused_class(error: Exception) -> str:
-    """What torch's unpickler stumbled over, such as `posix.system`; a general phrase where it doesn't say."""
-    found = _REFUSED.search(str(error))
-    return found[1] if found else "an object that is no tensor or plain container"
+    """The class that torch's unpickler refused, such as `posix.system`; a general phrase if it doesn't say."""
+    match = _REFUSED.search(str(error))
+    return match[1] if match else "an object that is not a tensor or plain container"

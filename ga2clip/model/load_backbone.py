@@ -1,7 +1,7 @@
-"""A CLIP by name or from a file, as a `Backbone`: built in, from open_clip, or from a file of weights.
+"""Loads a CLIP as a `Backbone`: the built-in one, one of open_clip's, or one from a weights file.
 
-A file's architecture is never guessed. It is known from a config beside the file, from the name that the user gives,
-or because only one program writes such a file; whatever is known must agree with the rest and with the weights.
+The architecture of a file is never guessed. It comes from a config beside the file, from the name that the user gives,
+or from a file format that only one program writes; all of these must agree with each other and with the weights.
 """
 
 import json
@@ -45,13 +45,15 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     """The CLIP that the settings name, in float32 on the CPU.
 
     Raises:
-        UserError: an unknown name or tag, a download that fails, a missing file, a file whose architecture nothing
-            tells, sources that contradict each other, and weights that do not fill the architecture exactly.
+        UserError: unknown name or tag, failed download, missing file, unknown or contradictory architecture, or
+            weights that don't match the architecture exactly.
     """
     if settings.from_file:
         return _load_file(settings)
     if settings.text_from:
-        raise UserError("backbone.text_from belongs to a file with a vision tower alone", "--pretrained FILE")
+        raise UserError(
+            "backbone.text_from needs a file with a vision tower alone", "give it: --pretrained FILE"
+        )
     if settings.pretrained == "builtin":
         return _load_builtin(settings.name)
     return _load_open_clip(settings.name, settings.pretrained)
@@ -106,7 +108,7 @@ def _load_file(settings: BackboneSettings) -> Backbone:
 def _known_architecture(
     checkpoint: Checkpoint, sizes: Mapping[str, int], settings: BackboneSettings
 ) -> Architecture:
-    """What is known of a file, from all who say something; they must agree."""
+    """The architecture of a file, from all sources that state it. Raises UserError if they contradict each other."""
     file = str(checkpoint.file)
     sources = [
         *_beside(checkpoint),
@@ -127,10 +129,10 @@ def _known_architecture(
 
 
 def _agreed(file: str, said: Sequence[tuple[str, T | None]], words: str) -> T | None:
-    """What all who say something say; None when nobody does.
+    """The value that all sources agree on; None if no source states one.
 
     Raises:
-        UserError: two say different things.
+        UserError: two sources state different values.
     """
     stated = [(source, value) for source, value in said if value is not None]
     if not stated:
@@ -138,33 +140,33 @@ def _agreed(file: str, said: Sequence[tuple[str, T | None]], words: str) -> T | 
     if any(value != stated[0][1] for _, value in stated):
         raise UserError(
             f"{file}: {'; '.join(f'{source} says {words.format(value)}' for source, value in stated)}",
-            "correct the one that is wrong, or leave it away",
+            "correct the wrong one, or leave it out",
         )
     return stated[0][1]
 
 
 def _beside(checkpoint: Checkpoint) -> list[Architecture]:
-    """The nearest config beside a file that is about a CLIP, if there is one."""
+    """The first config beside a file that describes a CLIP, if there is one."""
     for path in checkpoint.configs:
-        if path != checkpoint.file and path.is_file() and (found := read_config(path)):
-            return [found]
+        if path != checkpoint.file and path.is_file() and (architecture := read_config(path)):
+            return [architecture]
     return []
 
 
 def _from_name(name: str, sizes: Mapping[str, int]) -> list[Architecture]:
-    """What the user's name says; the default and an empty name say nothing."""
+    """The architecture by the user's `backbone.name`; empty for the default and for an empty name."""
     if name in ("", BUILTIN):
         return []
     if name == OPENAI:
         return [openai_layout(sizes, f"--backbone {OPENAI}")]
     if not name.endswith(".json"):
         return [named(name)]
-    found = read_config(Path(name).expanduser())
-    if found is None:
+    architecture = read_config(Path(name).expanduser())
+    if architecture is None:
         raise UserError(
             f"{name} is not a model config", "it needs vision_cfg and text_cfg, as open_clip's have"
         )
-    return [found]
+    return [architecture]
 
 
 def _refuse_other_sizes(said: Architecture, sizes: Mapping[str, int], file: str) -> None:
@@ -175,7 +177,7 @@ def _refuse_other_sizes(said: Architecture, sizes: Mapping[str, int], file: str)
     ]
     if wrong:
         raise UserError(
-            f"{file} is not what {said.source} says: {'; '.join(wrong)}",
+            f"{file} does not match {said.source}: {'; '.join(wrong)}",
             f"these sizes are those of {', '.join(fits)}" if (fits := fitting_names(sizes)) else None,
         )
 
@@ -186,14 +188,14 @@ def _unknown_architecture(file: str, sizes: Mapping[str, int]) -> UserError:
         " or ".join(f"--backbone {name}" for name in fits[:4]) or "--backbone FILE.json (a model config)"
     )
     return UserError(
-        f"{file} does not say its architecture: activation and heads can't be seen in weights",
+        f"the architecture of {file} is unknown: activation and heads can't be seen in weights",
         f"add it: {example}; --backbone openai for weights of OpenAI's CLIPs and what was tuned from them; "
         "or put its open_clip_config.json or config.json beside it",
     )
 
 
 def _say_what_was_taken(file: str, name: str, *, activation_known: bool) -> None:
-    """A warning where published weights of an open_clip name differ in what that name leaves open."""
+    """Log a warning if published weights of an open_clip name differ in properties that the name doesn't determine."""
     if name not in open_clip.list_models() or not (tags := variants(name, activation=not activation_known)):
         return
     taken = "CLIP's pixel values" if activation_known else "GELU and CLIP's pixel values"
@@ -204,7 +206,7 @@ def _say_what_was_taken(file: str, name: str, *, activation_known: bool) -> None
 
 
 def _build(weights: Mapping[str, Tensor], architecture: Architecture, source: str, licence: str) -> Backbone:
-    # Shapes are only promises: before memory is taken for the model, the file must be able to fill it.
+    # Before memory is allocated for the model, check that the file has enough data for it.
     held = sum(value.numel() for value in weights.values())
     if held < architecture.config.weights:
         raise UserError(
@@ -237,7 +239,7 @@ def _load_builtin(name: str) -> Backbone:
 
 
 def _with_whole_embedding(tensors: dict[str, Tensor], vocabulary: int) -> dict[str, Tensor]:
-    """The stored rows of the token embedding in their places; words that pre-training never saw are zeros."""
+    """The full token embedding: the stored rows in their places, zeros for tokens that pre-training never saw."""
     ids, rows = tensors.pop("token_embedding.ids"), tensors.pop("token_embedding.rows")
     whole = torch.zeros(vocabulary, rows.shape[1])
     whole[ids.long()] = rows.float()
@@ -253,13 +255,13 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
         )
     if Path(tag).is_dir() and not open_clip.get_pretrained_cfg(name, tag):
         raise UserError(
-            f"'{tag}' is no pretrained tag of {name}", f"for the folder of that name write ./{tag}"
+            f"'{tag}' is not a pretrained tag of {name}", f"for the folder of that name write ./{tag}"
         )
     architecture = named(f"{name}/{tag}")
     try:
         clip = open_clip.create_model(name, pretrained=tag, force_quick_gelu=bool(architecture.quick_gelu))
     except (OSError, RuntimeError) as error:
-        hint = "is there a network? with the weights on disk: --pretrained FILE"
+        hint = "check the network connection, or give weights on disk: --pretrained FILE"
         raise UserError(f"could not get the weights '{tag}' of {name}: {first_line(error)}", hint) from None
     licence = "MIT" if tag == "openai" else "as its publisher says"
     return Backbone(clip.float(), name=f"{name}/{tag}", licence=licence, preprocess=architecture.pixels)

@@ -1,7 +1,7 @@
-"""The methods: named compositions of settings, with their sources.
+"""The methods: named sets of settings, with their sources.
 
-A method is data: which parts are on and how they are weighted. Coupling, anchors and the scenario term can be
-laid over any of them, since they are settings like the others.
+A method is only data: which parts and loss terms are on, and with which weights. Coupling, anchors and the scenario
+term can be added to any method, since they are settings, too.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from ga2clip.labels import SCENARIO_TEMPLATE
 
 @dataclass(frozen=True)
 class Method:
-    """A named composition: what it is, where it is from, and the settings that it changes."""
+    """A method: a description, its source, and the settings that it changes."""
 
     summary: str
     source: str
@@ -78,14 +78,14 @@ METHODS: dict[str, Method] = {
 
 
 def get_method(name: str) -> Method:
-    """The method of that name. Errors: UserError with the nearest valid name."""
+    """The method of that name. Raises UserError with the nearest valid name."""
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
     return METHODS[name]
 
 
 def method_settings(name: str) -> dict[str, dict[str, Any]]:
-    """The settings tree of a method, to be laid over the defaults."""
+    """The settings tree of a method, to be merged over the defaults."""
     tree = {section: dict(values) for section, values in get_method(name).settings.items()}
     tree.setdefault("method", {})["name"] = name
     return tree

@@ -1,4 +1,4 @@
-"""What each method is made of and how many parameters it trains on a backbone."""
+"""The table of `ga2clip methods`: the parts of each method and its number of trainable parameters."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ EXAMPLE_CLASSES = 100
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One method: its parts in words, the loss terms that are on, and its trainable parameters."""
+    """One method: a description of its parts, its loss terms, and its number of trainable parameters."""
 
     name: str
     summary: str
@@ -38,10 +38,10 @@ class MethodRow:
 def method_table(
     backbone: str = BUILTIN, base: Settings | None = None, only: str | None = None
 ) -> list[MethodRow]:
-    """A row per method, for a backbone's widths and depths; no weights are loaded.
+    """A row per method, for the widths and depths of a backbone; no weights are loaded.
 
-    base: settings that the methods are laid over (prompt lengths and depths); None: the defaults. only: one method.
-    Errors: UserError for an unknown backbone or method.
+    base: settings that the methods are merged over (prompt lengths and depths); None: the defaults. only: one method.
+    Raises UserError for an unknown backbone or method.
     """
     if only is not None:
         get_method(only)
@@ -79,13 +79,18 @@ def _site(settings: Settings, config: dict[str, Any]) -> Site:
     return Site(
         settings=settings,
         classes=[f"class {number}" for number in range(EXAMPLE_CLASSES)],
-        text=TowerSize(text["width"], text["layers"]),
-        vision=TowerSize(vision["width"], vision["layers"]),
+        text=_size(text),
+        vision=_size(vision),
         embed_dim=config["embed_dim"],
         hard_prompt=torch.zeros(method.text_length, text["width"]),
         phrase_prompts=lambda *_: (),
         frozen_classes=lambda: torch.zeros(EXAMPLE_CLASSES, config["embed_dim"]),
     )
+
+
+def _size(tower: dict[str, Any]) -> TowerSize:
+    width = tower["width"]
+    return TowerSize(width, tower["layers"], int(width * tower.get("mlp_ratio", 4.0)))
 
 
 def _weighted(term: str, weight: float) -> str:

@@ -1,6 +1,6 @@
-"""What a part of a method is: something trainable, where it enters the model, and which features it changes.
+"""`Part`, the base class of a method's trainable pieces (prompts, coupling, adapters …).
 
-A part is one file in `ga2clip/model/parts/`, or in a user's own package; `PARTS.register` makes it known.
+Each part is one file in `ga2clip/model/parts/` or in a user's own package, registered with `PARTS.register`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,44 +12,60 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from ga2clip.errors import UserError
+from ga2clip.model.towers import LayerWeights
 from ga2clip.registry import PARTS
 from ga2clip.settings import Settings, explain
 
 PROMPT_STD = 0.02
-"""Standard deviation of random prompts, as CoOp (IJCV 2022) and the methods after it take it."""
+"""Standard deviation of randomly initialised prompts, as in CoOp (IJCV 2022) and later methods."""
 
 Tower = Literal["text", "vision"]
 LearningRate = Literal["parts", "backbone"]
 
 
 class Prompts(NamedTuple):
-    """What enters the towers: `text[i]` (n, W_t) before text block i, `vision[i]` (m, W_v) before vision block i."""
+    """What enters the towers: `text[i]` (n, W_t) before text block i, `vision[i]` (m, W_v) before vision block i.
+
+    text_weights, vision_weights: the weights that the blocks work with where parts change them, one entry per
+    block; empty where no part does. Parts see them empty and change them by `Part.weight_changes`.
+    """
 
     text: list[Tensor | None]
     vision: list[Tensor | None]
+    text_weights: LayerWeights = ()
+    vision_weights: LayerWeights = ()
 
     @property
     def text_tokens(self) -> int:
-        """Prompt positions that a class text spends in the context."""
+        """The number of positions of the text context that the prompts take."""
         first = self.text[0] if self.text else None
         return 0 if first is None else len(first)
 
 
 class TowerSize(NamedTuple):
-    """width: channels of a token (W). depth: number of blocks."""
+    """width: channels of a token (W). depth: number of blocks. hidden: width of a block's MLP inside."""
 
     width: int
     depth: int
+    hidden: int
 
 
 @dataclass(frozen=True)
 class Site:
-    """What a part is built on.
+    """What `Part.build` gets to know about the model.
 
-    classes: the names that are tuned on. embed_dim: D. hard_prompt: (n, W_t) or None. phrase_prompts: (phrase,
-    length) → soft text prompts of all layers, input layer first, with which the untrained model reads the phrase
-    before every class name. frozen_classes: → (C, D) features of the scenario template filled with the class names.
-    options: the part's own settings, an instance of its `options` model; None without a table `parts.NAME`.
+    Attributes:
+        settings: of the run.
+        classes: the names that the run is tuned on.
+        text: size of the text tower.
+        vision: size of the vision tower.
+        embed_dim: D.
+        hard_prompt: float32 (n, W_t), or None.
+        phrase_prompts: (phrase, length) → text prompts of all layers, input layer first. Inserted into the untrained
+            model, they have the effect of writing the phrase before every class name.
+        frozen_classes: a function that returns the frozen features (C, D) of the scenario template filled with the
+            class names.
+        options: the table `parts.NAME` as an instance of the part's `options` model; None without such a table.
     """
 
     settings: Settings
@@ -64,56 +80,79 @@ class Site:
 
 
 class Part(nn.Module):
-    """One trainable piece of a method; a subclass says what it owns and overrides the places where it enters.
+    """One trainable piece of a method. Subclasses own parameters and override the methods where they change the model.
 
-    Its parameters train and its state (buffers too) is what a run stores of it. Prompts are computed once per
-    update, before the batch is cut into micro-batches or the classes into chunks. On export they become constants,
-    and `frame_features` and `text_features` are traced into the encoders.
+    Its parameters train and its state (buffers too) is what a run stores of it. Prompts and changed weights are
+    computed once per update, before the batch is cut into micro-batches or the classes into chunks. On export they
+    become constants, and `frame_features` and `text_features` are traced into the encoders. These two run once per
+    micro-batch, so they must not draw random numbers: with dropout in them an update would depend on how it is cut.
     """
 
     order: int = 50
     """Parts are applied in this order; the built-in ones have 10 (soft prompts) to 40."""
     trains: frozenset[Tower] = frozenset()
-    """The towers whose features change while it trains; features of the others are computed once and kept."""
+    """The towers whose features change during training; features of the other towers are computed once and reused."""
     learning_rate: ClassVar[LearningRate] = "parts"
-    """Which of the settings `training.lr` and `training.backbone_lr` it trains with."""
+    """`parts` trains with the setting `training.lr`, `backbone` with `training.backbone_lr`."""
     options: ClassVar[type[BaseModel] | None] = None
-    """Settings of its own, the table `parts.NAME`; the part is on where that table is there."""
+    """The model of its own settings, the table `parts.NAME`; such a part is on if the settings have the table."""
 
     @classmethod
     def build(cls, site: Site) -> "Part | None":
-        """The part for a model, or None where the settings don't ask for it.
+        """Build the part for a model.
 
-        Errors: UserError for settings that do not go together.
+        Args:
+            site: the settings, and what the part may need to know about the model.
+
+        Returns:
+            The part, or None if the settings don't ask for it.
+
+        Raises:
+            UserError: settings that contradict each other.
         """
         raise NotImplementedError
 
     def prompts(self, prompts: Prompts) -> Prompts:
-        """The prompts that enter the towers, given those of the parts before it."""
+        """The prompts of both towers, given those of the parts before; by default unchanged."""
         return prompts
 
+    def weight_changes(self, tower: Tower) -> LayerWeights:  # noqa: ARG002 (for subclasses)
+        """What is added to the weights of a tower's blocks, one entry per block: None or () for nothing.
+
+        The frozen features that loss terms compare with are never made with these.
+        """
+        return ()
+
     def frame_features(self, features: Tensor) -> Tensor:
-        """Frame features (N, D) behind the vision tower → (N, D)."""
+        """Change the frame features (N, D) that the vision tower returns; by default unchanged."""
         return features
 
     def text_features(self, features: Tensor) -> Tensor:
-        """Text features (C, D) behind the text tower → (C, D)."""
+        """Change the text features (C, D) that the text tower returns; by default unchanged."""
+        return features
+
+    def student_features(self, tower: Tower, features: Tensor) -> Tensor:  # noqa: ARG002 (for subclasses)
+        """What residual distillation compares with the frozen features of a tower, given the tuned ones (N, D)."""
         return features
 
     def class_features(self, names: Sequence[str], encode: Callable[[Sequence[str]], Tensor]) -> Tensor:
-        """Features (C, D) of class names; `encode` is what they are without this part."""
+        """Class features (C, D) of class names. `encode` computes them without this part.
+
+        Change the classes that the model is tuned on and no others: a bundle stores those, and sends other names
+        through its text encoder, so the export refuses a part that changes them here.
+        """
         return encode(names)
 
     def describe(self) -> str:
-        """What it adds, a few words for `ga2clip methods`."""
+        """What the part adds, in a few words for `ga2clip methods`."""
         raise NotImplementedError
 
 
 def build_parts(site: Site) -> Iterator[tuple[str, Part]]:
-    """(name, part) of all parts that the settings switch on, built-in ones first and in a fixed order.
+    """Yields (name, part) for all parts that the settings switch on, built-in ones first and in a fixed order.
 
     Raises:
-        UserError: unknown options of a part, or parts that do not go together.
+        UserError: unknown options of a part, or parts that can't be combined.
     """
     for name in [*BUILTIN_PARTS, *sorted(site.settings.parts.keys() - set(BUILTIN_PARTS))]:
         kind: type[Part] = PARTS[name]
@@ -122,15 +161,15 @@ def build_parts(site: Site) -> Iterator[tuple[str, Part]]:
             yield name, part
 
 
-BUILTIN_PARTS = ("text_prompt", "vision_prompt", "coupling", "inter_modal", "linear_probe")
-"""The parts that the section `[method]` composes. The order in which they draw their random start values."""
+BUILTIN_PARTS = ("text_prompt", "vision_prompt", "coupling", "inter_modal", "linear_probe", "froster")
+"""The parts that other sections than `[parts]` switch on. The order in which they draw their random start values."""
 
 
 def part_options(name: str, settings: Settings) -> BaseModel | None:
     """The checked table `parts.NAME`, or None without one.
 
     Raises:
-        UserError: an unknown part, a part without settings of its own, or settings that it does not have.
+        UserError: the part is unknown, has no settings of its own, or has no setting of that name.
     """
     table = settings.parts.get(name)
     if table is None:
@@ -145,7 +184,7 @@ def part_options(name: str, settings: Settings) -> BaseModel | None:
 
 
 def random_prompts(length: int, width: int, depth: int, start: Sequence[Tensor] = ()) -> nn.ParameterList:
-    """`depth` prompts (length, width), normal with std 0.02, the first ones set to `start`."""
+    """`depth` prompts (length, width), normally distributed with std `PROMPT_STD`; the first are set to `start`."""
     layers = nn.ParameterList(nn.Parameter(torch.randn(length, width) * PROMPT_STD) for _ in range(depth))
     with torch.no_grad():
         for layer, value in zip(layers, start, strict=False):

@@ -1,8 +1,8 @@
-"""Frame features → video feature."""
+"""Pooling: from frame features to a video feature."""
 
 from torch import Tensor
 
 
 def pool(frames: Tensor) -> Tensor:
-    """Unnormalised frame features (B, T, D) → (B, D): their mean."""
+    """The mean of unnormalised frame features (B, T, D) over the frames: (B, D)."""
     return frames.mean(dim=1)

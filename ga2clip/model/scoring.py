@@ -8,7 +8,7 @@ from torch import Tensor
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosines of every row of a (N, D) with every row of b (M, D): (N, M) float32.
 
-    Autocast is off here: a temperature of 100 would turn bf16's rounding of a cosine into whole logits.
+    Autocast is off here: multiplied by 100, the rounding error of a cosine in bf16 would be as large as 1 in a logit.
     """
     with torch.autocast(a.device.type, enabled=False):
         return F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T

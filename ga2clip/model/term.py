@@ -1,7 +1,7 @@
-"""What a loss term is: a pure function of features, what it needs, and what it is averaged over.
+"""`LossTerm` and `loss_term`: a loss term is a pure function of features, with what it needs and its average.
 
 A term is one file in `ga2clip/model/terms/`, or in a user's own package. Shapes: B labelled videos, A anchor
-videos, C classes, K negative prompts, D embedding width. Features are unnormalised unless said otherwise.
+videos, C classes, K negative prompts, O words, D embedding width. Features are unnormalised unless said otherwise.
 """
 
 from collections.abc import Callable, Collection
@@ -14,15 +14,16 @@ from ga2clip.errors import UserError
 from ga2clip.registry import TERMS
 from ga2clip.settings import Settings
 
-NEEDS = ("scenario", "teacher", "frozen_video", "frozen_anchors")
-"""What a term can ask for beside the tuned features; each is computed only where some term needs it."""
+NEEDS = ("scenario", "teacher", "frozen_video", "frozen_anchors", "words", "student")
+"""What a term can ask for beside the tuned features; each is computed only where some term needs it. `words` are
+the tuned and the frozen features of words outside the classes, `student` those of `Part.student_features`."""
 Over = Literal["labelled", "anchors", "classes"]
-"""What a term is the mean of."""
+"""What a term averages over: labelled videos, anchor videos or classes."""
 
 
 @dataclass
 class Features:
-    """What the loss terms look at."""
+    """The input of the loss terms."""
 
     video: Tensor
     """(B, D) labelled videos."""
@@ -46,6 +47,14 @@ class Features:
     """(B, D) video features of the backbone without prompts."""
     frozen_anchors: Tensor | None = None
     """(A, D) the same of the anchor videos."""
+    words: Tensor | None = None
+    """(O, D) words outside the classes."""
+    frozen_words: Tensor | None = None
+    """(O, D) frozen features of those words, the mean over the teacher's templates."""
+    student_video: Tensor | None = None
+    """(B, D) what parts want compared with `frozen_video`."""
+    student_classes: Tensor | None = None
+    """(C, D) what parts want compared with `teacher`."""
 
 
 Compute: TypeAlias = Callable[[Features, Settings], Tensor]
@@ -55,8 +64,12 @@ Compute: TypeAlias = Callable[[Features, Settings], Tensor]
 class LossTerm:
     """A registered loss term.
 
-    compute: features, settings → () the mean over what `over` says. needs, over: what they are under the settings.
-    weight: its factor in the total; 0 switches it off. summary: first line of the function's docstring.
+    Attributes:
+        name: its name in settings and metrics.
+        compute: (features, settings) → scalar tensor, the mean over what `over` returns.
+        needs: settings → the fields of `Features` that it reads, of `NEEDS`.
+        over: settings → what it averages over.
+        weight: settings → its factor in the total loss; 0 switches it off.
     """
 
     name: str
@@ -67,7 +80,7 @@ class LossTerm:
 
     @property
     def summary(self) -> str:
-        """What it is, one line."""
+        """The first line of the function's docstring."""
         return (self.compute.__doc__ or "").strip().partition("\n")[0]
 
 
@@ -78,14 +91,17 @@ def loss_term(
     over: Over | Callable[[Settings], Over] = "labelled",
     weight: Callable[[Settings], float] | None = None,
 ) -> Callable[[Compute], Compute]:
-    """Register a function of (features, settings) as the loss term `name`.
+    """Decorator that registers a function of (features, settings) as the loss term `name`.
 
     Args:
-        name: its name in settings and metrics; the name of its file, or of its entry point.
-        needs: frozen features that it reads, of `NEEDS`; a function of the settings where that depends on them.
-        over: what its value is the mean of. An update that is cut into micro-batches or spread over processes
-            weighs each part's value by its share of that.
-        weight: its factor; by default the setting `loss.NAME`.
+        name: its name in settings and metrics; must be the name of its file or entry point.
+        needs: the frozen features that it reads, of `NEEDS`; or a function of the settings that returns them.
+        over: what its value is the mean of; or a function of the settings that returns it. If an update is cut into
+            micro-batches or spread over processes, the value of each piece is weighted by its share of these items.
+        weight: a function of the settings that returns its factor; by default the setting `loss.NAME`.
+
+    Returns:
+        The decorator, which returns the function unchanged.
 
     Example:
         >>> @loss_term("nuclear_norm")
@@ -111,25 +127,25 @@ def active_terms(settings: Settings) -> dict[LossTerm, float]:
 
 
 def needs_of(settings: Settings) -> frozenset[str]:
-    """All that the active terms need. Errors: UserError for a term that needs what there is not."""
-    found: set[str] = set()
+    """The fields of `Features` that the active terms need. Raises UserError for a field that is not in `NEEDS`."""
+    needs: set[str] = set()
     for term in active_terms(settings):
         needed = term.needs(settings)
         if unknown := needed - set(NEEDS):
             raise UserError(
                 f"the loss term '{term.name}' needs {min(unknown)!r}", f"valid: {', '.join(NEEDS)}"
             )
-        found |= needed
-    return frozenset(found)
+        needs |= needed
+    return frozenset(needs)
 
 
 def share_of_update(
     term: LossTerm, features: Features, settings: Settings, counts: tuple[int, int] | None
 ) -> float:
-    """What part of the whole update's mean this batch's mean is.
+    """The weight of this batch's value of a term in the value for the whole update.
 
-    counts: labelled and anchor videos of the whole; None: this batch is the whole. A mean over classes is the same
-    for every part of an update, so it is shared out as the labelled videos are.
+    counts: numbers of labelled and of anchor videos in the whole update; None: this batch is the whole update. A mean
+    over classes is the same for every batch of an update, so it is weighted like the labelled videos.
     """
     labelled, anchors = len(features.video), len(features.anchors)
     if term.over(settings) == "anchors":

@@ -1,4 +1,4 @@
-"""Hugging Face transformers' `CLIPModel` in open_clip's terms: its config, its image processor, its tensors' names."""
+"""Converts Hugging Face transformers' `CLIPModel` to open_clip's format: config, image processor and tensor names."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 
-# What a saved config may leave out: CLIPTextConfig, CLIPVisionConfig, CLIPImageProcessor (transformers' documentation).
+# Defaults of saved configs: CLIPTextConfig, CLIPVisionConfig, CLIPImageProcessor (transformers' documentation).
 _TEXT: dict[str, Any] = {
     "vocab_size": 49408,
     "hidden_size": 512,
@@ -49,7 +49,7 @@ def from_transformers(config: Mapping[str, Any], source: str) -> dict[str, Any]:
             f"{source} describes a '{config['model_type']}', not a CLIP of transformers",
             "prompts are defined for plain ViT CLIPs",
         )
-    # Older versions wrote the whole tower a second time, and read that one.
+    # Older versions also wrote each tower's config in a second place, and read that one.
     text, vision = (
         defaults | dict(config.get(f"{tower}_config") or {}) | dict(config.get(f"{tower}_config_dict") or {})
         for tower, defaults in (("text", _TEXT), ("vision", _VISION))
@@ -88,7 +88,7 @@ def from_transformers(config: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 
 def mlp_ratio(hidden: int, width: int) -> float:
-    """The ratio from which open_clip's int(width * ratio) makes `hidden` again."""
+    """The ratio for which open_clip's int(width * ratio) equals `hidden`."""
     return hidden / width if int(width * (hidden / width)) == hidden else (hidden + 0.5) / width
 
 
@@ -118,7 +118,7 @@ def processor_pixels(processor: Mapping[str, Any], source: str) -> dict[str, Any
 
 
 def _as_mapping(size: Any) -> Mapping[str, Any]:
-    """A number is the short side, as in older files."""
+    """A size as a mapping; a number, in older files, is the short side."""
     return size if isinstance(size, Mapping) else {"shortest_edge": size}
 
 

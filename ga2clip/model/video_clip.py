@@ -1,7 +1,7 @@
-"""`VideoCLIP`: a backbone with the parts of a method on it, which scores videos (B, T, 3, H, W) against classes.
+"""`VideoCLIP`: a backbone with the parts of a method; scores videos (B, T, 3, H, W) against classes.
 
-Video features are the mean of the frames' unnormalised features, as the published GA2-CLIP computes them;
-logits are exp(logit_scale) times cosines.
+Video features are means of unnormalised frame features, as in the published GA2-CLIP; logits are exp(logit_scale) times
+cosines.
 """
 
 import logging
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from ga2clip.errors import UserError
 from ga2clip.labels import fill
 from ga2clip.model.backbone import Backbone, load_exactly
-from ga2clip.model.frozen_text import class_text_features, negative_features, phrase_prompts
+from ga2clip.model.frozen_text import class_text_features, negative_features, outlier_words, phrase_prompts
 from ga2clip.model.part import LearningRate, Part, Prompts, Site, Tower, TowerSize, build_parts
 from ga2clip.model.pooling import pool
 from ga2clip.model.scoring import cosine
 from ga2clip.model.term import Features, active_terms, needs_of, share_of_update
+from ga2clip.model.towers import LayerWeights, TextTower, VisionTower
 from ga2clip.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class VideoCLIP(nn.Module):
     negatives: Tensor
     scenario: Tensor | None
     teacher: Tensor | None
+    frozen_words: Tensor | None
 
     def __init__(
         self, backbone: Backbone, settings: Settings, classes: Sequence[str], parts: Mapping[str, Part]
@@ -51,8 +53,15 @@ class VideoCLIP(nn.Module):
         self.preprocess = backbone.preprocess
         self.loss_terms = active_terms(settings)
         self.needs = needs_of(settings)
+        wanted = "words" in self.needs
+        self.outlier_words = outlier_words(settings.outliers, classes) if wanted else ()
         self._freeze_texts()
         self._choose_trainable()
+        if self.outlier_words and not self.trains("text"):
+            raise UserError(
+                "outlier words need a text tower that trains",
+                "set loss.outlier_text=0, or train text prompts",
+            )
         with torch.no_grad():
             self.text_tokens = self.eval().prompts().text_tokens
             """Prompt positions that a class text spends in the context."""
@@ -64,19 +73,22 @@ class VideoCLIP(nn.Module):
             "negatives", negative_features(self.backbone, self.settings.anchors), persistent=False
         )
         method = self.settings.method
-        templates = {
-            "scenario": (method.scenario_template,),
-            "teacher": method.teacher_templates or (method.scenario_template,),
+        scenario = (method.scenario_template,)
+        teacher = method.teacher_templates or scenario
+        encode = partial(class_text_features, self.backbone)
+        needs = self.needs
+        frozen = {
+            "scenario": encode(self.classes, scenario) if "scenario" in needs else None,
+            "teacher": encode(self.classes, teacher) if "teacher" in needs else None,
+            "frozen_words": encode(self.outlier_words, teacher) if "words" in needs else None,
         }
-        for need, wanted in templates.items():
-            found = class_text_features(self.backbone, self.classes, wanted) if need in self.needs else None
-            self.register_buffer(need, found, persistent=False)
+        for name, features in frozen.items():
+            self.register_buffer(name, features, persistent=False)
 
     def _choose_trainable(self) -> None:
-        """What `method.tune` says; the token embedding stays frozen, as in ViFi-CLIP (CVPR 2023).
-
-        Its code gives whole class texts to the text tower as a fixed buffer, and trains the temperature when both
-        towers train.
+        """Set which backbone weights train, by `method.tune`. The token embedding stays frozen, as in ViFi-CLIP
+        (CVPR 2023), whose code gives embedded class texts to the text tower as a fixed buffer. As there, the
+        temperature trains when both towers train.
         """
         tune = self.settings.method.tune
         self.backbone.vision.requires_grad_(tune in ("vision", "both"))
@@ -87,7 +99,7 @@ class VideoCLIP(nn.Module):
             self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "VideoCLIP":
-        """Training mode for the parts; the backbone stays in evaluation mode, as it was published."""
+        """Training mode for the parts; the backbone stays in evaluation mode, as in the published code."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -99,11 +111,11 @@ class VideoCLIP(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """exp(logit_scale), the temperature that multiplies cosines: () float."""
+        """exp(logit_scale), the factor on cosines: a scalar."""
         return self.backbone.logit_scale.exp()
 
     def trains(self, tower: Tower) -> bool:
-        """False when the features of a tower are the same at every step, so that they can be computed once."""
+        """Whether a tower's features change during training. If not, they can be computed once."""
         tune = self.settings.method.tune
         reached = any(tower in part.trains for part in self._in_order)
         return tune != "none" and (reached or tune in (tower, "both"))
@@ -123,13 +135,13 @@ class VideoCLIP(nn.Module):
         return groups
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """What distinguishes this model from its backbone, the hard prompt included: what a run stores."""
+        """The tensors that a run stores: everything tuned, and the hard prompt."""
         state = self.state_dict()
         kept = self.trainable_parameters().keys() | {f"parts.{name}" for name in self.parts.state_dict()}
         return {name: value.detach().cpu() for name, value in state.items() if name in kept}
 
     def load_trainable_state(self, state: Mapping[str, Tensor], source: str = "the run") -> None:
-        """Load what `trainable_state` gave. Errors: UserError listing missing and unexpected tensors."""
+        """Load tensors from `trainable_state`. Raises UserError that lists missing and unexpected tensors."""
         expected = self.trainable_state().keys()
         frozen = {name: value for name, value in self.state_dict().items() if name not in expected}
         clash = sorted(state.keys() & frozen.keys())
@@ -138,36 +150,46 @@ class VideoCLIP(nn.Module):
         load_exactly(self, {**frozen, **state}, source)
 
     def prompts(self) -> Prompts:
-        """The prompts that enter the towers now, of all parts.
+        """The prompts that enter the towers now, of all parts, and the weights where parts change them.
 
-        They are computed at each call, dropout included. An update therefore calls this once and hands the result
-        to whatever encodes; outside of training every call gives the same.
+        They are computed at each call, with dropout in training. So an update calls this once and passes the result to
+        all encoding functions; outside of training all calls give the same.
         """
         prompts = Prompts([], [])
         for part in self._in_order:
             prompts = part.prompts(prompts)
-        return prompts
+        return prompts._replace(
+            text_weights=self._weights("text", self.backbone.text),
+            vision_weights=self._weights("vision", self.backbone.vision),
+        )
+
+    def _weights(self, name: Tower, tower: TextTower | VisionTower) -> LayerWeights:
+        weights: LayerWeights = ()
+        for part in self._in_order:
+            changes = part.weight_changes(name)
+            weights = tower.changed(changes, weights) if any(changes) else weights
+        return weights
 
     def encode_frames(self, frames: Tensor, prompts: Prompts | None = None) -> Tensor:
         """Normalised frames (N, 3, H, W) float → (N, D) unnormalised features."""
         prompts = self.prompts() if prompts is None else prompts
-        return self.adapt_frames(self.backbone.vision(frames, prompts.vision))
+        return self.adapt_frames(self.backbone.vision(frames, prompts.vision, prompts.vision_weights))
 
     def adapt_frames(self, features: Tensor) -> Tensor:
-        """What the parts make of frame features (N, D) behind the vision tower."""
+        """Apply `Part.frame_features` of all parts to frame features (N, D)."""
         for part in self._in_order:
             features = part.frame_features(features)
         return features
 
     def encode_video(self, video: Tensor, prompts: Prompts | None = None) -> Tensor:
-        """Clip tensor (B, T, 3, H, W) float, normalised → (B, D): the mean of its frames' features."""
+        """Video features (B, D), the means of frame features, of a normalised clip tensor (B, T, 3, H, W)."""
         return pool(self.encode_frames(video.flatten(0, 1), prompts).unflatten(0, video.shape[:2]))
 
     def encode_classes(self, names: Sequence[str], prompts: Prompts | None = None) -> Tensor:
         """Class names → (C, D) unnormalised features; they need not be the classes of the tuning.
 
         A linear probe gives its trained rows for the classes it knows and text features for others.
-        Errors: UserError for a name too long for the context.
+        Raises UserError for a name too long for the context.
         """
         encode: Callable[[Sequence[str]], Tensor] = partial(self._encode_names, prompts=prompts)
         for part in self._in_order:
@@ -180,24 +202,24 @@ class VideoCLIP(nn.Module):
     def encode_tokens(self, ids: Tensor, prompts: Prompts | None = None) -> Tensor:
         """Token ids (C, S) int64 behind SOT and the prompt → (C, D) unnormalised features."""
         prompts = self.prompts() if prompts is None else prompts
-        return self.adapt_texts(self.backbone.text(ids, prompts.text))
+        return self.adapt_texts(self.backbone.text(ids, prompts.text, prompts.text_weights))
 
     def adapt_texts(self, features: Tensor) -> Tensor:
-        """What the parts make of text features (C, D) behind the text tower."""
+        """Apply `Part.text_features` of all parts to text features (C, D)."""
         for part in self._in_order:
             features = part.text_features(features)
         return features
 
     @property
     def class_template(self) -> str:
-        """What stands behind the prompt positions, or the whole text where there are none."""
+        """The template of the text after the prompt positions, or of the whole text if there are none."""
         method = self.settings.method
         return method.class_template if self.text_tokens else method.scenario_template
 
     def class_tokens(self, names: Sequence[str], template: str | None = None) -> Tensor:
         """Class names → ids (C, S) int64 behind SOT and the prompt: words, EOT, zeros; S is the longest needed.
 
-        template: instead of `class_template`. Errors: UserError for a name too long for the context.
+        template: instead of `class_template`. Raises UserError for a name too long for the context.
         """
         texts = [fill(self.class_template if template is None else template, name) for name in names]
         context = self.backbone.context_length - self.text_tokens
@@ -217,14 +239,15 @@ class VideoCLIP(nn.Module):
         prompts = self.prompts()
         frozen = self.encode_frozen_video(video, labels)
         classes = self.encode_classes(self.classes, prompts)
+        words = self.encode_classes(self.outlier_words, prompts) if self.outlier_words else None
         features = self.encode_video(video, prompts)
-        return self.objective(features, labels, classes, targets=targets, frozen_video=frozen)
+        return self.objective(features, labels, classes, targets=targets, frozen_video=frozen, words=words)
 
     @torch.no_grad()
     def encode_frozen_video(self, video: Tensor, labels: Tensor) -> Tensor | None:
-        """As `encode_video`, by the vision tower without prompts: (B + A, D).
+        """As `encode_video`, by the vision tower without prompts and with its own weights: (B + A, D).
 
-        labels: (B + A,) int64. Videos that no loss term compares have zeros; None where there is no such term.
+        labels: (B + A,) int64. Videos that no loss term needs have zeros. None if no term needs these features.
         """
         wanted = torch.zeros_like(labels, dtype=torch.bool)
         if "frozen_video" in self.needs:
@@ -246,13 +269,16 @@ class VideoCLIP(nn.Module):
         class_ids: Tensor | None = None,
         targets: Tensor | None = None,
         frozen_video: Tensor | None = None,
+        words: Tensor | None = None,
+        word_ids: Tensor | None = None,
         counts: tuple[int, int] | None = None,
     ) -> LossOutput:
-        """The loss terms from features; parts of a batch add up to the whole.
+        """The loss terms from features. The results for the pieces of an update add up to those of the whole update.
 
         video: (B + A, D). labels: (B + A,) int64 into `.classes`, −1 for anchor videos. classes: (C', D).
         class_ids: (C',) int64 sorted, which of `.classes` those rows are, the batch's own among them; None: all.
         targets: (B, C) soft labels over all classes. frozen_video: (B + A, D) of `encode_frozen_video`.
+        words: (O, D) of `.outlier_words`, or of those that word_ids (O,) int64 names.
         counts: labelled and anchor videos of the whole update when this is a part of it: each term is then the
         part's share, so that the sums over the parts are the terms, and the gradients, of the whole.
         """
@@ -275,8 +301,18 @@ class VideoCLIP(nn.Module):
             teacher=_rows(self.teacher, class_ids),
             frozen_video=_rows(frozen_video, labelled),
             frozen_anchors=_rows(frozen_video, ~labelled),
+            words=words,
+            frozen_words=_rows(self.frozen_words, word_ids),
         )
+        if "student" in self.needs:
+            features.student_video = self._student("vision", features.video)
+            features.student_classes = self._student("text", classes)
         return self._weighted(features, counts)
+
+    def _student(self, tower: Tower, features: Tensor) -> Tensor:
+        for part in self._in_order:
+            features = part.student_features(tower, features)
+        return features
 
     def _weighted(self, features: Features, counts: tuple[int, int] | None) -> LossOutput:
         values = {}
@@ -299,10 +335,10 @@ class VideoCLIP(nn.Module):
 def build_model(
     backbone: Backbone, settings: Settings, classes: Sequence[str], hard_prompt: Tensor | None = None
 ) -> VideoCLIP:
-    """Put a method's parts on a backbone.
+    """Build a model from a backbone and the parts of the settings' method.
 
-    classes: the names that are tuned on. hard_prompt: (n, W) float, needed with coupling.
-    Errors: UserError for parts that do not go together.
+    classes: the names that it is tuned on. hard_prompt: (n, W) float, needed with coupling.
+    Raises UserError for parts that can't be combined.
     """
     _check_together(settings)
     if settings.anchors.weight and settings.anchors.loss == "published":
@@ -313,8 +349,8 @@ def build_model(
     site = Site(
         settings=settings,
         classes=tuple(classes),
-        text=TowerSize(backbone.text.width, backbone.text.depth),
-        vision=TowerSize(backbone.vision.width, backbone.vision.depth),
+        text=TowerSize(backbone.text.width, backbone.text.depth, backbone.text.hidden),
+        vision=TowerSize(backbone.vision.width, backbone.vision.depth, backbone.vision.hidden),
         embed_dim=backbone.embed_dim,
         hard_prompt=hard_prompt,
         phrase_prompts=partial(phrase_prompts, backbone),
@@ -327,8 +363,12 @@ def _check_together(settings: Settings) -> None:
     needs = needs_of(settings)
     if settings.method.tune in ("vision", "both") and _FROZEN_VISION & needs:
         raise UserError(
-            "image and logit consistency, and anchors that preserve, need a frozen vision tower",
+            "image and logit consistency, anchors that preserve, and froster need a frozen vision tower",
             "set method.tune to prompts or text",
+        )
+    if "words" in needs and settings.method.linear_probe:
+        raise UserError(
+            "a linear probe trains no text that outlier words could keep", "set loss.outlier_text=0"
         )
     if "frozen_anchors" in needs and not settings.anchors.per_step:
         raise UserError("anchor loss 'preserve' needs anchor videos", "set anchors.per_step above 0")

@@ -1,8 +1,8 @@
-"""A file of weights goes in, a dict of tensors comes out; nothing in the file can run code.
+"""Reads weights files without running code from them.
 
-Three containers are read: safetensors, what `torch.save` writes (`weights_only=True`), and the
-TorchScript archives in which OpenAI published CLIP, whose pickle is read by an unpickler that knows tensors
-and attribute bags and nothing else.
+Three formats are read: safetensors, the format of `torch.save` (with `weights_only=True`), and the TorchScript archives
+in which OpenAI published CLIP. The pickle in those is read by an unpickler that only accepts tensors and objects
+without behaviour.
 """
 
 import io
@@ -20,7 +20,7 @@ from ga2clip.model.bombs import refuse_bomb, refuse_empty_claims
 from ga2clip.model.inert_pickle import inert_classes, refused_class
 
 SUFFIXES = frozenset({".pt", ".pth", ".bin", ".safetensors"})
-"""What the names of weights files end in."""
+"""Suffixes of weights files."""
 _SAFE_HINT = (
     "convert it to safetensors on a machine where you trust it: safetensors.torch.save_file(state_dict, FILE)"
 )
@@ -29,7 +29,7 @@ _SAFE_HINT = (
 def read_weights(path: str | Path) -> dict[str, Any]:
     """The content of a weights file: a flat dict of tensors, or the nested dict that a training script saved.
 
-    Errors: UserError for a missing file, an unknown container, a pickle that asks for code, and a file that unpacks
+    Raises UserError for a missing file, an unknown container, a pickle that asks for code, and a file that unpacks
     to many times its size.
     """
     path = Path(path)
@@ -46,12 +46,12 @@ def read_weights(path: str | Path) -> dict[str, Any]:
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} holds {refused_class(error)}, which is no plain data and could run code; refused",
+            f"{path} holds {refused_class(error)}, which could run code; refused",
             _SAFE_HINT,
         ) from None
     except UserError:
         raise
-    except Exception as error:  # damaged bytes lead the readers anywhere
+    except Exception as error:  # damaged files raise all kinds of exceptions in the readers
         reason = first_line(error)
         raise UserError(f"{path} is not a readable weights file: {reason}") from None
     if not isinstance(content, dict):
@@ -85,14 +85,14 @@ def _read_torchscript(path: Path) -> dict[str, Tensor]:
 
 
 class _Bag:
-    """A TorchScript object as its attributes alone."""
+    """Holds the attributes of a TorchScript object, without its behaviour."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
 
 class _ArchiveUnpickler(pickle.Unpickler):
-    """Reads a TorchScript archive's `data.pkl`: every class becomes a bag, tensors come from the archive's files."""
+    """Reads a TorchScript archive's `data.pkl`: every class becomes a `_Bag`, tensors come from the archive's files."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str, pickled: bytes) -> None:
         super().__init__(io.BytesIO(pickled))

@@ -1,4 +1,4 @@
-"""From a model and videos to ranked class names, without torch.
+"""Names the actions in videos with an exported bundle (or another model behind `ClipModel`), without torch.
 
 from ga2clip.runtime import Predictor
 with Predictor("bundle") as predictor:

@@ -1,6 +1,4 @@
-"""Checks of what a caller hands to the runtime: each returns the value in the type that is worked with, or says what
-is wrong with it.
-"""
+"""Checks of the arguments of public functions. Each returns the value in the expected type or raises UserError."""
 
 import io
 import math
@@ -19,7 +17,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def at_least_one(name: str, value: object) -> int:
-    """A whole number from 1 on, NumPy's too. Raises UserError for anything else, True and False included."""
+    """A whole number of at least 1; NumPy integers are accepted. Raises UserError for anything else, also for bools."""
     number = _whole(value)
     if number < 1:
         raise UserError(f"{name} must be a whole number of at least 1, got {value!r:.40}")
@@ -69,19 +67,19 @@ def _number(value: object) -> float:
 
 
 def seconds(name: str, value: object) -> float:
-    """A time above 0. Raises UserError for anything else, NaN and infinity included."""
+    """A finite number of seconds above 0. Raises UserError for anything else."""
     return above_zero(name, value, " of seconds")
 
 
 def flag(name: str, value: object) -> bool:
-    """True or False. Raises UserError for anything else: a text such as "no" would count as true."""
+    """True or False. Raises UserError for anything else: a string such as "no" would count as true."""
     if not isinstance(value, bool | np.bool_):
         raise UserError(f"{name} must be True or False, got {value!r:.40}")
     return bool(value)
 
 
 def video_path(path: object) -> str:
-    """The path of a video as text. Raises UserError for what is no path, bytes included."""
+    """The path of a video as a string. Raises UserError for anything but a string or `os.PathLike`; bytes too."""
     name = path if isinstance(path, str) else os.fspath(path) if isinstance(path, os.PathLike) else None
     if not isinstance(name, str) or not name:
         raise UserError(f"a video is given by its path as text, got {path!r:.60}", "such as 'clip.mp4'")
@@ -89,10 +87,10 @@ def video_path(path: object) -> str:
 
 
 def video_paths(paths: object) -> Iterable[object]:
-    """Several paths; those of a list are checked at once, others when their turn comes (`video_path`).
+    """Several paths. A list or tuple is checked at once; items of any other iterable are checked when they are used.
 
     Raises:
-        UserError: for one path instead of several, or something in a list that is no path.
+        UserError: a single path instead of several, or an item of a list that is not a path.
     """
     if isinstance(paths, str | bytes | os.PathLike) or not isinstance(paths, Iterable):
         raise UserError(
@@ -113,7 +111,7 @@ def class_names(names: object) -> tuple[str, ...]:
     """
     if isinstance(names, Set | Mapping | io.IOBase):
         raise UserError(
-            f"class names must be a list of texts, got {type(names).__name__}",
+            f"class names must be a list of strings, got {type(names).__name__}",
             "their order decides which probability is whose: make a list of it first",
         )
     listed = check_class_names(names)  # type: ignore[arg-type]
@@ -123,7 +121,7 @@ def class_names(names: object) -> tuple[str, ...]:
     for position, name in enumerate(listed, start=1):
         if _SURROGATE.search(name):
             raise UserError(
-                f"class name {position} of {len(listed)} is no Unicode text: {name!a}",
+                f"class name {position} of {len(listed)} is not Unicode text: {name!a}",
                 "read the file that it is from as UTF-8",
             )
         key = comparable(_visible(name))
@@ -150,9 +148,9 @@ def sentence(template: object) -> str | None:
     if template is None:
         return None
     if not isinstance(template, str):
-        raise UserError(f"the template must be a text with {{}}, got {template!r:.40}")
+        raise UserError(f"the template must be a string with {{}}, got {template!r:.40}")
     if _SURROGATE.search(template):
-        raise UserError(f"the template is no Unicode text: {template!a:.80}")
+        raise UserError(f"the template is not Unicode text: {template!a:.80}")
     fill(template, "")
     return template
 
@@ -161,7 +159,7 @@ def rgb_frames(frames: object) -> np.ndarray:
     """Frames uint8 (T, H, W, 3) RGB of any T ≥ 1, H and W.
 
     Raises:
-        UserError: for anything else, masked arrays included, whose mask nothing would look at.
+        UserError: anything else. Masked arrays are refused because their mask would be ignored.
     """
     return _pixels("frames", frames, "T", "H", "W", 3)
 

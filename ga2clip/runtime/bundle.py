@@ -1,8 +1,7 @@
-"""A bundle's folder goes in; its checked card, text bank and file paths come out. Nothing outside the folder
-is read.
+"""A bundle's folder: its checked card, text bank and files. Nothing outside the folder is read.
 
-A file is hashed right before it is used, so that an encoder nobody asks for costs nothing; `Bundle.verify`
-checks them all.
+Each file is hashed right before it is used, so that files which are not needed cost nothing; `Bundle.verify` checks
+all of them.
 """
 
 import os
@@ -45,7 +44,7 @@ class TextBank:
 
 @dataclass(frozen=True)
 class Probe:
-    """Inputs with torch's answers, on which a provider other than the CPU has to prove itself.
+    """Inputs with the outputs that torch gave, to check a provider other than the CPU.
 
     frames: uint8 (1, T, S, S, 3), frame_features: float32 (1, T, D). ids: int64 (1, L), text_features:
     float32 (1, D).
@@ -67,7 +66,7 @@ class Bundle:
     def file(self, name: str) -> Path:
         """The path of a file of the bundle, after its size and hash were checked.
 
-        Errors: UserError when it is missing, is a link out of the folder, is no plain file or differs from
+        Raises UserError when it is missing, is a link out of the folder, is not a regular file or differs from
         the card.
         """
         path, entry = self._plain_file(name), self.card.files[name]
@@ -78,9 +77,9 @@ class Bundle:
         return path
 
     def engine(self, name: str, provider: str, *, threads: int = 0) -> GuardedEngine:
-        """An encoder of the bundle, loaded after its graph was held against the card; arguments as `open_engine`.
+        """An encoder of the bundle, loaded after its graph was checked against the card; arguments as `open_engine`.
 
-        Errors: UserError for a graph that is damaged, hostile or no graph that the card promises.
+        Raises UserError for a graph that is damaged, hostile or does not match the card.
         """
         graph, path = self._graph(name), self.path / name
         return GuardedEngine(
@@ -88,9 +87,7 @@ class Bundle:
         )
 
     def _graph(self, name: str) -> Graph:
-        """The checked graph of an encoder. Files that it keeps weights in must be files of this bundle too, and as
-        large as the graph says.
-        """
+        """The checked graph of an encoder. External weights must be in files of this bundle that are large enough."""
         path = self.file(name)
         graph = read_graph(path)
         claimed: Counter[str] = Counter()
@@ -100,17 +97,17 @@ class Bundle:
         for location in sorted(claimed):
             if location not in self.card.files:
                 raise UserError(
-                    f"{path} wants to read weights from '{printable(location)}', which is no file of this bundle",
+                    f"{path} reads weights from '{printable(location)}', which is not a file of this bundle",
                     "do not use this bundle unless you trust where it is from",
                 )
             self.file(location)
             if claimed[location] > self.card.files[location].bytes:
-                raise UserError(f"{path} wants to read more weights from '{location}' than it holds", _AGAIN)
+                raise UserError(f"{path} reads more weights from '{location}' than the file holds", _AGAIN)
         check_graph(graph, contract(self.card, name), path)
         return graph
 
     def text_bank(self) -> TextBank:
-        """Class features. Errors: UserError when the file is damaged or doesn't fit the card."""
+        """Class features. Raises UserError when the file is damaged or doesn't fit the card."""
         count, width = len(self.card.classes), self.card.embedding
         arrays = self._arrays(
             TEXT_BANK,
@@ -129,7 +126,7 @@ class Bundle:
         return TextBank(self.card.classes, arrays["features"], arrays["negatives"])
 
     def probe(self) -> Probe:
-        """Known answers. Errors: UserError when the file is damaged or doesn't fit the card."""
+        """Inputs with torch's outputs. Raises UserError when the file is damaged or doesn't fit the card."""
         side, width = self.card.preprocess.size, self.card.embedding
         frames, context = self.card.sampling.frames, self.card.text.context
         arrays = self._arrays(
@@ -144,7 +141,7 @@ class Bundle:
         return Probe(**arrays)
 
     def _arrays(self, name: str, expected: Mapping[str, Expected]) -> dict[str, np.ndarray]:
-        """Arrays of a file by name, of the shapes and kinds expected, all numbers finite."""
+        """The arrays of an .npz file by name. Raises UserError for unexpected names, shapes, dtypes, or NaN and inf."""
         path = self.file(name)
         try:
             arrays = read_npz(path, expected)
@@ -156,11 +153,11 @@ class Bundle:
         return arrays
 
     def describe(self) -> str:
-        """The card for people, about a dozen lines."""
+        """A readable summary of the card, about a dozen lines."""
         return describe(self.card, str(self.path))
 
     def verify(self) -> None:
-        """Check every file that the card lists. Errors: UserError for the first that is missing or differs."""
+        """Check every file that the card lists. Raises UserError for the first that is missing or differs."""
         for name in self.card.files:
             self.file(name)
         for name in (VIDEO_ENCODER, TEXT_ENCODER):
@@ -197,7 +194,7 @@ def open_bundle(path: str | Path, *, signed_by: str | os.PathLike[str] | None = 
         signed_by: a PEM file with an Ed25519 public key, which must have signed the card.
 
     Raises:
-        UserError: there is no bundle, its card is not one that we can trust, or it is not signed by that key.
+        UserError: there is no bundle, its card is not valid, or it is not signed by that key.
         MissingExtraError: a signature is to be checked without the extra `sign`.
     """
     folder = Path(path)

@@ -23,8 +23,8 @@ class BundleModel:
 
     Args:
         path: the bundle's folder.
-        provider: one of `engine.PROVIDERS`; `provider` then says which one was obtained.
-        threads: cores that an encoder takes, 0: all.
+        provider: one of `engine.PROVIDERS`; the attribute `provider` says which one was obtained.
+        threads: CPU cores that each encoder may use; 0: all.
         cache: remember the features of class names on disk.
         signed_by: a PEM file with the Ed25519 public key that must have signed the bundle.
 
@@ -55,7 +55,7 @@ class BundleModel:
             _log.warning("asked for the provider '%s', got '%s'", provider, self.provider)
         if card.precision == "int8" and self.provider.startswith(("cuda", "tensorrt")):
             _log.warning("int8 bundles are made for CPUs; on a GPU export with --precision fp16")
-        # TensorRT would build an engine for each length of text.
+        # TensorRT would build a new engine for every text length.
         text_provider = "cpu" if self.provider == "tensorrt" else self.provider
         self._text = ClassEncoder(self.bundle, provider=text_provider, threads=threads, cache=cache)
         self.fingerprint = file_sha256(path / CARD)
@@ -70,7 +70,7 @@ class BundleModel:
         self.threshold = card.reject.threshold if card.reject else None
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
-        """As `ClipModel`; a static bundle's clips are filled up with the last frame."""
+        """As `ClipModel`; for a static bundle, clips are padded by repeating the last frame."""
         if not self.card.onnx.static:
             return self._encode(frames[None])["frame_features"][0]
         length = self.frames
@@ -79,11 +79,11 @@ class BundleModel:
         return np.concatenate([self._encode(clip)["frame_features"][0] for clip in clips])[: len(frames)]
 
     def encode_clips(self, clips: np.ndarray) -> np.ndarray:
-        """As `ClipModel`. An int8 bundle scales its activations by what one call holds, so its clips are encoded one
-        by one: an answer does not depend on the clips beside it.
+        """As `ClipModel`. An int8 bundle scales its activations over the whole input, so its clips are encoded one by
+        one: the features of a clip must not depend on the other clips of the batch.
 
         Raises:
-            UserError: another T than a static bundle has.
+            UserError: a static bundle was exported for another T.
         """
         if not self.card.onnx.static and self.card.precision != "int8":
             return self._encode(clips)["video_features"]
@@ -94,7 +94,7 @@ class BundleModel:
         return self._text.encode(names, template)
 
     def close(self) -> None:
-        """Let go of the encoders."""
+        """Release the encoders."""
         del self._engine, self._text
 
     def _encode(self, clips: np.ndarray) -> dict[str, np.ndarray]:

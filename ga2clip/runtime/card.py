@@ -1,10 +1,10 @@
-"""`BundleCard`: everything a bundle says about itself, in one typed tree that is read from `bundle.json` and checked.
+"""`BundleCard`: the content of a bundle's `bundle.json`, typed and validated.
 
-Schema 2 says how features are pooled and scored and how class texts are cleaned, so that a reader need not know it.
-Cards of schema 1 are read as what they meant (`_from_1`).
+Schema 2 states how features are pooled and scored and how class texts are cleaned. Schema 1 left that implicit; its
+cards are converted when they are read (`_from_1`).
 
-The card is data from outside: unknown keys, unknown schema versions, non-finite numbers and file names that
-are more than a name are refused here, before anything else of the bundle is opened.
+The card is untrusted input: unknown keys, unknown schema versions, non-finite numbers and file names with a path in
+them are refused before any other file of the bundle is opened.
 """
 
 import json
@@ -32,16 +32,14 @@ PROBE = "probe.npz"
 
 Precision = Literal["fp32", "fp16", "int8"]
 PROVIDER_LIMIT: dict[Precision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
-"""Smallest cosine to torch that a provider other than the CPU must reach; GPUs round products to TF32 or
-halves.
-"""
+"""Smallest cosine to torch's features that a provider other than the CPU must reach; GPUs use TF32 or float16."""
 
 _LARGEST_CLIP = 2**24  # pixels of all frames; 300 frames of 224×224 are fewer
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(max_length=2000)]
-# The first fault is enough: a list of a million would be told one by one.
+# FailFast: report the first fault only, not every one of a long list.
 Names = Annotated[tuple[Text, ...], FailFast()]
 Triple = tuple[float, float, float]
 Positive = Annotated[float, Field(gt=0)]
@@ -79,15 +77,14 @@ class SamplingCard(_Part):
 
 
 class TextCard(_Part):
-    """How a class name becomes token ids: start, `prompt_tokens` times `placeholder`, the filled template,
-    end.
+    """How a class name becomes token ids: start, `prompt_tokens` times `placeholder`, the filled template, end.
 
-    What stands at the prompt positions is ignored: the folded prompt is there.
+    The ids at the prompt positions have no effect: the encoder replaces them by the folded prompt.
     """
 
     template: Text
     cleaning: Literal["clip"] = "clip"
-    """What happens to a text before `tokenizer.json`: `clip` is ftfy, HTML escapes twice, blanks joined, lower case."""
+    """How a text is cleaned before tokenising. `clip`: ftfy, HTML unescaped twice, whitespace joined, lower case."""
     prompt_tokens: int = Field(ge=0, le=1024)
     placeholder: int = Field(ge=0, lt=2**31)
     context: int = Field(ge=3, le=4096)
@@ -109,16 +106,16 @@ class BackboneCard(_Part):
 
 
 class RejectCard(_Part):
-    """When a clip is none of the classes: its best class cosine minus its best negative cosine is below
-    `threshold`.
+    """The open-set threshold: a clip belongs to none of the classes when its best class cosine minus its best negative
+    cosine is below `threshold`.
     """
 
     threshold: float = Field(ge=-2, le=2)
     fitted_on: str
     kept: float = Field(ge=0, le=1)
-    """Share of the class clips it was fitted on that stay above the threshold."""
+    """Fraction of the class clips, on which the threshold was fitted, that are above it."""
     rejected: float | None = Field(ge=0, le=1)
-    """Share of the anchor clips it was fitted on that fall below; None: there were none."""
+    """Fraction of the anchor clips, on which the threshold was fitted, that are below it; None: there were none."""
 
 
 class OutputAgreement(_Part):
@@ -130,13 +127,13 @@ class OutputAgreement(_Part):
 
 
 class Agreement(_Part):
-    """What the gate measured before the bundle was released."""
+    """What the agreement check measured when the bundle was exported."""
 
     outputs: dict[str, OutputAgreement]
     top1: float = Field(ge=0, le=1)
     """Share of the clips for which torch and ONNX Runtime name the same class."""
     top1_but_ties: float = Field(ge=0, le=1)
-    """The same, not counting clips whose two classes are equally probable to torch within 0.02."""
+    """As `top1`, without near-ties: clips where torch's probabilities of the two classes differ by less than 0.02."""
     max_probability_error: float = Field(ge=0)
     clips: int = Field(ge=0)
     texts: int = Field(ge=0)
@@ -165,7 +162,7 @@ class BundleCard(_Part):
     sampling: SamplingCard
     text: TextCard
     pooling: Literal["mean"] = "mean"
-    """How the features of a clip's frames become the clip's."""
+    """How the features of a clip's frames are combined into the feature of the clip."""
     scoring: ScoringCard
     embedding: int = Field(ge=1, le=65536)
     reject: RejectCard | None
@@ -184,13 +181,13 @@ class BundleCard(_Part):
         if missing := {VIDEO_ENCODER, TEXT_BANK, TEXT_ENCODER, TOKENIZER, PROBE} - set(self.files):
             raise ValueError(f"lists no {', '.join(sorted(missing))}")
         if len(set(self.classes)) != len(self.classes):
-            raise ValueError("a class name stands twice in 'classes'")
+            raise ValueError("'classes' holds a name twice")
         if missing := {"frame_features", "video_features", "text_features"} - set(self.agreement.outputs):
-            raise ValueError(f"says nothing on the agreement of {', '.join(sorted(missing))}")
+            raise ValueError(f"lacks the agreement of {', '.join(sorted(missing))}")
         if self.reject is not None and not self.negatives:
-            raise ValueError("has a threshold for rejection and no negative prompt")
+            raise ValueError("has an open-set threshold but no negative prompt")
         if self.sampling.frames * self.preprocess.size**2 > _LARGEST_CLIP:
-            raise ValueError("a clip of so many frames of this size would not fit into memory")
+            raise ValueError("'sampling.frames' frames of 'preprocess.size' would not fit into memory")
         return self
 
     def to_text(self) -> str:
@@ -199,7 +196,7 @@ class BundleCard(_Part):
 
 
 def parse_card(text: str, source: str) -> BundleCard:
-    """Read a card. Errors: UserError naming `source`, the field and what is wrong with it."""
+    """Read a card. Raises UserError naming `source`, the field and what is wrong with it."""
     try:
         tree: Any = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -227,11 +224,11 @@ def _short(value: object) -> str:
 
 
 def _from_1(tree: dict[str, Any]) -> dict[str, Any]:
-    """A card of schema 1 as one of schema 2: the scale had another place; the rest is what was meant without a word."""
+    """A card of schema 1 as one of schema 2: `scale` has moved; the new fields take what schema 1 implied."""
     rest = {key: value for key, value in tree.items() if key != "logit_scale"}
     scale = {"scale": tree["logit_scale"]} if "logit_scale" in tree else {}
     return {**rest, "schema_version": SCHEMA_VERSION, "scoring": scale}
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number that a bundle may hold")
+    raise ValueError(f"{name} is not a finite number")

@@ -1,4 +1,4 @@
-"""A bundle's card goes in, a short text for people comes out (`ga2clip info`)."""
+"""A bundle's card as a short readable text (`ga2clip info`)."""
 
 from ga2clip.runtime.card import BundleCard
 from ga2clip.text import printable
@@ -7,7 +7,7 @@ _CLASSES_SHOWN = 12
 
 
 def describe(card: BundleCard, where: str) -> str:
-    """What the bundle is, what it was measured to do and what it may be used for; about a dozen lines."""
+    """Model, classes, preprocessing, measured agreement and accuracy, and licence; about a dozen lines."""
     videos = card.agreement.outputs["video_features"]
     size = sum(entry.bytes for entry in card.files.values()) / 2**20
     shown = ", ".join(card.classes[:_CLASSES_SHOWN])
@@ -40,5 +40,5 @@ def _reject(card: BundleCard) -> str:
     if rule is None:
         return "no threshold"
     share = f"{100 * (1 - rule.kept):.0f} % of class clips"
-    share += "" if rule.rejected is None else f", {100 * rule.rejected:.0f} % of clips without a class"
-    return f"below a margin of {rule.threshold:.4f}: {share} ({rule.fitted_on})"
+    share += "" if rule.rejected is None else f", {100 * rule.rejected:.0f} % of anchor clips"
+    return f"below the threshold {rule.threshold:.4f}: {share} ({rule.fitted_on})"

@@ -24,10 +24,10 @@ Colour = tuple[int, int, int]
 
 
 def plot(timeline: Timeline, out: Path) -> Path:
-    """Draw the timeline: a lane per label with its segments, brighter where it is more probable, over a time
-    axis.
+    """Draw the timeline as a PNG: a lane per label with its segments over a time axis. Stronger colour: more probable.
 
-    The `_LANES` labels that fill most time are drawn; gaps are white. Raises UserError when the file can't be written.
+    Only the `_LANES` labels with the longest total time are drawn; gaps are white. Raises UserError when the file
+    can't be written.
     """
     labels = _by_time(timeline)[:_LANES]
     font = _font(_TEXT)
@@ -57,8 +57,7 @@ def plot(timeline: Timeline, out: Path) -> Path:
 
 
 def render(source: str | os.PathLike[str], timeline: Timeline, out: Path) -> Path:
-    """Write the video with the label of each moment on it, without sound, at the video's mean frame rate,
-    and without its gaps.
+    """Write the video with the current label on every frame: no sound, constant mean frame rate, gaps cut out.
 
     Raises VideoError when the video can't be read, UserError when the file can't be written.
     """
@@ -68,7 +67,7 @@ def render(source: str | os.PathLike[str], timeline: Timeline, out: Path) -> Pat
 
 
 def _by_time(timeline: Timeline) -> list[str]:
-    """The labels that have a segment, those that fill most time first."""
+    """The labels that have a segment, by total time, longest first."""
     spent: Counter[str] = Counter()
     for segment in timeline.segments:
         spent[segment.label] += segment.end - segment.start  # type: ignore[assignment]
@@ -76,7 +75,7 @@ def _by_time(timeline: Timeline) -> list[str]:
 
 
 def _shortened(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The label, cut where it would take more than its share of the chart."""
+    """The label, shortened to fit into its column of the chart."""
     if font.getlength(label) <= _LABEL_WIDTH:
         return label
     kept = next(n for n in range(len(label), -1, -1) if font.getlength(f"{label[:n]}…") <= _LABEL_WIDTH)
@@ -96,12 +95,12 @@ def _labelled(source: str | os.PathLike[str], timeline: Timeline) -> Iterator[np
 
 
 def _border(a: Answer, b: Answer) -> float:
-    """Where one window's answer gives way to the next: between their middles."""
+    """The time at which the shown label changes from window `a` to `b`: halfway between their middles."""
     return (a.start + a.end + b.start + b.end) / 4
 
 
 def _with_label(frame: np.ndarray, answer: Answer, colour: Colour) -> np.ndarray:
-    """The frame with a bar at its lower edge: the label, and as much colour as the answer is probable."""
+    """The frame with a bar at its lower edge: the label, and a coloured part as long as the answer is probable."""
     height, width = frame.shape[:2]
     bar = max(14, height // 12)
     picture = Image.fromarray(frame)
@@ -135,7 +134,7 @@ def _draw_axis(
 
 
 def _clock(seconds: float) -> str:
-    """12.5 s; from a minute on 2:05."""
+    """`12.5 s` below a minute, `2:05` from a minute on."""
     if seconds < 60:
         return f"{seconds:g} s"
     minutes, rest = divmod(round(seconds), 60)

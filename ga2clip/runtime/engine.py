@@ -1,7 +1,7 @@
-"""An ONNX file and a provider's name go in; an engine comes out that maps named arrays to named arrays.
+"""Engines that run an ONNX file on named arrays, and a check that their provider computes correctly.
 
-ONNX Runtime falls back to the CPU without an error when a GPU library is missing, so an engine says which
-provider it really got. OpenVINO reads the same files through its own package (the extra `openvino`).
+ONNX Runtime falls back to the CPU without an error when a GPU library is missing, so `Engine.provider` is the provider
+that was obtained, not the one asked for. OpenVINO reads the same files through its own package (the extra `openvino`).
 """
 
 import ctypes
@@ -32,7 +32,7 @@ _ERRORS_ONLY = 3
 
 
 class Engine(Protocol):
-    """A loaded graph. `provider` is the one obtained; `run` may be called from several threads."""
+    """A loaded graph. `provider` is the one that was obtained; `run` is safe to call from several threads."""
 
     provider: str
 
@@ -42,14 +42,14 @@ class Engine(Protocol):
 
 
 def open_engine(path: Path, provider: str, *, threads: int = 0) -> Engine:
-    """Load a graph. provider: one of `PROVIDERS` or `cuda:N`; `auto` takes CUDA where a driver is, else the CPU.
-    threads: 0 lets the engine take all cores.
+    """Load a graph. provider: one of `PROVIDERS` or `cuda:N`; `auto` uses CUDA if a driver is installed, else the CPU.
+    threads: 0 lets the engine use all cores.
 
-    Errors: UserError for an unknown provider, a graph that can't be loaded; MissingExtraError for a missing
+    Raises UserError for an unknown provider, a graph that can't be loaded; MissingExtraError for a missing
     package.
     """
     if not isinstance(provider, str):
-        raise UserError(f"provider must be a text, got {provider!r:.40}", f"one of {', '.join(PROVIDERS)}")
+        raise UserError(f"provider must be a string, got {provider!r:.40}", f"one of {', '.join(PROVIDERS)}")
     if provider not in PROVIDERS and not re.fullmatch(r"cuda:\d+", provider):
         raise unknown_name("provider", provider, PROVIDERS)
     threads = thread_count(threads)
@@ -63,14 +63,14 @@ def open_engine(path: Path, provider: str, *, threads: int = 0) -> Engine:
 def check_provider(
     engine: Engine, name: str, inputs: np.ndarray, output: str, truth: np.ndarray, limit: float
 ) -> None:
-    """Run what torch was run on; a provider other than the CPU may compute in another precision, or wrongly.
+    """Compare a provider's features with torch's: other providers than the CPU may use another precision, or be wrong.
 
-    name, inputs: one input of the graph. output, truth: features (…, D) that torch gave. limit: smallest
-    cosine. Errors: UserError when the provider disagrees.
+    name, inputs: one input of the graph. output, truth: the output's name and torch's features (…, D). limit: the
+    smallest cosine that is accepted. Raises UserError when the cosine is smaller.
     """
-    found = engine.run({name: inputs})[output].astype(np.float64)
-    lengths = np.linalg.norm(found, axis=-1) * np.linalg.norm(truth, axis=-1)
-    cosine = float(((found * truth).sum(axis=-1) / lengths).min())
+    features = engine.run({name: inputs})[output].astype(np.float64)
+    lengths = np.linalg.norm(features, axis=-1) * np.linalg.norm(truth, axis=-1)
+    cosine = float(((features * truth).sum(axis=-1) / lengths).min())
     _log.info("provider %s: cosine to torch %.6f", engine.provider, cosine)
     if not cosine >= limit:
         raise UserError(
@@ -94,7 +94,7 @@ def has_cuda() -> bool:
 
 class _OnnxRuntime:
     def __init__(self, path: Path, provider: str, threads: int) -> None:
-        with redirect_stdout(sys.stderr):  # where it prints what it misses
+        with redirect_stdout(sys.stderr):  # it prints missing libraries to stdout
             self._load(path, provider, threads)
 
     def _load(self, path: Path, provider: str, threads: int) -> None:
@@ -124,7 +124,7 @@ class _OnnxRuntime:
 
 
 def _open_session(path: Path, options: Any, chain: list[str], device: dict[str, str]) -> Any:
-    """A session with the first provider of the chain that loads. Errors: UserError when the last one doesn't."""
+    """A session with the first provider of the chain that loads. Raises UserError when the last one doesn't."""
     from ga2clip.runtime.ort import onnxruntime
 
     try:
@@ -133,7 +133,7 @@ def _open_session(path: Path, options: Any, chain: list[str], device: dict[str, 
             options,
             providers=chain,
             provider_options=[{} if name == _CPU else device for name in chain],
-            enable_fallback=0,  # its own way down the chain is told on stdout
+            enable_fallback=0,  # its own fallback prints to stdout
         )
     except Exception as error:  # ONNX Runtime raises its own classes, which share no base
         if len(chain) > 1:

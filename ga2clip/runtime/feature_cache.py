@@ -1,8 +1,9 @@
-"""Features of class texts that were computed before, on disk: one small SQLite file for each origin.
+"""A cache on disk of class-text features: one small SQLite file per origin.
 
-An origin says everything beside the text that reaches a feature (`text.origin`). Its hash is the file's name, the file
-holds it, and each row has a hash over origin, text and feature: what was not written for this very question is not
-believed. SQLite, because several processes may predict at once and a crash must not leave half a feature.
+The origin is everything beside the text that influences a feature (`text.origin`: bundle files, provider, …). The file
+is named by the hash of its origin and also stores it; each row has a hash over origin, text and feature. A file or row
+whose hashes don't match is ignored. SQLite, because several processes may write at once and a crash must not leave a
+partial row.
 """
 
 import hashlib
@@ -28,10 +29,9 @@ _OLD = "it is of an older version and never read"
 
 
 class FeatureCache:
-    """Features of texts of one origin. A cache that can't be used is reported once and then left alone.
+    """The cached features of one origin. If the file can't be used, one warning is logged and nothing is cached.
 
-    origin: JSON-able. width: D. Features are float32 of length 1; anything else in the file is ignored and computed
-    again.
+    origin: a mapping that JSON can hold. width: D. Features are float32 (D,), L2-normalised; other rows are ignored.
     """
 
     def __init__(self, origin: Mapping[str, Any], width: int) -> None:
@@ -42,7 +42,7 @@ class FeatureCache:
         self._usable = True
 
     def get(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
-        """The known ones of the texts, with their features float32 (D,)."""
+        """The features float32 (D,) of those texts that are in the cache, by text."""
         wanted = list(texts)
         if not self._usable or not self.path.exists():
             return {}
@@ -56,18 +56,18 @@ class FeatureCache:
                     rows += connection.execute(query, part)
         except (sqlite3.Error, OSError, UnicodeError) as error:
             self._give_up(error)
-        found = {row[0]: row[1] for row in rows if _row_fault(self._key, row, self._width) is None}
-        if len(found) < len(rows):
+        valid = {row[0]: row[1] for row in rows if _row_fault(self._key, row, self._width) is None}
+        if len(valid) < len(rows):
             _log.warning(
                 "%d of %d features in %s are damaged: computed again",
-                len(rows) - len(found),
+                len(rows) - len(valid),
                 len(rows),
                 self.path,
             )
-        return {text: np.frombuffer(blob, np.float32) for text, blob in found.items()}
+        return {text: np.frombuffer(blob, np.float32) for text, blob in valid.items()}
 
     def put(self, features: Mapping[str, np.ndarray]) -> None:
-        """Remember features float32 (D,) by text."""
+        """Store features float32 (D,) by text."""
         if not self._usable or not features:
             return
         blobs = {text: np.ascontiguousarray(row, np.float32).tobytes() for text, row in features.items()}
@@ -81,7 +81,7 @@ class FeatureCache:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_WAIT)
-        # In every connection, since another process may have made the file a moment ago and not yet its tables.
+        # Run on every connection: another process may have created the file but not yet its tables.
         connection.execute(
             "CREATE TABLE IF NOT EXISTS features (text TEXT PRIMARY KEY, feature BLOB, hash TEXT)"
         )
@@ -105,7 +105,7 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class CacheFile:
-    """A file of the cache: how many features and bytes it has, and what is wrong with it (None: nothing)."""
+    """A file of the cache: its number of features, its size in bytes, and what is wrong with it (None: nothing)."""
 
     path: Path
     features: int
@@ -114,12 +114,12 @@ class CacheFile:
 
 
 def check_cache() -> list[CacheFile]:
-    """Every file of the cache, each row checked as it would be before use; nothing is changed."""
+    """Check every file and row of the cache as `FeatureCache.get` does; changes nothing."""
     return [_check(path) for path in _files()]
 
 
 def clear_cache() -> tuple[int, int]:
-    """Delete the cache's files; returns how many and their bytes. Errors: UserError when one can't be deleted."""
+    """Delete the cache's files; returns their number and total bytes. Raises UserError when one can't be deleted."""
     files = list(_files())
     size = 0
     for path in files:
@@ -133,8 +133,8 @@ def clear_cache() -> tuple[int, int]:
 
 
 def cache_folder() -> Path:
-    """Where the files are: `text` in `$GA2CLIP_CACHE`, else in `ga2clip` in the user's cache folder (XDG base
-    directories; LOCALAPPDATA on Windows).
+    """The cache's folder: `$GA2CLIP_CACHE/text`, else `ga2clip/text` in the user's cache folder (XDG base directories;
+    LOCALAPPDATA on Windows).
     """
     if own := os.environ.get("GA2CLIP_CACHE"):
         return Path(own) / "text"
@@ -167,12 +167,12 @@ def _check(path: Path) -> CacheFile:
 
 
 def _row_fault(key: str, row: tuple[Any, Any, Any], width: int) -> str | None:
-    """Why a row can't be believed: (text, feature, hash) under the hash of an origin; None when it can."""
+    """Why a row (text, feature, hash) is invalid for an origin's hash `key`; None when it is valid."""
     text, blob, digest = row
     if not isinstance(text, str) or not isinstance(blob, bytes) or len(blob) != 4 * width:
         return f"not {width} numbers"
     if digest != _row_hash(key, text, blob):
-        return "not what was written"
+        return "changed since it was written"
     length = float(np.linalg.norm(np.frombuffer(blob, np.float32).astype(np.float64)))
     return (
         None if abs(length - 1) <= _LENGTH_ERROR else "not of length 1"
@@ -184,5 +184,5 @@ def _row_hash(key: str, text: str, blob: bytes) -> str:
 
 
 def _hash(*parts: str) -> str:
-    """SHA-256 of texts; where one ends counts."""
+    """SHA-256 of several texts; ("ab", "c") and ("a", "bc") give different hashes."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

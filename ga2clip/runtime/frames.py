@@ -1,4 +1,4 @@
-"""The features of the frames of a video, with their times; decoding runs ahead of encoding."""
+"""Frame features of a video with their times. A thread decodes the next frames while the current ones are encoded."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ _Item = TypeVar("_Item")
 
 
 def frame_features(predictor: Predictor, source: str | os.PathLike[str], fps: float) -> Features:
-    """(seconds, feature float32 (D,)) of at most `fps` frames per second of the video, each encoded once, and gaps.
+    """Encodes at most `fps` frames per second of video; yields (seconds, feature float32 (D,)) or a `Gap`, in order.
 
     Raises VideoError for a file that can't be decoded.
     """
@@ -35,7 +35,7 @@ def _prepared(predictor: Predictor, item: tuple[float, np.ndarray] | Gap) -> tup
 
 
 def run_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The same items; while one is used, a thread makes the next."""
+    """Yields the items unchanged; a thread fetches the next one while the caller uses the current one."""
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:

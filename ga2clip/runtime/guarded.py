@@ -1,9 +1,9 @@
-"""An encoder of a bundle that was looked at before an engine loads it, and is watched while it runs.
+"""Protection against hostile bundles: an encoder's graph is checked before it is loaded and at each new input shape.
 
-A bundle's hashes say that it is as it was written, not that whoever wrote it meant well. So a graph is
-measured first (`onnx_cost`): it has to be a plain network of known operators, whose outputs have the shapes that
-the card promises, and may not compute or hold more than a network of its size has reason to. Each new input
-shape is measured before it runs, and what comes out is compared with what was measured.
+A bundle's hashes show that its files are unchanged, not that their author is trustworthy. So the cost of a graph is
+computed first (`onnx_cost`): it must consist of known operators, its outputs must have the shapes that the card
+promises, and its work and memory must be plausible for a network with that many weights. The same is done before each
+run on a new input shape, and the shapes of the outputs are compared with the computed ones.
 """
 
 import math
@@ -23,7 +23,7 @@ from ga2clip.runtime.onnx_shapes import Shape
 
 _UINT8, _INT64, _FLOAT = 2, 7, 1  # TensorProto.DataType
 _MOST_BYTES = 2 * 2**30
-"""What the tensors of one clip (of as many frames as the card says) or one text may take at once."""
+"""Most bytes of the tensors alive at once for one clip (with the card's number of frames) or one text."""
 _WORK, _WORK_PER_TOKEN, _WORK_PER_WEIGHT = 2_000_000_000, 4_000_000, 3
 """Multiply-adds: a constant, and for each token of each frame or text a constant and as many per weight. A
 transformer uses each weight once per token; attention and element-wise steps come on top."""
@@ -37,10 +37,11 @@ _DISTRUST = "do not use this bundle unless you trust where it is from; else expo
 
 @dataclass(frozen=True)
 class Contract:
-    """What the card promises of a graph: one input, named outputs of float32, and how much there may be to do.
+    """What the card promises of a graph: one input, named float32 outputs, and the size of its work.
 
-    kind, shape: the input's element type and shape, None for any length. outputs: from the input's shape. items: frames
-    or texts in it. tokens: of an item, without prompts. usual: shapes that the bundle is made for, the smallest first.
+    kind, shape: the input's element type and shape; None: any length. outputs: input shape → output shapes by name.
+    items: input shape → number of frames or texts. tokens: input shape → tokens of one item, without prompts. usual:
+    typical input shapes, the smallest first.
     """
 
     input: str
@@ -81,7 +82,7 @@ def contract(card: BundleCard, name: str) -> Contract:
 
 
 def check_graph(graph: Graph, promised: Contract, path: Path) -> None:
-    """Hold a graph against the card before an engine sees it. Errors: UserError naming the file and the reason."""
+    """Check a graph against the card before an engine loads it. Raises UserError naming the file and the reason."""
     try:
         _check_declared("input", graph.inputs, {promised.input: promised.kind})
         _check_declared("output", graph.outputs, dict.fromkeys(promised.outputs(promised.usual[0]), _FLOAT))
@@ -101,14 +102,14 @@ def check_graph(graph: Graph, promised: Contract, path: Path) -> None:
         raise UserError(f"{path} is not a graph that this bundle may hold: {error}", _DISTRUST) from None
 
 
-def _check_declared(kind: str, found: Mapping[str, Declared], wanted: Mapping[str, int]) -> None:
-    if {name: entry.kind for name, entry in found.items()} != dict(wanted):
-        names = ", ".join(f"{name:.40}" for name in list(found)[:4])
-        raise GraphError(f"it has {kind}s {names or 'none'}, not {', '.join(wanted)} of the usual type")
+def _check_declared(kind: str, declared: Mapping[str, Declared], wanted: Mapping[str, int]) -> None:
+    if {name: entry.kind for name, entry in declared.items()} != dict(wanted):
+        names = ", ".join(f"{name:.40}" for name in list(declared)[:4])
+        raise GraphError(f"its {kind}s are {names or 'none'}, expected {', '.join(wanted)} of the usual type")
 
 
 def _check_cost(graph: Graph, promised: Contract, shape: Shape) -> Cost:
-    """The cost of a run on inputs of this shape. Raises GraphError when it is more than the card gives reason to."""
+    """The cost of a run on inputs of this shape. Raises GraphError when it is implausibly high for the card."""
     cost = measure(graph, {promised.input: shape})
     wanted = dict(promised.outputs(shape))
     if dict(cost.outputs) != wanted:
@@ -124,9 +125,9 @@ def _check_cost(graph: Graph, promised: Contract, shape: Shape) -> Cost:
 
 
 class GuardedEngine:
-    """An engine whose runs are measured before and compared after. A batch that needs much memory runs in parts.
+    """An engine with a cost check before each run and a shape check after it. Large batches are run in parts.
 
-    path: the file, for errors. Safe to use from several threads, as the engine inside.
+    path: the file, for errors. Safe to use from several threads, like the engine inside.
     """
 
     def __init__(self, engine: Engine, graph: Graph, promised: Contract, path: Path) -> None:
@@ -136,10 +137,10 @@ class GuardedEngine:
         self._lock = threading.Lock()
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Named input → named outputs float32.
+        """Run the graph on its one named input; returns its named outputs, float32.
 
-        Errors: UserError for a shape that the graph can't take or would need too much for, or outputs that are not
-        as promised.
+        Raises UserError for a shape that the graph can't take or that costs too much, and for outputs of another shape
+        or dtype than expected.
         """
         array = inputs[self._promised.input]
         cost = self._cost(array.shape)
@@ -148,13 +149,13 @@ class GuardedEngine:
             parts = [self.run({self._promised.input: part}) for part in np.array_split(array, 2)]
             return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         outputs = self._engine.run({self._promised.input: array})
-        found = {name: (values.dtype, values.shape) for name, values in outputs.items()}
-        if found != {name: (np.dtype(np.float32), shape) for name, shape in cost.outputs.items()}:
-            raise UserError(f"{self._path} gave {found}, not {dict(cost.outputs)}"[:400], _DISTRUST)
+        shapes = {name: (values.dtype, values.shape) for name, values in outputs.items()}
+        if shapes != {name: (np.dtype(np.float32), shape) for name, shape in cost.outputs.items()}:
+            raise UserError(f"{self._path} gave {shapes}, not {dict(cost.outputs)}"[:400], _DISTRUST)
         return outputs
 
     def _cost(self, shape: Shape) -> Cost:
-        """Measured once per shape."""
+        """The cost for an input shape, computed once per shape."""
         with self._lock:
             if shape not in self._costs:
                 if len(self._costs) >= _SHAPES_REMEMBERED:

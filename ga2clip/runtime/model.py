@@ -1,4 +1,4 @@
-"""What a `Predictor` needs of a model: features of frames, clips and class names, and how they are scored."""
+"""`ClipModel`, what `Predictor` needs of a model: features of frames, clips and class names, and the scoring rule."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,35 +9,37 @@ from ga2clip.video import Preprocess
 
 
 class ClipModel(Protocol):
-    """A video CLIP behind arrays: a bundle's encoders, a model in torch, or anything else with these members.
+    """A video CLIP that takes and returns NumPy arrays: a bundle, a torch model, or any class with these members.
 
-    Features have D numbers and need not be normalised unless said. `Predictor` checks what its user gives, so the
-    methods may rely on shapes, dtypes and names.
+    Features have D numbers and are only normalised where this is said. `Predictor` validates its arguments first, so
+    the methods may rely on shapes, dtypes and names.
     """
 
     name: str
-    """Which model speaks, for people."""
+    """A readable name of the model, such as `ga2 on ViT-B-16 (fp32), runs/ga2/bundle`."""
     provider: str
-    """What computes, for people: `cpu`, `cuda`, `torch on cpu` …"""
+    """Where it computes: `cpu`, `cuda`, `torch on cpu` …"""
     classes: tuple[str, ...]
-    """Ranked when a question names none."""
+    """The class names that are ranked when a call gives none."""
     preprocess: Preprocess
-    """Makes frames of any size those of side S that the encoder takes."""
+    """Resizes and crops frames of any size to the encoder's side S."""
     frames: int
-    """T, frames sampled from a video file."""
+    """T, the number of frames that are sampled from a video file."""
     scale: float
-    """What a cosine is multiplied by before the softmax."""
+    """The factor on cosines before the softmax (CLIP's `exp(logit_scale)`)."""
     negatives: np.ndarray
     """float32 (K, D), L2-normalised: features of the negative prompts; K may be 0."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, 64 hexadecimal digits, of what decides an answer: results say with it which model gave them."""
+        """SHA-256, 64 hexadecimal digits, of all that influences an answer, except the question."""
         ...
 
     @property
     def threshold(self) -> float | None:
-        """Best class cosine minus best negative cosine below which a video is of no class; None: not fitted."""
+        """The open-set threshold: a video whose best class cosine minus best negative cosine is below it belongs to
+        none of the classes. None: not fitted.
+        """
         ...
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
@@ -56,5 +58,5 @@ class ClipModel(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of memory; nothing is asked afterwards."""
+        """Release memory; no other method is called afterwards."""
         ...

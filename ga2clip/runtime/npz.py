@@ -1,8 +1,8 @@
-"""Arrays of an .npz whose names, types and shapes are known beforehand; nothing else in it is unpacked.
+"""Reads an untrusted .npz file whose array names, dtypes and shapes are known beforehand.
 
-`numpy.load` believes the headers: what they promise is allocated. Here the archive may be only as large as the
-arrays that are expected, its members are stored and not compressed, and a header is compared before its array is
-read. Pickled objects are never read.
+`numpy.load` allocates whatever the headers claim. Here the archive may be only as large as the expected arrays, its
+members must be stored uncompressed, and each header is checked before its array is read. Pickled objects are never
+read.
 """
 
 import math
@@ -32,7 +32,7 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True)
 class Expected:
-    """An array: sides, or a range where several lengths are right, and the dtype as NumPy writes it."""
+    """The shape and dtype that an array must have; a `range` in the shape allows several lengths."""
 
     shape: tuple[int | range, ...]
     dtype: str
@@ -62,19 +62,19 @@ def read_npz(path: Path, expected: Mapping[str, Expected]) -> dict[str, np.ndarr
     """The expected arrays of an archive, by name.
 
     Raises:
-        ValueError: an array is missing, compressed, of another type or shape, or the archive is larger than all of
-            them; any of `NPZ_ERRORS` for an archive that is damaged.
+        ValueError: an array is missing, compressed, or of another dtype or shape; or the archive is larger than all
+            expected arrays. A damaged archive raises any of `NPZ_ERRORS`.
     """
     most = _ROOM + sum(entry.most_bytes for entry in expected.values())
     if path.stat().st_size > most:
-        raise ValueError(f"it is larger than its arrays can be ({most:,} bytes)")
+        raise ValueError(f"it is larger than its arrays allow ({most:,} bytes)")
     with zipfile.ZipFile(path) as archive:
         members = {member.filename: member for member in archive.infolist()}
         arrays = {}
         for name, entry in expected.items():
             member = members.get(f"{name}.npy")
             if member is None:
-                raise ValueError(f"'{name}' should be {entry}, found nothing")
+                raise ValueError(f"it has no array '{name}', which should be {entry}")
             if member.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"'{name}' is compressed")
             with archive.open(member) as file:
@@ -85,7 +85,7 @@ def read_npz(path: Path, expected: Mapping[str, Expected]) -> dict[str, np.ndarr
 def _array(file: IO[bytes], name: str, entry: Expected) -> np.ndarray:
     shape, columns_first, dtype = _header(file, name)
     if not entry.fits(shape, dtype):
-        raise ValueError(f"'{name}' should be {entry}, found {dtype} {shape}"[:300])
+        raise ValueError(f"'{name}' should be {entry}, but is {dtype} {shape}"[:300])
     wanted = math.prod(shape) * dtype.itemsize
     content = file.read(wanted + 1)
     if len(content) != wanted:

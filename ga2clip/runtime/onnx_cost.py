@@ -1,8 +1,8 @@
-"""What a run of a graph would take: shapes of its outputs, multiply-adds, bytes; nothing is run for it.
+"""The cost of running an ONNX graph (output shapes, multiply-adds, peak bytes), computed without running it.
 
-Two orders of the nodes are looked at, since an engine keeps a tensor from the node that makes it to the last one
-that reads it: the file's, and that of ONNX Runtime, which walks back from the outputs. What no input reaches is
-computed when the graph is loaded and stays.
+An engine keeps a tensor in memory from the node that makes it to the last node that reads it, so the peak depends on
+the order of the nodes. Two orders are considered: that of the file, and that of ONNX Runtime, which walks back from
+the outputs. Tensors that don't depend on an input are computed at load time and stay in memory.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from ga2clip.runtime.onnx_shapes import (
 )
 
 _PER_ELEMENT = 4
-"""What reading or writing an element counts, in multiply-adds."""
+"""The cost of reading or writing one element, in multiply-adds."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def measure(graph: Graph, inputs: Mapping[str, Shape]) -> Cost:
     """The cost of one run on inputs of these shapes.
 
     Raises:
-        GraphError: the graph cannot be run on them, or holds what a bundle may not.
+        GraphError: the graph cannot be run on these shapes, or uses something that a bundle may not contain.
     """
     values = {
         name: Value(constant.shape, checked_kind(constant.kind), constant.values, constant=True)
@@ -76,7 +76,7 @@ def measure(graph: Graph, inputs: Mapping[str, Shape]) -> Cost:
 
 
 def _given(node: Node) -> list[str]:
-    """Names of a node's inputs; those left out at the end are dropped."""
+    """Names of a node's inputs, without omitted optional inputs at the end."""
     names = list(node.inputs)
     while names and not names[-1]:
         names.pop()
@@ -90,7 +90,7 @@ def _made(node: Node, read: Sequence[Value], result: Result) -> dict[str, Value]
 
 
 def _check_declared(graph: Graph, values: Mapping[str, Value]) -> None:
-    """What the file says on its tensors is what they are: engines set memory aside by it."""
+    """Raises GraphError when a declared shape differs from the computed one: engines allocate by declared shapes."""
     for name, declared in (*graph.inside.items(), *graph.outputs.items()):
         shape = values[name].shape if name in values else None
         if shape is None or declared.shape is None:
@@ -101,7 +101,7 @@ def _check_declared(graph: Graph, values: Mapping[str, Value]) -> None:
 
 
 def _peak(steps: Iterable[_Step], outputs: Iterable[str]) -> int:
-    """Most bytes alive at once when the steps run in this order."""
+    """The largest number of bytes alive at once when the steps run in this order."""
     steps = list(steps)
     last = {name: index for index, step in enumerate(steps) for name in step.node.inputs}
     kept = set(outputs)
@@ -120,7 +120,9 @@ def _peak(steps: Iterable[_Step], outputs: Iterable[str]) -> int:
 
 
 def _walked_back(nodes: Sequence[Node]) -> Iterator[int]:
-    """Indices of the nodes in depth-first order from those that nobody reads, later inputs first."""
+    """Indices of the nodes in depth-first order, starting at the nodes whose outputs no other node reads; later inputs
+    first.
+    """
     maker = {name: index for index, node in enumerate(nodes) for name in node.outputs if name}
     reads = [sorted({maker[name] for name in node.inputs if name in maker}) for node in nodes]
     used = {index for inputs in reads for index in inputs}

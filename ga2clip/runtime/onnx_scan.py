@@ -1,10 +1,9 @@
-"""Reads what an ONNX file says about itself, without the `onnx` package and without trust.
+"""Reads the graph of an untrusted ONNX file, without the `onnx` package.
 
-`read_graph` walks the protobuf (onnx.proto3 gives the field numbers) and returns nodes, constants and the
-declared inputs and outputs. Only what our own exports consist of is understood: a plain graph of standard
-operators over dense tensors. Functions, graphs inside attributes (the bodies of `Loop` and `If`), training
-graphs, sparse tensors and fields that are not known here are refused, so that ONNX Runtime never sees more
-than was looked at. Large constants are skipped by their length.
+`read_graph` walks the protobuf (onnx.proto3 gives the field numbers) and returns nodes, constants and the declared
+inputs and outputs. Only what our own exports contain is accepted: a graph of standard operators over dense tensors.
+Functions, graphs inside attributes (the bodies of `Loop` and `If`), training graphs, sparse tensors and unknown fields
+are refused, so that ONNX Runtime never loads anything that was not checked. Large constants are skipped by length.
 """
 
 import math
@@ -23,7 +22,7 @@ MOST_NODES = 10_000
 """A CLIP of 48 blocks in int8 has about 3,500."""
 _MOST_CONSTANTS = 50_000
 _OPSETS = range(18, 27)
-_VALUE_BYTES = 8 * 64  # what is larger is no shape, and its values are not needed here
+_VALUE_BYTES = 8 * 64  # larger tensors are not shapes, so their values are not needed here
 
 ITEM_BYTES = {1: 4, 2: 1, 3: 1, 5: 2, 4: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 """Bytes of an element by TensorProto.DataType: float, (u)int8, (u)int16, int32, int64, bool, half, double, …"""
@@ -41,7 +40,7 @@ class Declared:
 
 @dataclass(frozen=True)
 class Constant:
-    """An initialiser. values: int64 (…), for small ones that may be shapes; external: in another file."""
+    """An initialiser. values: int64, only for small tensors that may be shapes; external: the file with its data."""
 
     kind: int
     shape: tuple[int, ...]
@@ -61,7 +60,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Node:
-    """One operator. attributes: integers, lists of integers and strings by name; floats decide no shape."""
+    """One operator. attributes: integers, lists of integers and strings by name; floats are left out."""
 
     op: str
     inputs: tuple[str, ...]
@@ -78,7 +77,7 @@ class Graph:
     inputs: dict[str, Declared] = field(default_factory=dict)
     outputs: dict[str, Declared] = field(default_factory=dict)
     inside: dict[str, Declared] = field(default_factory=dict)
-    """What the file says on tensors between nodes."""
+    """The declared types and shapes of tensors between nodes."""
 
     @property
     def weights(self) -> int:
@@ -87,7 +86,7 @@ class Graph:
 
 
 def external_files(path: Path) -> set[str]:
-    """Names of the files beside the model that its weights are in. Errors: UserError as `read_graph`."""
+    """Names of the external files that hold weights of the model. Raises UserError as `read_graph`."""
     return {constant.external for constant in read_graph(path).constants.values() if constant.external}
 
 
@@ -95,7 +94,7 @@ def read_graph(path: Path) -> Graph:
     """The graph in an ONNX file.
 
     Raises:
-        UserError: the file is no whole protobuf message, or holds what our exports don't.
+        UserError: the file is not a complete protobuf message, or contains something that our exports never do.
     """
     with path.open("rb") as file:
         try:
@@ -107,7 +106,7 @@ def read_graph(path: Path) -> Graph:
                 return _model(Message(content))
             except MalformedError as error:
                 raise UserError(
-                    f"{path} is not an ONNX file as ga2clip writes it: {error}",
+                    f"{path} is not an ONNX file of the kind that ga2clip writes: {error}",
                     "export the bundle again; do not use it unless you trust where it is from",
                 ) from None
 
@@ -257,7 +256,9 @@ def _location(name: str, external: Mapping[str, str]) -> str:
 def _values(
     tensor: Constant, raw: Message | None, typed: list[Message | int], name: str
 ) -> np.ndarray | None:
-    """int64 values of a small constant that may be a shape; errors when a constant claims more than it holds."""
+    """int64 values of a small constant that may be a shape, else None. Raises MalformedError when a constant's size
+    differs from its data.
+    """
     held = raw.size if raw is not None else sum(1 if isinstance(part, int) else part.size for part in typed)
     # A number of typed data takes at least one byte, whatever its type.
     wanted = tensor.bytes if raw is not None else tensor.size
@@ -309,6 +310,6 @@ def _pair(message: Message) -> tuple[str, str]:
 
 
 def _signed(value: int) -> int:
-    """A varint as the 64-bit number with a sign that protobuf means."""
+    """A varint as a signed 64-bit number."""
     value &= 2**64 - 1
     return value - 2**64 if value >= 2**63 else value

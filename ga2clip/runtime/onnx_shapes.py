@@ -1,9 +1,8 @@
-"""Shapes that the operators of a bundle give, and what each costs, computed from the shapes that enter.
+"""Shape inference and cost for each ONNX operator that a bundle may contain.
 
-Operators not in `OPERATORS` are refused: there are no loops, no branches, no functions, and nothing whose size
-depends on numbers that are not known beforehand. Small int64 tensors (shapes) carry their values along, so that
-`Expand`, `Range` and `Reshape` have a size before anything runs. Where the specification leaves room, the
-stricter reading is taken: a graph that we refuse does no harm.
+Operators not in `OPERATORS` are refused: there are no loops, branches or functions, and no tensor whose size depends on
+computed data. The values of small int64 tensors (shapes) are tracked, so that the outputs of `Expand`, `Range` and
+`Reshape` have known sizes before anything runs. Where the specification is ambiguous the stricter reading is used.
 """
 
 import math
@@ -16,18 +15,16 @@ from ga2clip.runtime.onnx_scan import INT64, ITEM_BYTES, Node
 
 Shape = tuple[int, ...]
 _MOST_KNOWN = 1024
-"""Elements of a tensor whose values are followed; shapes have fewer than ten."""
+"""Most elements of a tensor whose values are tracked; shapes have fewer than ten."""
 
 
 class GraphError(Exception):
-    """A graph that is not run. The message says why."""
+    """A graph that is refused. The message says why."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor: its shape, element type (TensorProto.DataType), values where it is a small int64 one, whether no
-    input reaches it.
-    """
+    """A tensor: shape, element type (TensorProto.DataType), values (small int64 ones only), and whether constant."""
 
     shape: Shape
     kind: int
@@ -58,7 +55,7 @@ class Result:
 
 
 def broadcast(*shapes: Shape) -> Shape:
-    """The shape that NumPy's rule gives. Raises GraphError where there is none."""
+    """The shape by NumPy's broadcasting rule. Raises GraphError for shapes that can't be broadcast."""
     result: list[int] = []
     for sides in zip(*(((1,) * (max(map(len, shapes)) - len(s))) + s for s in shapes), strict=True):
         others = {side for side in sides if side != 1}
@@ -69,7 +66,7 @@ def broadcast(*shapes: Shape) -> Shape:
 
 
 def axis_of(axis: int, rank: int) -> int:
-    """An axis counted from the front. Raises GraphError for one that isn't there."""
+    """A possibly negative axis as a number from 0 on. Raises GraphError when it is out of range."""
     if not -rank <= axis < rank:
         raise GraphError(f"axis {axis} of {rank}")
     return axis % rank
@@ -91,9 +88,9 @@ def _many(node: Node, name: str) -> tuple[int, ...] | None:
 
 
 def _numbers(value: Value) -> list[int]:
-    """Values of a tensor that decides a shape. Raises GraphError when they depend on what is computed."""
+    """The values of a tensor that determines a shape. Raises GraphError when they are not known before running."""
     if value.known is None:
-        raise GraphError("a shape depends on numbers that are only known while it runs")
+        raise GraphError("a shape depends on data that is only known while the graph runs")
     return [int(number) for number in value.known.reshape(-1)]
 
 
@@ -112,7 +109,7 @@ def _arithmetic(operation: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> "_
 def _computed(
     shape: Shape, inputs: Sequence[Value], operation: Callable[[list[np.ndarray]], np.ndarray]
 ) -> np.ndarray | None:
-    """Values of a small tensor whose inputs are all known, in the wrapping arithmetic that engines have too."""
+    """The values of a small tensor whose inputs are all known, in wrapping int64 arithmetic as engines use."""
     parts = [value.known for value in inputs]
     if math.prod(shape) > _MOST_KNOWN or any(part is None for part in parts):
         return None
@@ -378,7 +375,7 @@ OPERATORS: dict[str, tuple[int, int, int, _Rule]] = {
     "Unsqueeze": (2, 2, 1, _unsqueeze),
     "Where": (3, 3, 1, _elementwise),
 }
-"""What a bundle may consist of: what our exports use, and the plain element-wise ones beside it."""
+"""The operators that a bundle may contain: those of our exports, and further element-wise ones."""
 
 _COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 _MAKES: dict[str, tuple[int, ...]] = {
@@ -404,7 +401,7 @@ def check_operator(node: Node) -> None:
 
 
 def evaluate(node: Node, inputs: Sequence[Value]) -> Result:
-    """Shapes and cost of a node. Raises GraphError for one that is not run."""
+    """Output shapes and cost of a node. Raises GraphError for a node that is refused."""
     fewest, most, outputs, rule = OPERATORS[node.op]
     if not fewest <= len(inputs) <= most or len(node.outputs) != outputs:
         raise GraphError(f"{node.op} has {len(inputs)} inputs and {len(node.outputs)} outputs")

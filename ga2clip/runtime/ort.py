@@ -1,4 +1,4 @@
-"""The one place that loads ONNX Runtime: without its telemetry, and with nothing but errors in its log."""
+"""The only module that imports ONNX Runtime: telemetry off, and a log of errors only."""
 
 from ga2clip.runtime.telemetry import OFF  # isort: skip  (sets what the library reads when it loads)
 import onnxruntime

@@ -1,7 +1,6 @@
-"""`Predictor`, the front door of the runtime: videos go in, rankings of class names come out.
+"""`Predictor`: names the actions in videos. It works on any `ClipModel`: a bundle, a run or a model in memory.
 
-file → frames uint8 (T, S, S, 3) → video feature (D,) → cosines with class features (C, D) → softmax →
-ranking.
+file → frames uint8 (T, S, S, 3) → video feature (D,) → cosines with class features (C, D) → softmax → ranking.
 """
 
 import itertools
@@ -42,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Clip:
-    """A decoded clip: frames uint8 (T, S, S, 3), seconds, and what was wrong with it."""
+    """A decoded clip: frames uint8 (T, S, S, 3), duration in seconds, and the decoder's warnings."""
 
     frames: np.ndarray
     duration: float
@@ -50,28 +49,28 @@ class _Clip:
 
 
 class _Closed:
-    """Stands where a model was."""
+    """Replaces the model of a closed predictor: any use of it raises UserError."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise UserError("this predictor is closed", "open the model again")
 
 
 class Predictor:
-    """Names actions in videos. `with` closes it; one object may be used from several threads.
+    """Names the actions in videos. Use it in a `with` statement or call `close`. Safe to use from several threads.
 
     Args:
-        model: the folder of a bundle, which needs no torch, or any `ClipModel` (`ga2clip.open_predictor` also opens
-            runs and backbones).
-        classes: the names that are ranked when a question gives none; None: the model's own.
-        provider: of a bundle: `auto` (CUDA where there is a driver, else the CPU), `cpu`, `cuda`, `cuda:N`,
-            `tensorrt` or `openvino`; the attribute `provider` says which one was obtained.
-        threads: of a bundle: cores that its encoders take, 0: all.
-        cache: of a bundle: remember the features of class names on disk.
-        signed_by: of a bundle: a PEM file with the Ed25519 public key that must have signed it.
+        model: the folder of a bundle (no torch needed) or any `ClipModel`. `ga2clip.open_predictor` also opens runs
+            and backbones.
+        classes: the class names to rank when a call gives none; None: the model's own.
+        provider: bundles only: `auto` (CUDA if a driver is installed, else the CPU), `cpu`, `cuda`, `cuda:N`,
+            `tensorrt` or `openvino`. The attribute `provider` is the one that was obtained.
+        threads: bundles only: CPU cores that each encoder may use; 0: all.
+        cache: bundles only: keep the features of class names on disk.
+        signed_by: bundles only: a PEM file with the Ed25519 public key that must have signed the bundle.
 
     Raises:
-        UserError: the bundle is missing, damaged, of a newer schema or not signed by that key, or the class names
-            can't be used.
+        UserError: the bundle is missing, damaged, of a newer schema or not signed by that key; or class names are
+            empty or can't be told apart.
 
     Example:
         >>> with Predictor("bundle") as predictor:
@@ -98,7 +97,7 @@ class Predictor:
             else model
         )
         self.classes = own or self.model.classes
-        """The names that are ranked when a question gives none."""
+        """The class names that are ranked when a call gives none."""
         self._rule = SamplingRule(frames=self.model.frames)
 
     def __enter__(self) -> "Predictor":
@@ -110,7 +109,7 @@ class Predictor:
         self.close()
 
     def close(self) -> None:
-        """Let go of the model and its memory; what is asked afterwards is an error, closing again is not."""
+        """Release the model and its memory. Later calls raise UserError; closing twice is allowed."""
         if not isinstance(self.model, _Closed):
             gone: Any = _Closed()
             model, self.model = self.model, gone
@@ -118,22 +117,22 @@ class Predictor:
 
     @property
     def name(self) -> str:
-        """Which model speaks, for people."""
+        """A readable name of the model."""
         return self.model.name
 
     @property
     def provider(self) -> str:
-        """What computes: `cpu`, `cuda`, `torch on cpu` …"""
+        """Where it computes: `cpu`, `cuda`, `torch on cpu` …"""
         return self.model.provider
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, 64 hexadecimal digits, of what decides an answer beside the question."""
+        """SHA-256, 64 hexadecimal digits, of everything in the model that influences an answer."""
         return self.model.fingerprint
 
     @property
     def can_reject(self) -> bool:
-        """Whether the model has a threshold for "none of these"."""
+        """Whether the model has an open-set threshold, so that `reject=True` is possible."""
         return self.model.threshold is not None
 
     def predict(
@@ -144,18 +143,27 @@ class Predictor:
         template: str | None = None,
         reject: bool = False,
     ) -> Prediction:
-        """The most probable classes of a video file.
+        """Rank the classes for a video file.
 
         Args:
             path: the file.
             classes: names to choose from; None: `Predictor.classes`.
-            top: how many of them the answer holds, best first.
-            template: a sentence with `{}` for the name in place of the model's class text.
-            reject: let "none of these" take part.
+            top: the number of classes in the answer.
+            template: a sentence with `{}` for the name, instead of the model's class text.
+            reject: let "none of these" take part, by the model's open-set threshold.
+
+        Returns:
+            The ranking, best first, with the number of frames, the duration and the decoder's warnings. The
+            probabilities are a softmax over all classes, also those below `top`.
 
         Raises:
             VideoError: the file can't be decoded.
-            UserError: class names, a number or a template that can't be used; a model that can't reject.
+            UserError: class names that are empty or can't be told apart, `top` below 1, a template without `{}`, or
+                `reject` with a model that has no threshold.
+
+        Example:
+            >>> predictor.predict("clip.mp4", classes=["juggling", "sleeping"], top=1).predictions
+            (('juggling', 0.93),)
         """
         file, top = video_path(path), at_least_one("top", top)
         scorer = self.scorer(classes, template, reject)
@@ -169,10 +177,17 @@ class Predictor:
         template: str | None = None,
         reject: bool = False,
     ) -> Prediction:
-        """As `predict`, for frames uint8 (T, H, W, 3) RGB of any T ≥ 1, H and W; all of them are encoded.
+        """Rank the classes for frames in memory. All frames are encoded, none is left out.
+
+        Args:
+            frames: uint8 (T, H, W, 3), RGB, of any T ≥ 1, H and W.
+            classes, top, template, reject: as in `predict`.
+
+        Returns:
+            As `predict`, with an empty file name and a duration of 0.
 
         Raises:
-            UserError: as `predict`, and for another dtype or shape.
+            UserError: as `predict`, and for frames of another dtype or shape.
         """
         clip, top = _Clip(self.prepare(frames), 0.0, ()), at_least_one("top", top)
         return self._answers([("", clip)], self.scorer(classes, template, reject), top)[0]
@@ -189,17 +204,21 @@ class Predictor:
         workers: int = 1,
         time_limit: float = 60.0,
     ) -> Iterator[Prediction | Failure]:
-        """Predictions in the order of the paths; a file that can't be read gives a `Failure` and the rest goes on.
+        """Rank the classes for many video files; the next files are decoded in threads meanwhile.
 
         Args:
-            paths: the files; an iterator is read only a little ahead.
-            classes: as `predict`, like `top`, `template` and `reject`.
-            batch: clips encoded at once.
-            workers: threads that decode the next clips meanwhile.
+            paths: the files. An iterator is consumed only a few files ahead.
+            classes, top, template, reject: as in `predict`.
+            batch: number of clips that are encoded at once.
+            workers: number of decoding threads.
             time_limit: seconds that decoding one file may take.
 
+        Returns:
+            An iterator with one answer per path, in the order of the paths: a `Prediction`, or a `Failure` for a file
+            that can't be read.
+
         Raises:
-            UserError: as `predict`, and for numbers that can't be used: all at the call, before the first answer.
+            UserError: as `predict`, and for numbers out of range; raised by the call itself, not by the iterator.
         """
         files, top = video_paths(paths), at_least_one("top", top)
         batch, workers = at_least_one("batch", batch), at_least_one("workers", workers)
@@ -209,13 +228,23 @@ class Predictor:
     def scorer(
         self, classes: Iterable[str] | None = None, template: str | None = None, reject: bool = False
     ) -> Scorer:
-        """The classes to ask about, encoded. Raises UserError as `predict`."""
+        """Encode the classes of a question once, to score many videos against them.
+
+        Args:
+            classes, template, reject: as in `predict`.
+
+        Returns:
+            The labels, their features float32 (C, D) and the scoring rule.
+
+        Raises:
+            UserError: as `predict`.
+        """
         reject = flag("reject", reject)
         threshold = self.model.threshold if reject else None
         if reject and threshold is None:
             raise UserError(
                 f"{self.name} has no threshold for '{NONE_LABEL}'",
-                "export fits it on the run's clips: `ga2clip export RUN`, where its dataset is",
+                "`ga2clip export RUN` fits it where the run's dataset is prepared",
             )
         names = self.classes if classes is None else class_names(classes)
         if reject and NONE_LABEL in map(comparable, names):
@@ -228,34 +257,59 @@ class Predictor:
         return Scorer(labels, features, self.model.negatives, self.model.scale, threshold)
 
     def prepare(self, frames: np.ndarray) -> np.ndarray:
-        """Frames uint8 (T, H, W, 3) RGB → uint8 (T, S, S, 3), the encoder's size.
+        """Resize and crop frames to the encoder's side S, as all predictions do.
+
+        Args:
+            frames: uint8 (T, H, W, 3), RGB, of any T ≥ 1, H and W.
+
+        Returns:
+            uint8 (T, S, S, 3).
 
         Raises:
-            UserError: anything else than such frames.
+            UserError: frames of another dtype or shape.
         """
         return self.model.preprocess.frames(rgb_frames(frames))
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
-        """Prepared frames uint8 (T, S, S, 3) → frame features float32 (T, D), not normalised.
+        """Encode frames one by one.
+
+        Args:
+            frames: uint8 (T, S, S, 3), as `prepare` returns them.
+
+        Returns:
+            Frame features, float32 (T, D), not normalised.
 
         Raises:
-            UserError: anything else than such frames.
+            UserError: another type or shape.
         """
         return self.model.encode_frames(prepared_frames(frames, self.model.preprocess.size))
 
     def encode_clips(self, clips: np.ndarray) -> np.ndarray:
-        """Prepared clips uint8 (B, T, S, S, 3) → video features float32 (B, D), not normalised: means over frames.
+        """Encode clips.
+
+        Args:
+            clips: uint8 (B, T, S, S, 3), frames as `prepare` returns them.
+
+        Returns:
+            Video features, float32 (B, D), not normalised: the mean of the frame features.
 
         Raises:
-            UserError: anything else than such clips.
+            UserError: another type or shape.
         """
         return self.model.encode_clips(prepared_clips(clips, self.model.preprocess.size))
 
     def encode_classes(self, names: Iterable[str], template: str | None = None) -> np.ndarray:
-        """Class names → features float32 (C, D), L2-normalised.
+        """Encode class names.
+
+        Args:
+            names: C class names.
+            template: a sentence with `{}` for the name, instead of the model's class text.
+
+        Returns:
+            Class features, float32 (C, D), L2-normalised.
 
         Raises:
-            UserError: names that can't be told apart or are too long; a template that is no text with one `{}`.
+            UserError: names that can't be told apart or are too long; a template that is not a string with one `{}`.
         """
         template = sentence(template)
         return self.model.encode_classes(class_names(names), template)
@@ -281,14 +335,14 @@ class Predictor:
             return self._decode(path, time_limit)
         except UserError as error:
             return error.message
-        except Exception as error:  # one file must not end a night's batch
+        except Exception as error:  # one bad file must not end a long batch
             _log.debug("reading %s failed", path, exc_info=True)
             return f"{path}: {type(error).__name__}: {error}"
 
     def _decode_ahead(
         self, pool: ThreadPoolExecutor, paths: Iterable[object], *, ahead: int, time_limit: float
     ) -> Iterator[tuple[str, "_Clip | str"]]:
-        """(file, clip or reason) in order, with at most `ahead` files in flight."""
+        """Yields (file, clip or reason of failure) in order, with at most `ahead` files decoded in advance."""
         waiting: deque[tuple[str, Future[_Clip | str]]] = deque()
         try:
             for file in map(video_path, paths):

@@ -1,8 +1,8 @@
-"""Fields of a protobuf message, read from mapped bytes by their numbers; strict, and bounded in work.
+"""A strict protobuf reader over a memory-mapped file, with a limit on its work.
 
-Strict, because two parsers that read the same bytes differently are an attacker's door: a field that the caller
-doesn't know, one that stands twice where protobuf would merge or overwrite, another wire type than the schema
-has, and numbers above 32 bits in a key (which some parsers cut off) are errors.
+Strict, because an attacker can use differences between two parsers. These are errors: a field that the caller doesn't
+list, a repeated field where protobuf would merge or overwrite, another wire type than the schema's, and keys above
+32 bits (which some parsers truncate).
 """
 
 import mmap
@@ -15,11 +15,11 @@ _MOST_FIELDS = 1_000_000
 
 
 class MalformedError(Exception):
-    """The bytes are not what the caller may read. The message says why."""
+    """The bytes are not a valid message of the expected kind. The message says why."""
 
 
 class Message:
-    """A message or another field with a length: a span of the mapped file."""
+    """A message or another length-delimited field: a span of the mapped file."""
 
     def __init__(
         self, content: mmap.mmap, start: int = 0, end: int | None = None, left: list[int] | None = None
@@ -50,11 +50,11 @@ class Message:
 
         Args:
             what: the message's name for errors.
-            wires: allowed field number → its wire type, None for numbers that may stand packed or one by one.
-            repeated: numbers that may stand more than once.
+            wires: allowed field number → its wire type; None: repeated numbers, packed or not.
+            repeated: field numbers that may occur more than once.
 
         Raises:
-            MalformedError: anything else is there, or the bytes end too early.
+            MalformedError: another field, or the bytes end too early.
         """
         position, seen = self._start, set()
         while position < self._end:
@@ -65,7 +65,7 @@ class Message:
             if number not in wires or (wires[number] is not None and wires[number] != wire):
                 raise MalformedError(f"a {what} with field {number} of type {wire} is not read")
             if number in seen and number not in repeated:
-                raise MalformedError(f"field {number} of a {what} stands twice")
+                raise MalformedError(f"field {number} of a {what} occurs twice")
             seen.add(number)
             self._left[0] -= 1
             if self._left[0] < 0:

@@ -1,9 +1,9 @@
-"""Files of answers (JSON, JSON Lines or CSV) that a later batch can continue.
+"""Results files of `predict` (JSON, JSON Lines or CSV) that a later batch can continue with `--resume`.
 
-JSON Lines and CSV grow line by line, so that a killed batch keeps what it had; JSON is written when the batch
-ends. Every answer says by fingerprints what was asked of which model, and whether it is complete: a line of JSON is,
-a video's CSV rows are when the last `rank` is `count`. A file that failed is tried again. A line of JSON has a check
-sum, since damage may leave JSON; a CSV has none, since spreadsheets round its numbers.
+JSON Lines and CSV are written line by line, so that a killed batch keeps what it had; JSON is written when the batch
+ends. Every record has fingerprints of the model and the question. A line of JSON is complete and has a check sum, since
+damage may leave JSON; the CSV rows of a video are complete when the last `rank` equals `count`, without a check sum,
+since spreadsheets round their numbers. Videos that failed are tried again.
 """
 
 import csv
@@ -38,7 +38,7 @@ _COLUMNS = ("file", "frames", "duration", "rank", "count", "label", "probability
 _NEW = "choose another file, or leave out --resume"
 
 _Record = dict[str, Any]
-"""An answer as JSON: `Prediction.to_json` or `Failure.to_json`, and what was asked (`Asked.to_json`)."""
+"""One video as JSON: `Prediction.to_json` or `Failure.to_json`, joined with `Asked.to_json`."""
 
 
 class _Entry(BaseModel):
@@ -64,31 +64,30 @@ class _Error(BaseModel):
 
 
 def expand(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are, folders as `find_videos` finds the videos in them; no file twice.
+    """The given files, and for each folder the videos in it (`find_videos`); no file twice.
 
-    A missing file, and a folder without any video, are left for the decoder to report beside the others' answers.
+    A missing file or a folder without videos stays in the list: the decoder reports it beside the other answers.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
-        found += (find_videos(path) if path.is_dir() else []) or [path]
-    return list(dict.fromkeys(found))
+        files += (find_videos(path) if path.is_dir() else []) or [path]
+    return list(dict.fromkeys(files))
 
 
 class ResultFile:
     """A results file that is being written; use it with `with`.
 
     Args:
-        out: the file, or a device or pipe. A file that holds something is neither replaced nor appended to without
-            `resume`.
-        model: who answers, for people.
+        out: the file, or a device or pipe. Without `resume`, a file that is not empty is an error.
+        model: readable name of the model.
         provider: where it runs.
-        asked: what is asked of which model.
+        asked: fingerprints of the model and the question.
         format: None takes it from the suffix.
-        resume: keep what the file holds. What a kill cut off is left out, and so is a file that failed.
+        resume: keep the complete answers in the file; incomplete records and failures are dropped and asked again.
 
     Raises:
-        UserError: an unknown suffix, a file that exists or can't be written, one that can't be continued because
-            it is none of ours, is damaged, or answers another question.
+        UserError: the suffix is unknown; the file exists or can't be written; or it can't be continued because it is
+            not a results file, is damaged, or answers another question.
     """
 
     def __init__(
@@ -115,10 +114,10 @@ class ResultFile:
         self._order: dict[str, int] = {}
         self._stream: Unbuffered | None = None
         self.done: frozenset[str] = frozenset(answered)
-        """Files that an earlier batch answered."""
+        """Names of the videos that an earlier batch answered."""
 
     def set_order(self, files: Iterable[str]) -> None:
-        """The files of the batch: when it ends well, all answers stand in this order."""
+        """Set the order of the answers: when the batch ends without an error, the file is sorted like `files`."""
         self._order = {file: place for place, file in enumerate(files)}
 
     def __enter__(self) -> "ResultFile":
@@ -134,7 +133,7 @@ class ResultFile:
                 self._stream = open_append(self.out)
         except OSError as error:
             raise write_error(self.out, error) from None
-        self._records = []  # they are in the file
+        self._records = []  # they are already in the file
         return self
 
     def __exit__(
@@ -151,7 +150,7 @@ class ResultFile:
             self._write_whole(self._as_bytes(records))
 
     def add(self, part: Prediction | Failure) -> None:
-        """Write one answer. Raises UserError when it can't be written; what was there before stays."""
+        """Write one answer. Raises UserError when it can't be written; earlier answers are kept."""
         record = part.to_json() | self._asked.to_json()
         self._places.append(self._place(record))
         if self._stream is None:
@@ -164,7 +163,7 @@ class ResultFile:
             raise write_error(self.out, error, hint) from None
 
     def _place(self, record: _Record) -> int:
-        """Where in the batch a file stands; answers to other files come before."""
+        """The position of a record's file in the batch; -1 for files that are not in the batch."""
         return self._order.get(record["file"], -1)
 
     def _as_bytes(self, records: Sequence[_Record]) -> bytes:
@@ -182,7 +181,7 @@ class ResultFile:
 
 
 def _encoded(text: str) -> bytes:
-    """UTF-8, and the bytes of file names that are none as they are."""
+    """The text as UTF-8; bytes of file names that are not UTF-8 are written unchanged."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -204,7 +203,7 @@ def _check_sum(record: _Record) -> str:
 
 
 def _rows(record: _Record) -> list[list[Any]]:
-    """A row per rank. Each says how many there are; a file without a ranking has one row, of count 0."""
+    """One CSV row per rank, each with the number of rows as `count`; a failure is one row with count 0."""
     file = [record["file"], record.get("frames", ""), record.get("duration", "")]
     asked = [record[key] for key in _ASKED]
     ranking = record.get("predictions", ())
@@ -219,10 +218,10 @@ def _rows(record: _Record) -> list[list[Any]]:
 def _read(path: Path, kind: Format, asked: Asked) -> list[_Record]:
     """All complete records of an earlier batch, failures too, in the order of the file.
 
-    Errors: UserError for a file that isn't one of ours, is damaged, or answers another question.
+    Raises UserError for a file that isn't one of ours, is damaged, or answers another question.
     """
     if is_stream(path):
-        raise UserError(f"cannot continue {path}: it is no file", "leave out --resume")
+        raise UserError(f"cannot continue {path}: it is not a regular file", "leave out --resume")
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -244,12 +243,12 @@ def _check_question(path: Path, record: _Record, asked: Asked) -> None:
         if record.get(key) != expected[key]:
             raise UserError(
                 f"cannot continue {path}: its answers come from another {what}",
-                f"continue it with the {what} that it was begun with, or write into another file",
+                f"continue it with the {what} that it was started with, or write into another file",
             )
 
 
 def _checked(record: Any, where: str) -> _Record:
-    """The record itself, once it is known to be an answer. Errors: ValueError."""
+    """The record, validated. Raises ValueError when it is not an answer of ours."""
     try:
         kind = _Error if isinstance(record, dict) and "error" in record else _Answer
         kind.model_validate(record, strict=True)
@@ -258,7 +257,7 @@ def _checked(record: Any, where: str) -> _Record:
         place = ".".join(map(str, first["loc"])) or "the line"
         raise ValueError(f"{where}: {place}: {first['msg']}") from None
     if missing := [key for key in _ASKED if key not in record]:
-        raise ValueError(f"{where} does not say what was asked of which model (no {missing[0]})")
+        raise ValueError(f"{where} lacks '{missing[0]}', the fingerprint of the model or the question")
     checked: _Record = record
     return checked
 
@@ -268,7 +267,7 @@ def _from_json(data: bytes) -> list[_Record]:
         return []
     whole = json.loads(data)
     if not isinstance(whole, dict) or not isinstance(whole.get("results"), list):
-        raise ValueError("it is no object with 'results'")
+        raise ValueError("it is not an object with 'results'")
     asked = {key: whole[key] for key in _ASKED if key in whole}
     return [
         _checked(part | asked if isinstance(part, dict) else part, f"result {number}")
@@ -294,8 +293,7 @@ def _from_lines(data: bytes) -> Iterator[_Record]:
 
 
 def _from_csv(data: bytes) -> Iterator[_Record]:
-    """A record for each file whose ranks from 1 to its count follow each other; what a kill left of others is not
-    kept."""
+    """A record for each video whose rows have the ranks from 1 to `count`; incomplete videos are left out."""
     data = data.removeprefix(b"\xef\xbb\xbf")  # spreadsheets put this mark before UTF-8
     end = _end_of_rows(data)
     _refuse_foreign(data[end:], _encoded(_header("csv")), alone=not end)
@@ -322,7 +320,7 @@ def _from_csv(data: bytes) -> Iterator[_Record]:
 
 
 def _end_of_rows(data: bytes) -> int:
-    """Where the last whole row ends: behind the last line break that stands in no quotes."""
+    """The offset behind the last complete row: behind the last line break outside quotes."""
     end = data.rfind(b"\n") + 1
     while data.count(b'"', 0, end) % 2:
         end = data.rfind(b"\n", 0, end - 1) + 1
@@ -330,9 +328,9 @@ def _end_of_rows(data: bytes) -> int:
 
 
 def _refuse_foreign(rest: bytes, beginning: bytes, *, alone: bool) -> None:
-    """A file without a whole line (`alone`) is ours when its rest can be the beginning of a first line."""
+    """Raises ValueError for a file without a complete line (`alone`) unless `rest` can start our first line."""
     if alone and not (rest.startswith(beginning) or beginning.startswith(rest)):
-        raise ValueError("it is no results file of ga2clip")
+        raise ValueError("it is not a results file of ga2clip")
 
 
 def _record(rows: Sequence[dict[str, str]], ranking: Sequence[dict[str, str]]) -> _Record:

@@ -1,28 +1,30 @@
-"""Video features (N, D) go in, class probabilities (N, C) come out: the arithmetic between the encoders and
-a ranking.
-"""
+"""Class probabilities (N, C) from video features (N, D): the arithmetic between the encoders and a ranking."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 NONE_LABEL = "none of these"
-"""The label that stands for "the anchor wins" when a question allows rejection."""
+"""The label of the answer "none of the classes", which is only possible with `reject`."""
 
 
 def normalise(features: np.ndarray) -> np.ndarray:
-    """Rows (…, D) scaled to length 1, as float32; a row of zeros stays one."""
+    """Rows (…, D) divided by their L2 norm, float32; rows of zeros stay zero."""
     lengths = np.linalg.norm(features.astype(np.float64), axis=-1, keepdims=True)
     return (features / np.maximum(lengths, 1e-12)).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """The classes that a video is asked about.
+    """The classes of a question, with their features, and the rule that scores a video against them.
 
-    labels: C names (the last is `NONE_LABEL` when `threshold` is given). features: float32 (C, D), without a
-    row for that one, and negatives: float32 (K, D), both L2-normalised. scale: what a cosine is multiplied
-    by. threshold: best class cosine minus best negative cosine below which the answer is `NONE_LABEL`.
+    Attributes:
+        labels: C names; the last is `NONE_LABEL` when `threshold` is given.
+        features: float32 (C, D), L2-normalised; no row for `NONE_LABEL`.
+        negatives: float32 (K, D), L2-normalised, features of the negative prompts.
+        scale: factor on the cosines before the softmax.
+        threshold: the open-set threshold; below it (best class cosine minus best negative cosine) the answer is
+            `NONE_LABEL`. None: no rejection.
     """
 
     labels: tuple[str, ...]
@@ -32,10 +34,10 @@ class Scorer:
     threshold: float | None = None
 
     def probabilities(self, video: np.ndarray) -> np.ndarray:
-        """Video features (N, D), any length → softmax over the labels, float64 (N, C).
+        """Probabilities of the labels, float64 (N, C), for video features (N, D) that need not be normalised.
 
-        With rejection, `NONE_LABEL` takes part with the best negative's cosine plus the threshold, so that
-        it ranks first exactly where the margin is below the threshold.
+        With rejection, `NONE_LABEL` takes part in the softmax with the best negative's cosine plus the threshold, so
+        that it ranks first exactly where the margin is below the threshold.
         """
         unit = normalise(video)
         cosines = unit @ self.features.T
@@ -48,6 +50,9 @@ class Scorer:
 
 
 def rejection_margin(video: np.ndarray, features: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """Best class cosine minus best negative cosine of each video: (N, D), (C, D), (K, D) → float32 (N,)."""
+    """Best class cosine minus best negative cosine of each video, float32 (N,).
+
+    video: (N, D), any length. features (C, D) and negatives (K, D): L2-normalised.
+    """
     unit = normalise(video)
     return (unit @ features.T).max(axis=1) - (unit @ negatives.T).max(axis=1)

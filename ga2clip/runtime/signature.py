@@ -1,7 +1,7 @@
-"""Signatures of bundles: who wrote one. Ed25519 (RFC 8032) over the bytes of `bundle.json`, which holds the hashes of
-all other files; 64 bytes in `bundle.json.sig`.
+"""Signing of bundles: an Ed25519 signature (RFC 8032) over the bytes of `bundle.json`, which holds the hashes of all
+other files; 64 bytes in `bundle.json.sig`.
 
-Keys are PEM files as OpenSSL writes them, and OpenSSL can check a signature without us:
+Keys are PEM files as OpenSSL writes them. OpenSSL can also check a signature:
 
     openssl genpkey -algorithm ed25519 -out key.pem
     openssl pkey -in key.pem -pubout -out key.pub
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 SIGNATURE = "bundle.json.sig"
-_LARGEST_KEY = 65536  # bytes of a PEM file
+_LARGEST_KEY = 65536  # bytes, of a PEM file
 _MAKE_KEY = "make one with: openssl genpkey -algorithm ed25519 -out key.pem"
 _MAKE_PUBLIC = "make it from the signing key: openssl pkey -in key.pem -pubout -out key.pub"
 
@@ -36,9 +36,9 @@ def signing_key(path: Path) -> "Ed25519PrivateKey":
         key = serialization.load_pem_private_key(content, password=None)
     except TypeError:
         raise UserError(
-            f"the key {path} is encrypted", "openssl pkey -in KEY -out PLAIN removes it"
+            f"the key {path} is encrypted", "decrypt it with: openssl pkey -in KEY -out PLAIN"
         ) from None
-    except Exception:  # the library raises its own classes, ValueError and what its parser meets
+    except Exception:  # the library raises its own classes, ValueError and errors of its parser
         key = None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise UserError(f"{path} holds no Ed25519 private key", _MAKE_KEY)
@@ -46,7 +46,7 @@ def signing_key(path: Path) -> "Ed25519PrivateKey":
 
 
 def sign(folder: Path, key: "Ed25519PrivateKey") -> None:
-    """Write `bundle.json.sig` into a bundle. Errors: UserError when it can't be written."""
+    """Write `bundle.json.sig` into a bundle. Raises UserError when it can't be written."""
     from ga2clip.runtime.bundle import CARD
 
     with replacing(folder / SIGNATURE) as temporary:
@@ -54,12 +54,12 @@ def sign(folder: Path, key: "Ed25519PrivateKey") -> None:
 
 
 def check_signature(folder: Path, card: bytes, public: Path) -> None:
-    """Hold a bundle's card against its signature.
+    """Check the signature of a bundle's card.
 
     Args:
         folder: the bundle.
-        card: content of its `bundle.json`, of which nothing was believed yet.
-        public: a PEM file with the writer's public key.
+        card: the bytes of its `bundle.json`, not yet parsed.
+        public: a PEM file with the author's public key.
 
     Raises:
         UserError: the bundle is not signed, or not by this key, or the key can't be read.
@@ -67,9 +67,7 @@ def check_signature(folder: Path, card: bytes, public: Path) -> None:
     """
     key, path = _public_key(public), folder / SIGNATURE
     if not path.is_file():
-        raise UserError(
-            f"{folder} is not signed: it has no {SIGNATURE}", "ask for it where the bundle is from"
-        )
+        raise UserError(f"{folder} is not signed: it has no {SIGNATURE}", "ask the bundle's author for it")
     from cryptography.exceptions import InvalidSignature
 
     try:
@@ -77,7 +75,7 @@ def check_signature(folder: Path, card: bytes, public: Path) -> None:
     except InvalidSignature:
         raise UserError(
             f"{folder} was not signed with the key of {public}, or was changed since",
-            "do not use it; get the bundle and the key again from whom you trust",
+            "do not use it; get the bundle and the key again from a source that you trust",
         ) from None
 
 
@@ -103,7 +101,7 @@ def _library() -> tuple[Any, Any]:
 
 
 def _read(path: Path, hint: str) -> bytes:
-    """A small file. Errors: UserError with the hint."""
+    """A small file. Raises UserError with the hint."""
     try:
         if not path.is_file():
             raise UserError(f"there is no file {path}", hint)

@@ -1,13 +1,13 @@
-"""Sliding windows over the features of frames, one by one, each with the mean of the frames in it.
+"""Sliding windows over frame features; the feature of a window is the mean over its frames.
 
     frames    . . . . . . . . . . . . .
     windows   |-------|
                   |-------|                 each starts one stride after the one before
                       |-------|
 
-A gap in the video ends the windows before it; those after it begin anew at its end.
-Every frame is looked at once, whatever the overlap: a window's sum is the one before, plus the frames that
-came in, minus those that went out. Memory is that of the frames of one window.
+A gap in the video ends the windows before it; the first window after it starts at its end.
+Each frame is added once, whatever the overlap: the sum of a window is that of the previous one, plus the frames that
+entered, minus those that left. Only the frames of one window are kept in memory.
 """
 
 from collections import deque
@@ -23,14 +23,12 @@ from ga2clip.video import Gap
 _ROUNDING = 1e-6  # seconds; time stamps and multiples of the stride are not exact
 
 Features = Iterable[tuple[float, np.ndarray] | Gap]
-"""Times in seconds, rising, each with a feature (D,), and gaps between them."""
+"""(seconds, feature (D,)) in rising order of time, with a `Gap` where the video shows nothing."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Seconds from `start` to `end` (not included), and the mean feature float64 (D,) of the frames in
-    between.
-    """
+    """A window from `start` to `end` seconds (exclusive), with the mean feature float64 (D,) of its frames."""
 
     start: float
     end: float
@@ -38,22 +36,22 @@ class Window:
 
 
 def check_window(window: float, stride: float, fps: float) -> None:
-    """Raises UserError for numbers that make no windows."""
+    """Raises UserError for numbers that are not above 0, and for a stride longer than the window."""
     for name, value in (("window", window), ("stride", stride), ("fps", fps)):
         above_zero(name, value)
     if stride > window:
         raise UserError(
-            f"stride {stride:g} s is longer than the window {window:g} s: frames in between would be ignored",
-            "make the window as long as the stride",
+            f"stride {stride:g} s is longer than the window {window:g} s: frames between windows would be ignored",
+            "make the window at least as long as the stride",
         )
 
 
 def windows(features: Features, window: float, stride: float, last_frame: float) -> Iterator[Window | Gap]:
     """Windows of `window` seconds, `stride` seconds apart, from 0 to the end of the video, and its gaps.
 
-    The last one before the end or a gap may be shorter, so that every frame is in a window; a video shorter than
-    a window is one window. Where no frame falls into a window (a still in a video of variable frame rate), the
-    frame before still stands. last_frame: seconds that the last frame is shown.
+    The last window before the end or a gap may be shorter, so that every frame is in a window; a video shorter than a
+    window is one window. A window without any frame (in a video of variable frame rate) gets the feature of the frame
+    before it, which is still shown. last_frame: seconds for which the last frame is shown.
     """
     part = _Part(0.0, window, stride)
     for item in features:
@@ -78,7 +76,7 @@ class _Part:
         self._number = 0
 
     def add(self, time: float, raw: np.ndarray) -> Iterator[Window]:
-        """The windows that a frame at `time` shows to be complete."""
+        """Add a frame; yields the windows that are complete now, since they end at or before `time`."""
         self.time = time
         while time + _ROUNDING >= self._start + self._window:
             yield Window(self._start, self._start + self._window, self._mean())
@@ -90,12 +88,12 @@ class _Part:
         self._total = self._total + feature
 
     def rest(self, end: float) -> Iterator[Window]:
-        """The last window, which ends at `end` at the latest, if a frame is in it."""
+        """Yields the last window, cut at `end`, if it has a frame."""
         if self._inside:
             yield Window(self._start, min(self._start + self._window, end), self._mean())
 
     def _forget(self) -> None:
-        """Leave out the frames before the window."""
+        """Drop the frames that lie before the current window."""
         while self._inside and self._inside[0][0] + _ROUNDING < self._start:
             self._before = self._inside.popleft()[1]
             self._total = self._total - self._before if self._inside else 0.0

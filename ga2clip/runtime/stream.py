@@ -1,7 +1,7 @@
-"""Answers for a camera, an address, standard input or a file while it plays: one per stride, without an end.
+"""Answers for a camera, an address, standard input or a file while it plays: one ranking per stride, until it ends.
 
-A live source can't wait: when the encoder can't keep up, the oldest waiting frames are dropped and counted.
-Everything else can wait, so nothing of it is dropped.
+A live source can't wait: when the encoder is too slow, the oldest waiting frames are dropped and counted. All other
+sources can wait, so no frame of theirs is dropped.
 """
 
 import threading
@@ -25,13 +25,13 @@ _Item = tuple[float, np.ndarray] | Gap
 
 @dataclass(frozen=True)
 class StreamResult:
-    """The ranking at `time` seconds, over the window before it, or a gap that ends there.
+    """The ranking for the window that ends at `time`, or a gap that ends there.
 
     Attributes:
         time: seconds from the first frame.
-        predictions: labels with their probabilities, best first; none for a gap.
-        dropped: frames lost so far for want of speed.
-        gap: seconds without a frame, None for a ranking.
+        predictions: labels with their probabilities, best first; empty for a gap.
+        dropped: frames dropped so far because the encoder was too slow.
+        gap: start and end of the gap, in seconds; None for a ranking.
     """
 
     time: float
@@ -58,17 +58,20 @@ def follow(
     reject: bool = False,
     top: int = 1,
 ) -> Iterator[StreamResult]:
-    """Answers for a source as it plays.
+    """Rank the classes for a source while it plays.
 
     Args:
-        predictor: what encodes the frames.
+        predictor: the model.
         source: `-` (standard input), an address such as rtsp://…, a camera, a named pipe, or a file.
-        window: as `timeline`, like `stride`, `fps`, `classes`, `template` and `reject`.
-        top: labels in each ranking.
+        window: as in `timeline`; the same holds for `stride`, `fps`, `classes`, `template` and `reject`.
+        top: number of labels in each ranking.
+
+    Yields:
+        A ranking every `stride` seconds, and gaps.
 
     Raises:
-        VideoError: the source can't be opened, breaks off, or is live and ends.
-        UserError: as `timeline`, at the call.
+        VideoError: the source can't be opened, breaks off, or is a live source that ended.
+        UserError: as `timeline`; raised by the call itself, not by the iterator.
     """
     check_window(window, stride, fps)
     source, top = video_path(source), at_least_one("top", top)
@@ -95,7 +98,7 @@ def _follow(
 
 
 class _Reader:
-    """Decodes in a thread. Of a live source the oldest frame is dropped when `_WAITING` are there."""
+    """Decodes in a thread. For a live source, the oldest frame is dropped when `_WAITING` frames are waiting."""
 
     def __init__(self, source: str, fps: float) -> None:
         self.dropped = 0
@@ -104,7 +107,7 @@ class _Reader:
         self._changed = threading.Condition()
         self._ended = self._closed = False
         self._error: Exception | None = None
-        # A daemon, because a source that says nothing can keep the decoder waiting.
+        # A daemon, because a silent source can block the decoder.
         self._thread = threading.Thread(target=self._decode, name="decode", daemon=True)
 
     def __enter__(self) -> "_Reader":
@@ -117,7 +120,7 @@ class _Reader:
             self._changed.notify_all()
 
     def frames(self) -> Iterator[_Item]:
-        """(seconds, frame) and gaps until the source ends or dies; `raise_error` tells which."""
+        """Yields (seconds, frame) and gaps until the source ends or fails; then call `raise_error`."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._frames or self._ended)
@@ -128,7 +131,7 @@ class _Reader:
             yield item
 
     def raise_error(self) -> None:
-        """Raises what ended the decoder, if it was an error."""
+        """Raises the decoder's error, if there was one."""
         if self._error:
             raise self._error
 
@@ -145,7 +148,7 @@ class _Reader:
             self._changed.notify_all()
 
     def _put(self, item: _Item, *, live: bool) -> bool:
-        """Queue an item; False when nobody reads any more."""
+        """Queue an item; False when the reader was closed."""
         with self._changed:
             if live and len(self._frames) >= _WAITING:
                 self._frames.popleft()

@@ -1,4 +1,4 @@
-"""L2-normalised features (C, D) of class names: from the bank, the cache or the text encoder, in this order."""
+"""L2-normalised features (C, D) of class names: from the text bank, the cache or the text encoder, in this order."""
 
 import threading
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 _TEXTS_PER_RUN = 64
 _LAYOUT = "start, prompt positions, words, end"
-"""What `ClassEncoder._ids` makes; another order would give other features."""
+"""The order of tokens in `ClassEncoder._ids`, part of the cache's key: another order gives other features."""
 
 
 def origin(card: BundleCard, provider: str) -> dict[str, Any]:
-    """Everything beside the text itself that reaches a text's feature: what the cache keeps apart.
+    """Everything beside the text that influences its feature: the cache's key.
 
-    All files of the bundle are named, since an encoder may keep weights in any of them.
+    It has the hashes of all files of the bundle, since an encoder may keep weights in any of them.
     """
     return {
         "layout": _LAYOUT,
@@ -39,9 +39,9 @@ def origin(card: BundleCard, provider: str) -> dict[str, Any]:
 
 
 class ClassEncoder:
-    """Encodes class names with a bundle. The text encoder and the tokenizer are loaded when a new name comes.
+    """Encodes class names with a bundle. The text encoder and tokenizer are loaded on first use.
 
-    cache: remember features on disk. Safe to use from several threads.
+    cache: keep features on disk. Safe to use from several threads.
     """
 
     def __init__(self, bundle: Bundle, *, provider: str, threads: int, cache: bool) -> None:
@@ -53,10 +53,10 @@ class ClassEncoder:
         self._engine: Engine | None = None
 
     def encode(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
-        """Names → float32 (C, D), L2-normalised. A name of the bank keeps its folded feature unless a
-        template is given.
+        """Features of class names, float32 (C, D), L2-normalised. Without a template, the names of the text bank keep
+        their stored features.
 
-        Errors: UserError for a template without `{}`, a name too long for the context.
+        Raises UserError for a template without `{}` and for a name that is too long for the context.
         """
         pattern = self._bundle.card.text.template if template is None else template
         texts = [fill(pattern, name) for name in names]
@@ -69,12 +69,12 @@ class ClassEncoder:
         return np.stack(rows)
 
     def _features(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        found = self._cache.get(texts) if self._remember else {}
-        missing = sorted({text for text in texts if text not in found})
+        cached = self._cache.get(texts) if self._remember else {}
+        missing = sorted({text for text in texts if text not in cached})
         computed = self._run(missing) if missing else {}
         if self._remember:
             self._cache.put(computed)
-        return found | computed
+        return cached | computed
 
     @cached_property
     def _cache(self) -> "FeatureCache":
@@ -84,7 +84,7 @@ class ClassEncoder:
         return FeatureCache(origin(card, self._provider), card.embedding)
 
     def _run(self, texts: list[str]) -> dict[str, np.ndarray]:
-        """Texts → features, run in groups of about equal length so that little padding is computed."""
+        """Encode texts, in batches of similar length so that little padding is computed; features (D,) by text."""
         with self._lock:
             if self._engine is None:
                 self._load()
@@ -100,7 +100,7 @@ class ClassEncoder:
             features = self._engine.run({"ids": ids})["features"]
             if features.shape != (len(part), self._bundle.card.embedding) or not np.isfinite(features).all():
                 raise UserError(
-                    f"{self._bundle.path}: the text encoder gave {features.shape} or not finite numbers",
+                    f"{self._bundle.path}: the text encoder gave the shape {features.shape}, or NaN or infinity",
                     "export the bundle again",
                 )
             computed.update(zip((text for text, _ in part), normalise(features), strict=True))
@@ -113,7 +113,7 @@ class ClassEncoder:
         return np.concatenate([plain[:1], np.full(card.prompt_tokens, card.placeholder, np.int64), plain[1:]])
 
     def _load(self) -> None:
-        # Brings ftfy and regex, which the bank's classes and known names don't need.
+        # Imported here: it loads ftfy and regex, which names of the text bank and the cache don't need.
         from ga2clip.tokenizer import ClipTokenizer
 
         bundle = self._bundle

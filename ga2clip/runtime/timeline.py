@@ -1,8 +1,8 @@
-"""What happens when in a long video: segments (start, end, label, score), in memory that doesn't grow with it.
+"""The timeline of a long video: segments (start, end, label, score), in memory that doesn't grow with the video.
 
-Every frame is encoded once, at `fps` frames per second; windows are means over a sliding sum (`sliding.py`);
-each window has class probabilities, which may be smoothed over time; neighbouring windows with the same best
-class are a segment. A gap in the video (`ga2clip.video.clock`) is a gap here: no window and no segment reaches into it.
+Each frame is encoded once, at `fps` frames per second. Sliding windows average the frame features (`sliding.py`) and
+give class probabilities, which may be smoothed over time. Consecutive windows with the same best class form a segment.
+Windows and segments end at a gap in the video (`ga2clip.video.clock`).
 """
 
 import os
@@ -45,10 +45,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Timeline:
-    """What happens when in a video.
+    """The segments, windows and gaps of one video.
 
-    windows: one answer per window, overlapping. gaps: seconds without frames, in which no label is claimed.
-    encoded_frames: how many frames the encoder saw. labels: those that were asked about.
+    windows: one answer per window; windows overlap. gaps: times without frames, which have no label. encoded_frames:
+    number of frames that were encoded. labels: the labels that were ranked.
     """
 
     file: str
@@ -77,7 +77,7 @@ class Timeline:
         }
 
     def to_csv(self) -> str:
-        """`start,end,label,score`, a segment a line; a gap is a line without label and score."""
+        """CSV with the columns `start,end,label,score`, a row per segment; a gap has no label and score."""
         rows = [
             (f"{part.start:.3f}", f"{part.end:.3f}", "", "")
             if isinstance(part, Gap)
@@ -87,7 +87,7 @@ class Timeline:
         return csv_lines([("start", "end", "label", "score"), *rows])
 
     def table(self) -> str:
-        """The segments and gaps for people, and how many frames it took."""
+        """A readable table of segments and gaps, with the number of encoded frames."""
         lines = [
             f"{part.start:9.2f} – {part.end:8.2f} s  "
             + (
@@ -121,10 +121,22 @@ def timeline(
 ) -> Timeline:
     """The timeline of a video file.
 
-    window, stride: seconds that an answer averages over, and between answers. fps: frames encoded per
-    second. smooth: seconds of a moving average over answers. min_length: seconds below which a segment is
-    left out. progress: called with the seconds done. Raises UserError for numbers or classes that can't be
-    used, VideoError.
+    Args:
+        predictor: the model.
+        source: the file.
+        window: seconds of video that one answer averages over.
+        stride: seconds from one answer to the next.
+        fps: frames encoded per second of video, at most.
+        classes: names to choose from; None: `Predictor.classes`.
+        template: a sentence with `{}` for the name, instead of the model's class text.
+        reject: let "none of these" take part.
+        smooth: seconds of a moving average over the answers; 0: none.
+        min_length: segments shorter than this many seconds are left out.
+        progress: called with the seconds of video that are done.
+
+    Raises:
+        UserError: numbers or classes that can't be used, or a model that can't reject.
+        VideoError: the file can't be decoded.
     """
     check_window(window, stride, fps)
     video_path(source)
@@ -132,8 +144,8 @@ def timeline(
     zero_or_more("min_length", min_length)
     scorer = predictor.scorer(classes, template, reject)
     counter = _Counter(progress)
-    found = windows(counter.watch(frame_features(predictor, source, fps)), window, stride, 1 / fps)
-    scored = (w if isinstance(w, Gap) else (w, scorer.probabilities(w.feature[None])[0]) for w in found)
+    parts = windows(counter.watch(frame_features(predictor, source, fps)), window, stride, 1 / fps)
+    scored = (w if isinstance(w, Gap) else (w, scorer.probabilities(w.feature[None])[0]) for w in parts)
     builder = _Segments(scorer.labels, min_length)
     answers: list[Answer] = []
     gaps: list[Gap] = []
@@ -162,9 +174,9 @@ def timeline(
 
 
 def smoothed(scored: Iterable[_Scored | Gap], length: int) -> Iterator[_Scored | Gap]:
-    """Each window with the mean probabilities of the `length` (odd) windows around it.
+    """Each window with the mean probabilities of the `length` (odd) windows centred on it.
 
-    There are fewer around it at both ends, and before and after a gap, across which nothing is averaged.
+    Fewer are averaged at both ends of the video and beside a gap, which no average crosses.
     """
     half = length // 2
     around: deque[_Scored] = deque()
@@ -197,7 +209,7 @@ def smoothed(scored: Iterable[_Scored | Gap], length: int) -> Iterator[_Scored |
 
 @dataclass
 class _Run:
-    """Neighbouring windows with one best label: seconds, summed probability, number of windows."""
+    """Consecutive windows with the same best label: start and end, summed probability, number of windows."""
 
     label: int
     start: float
@@ -207,8 +219,9 @@ class _Run:
 
 
 class _Segments:
-    """Joins windows with the same best label; the border between two runs lies between their windows'
-    middles.
+    """Joins windows with the same best label into segments.
+
+    The border between two labels is halfway between the middles of their windows.
     """
 
     def __init__(self, labels: Sequence[str], min_length: float) -> None:
@@ -231,7 +244,7 @@ class _Segments:
         self._middle = middle
 
     def add_gap(self, gap: Gap) -> None:
-        """Nothing from gap.start to gap.end."""
+        """End the current segment at gap.start; the next one begins at gap.end."""
         self._close(gap.start)
         self._open = None
         self._begin = gap.end
@@ -242,9 +255,7 @@ class _Segments:
         return tuple(Segment(r.start, r.end, self._labels[r.label], r.total / r.count) for r in self._kept)
 
     def _close(self, end: float) -> None:
-        """End the open run; leave it out if it is short; join it with the one before when that has its
-        label.
-        """
+        """End the current run. Drop it if it is too short; join it to the segment before if that has the same label."""
         run = self._open
         if run is None:
             return
@@ -260,7 +271,7 @@ class _Segments:
 
 
 class _Counter:
-    """Counts the frames that pass."""
+    """Counts the frames that pass through `watch` and reports progress."""
 
     def __init__(self, progress: Callable[[float], None] | None) -> None:
         self.frames = 0

@@ -1,4 +1,4 @@
-"""Averages of what is tuned over the epochs of a training."""
+"""Averages of what is tuned over a training, and its interpolation with the start."""
 
 import math
 from collections.abc import Mapping
@@ -9,37 +9,73 @@ from torch import Tensor, nn
 from ga2clip.settings import AverageSettings
 
 
-def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
-    """Weights of the states after epochs 1…E: the normal density at e, over the sum of all.
+def state_weights(settings: AverageSettings, count: int) -> list[float]:
+    """How much each of the states 1…count of a training counts in its average; the sum is 1.
 
-    PromptSRC (ICCV 2023), eq. 7 and 8, as its authors' code has it. mean and std are in epochs.
+    gaussian: the normal density at the state's number, PromptSRC (ICCV 2023), eq. 7 and 8, as its authors' code
+    has it. uniform: stochastic weight averaging (UAI 2018), eq. in sec. 3.2. exponential: decay^(count − number),
+    the exponential moving average that starts at the first state instead of at the untrained model, so that
+    nothing of the random start is left in a short training.
     """
-    densities = [math.exp(-0.5 * ((epoch - mean) / std) ** 2) for epoch in range(1, epochs + 1)]
-    total = sum(densities)
-    return [density / total for density in densities]
+    numbers = range(1, count + 1)
+    if settings.kind == "gaussian":
+        exponents = [-0.5 * ((n - settings.mean) / settings.std) ** 2 for n in numbers]
+        largest = max(exponents, default=0.0)  # taken out, else all densities are 0 far from the mean
+        relative = [math.exp(exponent - largest) for exponent in exponents]
+    elif settings.kind == "exponential":
+        relative = [settings.decay ** (count - n) for n in numbers]
+    else:
+        relative = [1.0 for _ in numbers]
+    total = sum(relative)
+    return [value / total for value in relative]
 
 
-class EpochAverage:
-    """The weighted sum of the trained parameters after each epoch; with `kind` none there is nothing in it.
+class StateAverage:
+    """The weighted sum of the trained parameters after epochs or updates; with `kind` none there is nothing in it.
 
-    sums: the sum so far by the names of the parameters, to be stored with a checkpoint.
+    sums: the sums by name of the parameter, stored in checkpoints.
     """
 
-    def __init__(
-        self, parameters: Mapping[str, nn.Parameter], settings: AverageSettings, epochs: int
-    ) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], settings: AverageSettings) -> None:
         self._parameters = parameters if settings.kind != "none" else {}
-        self._weights = gaussian_weights(epochs, settings.mean, settings.std) if self._parameters else []
+        self._settings = settings
+        self._weights: list[float] = []
         self.sums: dict[str, Tensor] = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
 
     @torch.no_grad()
-    def add(self, epoch: int) -> None:
-        """Count the parameters as they are after an epoch (0…E−1)."""
+    def after_update(self, step: int, *, per_epoch: int, epochs: int) -> None:
+        """Count the parameters as they are after update `step` (from 1), where that is one of the averaged states.
+
+        per_epoch, epochs: updates of an epoch, and epochs of the training.
+        """
+        every = per_epoch if self._settings.over == "epochs" else 1
+        if not self._parameters or step % every:
+            return
+        if not self._weights:
+            self._weights = state_weights(self._settings, epochs * per_epoch // every)
         for name, parameter in self._parameters.items():
-            self.sums[name].add_(parameter.detach(), alpha=self._weights[epoch])
+            self.sums[name].add_(parameter.detach(), alpha=self._weights[step // every - 1])
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Put the average into the model, when all epochs were counted."""
+        """Put the average into the model, when all states were counted."""
         for name, parameter in self._parameters.items():
             parameter.copy_(self.sums[name])
+
+
+class StartValues:
+    """The values that parameters have now, to be mixed into the trained ones; with share 1 there is nothing in it.
+
+    Source: WiSE-FT (CVPR 2022), eq. 3, which interpolates whole models; here what the parts train.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], share: float) -> None:
+        self._parameters = parameters if share < 1 else {}
+        self._share = share
+        self._start = {name: p.detach().clone() for name, p in self._parameters.items()}
+
+    @torch.no_grad()
+    def mix(self) -> None:
+        """Put share · trained + (1 − share) · start into the model."""
+        for name, parameter in self._parameters.items():
+            parameter.lerp_(self._start[name].to(parameter.device), 1 - self._share)

@@ -1,7 +1,7 @@
-"""A training's state goes to `state/checkpoint.safetensors` and comes back: weights, optimiser, place in the run.
+"""A training's state in `state/checkpoint.safetensors`: weights, optimiser, place in the run.
 
-One file, written whole or not at all; nothing in it can run code. Random states need no place in it: the random
-numbers of an update depend on the seed and the step alone, those of the loader on the seed and the epoch.
+One file, written atomically; nothing in it can run code. Random states are not stored: the random numbers of an update
+only depend on the seed and the step, those of the loader on the seed and the epoch.
 """
 
 import json
@@ -20,13 +20,13 @@ from ga2clip.training.update import Updater
 
 _FILE = "checkpoint.safetensors"
 _MOMENTS = {"adamw": {"step", "exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"}}
-"""What the optimisers of the settings remember of a parameter."""
+"""The state that the supported optimisers keep for each parameter."""
 _Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training has come. epoch: finished epochs; batch: batches of the next one; step: updates in all."""
+    """The progress of a training. epoch: finished epochs; batch: batches done of the next one; step: all updates."""
 
     epoch: _Count = 0
     batch: _Count = 0
@@ -45,7 +45,7 @@ class _Header(BaseModel):
 
 
 def save_checkpoint(folder: Path, updater: Updater, position: Position) -> None:
-    """Write the state of a run. Errors: UserError for a full disk; the previous state is then still whole."""
+    """Write the state of a run. Raises UserError for a full disk; the previous state is then kept."""
     header = {
         "position": json.dumps(asdict(position)),
         "scaler": json.dumps(updater.scaler.state_dict()),
@@ -55,9 +55,9 @@ def save_checkpoint(folder: Path, updater: Updater, position: Position) -> None:
 
 
 def load_checkpoint(folder: Path, updater: Updater) -> Position:
-    """Put the saved state into the updater and return the place in the run; one that never saved starts anew.
+    """Load the saved state into the updater and return the position; the beginning, if nothing was saved yet.
 
-    Errors: UserError for a state that is damaged, was deleted, or is of another model or training.
+    Raises UserError for a state that is damaged, was deleted, or is of another model or training.
     """
     file = folder / STATE / _FILE
     again = f"train again with `ga2clip train --recipe {folder} --out DIR`"
@@ -80,7 +80,7 @@ def load_checkpoint(folder: Path, updater: Updater) -> Position:
     if changed:
         raise UserError(
             f"{folder / SETTINGS} is of another training than {file}: {changed} differs",
-            "restore the file that belongs there",
+            "restore the original file",
         )
     model = {
         name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")
@@ -104,16 +104,16 @@ def _tensors(updater: Updater) -> dict[str, Tensor]:
 
 
 def _average(updater: Updater, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The average over epochs so far, by tensor. Errors: ValueError where it is not that of the settings."""
+    """The average over the training so far, by tensor. Raises ValueError where it is not that of the settings."""
     sums = {name.removeprefix("average/"): t for name, t in tensors.items() if name.startswith("average/")}
     expected = {name: value.shape for name, value in updater.average.sums.items()}
     if {name: value.shape for name, value in sums.items()} != expected:
-        raise ValueError("its average over epochs is not that of the settings")
+        raise ValueError("its average over the training is not that of the settings")
     return sums
 
 
 def _moments(updater: Updater, tensors: dict[str, Tensor]) -> dict[Tensor, dict[str, Tensor]]:
-    """What the optimiser remembers of each parameter. Errors: ValueError where it does not fit the parameter."""
+    """The optimiser's state of each parameter. Raises ValueError if it does not fit the parameter."""
     moments: dict[Tensor, dict[str, Tensor]] = {}
     for name, parameter in updater.parameters.items():
         prefix = f"optimiser/{name}/"

@@ -1,12 +1,12 @@
-"""The settings of one run, from a dataset, a method and a person's wishes.
+"""Composes the settings of a run from the dataset, the method, a recipe and the user's options.
 
-Later layers win: defaults ← the dataset's sentence ← method ← recipe ← the settings of the method's authors, where they
-are asked for ← options ← `--set`; but the lengths and depths that a method declares stand above a recipe's. A recipe is
-a TOML file of settings tables, under `common` and under the name of a protocol (there also under `shots.K`), and may
-extend a shipped one; or it is a plain settings file, such as the `settings.toml` of a run.
+Later ones override earlier ones: defaults, the dataset's template, the method, the recipe, the authors' settings (with
+`--preset authors`), options, `--set`. Exception: prompt lengths and depths of a method override those of a recipe. A
+recipe is a TOML file with settings tables under `common` and under the names of protocols (there also under `shots.K`),
+and may extend a shipped recipe; a plain settings file, such as the `settings.toml` of a run, is also accepted.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,10 +17,14 @@ from ga2clip.model.methods import method_settings
 from ga2clip.registry import DATASETS
 from ga2clip.run import SETTINGS, read_settings
 from ga2clip.settings import (
+    OPTIMISATION,
+    AugmentSettings,
+    AverageSettings,
     BackboneSettings,
     Preset,
     Protocol,
     Settings,
+    TrainingSettings,
     merge,
     parse_overrides,
     read_toml,
@@ -28,9 +32,17 @@ from ga2clip.settings import (
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 PRESETS: tuple[str, ...] = get_args(Preset)
-# The sections that a method composes; a recipe that was written for another method keeps out of them.
+# The sections that a method sets; those of a recipe for another method are ignored.
 _OF_THE_METHOD = ("method", "anchors", "loss")
 _SIZES = frozenset({"text_length", "text_depth", "vision_length", "vision_depth"})
+# What a recipe decides about the optimisation, as it is where nobody has decided.
+_NOBODYS: dict[str, Any] = {
+    "augment": AugmentSettings(scale_min=1.0, flip=0.0).model_dump(),
+    "average": AverageSettings().model_dump(),
+    "loss": {"label_smoothing": 0.0},
+    "training": TrainingSettings().model_dump(include=set(OPTIMISATION)),
+}
+_RECIPES = "recipes"
 _COMMON = "common"
 _SHOTS = "shots"
 _EXTENDS = "extends"
@@ -38,7 +50,7 @@ _EXTENDS = "extends"
 
 @dataclass(frozen=True)
 class Case:
-    """What a recipe's numbers depend on; None: what the recipe or the defaults say."""
+    """The protocol and number of shots for which a recipe is read; None: the recipe's or the default."""
 
     protocol: str | None = None
     shots: int | None = None
@@ -54,13 +66,17 @@ def configure(
     options: Mapping[str, Any] | None = None,
     overrides: Iterable[str] = (),
 ) -> Settings:
-    """The settings of a run.
+    """Compose the settings of a run.
 
-    dataset, method, protocol: None leaves the recipe's or the default. recipe: a file, or the name of a shipped
-    one; None: the dataset's own. preset: `authors` lays the settings that the method's authors publish over the
-    recipe. options: a nested tree of settings such as {"training": {"seed": 2}}.
-    overrides: `section.key=value` strings.
-    Errors: UserError for unknown datasets, methods, protocols, recipes and settings, each with the nearest name.
+    Args:
+        dataset, method, protocol: None: the recipe's, or the default.
+        recipe: a file, or the name of a shipped recipe; None: the dataset's own.
+        preset: `authors`: override the recipe by the settings that the method's authors publish.
+        options: a nested tree of settings, such as {"training": {"seed": 2}}.
+        overrides: `section.key=value` strings.
+
+    Raises:
+        UserError: an unknown dataset, method, protocol, recipe or setting; the hint has the nearest name.
     """
     wishes = _with_whole_backbone(merge(options or {}, parse_overrides(overrides)))
     data = wishes.get("data", {})
@@ -71,7 +87,7 @@ def configure(
     if preset is not None and preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     case = Case(protocol, data.get("shots"))
-    source, tree = _read_recipe(recipe, dataset, case)
+    source, tree, written = _read_recipe(recipe, dataset, case)
     dataset = dataset or tree.get("data", {}).get("dataset") or Settings().data.dataset
     sentence = {"method": {"scenario_template": DATASETS[dataset].template}}
     method = wishes.get("method", {}).get("name") or method
@@ -80,11 +96,13 @@ def configure(
         tree = {section: values for section, values in tree.items() if section not in _OF_THE_METHOD}
     chosen_method = method or named or Settings().method.name
     composed = method_settings(chosen_method)
-    # A file that names its method was written for it; the generic numbers of others give way to what a method declares.
-    tree = tree if named else _without_sizes(composed["method"], tree)
+    # A file that names its method was written for it; the generic numbers of others, also of a recipe that it extends,
+    # give way to what a method declares.
+    own_sizes = written.get("method", {}).keys() if named == chosen_method else ()
+    tree = _without_sizes(composed["method"], tree, but=own_sizes)
     settings = Settings().updated(merge(sentence, composed), "method").updated(tree, source)
     if preset == "authors":
-        settings = _as_authors(settings, chosen_method, case)
+        settings = _as_authors(settings, chosen_method, dataset, case)
     chosen = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
     settings = settings.updated(merge(chosen, wishes), "the command line")
     _check_parts(settings)
@@ -92,7 +110,7 @@ def configure(
 
 
 def _check_parts(settings: Settings) -> None:
-    """Refuse settings that a part does not have, before anything is loaded."""
+    """Raises UserError for unknown settings of a part, before anything is loaded."""
     if settings.parts:
         from ga2clip.model.part import part_options  # loads torch
 
@@ -101,10 +119,10 @@ def _check_parts(settings: Settings) -> None:
 
 
 def _with_whole_backbone(wishes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Wishes in which an architecture and its weights go together, as those of the recipe do.
+    """The options with a consistent pair of architecture and weights.
 
-    A file given alone may hold any architecture, so the recipe's name says nothing about it; `tiny` given alone has
-    its own weights. Paths become absolute, since the run is read from other folders too.
+    If only a weights file is given, the recipe's architecture is dropped, since the file may hold any; if only `tiny`
+    is given, its built-in weights are used. Paths become absolute, since the run may be read from other folders.
     """
     wish = {key: _absolute(key, value) for key, value in wishes.get("backbone", {}).items()}
     weights, built_in = wish.get("pretrained"), BackboneSettings()
@@ -123,32 +141,54 @@ def _absolute(key: str, value: Any) -> Any:
     return str(Path(value).expanduser().absolute()) if file else value
 
 
-def _without_sizes(declared: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe without the lengths and depths of prompts that the method declares itself."""
-    kept = {k: v for k, v in tree.get("method", {}).items() if k not in _SIZES or k not in declared}
-    return {**tree, "method": kept}
+def _without_sizes(
+    declared: Mapping[str, Any], tree: Mapping[str, Any], *, but: Collection[str]
+) -> dict[str, Any]:
+    """The recipe without the lengths and depths of prompts that the method declares itself, except those in `but`."""
+    gone = _SIZES & declared.keys() - set(but)
+    return {**tree, "method": {k: v for k, v in tree.get("method", {}).items() if k not in gone}}
 
 
-def _as_authors(settings: Settings, method: str, case: Case) -> Settings:
-    """The settings with those of the method's authors over them."""
-    tree = authors_tree(method, case)
-    composition = method_settings(method)
-    return settings.updated(
-        merge(merge(composition, tree), {"method": {"preset": "authors"}}),
-        f"the authors' settings of {method}",
-    )
+def _as_authors(settings: Settings, method: str, dataset: str, case: Case) -> Settings:
+    """The settings of a method's authors instead of the recipe's, where a recipe is not their own.
+
+    What depends on the machine and the data stays: frames, micro-batches, loader processes, the backbone.
+    """
+    theirs = dataset in _authors_recipes(method)
+    tree = authors_tree(method, case, alone=theirs)
+    if not theirs:
+        settings = settings.updated(_NOBODYS, "no recipe")
+    source = f"the authors' settings of {method}"
+    mine = merge(method_settings(method), {"method": {"preset": "authors"}})
+    return settings.updated(merge(mine, tree), source)
 
 
-def authors_tree(method: str, case: Case | None = None) -> dict[str, Any]:
+def authors_tree(method: str, case: Case, *, alone: bool = False) -> dict[str, Any]:
     """The settings that a method's authors publish, for a protocol and a number of shots.
 
-    Errors: UserError for a method whose authors publish none.
+    alone: without the recipe that their file extends. Raises UserError for a method or a protocol for which its
+    authors publish none.
     """
-    return _for_case(read_toml(_authors_file(method)), case or Case())
+    tree = read_toml(_authors_file(method))
+    published = [name for name in PROTOCOLS if name in tree]
+    protocol = case.protocol or Settings().data.protocol
+    if protocol not in published:
+        raise UserError(
+            f"the authors of '{method}' publish no settings for the protocol {protocol}",
+            f"they do for {', '.join(published)}; leave --preset away to take the recipe's",
+        )
+    left_out = {_RECIPES, _EXTENDS} if alone else {_RECIPES}
+    return _for_case({key: value for key, value in tree.items() if key not in left_out}, case)
+
+
+def _authors_recipes(method: str) -> list[str]:
+    """The datasets whose recipes are the settings of the method's authors."""
+    recipes: list[str] = read_toml(_authors_file(method)).get(_RECIPES, [])
+    return recipes
 
 
 def authors_text(method: str) -> str:
-    """The file of a method's published settings: TOML, with its sources as comments. Errors: as `authors_tree`."""
+    """The file of a method's published settings: TOML, with its sources as comments. Raises as `authors_tree`."""
     return _authors_file(method).read_text(encoding="utf-8")
 
 
@@ -165,9 +205,9 @@ def _authors_file(method: str) -> Path:
 
 
 def imported_settings(dataset: str | None) -> Settings:
-    """The published settings for a checkpoint of others; with a dataset its recipe, else one that names none.
+    """The published settings for an imported checkpoint, with the dataset's recipe if a dataset is given.
 
-    Errors: UserError for an unknown dataset.
+    Raises UserError for an unknown dataset.
     """
     if dataset is not None:
         return configure(dataset=dataset, method="ivlp")
@@ -189,21 +229,26 @@ def recipe_tree(name: str, case: Case) -> dict[str, Any]:
     return _for_case(_read_shipped(recipe), case)
 
 
-def _read_recipe(recipe: str | Path | None, dataset: str | None, case: Case) -> tuple[str, dict[str, Any]]:
-    """Where the settings are from, for error messages, and their tree."""
+def _read_recipe(
+    recipe: str | Path | None, dataset: str | None, case: Case
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Where the settings are from, for error messages; their tree; and what of it the file itself holds."""
     if recipe is None:
         name = dataset or Settings().data.dataset
-        return f"recipe {name}", _for_case(_read_shipped(DATASETS[name].recipe), case)
+        return f"recipe {name}", _for_case(_read_shipped(DATASETS[name].recipe), case), {}
     path = Path(recipe)
     if path.suffix != ".toml" and not path.exists():
-        return f"recipe {recipe}", recipe_tree(str(recipe), case)
+        return f"recipe {recipe}", recipe_tree(str(recipe), case), {}
     if path.is_dir():  # a run, whose settings are checked: cut ones would be those of another training
-        return str(path / SETTINGS), read_settings(path).model_dump(mode="json")
-    return str(path), _for_case(read_toml(path), case)
+        tree = read_settings(path).model_dump(mode="json")
+        return str(path / SETTINGS), tree, tree
+    tree = read_toml(path)
+    alone = {key: value for key, value in tree.items() if key != _EXTENDS}
+    return str(path), _for_case(tree, case), _for_case(alone, case)
 
 
 def _for_case(tree: dict[str, Any], case: Case) -> dict[str, Any]:
-    """The tables of a recipe that count; a plain settings file counts as a whole."""
+    """The tables of a recipe for a case, merged; a plain settings file unchanged."""
     if not tree.keys() & {_COMMON, _EXTENDS, *PROTOCOLS}:
         return tree
     tree = _extended(tree)
@@ -220,7 +265,7 @@ def _for_case(tree: dict[str, Any], case: Case) -> dict[str, Any]:
 
 
 def _extended(tree: dict[str, Any]) -> dict[str, Any]:
-    """A recipe laid over the shipped one that it extends."""
+    """A recipe merged over the shipped one that it extends."""
     if _EXTENDS not in tree:
         return tree
     below = _extended(_read_shipped(str(tree[_EXTENDS])))

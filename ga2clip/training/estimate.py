@@ -1,4 +1,4 @@
-"""The expected time and memory of one update, measured on one or two clips of random pixels."""
+"""Estimates time and memory of one update by measuring one or two clips of random pixels."""
 
 import resource
 import sys
@@ -15,17 +15,17 @@ from ga2clip.training.update import Updater
 
 @dataclass(frozen=True)
 class Cost:
-    """seconds: of one update without loading. bytes: of the process (CPU), or on one GPU."""
+    """seconds: of one update, without loading clips. bytes: memory of the process (CPU), or on one GPU."""
 
     seconds: float
     bytes: int
 
 
 def estimate(updater: Updater) -> Cost | None:
-    """Time and memory of one update; None where nothing trains. No weight or gradient is changed.
+    """Estimate the time and memory of one update; None if nothing trains. No weight or gradient is changed.
 
-    The text tower counts once, the clip as often as clips are in a micro-batch. What backward passes keep is
-    counted exactly, what single operations need in passing is not.
+    The text tower is counted once, the vision tower once per clip of a micro-batch. Memory that is kept for the
+    backward pass is counted exactly; temporary memory of single operations is not counted.
     """
     model, settings = updater.model, updater.settings
     if not updater.parameters:
@@ -39,13 +39,13 @@ def estimate(updater: Updater) -> Cost | None:
     share = -(-(settings.batch_size + anchors) // updater.group.size)
     at_once = min(share, settings.micro_batch or share)
     trained = sum(p.numel() for p in updater.parameters.values())
-    # In use now, the gradient and AdamW's two moments of what trains, and what the backward pass keeps.
+    # Memory in use now, gradients and AdamW's two moments of trained parameters, and memory for the backward pass.
     memory = _in_use(updater.group.device) + 12 * trained + text_bytes + at_once * clip_bytes
     return Cost(text_seconds + share * clip_seconds, memory)
 
 
 def _measure(updater: Updater, clips: int) -> tuple[float, int]:
-    """Seconds and kept bytes of a forward and backward pass; the second of two, since the first warms up."""
+    """Seconds and bytes kept for the backward pass, of the second of two passes (the first warms up)."""
     model, device = updater.model, updater.group.device
     size = model.preprocess.size
     video = torch.rand(clips, model.settings.data.frames, 3, size, size, device=device)
@@ -62,7 +62,7 @@ def _measure(updater: Updater, clips: int) -> tuple[float, int]:
 
 @contextmanager
 def _counting(model: nn.Module) -> Iterator[dict[int, int]]:
-    """Bytes that autograd keeps for backward passes while the block runs, by storage; the model's own excluded."""
+    """Bytes that autograd keeps for the backward pass while the block runs, by storage; without the model's own."""
     own = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}
 

@@ -1,6 +1,6 @@
-"""Batches of video features in place of clips, for models whose vision tower does not train: computed once.
+"""Batches of precomputed video features instead of clips, for models whose vision tower does not train.
 
-The features are of the clips as evaluation sees them: augmentation would make them new in every epoch.
+Clips are sampled and preprocessed as in evaluation, without augmentation, which would change them in every epoch.
 """
 
 import logging
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 def video_features(
     model: VideoCLIP, clips: Sequence[Clip], settings: Settings, group: Group
 ) -> dict[str, Tensor]:
-    """Features (D,) float32 of one view by clip id, in every process; clips that cannot be read are left out."""
+    """Clip id → feature float32 (D,) of one view, in every process. Clips that cannot be read are left out."""
     single = settings.updated({"data": {"test_clips": 1, "test_crops": 1}}, "one view")
     return {name: views[0] for name, views in encode_clips(model, clips, single, group).features.items()}
 

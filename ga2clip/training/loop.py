@@ -1,6 +1,6 @@
-"""The training loop. It knows neither settings nor datasets nor files.
+"""The training loop, independent of settings, datasets and files.
 
-Its caller says where batches come from (`Batches`), and who is told of updates and epochs and saves (`Watcher`).
+The caller provides the batches (`Batches`) and an object that records progress and saves checkpoints (`Watcher`).
 """
 
 import time
@@ -11,7 +11,7 @@ from typing import Protocol
 from ga2clip.data.loader import Batch
 from ga2clip.training.checkpoint import Position
 from ga2clip.training.memory import memory_errors
-from ga2clip.training.schedule import lr_factor
+from ga2clip.training.schedule import Rate
 from ga2clip.training.signals import StopFlag
 from ga2clip.training.update import FeatureBatch, Outcome, Updater
 
@@ -21,35 +21,29 @@ Batches = Callable[[int, int], Iterable[Batch | FeatureBatch]]
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a training is. steps_per_epoch: updates; warmup: updates during which the rate rises."""
+    """How long a training is, and how its learning rate goes. steps_per_epoch: updates."""
 
     epochs: int
     steps_per_epoch: int
-    warmup: int
+    rate: Rate
     checkpoint_seconds: float = 600.0
-    lr_floor: float = 0.0
-    warmup_factor: float = 0.0
 
     @property
     def steps(self) -> int:
         """All updates of the training."""
         return self.epochs * self.steps_per_epoch
 
-    def lr_factor(self, step: int) -> float:
-        """Share of the full learning rate in an update."""
-        return lr_factor(step, self.steps, self.warmup, floor=self.lr_floor, warmup_factor=self.warmup_factor)
-
     def reaches(self, position: Position) -> bool:
-        """Whether this training passes through `position`.
+        """Whether `position` belongs to this training.
 
-        It does not when the position was saved with another number of updates per epoch, as another dataset or
-        another number of processes gives.
+        It does not if it was saved with another number of updates per epoch, because of another dataset or another
+        number of processes.
         """
         before = position.epoch * self.steps_per_epoch + position.batch
         return position.step == before and position.batch <= max(0, self.steps_per_epoch - 1)
 
     def after(self, position: Position) -> Position:
-        """The place one update later."""
+        """The position after one more update."""
         batch = position.batch + 1
         if batch == self.steps_per_epoch:
             return Position(position.epoch + 1, 0, position.step + 1)
@@ -58,7 +52,7 @@ class Plan:
 
 @dataclass
 class Tally:
-    """What one epoch added up to, on this process's clock."""
+    """Sums over one epoch, with times measured in this process."""
 
     epoch: int
     steps: int = 0
@@ -85,13 +79,13 @@ class Tally:
 
 
 class Watcher(Protocol):
-    """Who is told what happens."""
+    """Records progress and saves checkpoints."""
 
     def on_step(self, position: Position, factor: float, outcome: Outcome) -> None:
-        """After every update; position is the one before it."""
+        """Called after every update. position: before the update."""
 
     def on_epoch(self, tally: Tally) -> None:
-        """After every epoch."""
+        """Called after every epoch."""
 
     def save(self, position: Position) -> None:
         """Write a checkpoint."""
@@ -100,10 +94,10 @@ class Watcher(Protocol):
 def fit(
     updater: Updater, batches: Batches, plan: Plan, watcher: Watcher, position: Position, stop: StopFlag
 ) -> Position:
-    """Train from `position` to the end of the plan, or until `stop` is set; returns where it ended.
+    """Train from `position` to the end of the plan, or until `stop` is set; returns the last position.
 
     A checkpoint is saved at the end of every epoch, every `checkpoint_seconds`, and when stopped.
-    Errors: UserError for a loss that is not finite, or for memory that runs out; the last checkpoint stays good.
+    Raises UserError for a loss that is not finite and when memory runs out; the last checkpoint is kept.
     """
     updater.model.train()
     saved_at = time.monotonic()
@@ -111,14 +105,14 @@ def fit(
         tally = Tally(epoch)
         started = time.monotonic()
         for batch in _timed(batches(epoch, position.batch), tally):
-            factor = plan.lr_factor(position.step)
+            factor = plan.rate.factor(position.step)
             with memory_errors(updater, f"in step {position.step + 1}"):
                 outcome = updater.run(batch, position.step, factor, stop=bool(stop))
             tally.add(outcome)
             watcher.on_step(position, factor, outcome)
             position = plan.after(position)
-            if position.batch == 0:  # before anything is saved: a resumed run doesn't come by here again
-                updater.average.add(epoch)
+            # Before anything is saved: a resumed run doesn't come by here again.
+            updater.average.after_update(position.step, per_epoch=plan.steps_per_epoch, epochs=plan.epochs)
             if outcome.stop:
                 watcher.save(position)
                 return position
@@ -134,7 +128,7 @@ def fit(
 
 
 def _timed(batches: Iterable[Batch | FeatureBatch], tally: Tally) -> Iterator[Batch | FeatureBatch]:
-    """The same batches; the time until each one comes is added to the tally."""
+    """The same batches; the time spent waiting for each is added to the tally."""
     iterator = iter(batches)
     while True:
         started = time.monotonic()

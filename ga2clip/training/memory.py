@@ -1,4 +1,4 @@
-"""Errors of memory and of loader processes, as messages that say which setting to lower."""
+"""Turns out-of-memory errors and crashes of loader processes into messages with the setting to lower."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from ga2clip.training.update import Updater
 
 @contextmanager
 def memory_errors(updater: Updater, when: str) -> Iterator[None]:
-    """Errors: UserError when memory runs out in the block; `when` it was: "in step 3"."""
+    """Raises UserError when memory runs out in the block. when: for the message, such as "in step 3"."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -25,11 +25,11 @@ def memory_errors(updater: Updater, when: str) -> Iterator[None]:
 
 @contextmanager
 def loader_errors(workers: int) -> Iterator[None]:
-    """Errors: UserError when one of the loader processes dies: the system ends them when its memory is short."""
+    """Raises UserError when a loader process dies, which usually means that the system ran out of memory."""
     try:
         yield
     except RuntimeError as error:
-        # torch says so in an exception of no class of its own, raised wherever the training happens to be.
+        # torch raises a plain RuntimeError for this, at any point of the training.
         if "DataLoader worker" not in str(error):
             raise
         raise UserError(

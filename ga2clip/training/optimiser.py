@@ -20,7 +20,7 @@ def build_optimiser(
     tables = [
         {"params": list(groups[kind].values()), "lr": rate, "base_lr": rate}
         for kind, rate in rates.items()
-        if groups[kind] or kind == "parts"  # an optimiser wants at least one group, even an empty one
+        if groups[kind] or kind == "parts"  # an optimiser needs at least one group, even an empty one
     ]
     if settings.optimiser == "sgd":
         return SGD(tables, momentum=settings.momentum, weight_decay=settings.weight_decay)
@@ -28,6 +28,6 @@ def build_optimiser(
 
 
 def set_lr(optimiser: Optimizer, factor: float) -> None:
-    """Give every group `factor` times its full rate."""
+    """Set the learning rate of every group to `factor` times its full rate."""
     for group in optimiser.param_groups:
         group["lr"] = group["base_lr"] * factor

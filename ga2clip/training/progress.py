@@ -1,7 +1,7 @@
-"""What is written and shown while a training runs: metrics, checkpoints, log lines, bar, TensorBoard.
+"""Records a training: metrics, checkpoints, log lines, progress bar, TensorBoard.
 
-`metrics.jsonl` has a line per update and is the same for every run with one seed on one device; times go to the
-log and to TensorBoard only.
+`metrics.jsonl` has a line per update and is identical for all runs with the same seed on the same device; times are
+only in the log and in TensorBoard.
 """
 
 import json
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Recorder:
     """The watcher of the first process: metrics, checkpoints, progress bar, TensorBoard.
 
-    Errors: UserError when a file cannot be written (a full disk); the last checkpoint stays whole.
+    Raises UserError when a file cannot be written (a full disk); the last checkpoint is kept.
     """
 
     def __init__(self, folder: Path, updater: Updater, plan: Plan, position: Position, *, bar: bool) -> None:
@@ -77,7 +77,7 @@ class Recorder:
                     self._events.add_scalar(name, value, step)
 
     def on_epoch(self, tally: Tally) -> None:
-        """Log what the epoch added up to, and how long it waited for data."""
+        """Log the means of the epoch, and the time spent waiting for data."""
         _log.info(
             "epoch %d/%d: loss %.4f, accuracy %.1f %%, %.1f s, %.1f clips/s, %.0f %% of the time waiting for data",
             tally.epoch + 1,
@@ -94,14 +94,14 @@ class Recorder:
             self._events.add_scalar("time/waiting_share", tally.waiting / max(tally.seconds, 1e-9), step)
 
     def save(self, position: Position) -> None:
-        """Write the prompts and what resuming needs."""
+        """Write the tuned tensors and the state for resuming."""
         save_checkpoint(self.folder, self.updater, position)
         save_prompts(self.folder, self.updater.model, {"step": position.step, "steps": self.plan.steps})
 
     def close(self) -> None:
         """Close files and the bar."""
         self._bar.close()
-        with suppress(OSError):  # a line that did not fit on the disk would be tried again; it was reported
+        with suppress(OSError):  # a line that did not fit on the disk would be written again; it was reported
             self._metrics.close()
         if self._events:
             self._events.close()
@@ -115,7 +115,7 @@ class Recorder:
 
 
 class Silent:
-    """The watcher of the other processes: the first one writes for all."""
+    """The watcher of all processes but the first, which records nothing."""
 
     def on_step(self, position: Position, factor: float, outcome: Outcome) -> None:
         """Nothing to do."""
@@ -128,7 +128,7 @@ class Silent:
 
 
 def _reopen(path: Path, step: int) -> TextIOWrapper:
-    """The metrics file, cut after `step`: what came later will be done again."""
+    """The metrics file, truncated after `step`: later updates will be repeated."""
     kept = [line for line in read_metrics(path.parent) if line["step"] <= step]
     last = kept[-1]["step"] if kept else 0
     if last < step:
@@ -141,12 +141,14 @@ def _reopen(path: Path, step: int) -> TextIOWrapper:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no infinity, which a gradient in fp16 may have: that update is left out and the scale lowered."""
+    """The value, or None if it is not finite, which JSON can't express. (A gradient in fp16 may overflow; the update is
+    then skipped and the loss scale lowered.)
+    """
     return value if math.isfinite(value) else None
 
 
 def event_writer_class() -> Any:
-    """What writes TensorBoard events. Errors: MissingExtraError when it is not installed."""
+    """TensorBoard's `SummaryWriter`. Raises MissingExtraError when it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -10,7 +10,7 @@ from ga2clip.errors import UserError
 
 
 class StoppedError(UserError):
-    """The training was asked to stop and has saved where it was. exit_code: 128 + the signal's number."""
+    """The training was stopped by a signal after saving a checkpoint. exit_code: 128 + the signal's number."""
 
     def __init__(self, message: str, hint: str, exit_code: int) -> None:
         super().__init__(message, hint)
@@ -34,7 +34,7 @@ class StopFlag:
 
 @contextmanager
 def stop_flag() -> Iterator[StopFlag]:
-    """Catch SIGTERM and SIGINT while the block runs; outside the main thread, where none arrive, catch nothing."""
+    """Catch SIGTERM and SIGINT while the block runs. Outside the main thread nothing is caught."""
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag

@@ -1,4 +1,4 @@
-"""The text that is shown before the first update: what trains, on which data, for how long."""
+"""The summary that is shown before the first update: trained parameters, data, number of updates, estimated cost."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from ga2clip.training.loop import Plan
 
 
 def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where: str) -> str:
-    """What trains and what is frozen, the data, the steps, and the estimate where there is one. where: devices."""
+    """The summary of a training, with the estimated cost if there is one. where: the devices."""
     settings = model.settings
     trained = model.trainable_parameters()
     count = sum(p.numel() for p in trained.values())
@@ -55,7 +55,7 @@ def duration(seconds: float) -> str:
 
 
 def _tensors(parameters: dict[str, nn.Parameter]) -> Iterable[str]:
-    """One line per kind of tensor: names that differ in a number are taken together."""
+    """One line per kind of tensor; names that only differ in a number are grouped."""
     kinds: dict[tuple[str, tuple[int, ...]], int] = {}
     for name, parameter in parameters.items():
         key = (re.sub(r"\b\d+\b", "*", name), tuple(parameter.shape))

@@ -1,6 +1,6 @@
-"""Training as one call: dataset, model and loop are put together here, and the run's folder is written.
+"""`train`: puts dataset, model and loop together and writes the run's folder.
 
-The same function serves one process and each of the processes that torchrun starts.
+It is called the same way in a single process and in each process that torchrun starts.
 """
 
 import logging
@@ -36,7 +36,8 @@ from ga2clip.run import (
     save_prompts,
     start_run,
 )
-from ga2clip.settings import Settings, parse_overrides
+from ga2clip.settings import Settings, TrainingSettings, parse_overrides
+from ga2clip.training.averaging import StartValues
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
 from ga2clip.training.estimate import estimate
@@ -44,6 +45,7 @@ from ga2clip.training.features import CachedBatches, video_features
 from ga2clip.training.loop import Batches, Plan, fit
 from ga2clip.training.memory import loader_errors, memory_errors
 from ga2clip.training.progress import Recorder, Silent, event_writer_class
+from ga2clip.training.schedule import Rate
 from ga2clip.training.signals import StoppedError, stop_flag
 from ga2clip.training.summary import describe
 from ga2clip.training.update import Updater
@@ -53,7 +55,7 @@ _log = logging.getLogger(__name__)
 # Updates below which GA2 on `stickfigures` was far below zero-shot (docs/benchmarks.md, "Few shots").
 _SETTLED = 100
 _FINISHED = "finished"
-"""In the header of a run's prompts: nothing is left to do, not even mixing with the original backbone."""
+"""Key in the header of a run's prompts: the training is complete, including the mix with the original backbone."""
 
 
 def train(
@@ -66,10 +68,21 @@ def train(
 ) -> Path:
     """Train and write a run.
 
-    out: the folder of the run; with `resume` the run to continue, whose own settings count (`settings` may then
-    be `resume_settings(out)`). device: `auto`, `cpu`, `cuda` or `cuda:N`. progress: show a bar on stderr.
-    The summary and a line per epoch go to the log (INFO). Returns `out`.
-    Errors: UserError for everything a person can change; StoppedError after SIGTERM or Ctrl-C, with a checkpoint.
+    The summary and a line per epoch are logged (INFO).
+
+    Args:
+        settings: of the run; with `resume`, the result of `resume_settings(out)`.
+        out: the folder of the run; with `resume`, the run to continue.
+        resume: continue a run from its last checkpoint.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UserError: settings, data, a folder or a device that can't be used; no memory; a full disk.
+        StoppedError: SIGTERM or Ctrl-C; a checkpoint was saved.
     """
     with join_group(device) as group, ExitStack() as held:
         if resume:
@@ -104,15 +117,15 @@ def _refuse_another_training(run: Path, settings: Settings) -> None:
 def _another_training(key: str) -> UserError:
     allowed = [f"{section}.{name}" for section, names in MAY_CHANGE.items() for name in sorted(names)]
     return UserError(
-        f"'{key}' would make it another training", f"with --resume may change: {', '.join(allowed)}"
+        f"'{key}' would make it another training",
+        f"settings that may change with --resume: {', '.join(allowed)}",
     )
 
 
 def resume_settings(run: Path, overrides: Iterable[str] = ()) -> Settings:
-    """The settings with which a run was started, with `section.key=value` overrides that leave its updates as they are.
+    """The settings of a run, with `section.key=value` overrides that don't change its updates.
 
-    Errors: UserError when `run` is no run or its settings are damaged, or for an override that would make it another
-    training.
+    Raises UserError if `run` is not a run or its settings are damaged, and for an override that would change updates.
     """
     if not (run / SETTINGS).is_file():
         raise UserError(
@@ -126,13 +139,13 @@ def resume_settings(run: Path, overrides: Iterable[str] = ()) -> Settings:
 
 
 def summary(settings: Settings, *, device: str = "auto") -> str:
-    """What `train` would do, without doing it: for `--dry-run`. Errors: as `train`."""
+    """The summary of a training without running it, for `--dry-run`. Raises as `train`."""
     with join_group(device) as group:
         return _prepare(settings, group).summary()
 
 
 def result_table(run: Path) -> str:
-    """First and last epoch of a run's metrics side by side; empty when nothing was trained."""
+    """A table of the metrics of the first and the last epoch; empty if nothing was trained."""
     lines = read_metrics(run)
     if not lines:
         return ""
@@ -151,25 +164,23 @@ def _mean(lines: list[dict[str, float]], name: str) -> float:
 
 
 class _Job:
-    """A training, put together and not yet started."""
+    """A training that is set up but not started."""
 
     def __init__(self, settings: Settings, task: Task, model: VideoCLIP, group: Group) -> None:
         self.settings, self.task, self.model, self.group = settings, task, model, group
         self.updater = Updater(model, group)
+        # Before a resumed run loads its state: a new model has the values that the training started from.
+        self.start = StartValues(model.parameter_groups()["parts"], settings.method.interpolate_parts)
         training = settings.training
         trains = bool(self.updater.parameters) and bool(task.train)
         per_epoch = batches_per_epoch(task, settings, group.size) if trains else 0
+        epochs = training.epochs if per_epoch else 0
         self.plan = Plan(
-            epochs=training.epochs if per_epoch else 0,
-            steps_per_epoch=per_epoch,
-            warmup=round(training.warmup_epochs * per_epoch),
-            checkpoint_seconds=60 * training.checkpoint_minutes,
-            lr_floor=training.lr_floor,
-            warmup_factor=training.warmup_factor,
+            epochs, per_epoch, _rate(training, epochs, per_epoch), 60 * training.checkpoint_minutes
         )
 
     def summary(self) -> str:
-        """What a person wants to know first."""
+        """The summary (`summary.describe`)."""
         with memory_errors(self.updater, "while the cost of a step was measured"):
             cost = estimate(self.updater) if self.plan.steps else None
         where = f"{self.group.size} × {self.group.device}" if self.group.size > 1 else str(self.group.device)
@@ -177,37 +188,37 @@ class _Job:
         return describe(self.model, self.task, self.plan, cost, f"{where}, {precision}")
 
     def log_summary(self) -> None:
-        """The summary, in the log of the first process; all of them measure."""
+        """Log the summary in the first process. All processes must call this, since all of them measure."""
         text = self.summary()
         if self.group.is_first:
             for line in text.splitlines():
                 _log.info(line)
             if self.settings.method.coupling == "mapping" and 0 < self.plan.steps < _SETTLED:
                 _log.warning(
-                    "the mapping layer starts from random values and %d updates may be too few to mend them: "
+                    "the mapping layer starts from random values, and %d updates may be too few to train it: "
                     "train longer, or take --set method.coupling=residual, which starts from the soft prompt",
                     self.plan.steps,
                 )
 
     def position(self, out: Path) -> Position:
-        """Load the state of a run that goes on; returns how far it had come.
+        """Load the state of a resumed run; returns its position.
 
-        Errors: UserError for a state that is damaged, or that this dataset and group of processes can't go on from.
+        Raises UserError for a state that is damaged or does not fit this dataset and number of processes.
         """
         position = load_checkpoint(out, self.updater) if self.plan.steps else Position()
         if not self.plan.reaches(position):
             raise UserError(
-                f"{out} was saved after {position.step} updates: {position.epoch} epochs and {position.batch} updates "
-                f"of the next; but an epoch has {self.plan.steps_per_epoch} updates now",
+                f"{out} was saved after {position.step} updates ({position.epoch} epochs and {position.batch} updates "
+                f"of the next), but this training has {self.plan.steps_per_epoch} updates per epoch",
                 "resume with the dataset and the number of processes that it was started with",
             )
         return position
 
     def run(self, out: Path, position: Position, *, bar: bool) -> None:
-        """Train from `position` to the end, or until stopped, and write what belongs to the run."""
+        """Train from `position` to the end, or until stopped, and write the files of the run."""
         if position.step and position.epoch >= self.plan.epochs:
             _log.info("%s is finished: %d updates are done", out, position.step)
-            # Killed between the last checkpoint and the end of the run?
+            # It may have been killed between the last checkpoint and the end of the run.
             if not (out / PROMPTS).is_file() or not load_run(out).meta.get(_FINISHED):
                 self._finish(out, position)
             return
@@ -223,7 +234,7 @@ class _Job:
             number = stop.signal
             raise StoppedError(
                 f"stopped by {number.name if number else 'another process'} after step {position.step}",
-                f"checkpoint saved; ga2clip train --resume {out} goes on from there",
+                f"checkpoint saved; continue with: ga2clip train --resume {out}",
                 128 + (number or 0),
             )
         self._finish(out, position)
@@ -231,6 +242,7 @@ class _Job:
     def _finish(self, out: Path, position: Position) -> None:
         if self.plan.steps:
             self.updater.average.apply()
+            self.start.mix()
         method = self.settings.method
         if method.tune in ("vision", "text", "both") and method.interpolate < 1:
             self.model.interpolate_backbone(load_backbone(self.settings.backbone), method.interpolate)
@@ -243,13 +255,13 @@ class _Job:
         if self.plan.steps and self.settings.training.cache_features and not self.model.trains("vision"):
             clips = [*self.task.train, *self.task.anchors]
             _log.info("the vision tower does not train: computing the features of %d clips once", len(clips))
-            found = video_features(self.model, clips, self.settings, self.group)
-            return CachedBatches(self.task, self.settings, self.group, found)
+            features = video_features(self.model, clips, self.settings, self.group)
+            return CachedBatches(self.task, self.settings, self.group, features)
         return _Stream(self.task, self.settings, self.model.preprocess, self.group)
 
 
 class _Stream:
-    """The decoded batches of all epochs, from loader processes that live as long as the training."""
+    """The decoded batches of all epochs, from loader processes that run until the end of the training."""
 
     def __init__(self, task: Task, settings: Settings, preprocess: Preprocess, group: Group) -> None:
         self.task, self.settings, self.preprocess, self.group = task, settings, preprocess, group
@@ -257,7 +269,7 @@ class _Stream:
         self._running: Iterator[Batch] | None = None
 
     def __call__(self, epoch: int, skip: int) -> Iterator[Batch]:
-        """The batches of an epoch after the first `skip`; epochs are asked for one after the other."""
+        """The batches of an epoch after the first `skip`. Must be called for one epoch after the other."""
         if self._running is None:
             self._running = train_batches(
                 self.task,
@@ -280,10 +292,21 @@ def _prepare(settings: Settings, group: Group) -> _Job:
     return _Job(settings, task, model, group)
 
 
-def make_model(settings: Settings, classes: tuple[str, ...]) -> VideoCLIP:
-    """An untrained model of the settings' method, on the CPU: the same for the same seed.
+def _rate(training: TrainingSettings, epochs: int, per_epoch: int) -> Rate:
+    return Rate(
+        total=epochs * per_epoch,
+        warmup=round(training.warmup_epochs * per_epoch),
+        per_epoch=per_epoch,
+        floor=training.lr_floor,
+        warmup_factor=training.warmup_factor,
+        kind=training.schedule,
+    )
 
-    Errors: UserError for a backbone or hard prompt that cannot be had, and parts that do not go together.
+
+def make_model(settings: Settings, classes: tuple[str, ...]) -> VideoCLIP:
+    """An untrained model of the settings' method, on the CPU, determined by the seed.
+
+    Raises UserError if the backbone or hard prompt is not available, or parts contradict each other.
     """
     training = settings.training
     _seed(training.seed, training.deterministic)
@@ -300,8 +323,8 @@ def _seed(seed: int, deterministic: bool) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    # cuBLAS reads this when it starts; without it some of its products differ from run to run.
+    # Read by cuBLAS when it starts; without it some products are not deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    # Filling fresh memory finds bugs in kernels; here it would only cost time.
+    # Filling new memory is for finding bugs in kernels; here it would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

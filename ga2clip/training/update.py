@@ -1,16 +1,16 @@
-"""One update: forward and backward passes over a batch, one optimiser step, and the numbers of it.
+"""One update: forward and backward passes over a batch, one optimiser step, and its metrics.
 
-Whatever the number of devices, of micro-batches and of class chunks, the gradient is that of the whole batch: every
-term is divided by the numbers of the whole batch, and prompts and class features are computed once per update, with
-one draw of dropout. All chunks but the last see them as leaves, in which gradients collect; the backward pass of the
-last carries these on into the parts and the text tower.
+The gradient is that of the whole batch for any number of devices, micro-batches and class chunks: every term is divided
+by the counts of the whole batch, and prompts and class features are computed once per update, with one dropout mask.
+For all chunks but the last these are leaves that accumulate gradients; the backward pass of the last chunk propagates
+the accumulated gradients into the parts and the text tower.
 """
 
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,14 +24,17 @@ from ga2clip.data.loader import Batch
 from ga2clip.data.mix import mix_clips
 from ga2clip.errors import UserError
 from ga2clip.model.part import Prompts
+from ga2clip.model.towers import BlockWeights
 from ga2clip.model.video_clip import LossOutput, VideoCLIP
-from ga2clip.training.averaging import EpochAverage
+from ga2clip.training.averaging import StateAverage
 from ga2clip.training.optimiser import build_optimiser, set_lr
+
+_MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """A batch whose video features were computed before, because nothing in the vision tower trains.
+    """A batch of precomputed video features, for models whose vision tower does not train.
 
     features: (B + A, D) float32; labels: (B + A,) int64, −1 for anchors, which come last.
     """
@@ -52,7 +55,7 @@ class Outcome:
     anchors: int
     grad_norm: float
     stop: bool
-    """Some process was asked to stop."""
+    """Whether any process was asked to stop."""
 
 
 class Updater:
@@ -63,7 +66,7 @@ class Updater:
         self.model, self.group, self.settings = model, group, settings
         self.parameters = model.trainable_parameters()
         self.optimiser = build_optimiser(model.parameter_groups(), settings)
-        self.average = EpochAverage(self.parameters, model.settings.average, settings.epochs)
+        self.average = StateAverage(self.parameters, model.settings.average)
         self.dtype = autocast_dtype(settings.precision, group.device, model.backbone.vision.width)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=self.dtype == torch.float16)
         self._frozen_classes: Tensor | None = None
@@ -72,18 +75,18 @@ class Updater:
             self._losses = DistributedDataParallel(self._losses, broadcast_buffers=False)
 
     def run(self, batch: Batch | FeatureBatch, step: int, factor: float, *, stop: bool = False) -> Outcome:
-        """One update. step: number of this update in the run, which fixes its random numbers; factor: of the rates.
+        """Do one update. step: its number in the run, which determines its random numbers; factor: of learning rates.
 
-        Errors: UserError for a loss or gradient that is not finite (nothing is changed then).
+        Raises UserError for a loss or gradient that is not finite; parameters are then unchanged.
         """
         torch.manual_seed(_mix(self.settings.seed, step))
         counts = self._counts(batch.labels, stop)
         class_ids = self._choose_classes(batch.labels, step)
         chunks = self._chunks(batch)
         set_lr(self.optimiser, factor)
-        # Clips are mixed within a process, so unlike all else this depends on the process too.
+        # Clips are mixed within a process, so these random numbers also depend on the process.
         rng = np.random.default_rng((self.settings.seed, step, self.group.rank))
-        outputs = self._backward(chunks, counts[:2], class_ids, rng)
+        outputs = self._backward(chunks, step, counts[:2], class_ids, rng)
         numbers = self._numbers(outputs, [chunk.labels for chunk in chunks], class_ids)
         loss, correct, *terms = numbers.tolist()
         named = dict(zip(outputs[0].terms, terms, strict=True))
@@ -93,13 +96,13 @@ class Updater:
         return Outcome(loss, named, int(correct), labelled, anchors, norm, stopping > 0)
 
     def rehearse(self, video: Tensor) -> None:
-        """Forward and backward of clips (N, T, 3, H, W) without a step: the first labelled, the others anchors.
+        """Forward and backward pass of clips (N, T, 3, H, W) without a step: the first is labelled, the others anchors.
 
-        No clip at all runs the text tower alone. Gradients are dropped.
+        With N = 0 only the text tower runs. Gradients are discarded.
         """
         labels = torch.tensor([0, *[-1] * (len(video) - 1)][: len(video)], device=self.group.device)
         class_ids = self._choose_classes(labels, step=0)
-        shared = self._shared(class_ids)
+        shared = self._shared(class_ids, step=0)
         total = shared.classes.sum()
         if len(video):
             with autocast(self.group.device, self.dtype):
@@ -109,14 +112,14 @@ class Updater:
         self.optimiser.zero_grad()
 
     def _counts(self, labels: Tensor, stop: bool) -> tuple[int, int, int]:
-        """Labelled videos, anchor videos and requests to stop, over all processes."""
+        """The numbers of labelled videos, anchor videos and requests to stop, summed over all processes."""
         anchors = int((labels < 0).sum())
         local = torch.tensor([len(labels) - anchors, anchors, int(stop)], device=self.group.device)
         labelled, anchors, stopping = self.group.sum(local).tolist()
         return labelled, anchors, stopping
 
     def _choose_classes(self, labels: Tensor, step: int) -> Tensor | None:
-        """Sorted ids (S,) of the classes of this update: those of its clips and others drawn; None: all."""
+        """Sorted ids (S,) of the classes of this update: those of its clips, and random others; None: all classes."""
         wanted, total = self.settings.classes_per_step, len(self.model.classes)
         if not wanted or wanted >= total:
             return None
@@ -130,7 +133,7 @@ class Updater:
         return torch.cat([own, others]).sort().values.to(self.group.device)
 
     def _chunks(self, batch: Batch | FeatureBatch) -> list[Batch | FeatureBatch]:
-        """The batch cut into micro-batches of so many clips, anchors included; one with labelled clips is the last."""
+        """The batch, divided into micro-batches; the last one has labelled clips."""
         clips = len(batch.labels)
         size = self.settings.micro_batch or clips
         if size >= clips:
@@ -141,12 +144,13 @@ class Updater:
     def _backward(
         self,
         chunks: Sequence[Batch | FeatureBatch],
+        step: int,
         counts: tuple[int, int],
         class_ids: Tensor | None,
         rng: np.random.Generator,
     ) -> list[LossOutput]:
         """Forward and backward of all chunks; gradients are those of the whole update over all processes."""
-        shared = self._shared(class_ids)
+        shared = self._shared(class_ids, step)
         leaves = shared.detached()
         outputs = []
         for number, chunk in enumerate(chunks):
@@ -158,7 +162,7 @@ class Updater:
                     output = self._losses(
                         video, labels, shared if last else leaves, class_ids, targets, counts
                     )
-                # DDP takes the mean over processes; the counts already make it a sum.
+                # DDP averages over processes, but with these counts gradients must be summed.
                 total = self.scaler.scale(output.total * self.group.size)
                 if last:
                     _backward_with(total, shared.tensors(), leaves.tensors())
@@ -175,20 +179,33 @@ class Updater:
         return chunk.clip_tensor(self.model.preprocess, device), labels
 
     def _mixed(self, video: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
-        """MixUp or CutMix of the labelled clips where the settings ask for it; targets (B, C) or None."""
+        """The video with MixUp or CutMix of labelled clips, if it is on, and targets (B, C) or None."""
         augment = self.model.settings.augment
         if video.ndim == 2 or not (augment.mixup or augment.cutmix):
             return video, None
         return mix_clips(video, labels, len(self.model.classes), augment, rng)
 
-    def _shared(self, class_ids: Tensor | None) -> "_Shared":
+    def _shared(self, class_ids: Tensor | None, step: int) -> "_Shared":
         """What all chunks of an update share, computed once."""
         with autocast(self.group.device, self.dtype):
             prompts = self.model.prompts()
-            return _Shared(prompts, self._class_features(class_ids, prompts))
+            classes = self._class_features(class_ids, prompts)
+            if not self.model.outlier_words:
+                return _Shared(prompts, classes)
+            word_ids, words = self._choose_words(step), self.model.outlier_words
+            chosen = words if word_ids is None else [words[i] for i in word_ids.tolist()]
+            return _Shared(prompts, classes, self._encode(chosen, prompts), word_ids)
+
+    def _choose_words(self, step: int) -> Tensor | None:
+        """Ids (O,) of the outlier words of this update; None: all."""
+        wanted, total = self.model.settings.outliers.per_step, len(self.model.outlier_words)
+        if not wanted or wanted >= total:
+            return None
+        generator = torch.Generator().manual_seed(_mix(self.settings.seed, step))
+        return torch.randperm(total, generator=generator)[:wanted].to(self.group.device)
 
     def _class_features(self, class_ids: Tensor | None, prompts: Prompts) -> Tensor:
-        """(C, D) with the graph of the text tower; without one, and computed once, where that tower is frozen."""
+        """Class features (C, D), with a graph if the text tower trains; otherwise computed only once per run."""
         if self.model.trains("text"):
             names = self.model.classes
             chosen = names if class_ids is None else [names[i] for i in class_ids.tolist()]
@@ -199,7 +216,7 @@ class Updater:
         return self._frozen_classes if class_ids is None else self._frozen_classes[class_ids]
 
     def _encode(self, names: Sequence[str], prompts: Prompts) -> Tensor:
-        """Class features in chunks whose activations are recomputed, where there are many classes."""
+        """Class features; with many classes, in chunks whose activations are recomputed."""
         size = self.settings.class_chunk or len(names)
         if size >= len(names):
             return self.model.encode_classes(names, prompts)
@@ -242,27 +259,42 @@ class Updater:
 
 
 class _Shared(NamedTuple):
-    """What is the same for all chunks of an update: the prompts, and the class features (C, D) made with them."""
+    """What all chunks of an update share.
+
+    prompts: and changed weights. classes: (C, D) made with them. words: (O, D) of the outlier words `word_ids`.
+    """
 
     prompts: Prompts
     classes: Tensor
+    words: Tensor | None = None
+    word_ids: Tensor | None = None
 
     def detached(self) -> "_Shared":
         """The same values as leaves, in which chunks collect their gradients."""
-        vision = [None if prompt is None else _leaf(prompt) for prompt in self.prompts.vision]
-        return _Shared(Prompts(self.prompts.text, vision), _leaf(self.classes))
+        prompts = self.prompts
+        leaves = prompts._replace(
+            vision=[_leaf(prompt) for prompt in prompts.vision],
+            vision_weights=[own and BlockWeights(*map(_leaf, own)) for own in prompts.vision_weights],
+        )
+        return _Shared(leaves, _leaf(self.classes), _leaf(self.words), self.word_ids)
 
     def tensors(self) -> list[Tensor]:
-        """What chunks send gradients into: class features and vision prompts. Text prompts reach them through these."""
-        return [self.classes, *(prompt for prompt in self.prompts.vision if prompt is not None)]
+        """What chunks send gradients into: features of texts, vision prompts and weights. Those of the text tower
+        reach them through the features."""
+        weights = (weight for own in self.prompts.vision_weights for weight in own or ())
+        return [
+            tensor
+            for tensor in (self.classes, self.words, *self.prompts.vision, *weights)
+            if tensor is not None
+        ]
 
 
-def _leaf(tensor: Tensor) -> Tensor:
-    return tensor.detach().requires_grad_(tensor.requires_grad)
+def _leaf(tensor: _MaybeTensor) -> _MaybeTensor:
+    return None if tensor is None else tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def _backward_with(total: Tensor, tensors: Sequence[Tensor], leaves: Sequence[Tensor]) -> None:
-    """Backward of the last chunk, together with what earlier chunks collected in the leaves of shared tensors."""
+    """Backward pass of the last chunk, together with the gradients that earlier chunks accumulated in the leaves."""
     collected = [
         (tensor, leaf.grad) for tensor, leaf in zip(tensors, leaves, strict=True) if leaf.grad is not None
     ]
@@ -274,7 +306,7 @@ def _backward_with(total: Tensor, tensors: Sequence[Tensor], leaves: Sequence[Te
 
 
 class _ChunkLosses(nn.Module):
-    """The part of an update that DDP wraps: pixels or features of a chunk → its share of the loss."""
+    """The module that DDP wraps: computes a chunk's share of the loss."""
 
     def __init__(self, model: VideoCLIP) -> None:
         super().__init__()
@@ -300,6 +332,8 @@ class _ChunkLosses(nn.Module):
             class_ids=class_ids,
             targets=targets,
             frozen_video=frozen,
+            words=shared.words,
+            word_ids=shared.word_ids,
             counts=counts,
         )
 
@@ -313,8 +347,9 @@ def take(batch: Batch | FeatureBatch, rows: Tensor) -> Batch | FeatureBatch:
 
 
 def _mix(seed: int, step: int) -> int:
-    """A seed for one update: random numbers depend on the run's seed and the step alone, so a resumed run
-    draws the same, and so do all processes."""
+    """A seed for one update that only depends on the run's seed and the step, so that it is the same in all processes
+    and in a resumed run.
+    """
     return (seed * 1_000_003 + step) % 2**63
 
 
@@ -324,6 +359,6 @@ def _refuse_non_finite(loss: float, terms: dict[str, float], step: int) -> None:
     bad = [f"{name} = {value}" for name, value in terms.items() if not math.isfinite(value)]
     raise UserError(
         f"the loss of step {step + 1} is not finite: {', '.join(bad) or loss}",
-        "start another run with a lower training.lr or training.precision=fp32; this one's last checkpoint is from "
-        "before that step",
+        "start another run with a lower training.lr or training.precision=fp32; the last checkpoint of this run "
+        "is from before that step",
     )

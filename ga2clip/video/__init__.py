@@ -1,4 +1,4 @@
-"""Reading video: decoding (PyAV), sampling (pure functions of frame numbers), CLIP's preprocessing; and writing it.
+"""Reading and writing video: decoding (PyAV), sampling (pure functions of frame numbers), CLIP's preprocessing.
 
 Torch-free. Drawing (`ga2clip.video.draw`) needs OpenCV and is imported on its own.
 """
@@ -9,7 +9,7 @@ from ga2clip.video.fetch import LocalFile, is_byte_stream, local_file
 from ga2clip.video.find import VIDEO_SUFFIXES, bare_name, find_videos
 from ga2clip.video.preprocess import Preprocess, centre_crop, resize_short_side, three_crops
 from ga2clip.video.read import SampledClip, VideoInfo, probe, read_frames, sample_frames
-from ga2clip.video.sampling import SamplingRule, dense_indices, sample_indices, segment_indices
+from ga2clip.video.sampling import SamplingRule, sample_indices, segment_indices
 from ga2clip.video.stream import Playback, iter_frames
 from ga2clip.video.write import write_video
 
@@ -25,7 +25,6 @@ __all__ = [
     "VideoInfo",
     "bare_name",
     "centre_crop",
-    "dense_indices",
     "find_videos",
     "is_byte_stream",
     "iter_frames",

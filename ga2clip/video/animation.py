@@ -1,4 +1,4 @@
-"""Animated WebP, which FFmpeg does not decode, as a video that it does: lossless FFV1 in Matroska."""
+"""Converts animated WebP, which FFmpeg does not decode, to lossless FFV1 in Matroska."""
 
 import tempfile
 from fractions import Fraction
@@ -13,18 +13,18 @@ from ga2clip.video.errors import VideoError
 if TYPE_CHECKING:
     from ga2clip.video.source import Deadline
 
-_SHORTEST = 10  # milliseconds; viewers show frames without a duration for a moment, too
+_SHORTEST = 10  # milliseconds; viewers also show frames without a duration for a moment
 _MOST_PIXELS = 1 << 30  # of all frames: three GiB before compression
 
 
 def animated_webp(name: str, path: str, deadline: "Deadline") -> BinaryIO | None:
-    """The video of an animated WebP file, transparent pixels in their stored colours; None for a still picture.
+    """Convert an animated WebP file to a video. Transparent pixels keep their stored colours.
 
     Returns:
-        A temporary file without a name, at its beginning.
+        An unnamed temporary file, positioned at its beginning; None for a still picture.
 
     Raises:
-        VideoError: the file is damaged or too large, or the deadline is over.
+        VideoError: the file is damaged or too large, or the deadline has passed.
     """
     try:
         with Image.open(path, formats=["WEBP"]) as picture:

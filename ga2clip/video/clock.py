@@ -1,15 +1,15 @@
-"""When each frame of a video is shown, in seconds from its first shown frame, whatever its time stamps do.
+"""The time of each frame of a video, in seconds from the first shown frame, robust against wrong time stamps.
 
-Time stamps are trusted as long as they make sense. What happens where they do not:
+Time stamps are used as long as they are plausible. Otherwise:
 
-| the stamps | the times |
+| the time stamps | the times |
 |---|---|
-| are missing, or repeated more than three times | go on by one frame step |
-| are repeated, or go back by a few frames | go on by less than a step, so that the stamps catch up |
-| go back further | go on by one frame step: a jump, with a warning |
+| are missing, or repeated more than three times | advance by one frame step |
+| are repeated, or go back by a few frames | advance by less than a step, so that the stamps catch up |
+| go back further | advance by one frame step: a jump, with a warning |
 | go forward by more than 10 s, in a format with discontinuous time (MPEG-TS, HLS, live sources) | the same |
 | go forward by more than 10 s, in any other format | follow the stamps: a gap, in which nothing is shown |
-| are none at all, in a pipe or a live source | are those of arrival |
+| are all missing, in a pipe or a live source | are the times of arrival |
 """
 
 import statistics
@@ -23,33 +23,33 @@ from ga2clip.video.source import OpenVideo
 
 # FFmpeg's own threshold of a discontinuity (ffmpeg -dts_delta_threshold), in seconds.
 _LONG_STEP = 10.0
-# And for steps back (ffmpeg_demux.c, ts_discontinuity_detect).
+# The same for steps back (ffmpeg_demux.c, ts_discontinuity_detect).
 _STEP_BACK = 0.1
-# Nominal frame rates are believed down to one frame per minute.
+# Nominal frame rates below one frame per minute are not trusted.
 _SLOWEST = 60.0
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Seconds from `start` to `end` in which a video shows nothing for unusually long."""
+    """An unusually long time, from `start` to `end` in seconds, in which a video shows nothing."""
 
     start: float
     end: float
 
 
 class Clock:
-    """Gives each frame its time in seconds; time 0 is the first frame that is shown, and time only moves on.
+    """Gives each frame its time in seconds. The first shown frame has time 0; times never decrease.
 
     Attributes:
-        gap: the gap right before the last frame that was asked about, if there is one.
-        event: what happened to the time right before that frame, one sentence, or "".
-        gaps: seconds of all gaps so far.
-        until: the time at which that frame disappears, in seconds.
+        gap: the gap right before the last frame passed to `time`, or None.
+        event: a sentence about a jump or gap right before that frame, or "".
+        gaps: total seconds of all gaps so far.
+        until: the time in seconds at which that frame disappears.
     """
 
     def __init__(self, video: OpenVideo, first: int | None = None) -> None:
-        """first: the time stamp of the first shown frame, where reading starts later."""
+        """first: the time stamp of the first shown frame, if reading starts at a later one."""
         rate = video.stream.guessed_rate or video.stream.average_rate
         self._unit = float(video.time_base)
         self._nominal = min(float(1 / rate), _SLOWEST) if rate else 1 / 25
@@ -80,9 +80,9 @@ class Clock:
         return time
 
     def stays(self, duration: int | None) -> None:
-        """The frame says that it is shown for so many units of its time base, which moves `until`.
+        """Set `until` from the duration of the last frame, in units of its time base.
 
-        One that claims to stay for more than 10 s is believed only as far as the next frame confirms it.
+        A duration of more than 10 s only counts once the next frame confirms it.
         """
         claimed = (duration or 0) * self._unit
         if self._last is not None and 0 < claimed <= self._limit:
@@ -114,14 +114,14 @@ class Clock:
         return self._go_to(stamped)
 
     def warnings(self) -> tuple[str, ...]:
-        """Where time stamps jumped and where nothing is shown, one sentence each."""
+        """One sentence for each jump of the time stamps and each gap."""
         return tuple(
             text if self._found[kind] == 1 else f"{text} (and {self._found[kind] - 1} more such {kind})"
             for kind, text in self._first_found.items()
         )
 
     def _step(self) -> float:
-        """Seconds from frame to frame: the median of the last ones and of the header's, which may be wrong."""
+        """Seconds per frame: the median of the last steps and of the header's frame rate, which may be wrong."""
         return statistics.median_low([*self._steps, self._nominal])
 
     def _go_to(self, time: float) -> float:
@@ -143,8 +143,8 @@ class Clock:
         return self._go_to(time)
 
     def _without_progress(self, stamp: int, stamped: float, last: float, expected: float) -> float:
-        """The time of a frame whose stamp does not go on."""
-        # Where time is discontinuous FFmpeg's rule holds; elsewhere frames may be out of order by some steps.
+        """The time of a frame whose stamp does not increase."""
+        # Discontinuous formats: FFmpeg's rule. Other formats: frames may be out of order by a few steps.
         tolerated = _STEP_BACK if self._discontinuous else max(_STEP_BACK, 4 * self._step())
         if last - stamped > tolerated:
             self._restart(stamp, expected, stamped - last)
@@ -156,7 +156,7 @@ class Clock:
         return last + self._step() / 2**self._repeats
 
     def _restart(self, stamp: int, time: float, jump: float) -> None:
-        """Count from here on as if the frame with this stamp were shown at `time`."""
+        """From now on, map time stamps such that this stamp is at `time`."""
         self._first = stamp - time / self._unit
         self._note("jump", f"the time stamps jump by {jump:+.6g} s at {time:.2f} s: taken as one frame step")
 

@@ -1,6 +1,6 @@
-"""Decoding: the shown frames of an open video one by one in display order, upright, as (H, W, 3) uint8 RGB.
+"""Decoding an open video: its shown frames one by one in display order, upright, as (H, W, 3) uint8 RGB.
 
-Whatever cannot be decoded is skipped and counted.
+Frames that cannot be decoded are skipped and counted.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,14 @@ Frame = npt.NDArray[np.uint8]
 
 
 class Reader:
-    """Iterates over the shown frames of an open video, past damage, until its end or its deadline.
+    """Iterates over the shown frames of an open video, skipping damaged data, until its end or its deadline.
 
-    packets: compressed frames that were found in the file; decoded: those that came out; undecodable: packets that the
-    decoder refused; damaged: frames that came out with errors in them; read_error: why reading stopped early.
+    Attributes:
+        packets: number of compressed frames in the file so far.
+        decoded: number of decoded frames.
+        undecodable: number of packets that the decoder refused.
+        damaged: number of frames that were decoded with errors.
+        read_error: why reading stopped early, or "".
     """
 
     def __init__(self, video: OpenVideo) -> None:
@@ -70,15 +74,17 @@ class Reader:
         )
 
     def warnings(self) -> tuple[str, ...]:
-        """What was lost on the way so far, one sentence each."""
-        found = []
+        """What could not be read or decoded so far, one sentence each."""
+        warnings = []
         if self.read_error:
-            found.append(f"the file could not be read to its end ({self.read_error})")
+            warnings.append(f"the file could not be read to its end ({self.read_error})")
         if self.undecodable:
-            found.append(f"{self.undecodable} of {self.packets} frames could not be decoded and were skipped")
+            warnings.append(
+                f"{self.undecodable} of {self.packets} frames could not be decoded and were skipped"
+            )
         if self.damaged:
-            found.append(f"{self.damaged} of {self.decoded} frames are damaged")
-        return tuple(found)
+            warnings.append(f"{self.damaged} of {self.decoded} frames are damaged")
+        return tuple(warnings)
 
 
 def read_packets(video: OpenVideo) -> Iterator[Packet]:
@@ -94,10 +100,10 @@ def read_packets(video: OpenVideo) -> Iterator[Packet]:
 
 
 class RgbConverter:
-    """Turns decoded frames into upright frames (H, W, 3) uint8 RGB, all of the size of the first one.
+    """Converts decoded frames to upright frames (H, W, 3) uint8 RGB, all of the size of the first one.
 
-    The rotation (or mirroring) that the file asks for is applied, to the nearest quarter turn. Pixels that are
-    not square stay as they are. Interlaced frames keep both fields.
+    The rotation (or mirroring) in the file's metadata is applied, to the nearest quarter turn. Frames with non-square
+    pixels are not rescaled. Interlaced frames keep both fields.
     """
 
     def __init__(self, path: str) -> None:
@@ -107,7 +113,7 @@ class RgbConverter:
         self._orientation = (False, False, False)
 
     def __call__(self, frame: VideoFrame) -> Frame:
-        """frame: any size and pixel format. Raises VideoError for a pixel format without a way to RGB."""
+        """Convert a frame of any size. Raises VideoError for a pixel format that can't be converted to RGB."""
         if self._stored_size is None:
             self._stored_size = (frame.width, frame.height)
             self._orientation = orientation(frame)

@@ -1,4 +1,4 @@
-"""Drawing frames (T, H, W, 3) uint8 RGB side by side, and writing a picture (H, W, 3) uint8 RGB to a file."""
+"""Contact sheets of frames (T, H, W, 3) uint8 RGB, and writing an image (H, W, 3) uint8 RGB to a file."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ _GAP = 4  # pixels between the frames of a sheet
 
 
 def contact_sheet(frames: Frames, columns: int) -> Frame:
-    """Places frames (T, H, W, 3) in rows of `columns`, left to right, on white: (height, width, 3)."""
+    """An image (height, width, 3) with the frames (T, H, W, 3) in rows of `columns`, left to right, on white."""
     count, height, width = frames.shape[:3]
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -28,7 +28,7 @@ def contact_sheet(frames: Frames, columns: int) -> Frame:
 
 
 def write_picture(path: str | os.PathLike[str], rgb: Frame) -> None:
-    """Writes a picture (H, W, 3) uint8 RGB in the format of the extension (.png, .jpg, …), whole or not at all.
+    """Writes an image (H, W, 3) uint8 RGB, atomically, in the format of the extension (.png, .jpg, …).
 
     A pipe, a device or a descriptor without an extension (`/dev/stdout`) gets a PNG.
 
@@ -41,7 +41,7 @@ def write_picture(path: str | os.PathLike[str], rgb: Frame) -> None:
         known = False
     if not known:
         raise UserError(
-            f"cannot write '{printable(path)}': no picture format '{extension}'", "use .png or .jpg"
+            f"cannot write '{printable(path)}': no image format '{extension}'", "use .png or .jpg"
         )
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(data.tobytes())

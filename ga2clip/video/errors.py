@@ -1,4 +1,4 @@
-"""The error for one video file or stream: its name, and what is wrong with it."""
+"""`VideoError`, the error for one video file or stream."""
 
 import os
 
@@ -7,7 +7,7 @@ from ga2clip.text import printable
 
 
 class VideoError(UserError):
-    """A video that cannot be read. path: as it was given; reason: why, as the second half of a sentence."""
+    """A video that cannot be read. path: as the caller gave it; reason: text behind the colon of the message."""
 
     def __init__(self, path: str | bytes | os.PathLike[str], reason: str, hint: str | None = None) -> None:
         super().__init__(f"cannot read the video '{printable(path)}': {reason}", hint)

@@ -1,7 +1,7 @@
-"""Bytes that are not in a regular file: standard input, named pipes and http addresses, read on or copied whole.
+"""Video bytes from standard input, named pipes and http addresses, as a stream or as a complete local copy.
 
-A recorded video that must be sought (an MP4 with its index last) or read twice (sampling) needs a whole copy; it is
-kept in a temporary file for as long as it is used, and never larger than `MOST_BYTES`.
+A recorded video that needs seeking (an MP4 with its index at the end) or that is read twice (sampling) is copied to a
+temporary file of at most `MOST_BYTES`, which is deleted after use.
 """
 
 import base64
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 
 MOST_BYTES = 4 << 30
 """The largest temporary copy."""
-# Without a sign of life for so many seconds a source is taken for dead.
+# Seconds without any data after which a source counts as dead.
 SILENCE = 10.0
-# So long a writer of a named pipe may take to come.
+# Seconds to wait for the first writer of a named pipe.
 _WRITER = 60.0
-# Enough to tell where the index of an MP4 is, and little to wait for.
+# Bytes to read ahead: enough to tell where the index of an MP4 is, and quick to receive.
 _HEAD = 256
 _CHUNK = 1 << 20
-# pathlib makes one slash of two: Path("http://host/clip.mp4") is meant as the address, too.
+# One slash is enough, since pathlib turns Path("http://host/clip.mp4") into "http:/host/clip.mp4".
 _HTTP = re.compile(r"^(https?):/+", re.IGNORECASE)
 _FILE = re.compile(r"^file:/", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
@@ -47,11 +47,11 @@ _BEFORE_INDEX = {b"ftyp", b"wide", b"free", b"skip", b"pnot", b"styp", b"sidx", 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A regular file to read a video from.
+    """A regular file to read a video from. It is path-like.
 
     Attributes:
-        name: how messages and results call the video.
-        path: of the file; the object itself can be given where a path can.
+        name: the video's name in messages and results.
+        path: the path of the file.
     """
 
     name: str
@@ -62,15 +62,15 @@ class LocalFile:
 
 
 class ByteStream:
-    """Bytes as they come, the first ones readable in advance. PyAV reads containers from it.
+    """A stream of bytes whose first bytes can be looked at in advance. PyAV reads containers from it.
 
     Attributes:
-        name: how messages call the source, without credentials.
+        name: the source's name in messages, without credentials.
         head: the first bytes, at most 256.
-        live: it cannot wait, and nothing says where it ends: an http answer without a length.
-        address: it is the answer to an http request.
-        multipart: an answer of many parts, JPEG pictures as a camera sends them.
-        error: why `read` ended early, if it did.
+        live: whether it is an http response without a length: a source that can't wait and has no known end.
+        address: whether it is an http response.
+        multipart: whether it is a multipart response of JPEG images, as cameras send them.
+        error: why `read` ended early, or None.
     """
 
     def __init__(self, name: str, file: Any, *, address: bool = False) -> None:
@@ -86,7 +86,7 @@ class ByteStream:
         self._rest = self.head
 
     def read(self, size: int) -> bytes:
-        """For PyAV: as `take`, but an error ends the bytes and is kept in `error`, since PyAV prints such errors."""
+        """As `take`, for PyAV: an error ends the stream and is kept in `error`, because PyAV would only print it."""
         if self.error is None:
             try:
                 return self.take(size)
@@ -95,7 +95,7 @@ class ByteStream:
         return b""
 
     def take(self, size: int) -> bytes:
-        """At most `size` bytes, at least one before the end. Raises VideoError when the source dies."""
+        """Read 1 to `size` bytes, or none at the end. Raises VideoError when the source stops responding."""
         if self._rest:
             part, self._rest = self._rest[:size], self._rest[size:]
             return part
@@ -119,12 +119,12 @@ class ByteStream:
             part: bytes = self._file.read1(size)
         except TimeoutError:
             hint = "check the address, and that the camera is on"
-            raise VideoError(self.name, f"nothing came for {SILENCE:g} s", hint) from None
+            raise VideoError(self.name, f"no data for {SILENCE:g} s", hint) from None
         except (OSError, http.client.HTTPException) as error:
             raise VideoError(self.name, f"the connection broke ({_reason(error)})") from None
         missing = getattr(self._file, "length", None)
         if not part and missing:
-            raise VideoError(self.name, f"the connection broke: {missing} bytes did not come")
+            raise VideoError(self.name, f"the connection broke: {missing} bytes are missing")
         return part
 
 
@@ -140,7 +140,7 @@ def is_byte_stream(source: str | os.PathLike[str]) -> bool:
 
 
 def path_of(name: str) -> str:
-    """The path of a file:// address; anything else stays as it is."""
+    """The path of a file:// address; any other name is returned unchanged."""
     if not _FILE.match(name):
         return name
     return urllib.request.url2pathname(urllib.parse.urlsplit(name).path)
@@ -158,7 +158,9 @@ def open_byte_stream(source: str | os.PathLike[str]) -> ByteStream:
 def _connect(name: str) -> ByteStream:
     if name == "-":
         if sys.stdin is None or sys.stdin.isatty():
-            raise VideoError("standard input", "nothing is piped into it", "cat clip.mp4 | ga2clip predict -")
+            raise VideoError(
+                "standard input", "nothing is piped into it", "such as: cat clip.mp4 | ga2clip predict -"
+            )
         return ByteStream("standard input", sys.stdin.buffer)
     if is_http(name):
         return _request(name)
@@ -166,9 +168,9 @@ def _connect(name: str) -> ByteStream:
 
 
 def must_be_whole(head: bytes) -> bool:
-    """Whether a video that begins with these bytes can only be read by seeking in it.
+    """Whether a video that begins with these bytes can only be read by seeking.
 
-    That is an MP4 or QuickTime file whose index ('moov') does not come before its pictures ('mdat'), and WebP.
+    True for WebP, and for MP4 and QuickTime files whose index ('moov') does not come before the media data ('mdat').
     """
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return True
@@ -182,21 +184,21 @@ def must_be_whole(head: bytes) -> bool:
 
 
 def without_credentials(address: str) -> str:
-    """An address for messages."""
+    """The address without user and password, for messages."""
     return _CREDENTIALS.sub("***@", address)
 
 
 def is_playlist(head: bytes) -> bool:
-    """Whether these are the first bytes of an HLS playlist, whose parts have addresses of their own."""
+    """Whether these are the first bytes of an HLS playlist."""
     return head.lstrip(b"\xef\xbb\xbf").startswith(b"#EXTM3U")
 
 
 @contextmanager
 def local_file(source: str | os.PathLike[str]) -> Iterator[LocalFile]:
-    """A regular file with the recorded video of `source`: the file itself, or a temporary copy of what standard
-    input, a named pipe or an http address gives, removed at the end.
+    """A regular file with the recorded video of `source`: the file itself, or a temporary copy of standard input, a
+    named pipe or an http address, which is deleted at the end.
 
-    Raises VideoError for a live source, a copy that would be larger than 4 GiB, and a connection that breaks.
+    Raises VideoError for a live source, a copy larger than 4 GiB, and a broken connection.
     """
     name = os.fsdecode(source)
     if not is_byte_stream(name):
@@ -213,7 +215,7 @@ def local_file(source: str | os.PathLike[str]) -> Iterator[LocalFile]:
 def whole_copy(stream: ByteStream) -> Iterator[str]:
     """The path of a temporary file with all bytes of a stream. Raises VideoError."""
     log.info("%s: copied to a temporary file first", printable(stream.name))
-    # Where the system has /proc, the file has no name, and is gone whatever ends this process.
+    # With /proc, the file is unnamed, so that it disappears however this process ends.
     nameless = Path("/proc/self/fd").is_dir()
     try:
         make = tempfile.TemporaryFile if nameless else tempfile.NamedTemporaryFile
@@ -230,8 +232,8 @@ def _copy(stream: ByteStream, file: BinaryIO) -> None:
     while part := stream.take(_CHUNK):
         size += len(part)
         if size > MOST_BYTES:
-            reason = f"it is larger than {MOST_BYTES / 2**30:g} GiB, the most that is copied"
-            raise VideoError(stream.name, reason, "save it as a file and name that")
+            reason = f"it is larger than {MOST_BYTES / 2**30:g} GiB, the limit for temporary copies"
+            raise VideoError(stream.name, reason, "save it as a file and give the file's name")
         try:
             file.write(part)
             file.flush()
@@ -241,7 +243,7 @@ def _copy(stream: ByteStream, file: BinaryIO) -> None:
 
 def _no_room(stream: ByteStream, error: OSError) -> VideoError:
     reason = f"cannot keep it in a temporary file ({_reason(error)})"
-    return VideoError(stream.name, reason, "set TMPDIR to a folder with room")
+    return VideoError(stream.name, reason, "set TMPDIR to a folder with enough space")
 
 
 def _is_named_pipe(name: str) -> bool:
@@ -252,14 +254,14 @@ def _is_named_pipe(name: str) -> bool:
 
 
 def _open_named_pipe(name: str) -> BinaryIO:
-    """Waits until there is something to read. Opened the plain way, a pipe without a writer blocks for ever."""
+    """Opens a named pipe and waits until it has data. A plain `open` would block forever without a writer."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise VideoError(name, _reason(error)) from None
     if not select.select([descriptor], [], [], _WRITER)[0]:
         os.close(descriptor)
-        raise VideoError(name, f"nobody wrote into this named pipe for {_WRITER:g} s")
+        raise VideoError(name, f"no data in this named pipe for {_WRITER:g} s")
     os.set_blocking(descriptor, True)
     return open(descriptor, "rb")
 
@@ -271,9 +273,9 @@ def _request(name: str) -> ByteStream:
         answer = urllib.request.urlopen(_with_credentials(address), timeout=SILENCE)
     except TimeoutError:
         hint = "check the address, and that the camera is on"
-        raise VideoError(shown, f"nothing came for {SILENCE:g} s", hint) from None
+        raise VideoError(shown, f"no data for {SILENCE:g} s", hint) from None
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise VideoError(shown, f"the server does not give it ({_reason(error)})") from None
+        raise VideoError(shown, f"the request failed ({_reason(error)})") from None
     return ByteStream(shown, answer, address=True)
 
 

@@ -1,6 +1,6 @@
-"""The videos below a folder, the same ones wherever a folder is given, and what is left out is said.
+"""Finds the videos below a folder, by the same rules for all commands, and logs what is left out.
 
-A well-known suffix makes a video; a file with another suffix is looked into, so that recorders' odd names are found.
+Files with a well-known suffix are taken as videos (or not) by it; of other files the first bytes are checked.
 """
 
 import logging
@@ -37,9 +37,9 @@ VIDEO_SUFFIXES = frozenset(
         *("rmvb", "ts", "vob", "webm", "wmv", "wtv", "xvid", "y4m"),
     )
 )
-"""By which a folder's videos are found without a look into them; a file that is named is read whatever its suffix."""
+"""Files with these suffixes count as videos. (A file that is given by name is read whatever its suffix.)"""
 
-# Sound and pictures in the containers of videos, downloads that are not finished, and what is never a video.
+# Sound, images, unfinished downloads and other files that are never videos.
 _OTHER_SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -106,26 +106,26 @@ _STILL_OR_SOUND = (b"avif", b"crx ", b"heic", b"heix", b"heim", b"heis", b"mif1"
 
 
 def find_videos(folder: Path) -> list[Path]:
-    """The video files below a folder, sorted; links to files and folders are followed, each folder once.
+    """The video files below a folder, sorted. Links to files and folders are followed, each folder once.
 
-    Hidden files and folders are left out: what `prepare` made, waste baskets, the `._clip.mp4` of macOS. What else is
-    left out is logged, as a count by suffix.
+    Hidden files and folders (the output of `prepare`, waste baskets, `._clip.mp4` of macOS) are skipped silently; other
+    files that are not videos are counted by suffix in the log.
     """
-    found: list[Path] = []
+    videos: list[Path] = []
     others: Counter[str] = Counter()
     for path in _files(folder):
         if _is_video(path):
-            found.append(path)
+            videos.append(path)
         else:
             others[path.suffix.lower() or "without a suffix"] += 1
     if others:
         counts = ", ".join(f"{count} {printable(suffix)}" for suffix, count in sorted(others.items()))
-        logger.info("%s: left out as no video: %s", printable(folder), counts)
-    return sorted(found)
+        logger.info("%s: left out, not videos: %s", printable(folder), counts)
+    return sorted(videos)
 
 
 def bare_name(path: str) -> str:
-    """A path without the suffixes of a video: downloads and conversions are named `clip.mp4.webm`."""
+    """A path without its video suffixes; there can be several, as in `clip.mp4.webm`."""
     stem, suffix = os.path.splitext(path)
     while suffix.lower() in VIDEO_SUFFIXES:
         path = stem
@@ -143,7 +143,7 @@ def _files(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder, followlinks=True, onerror=refused):
         real = os.path.realpath(place)
         if real in visited:  # a link to a folder above it, or a second one to the same folder
-            logger.info("%s: left out, since its folder was searched already", printable(place))
+            logger.info("%s: left out, because its folder was already searched", printable(place))
             folders.clear()
             continue
         visited.add(real)
@@ -165,7 +165,7 @@ def _is_video(path: Path) -> bool:
 
 
 def _begins_like_a_video(head: bytes) -> bool:
-    """Whether these first bytes are those of a container or stream of video."""
+    """Whether a file with these first bytes is a video container or stream."""
     if head[4:8] == b"ftyp":
         return head[8:12] not in _STILL_OR_SOUND
     if head[:4] == b"RIFF":

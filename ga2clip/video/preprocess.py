@@ -1,6 +1,6 @@
-"""Preprocessing: from frames (T, H, W, 3) uint8 RGB to what the image encoder sees, float32 (T, 3, size, size).
+"""CLIP's preprocessing: frames (T, H, W, 3) uint8 RGB → the input of the image encoder, float32 (T, 3, size, size).
 
-One recipe for training, evaluation, export and runtime: CLIP's own. It ships in a bundle as JSON.
+Training, evaluation, export and runtime all use this one recipe, which is stored in bundles as JSON.
 """
 
 import math
@@ -22,18 +22,18 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Short side to `size` (antialiased bicubic), centre crop, then (x / 255 - mean) / std for each channel."""
+    """Resize the short side to `size` (antialiased bicubic), crop the centre, then (x / 255 - mean) / std."""
 
     size: int
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
 
     def frames(self, frames: Frames) -> Frames:
-        """All that stays uint8: (T, H, W, 3) → (T, size, size, 3)."""
+        """Resize and crop: uint8 (T, H, W, 3) → uint8 (T, size, size, 3)."""
         return centre_crop(resize_short_side(frames, self.size), self.size)
 
     def normalise(self, frames: Frames) -> npt.NDArray[np.float32]:
-        """(..., H, W, 3) uint8 → (..., 3, H, W) float32, channels first."""
+        """Normalise: uint8 (..., H, W, 3) → float32 (..., 3, H, W), channels first."""
         out = np.empty((*frames.shape[:-3], 3, *frames.shape[-3:-1]), dtype=np.float32)
         for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
             plane = out[..., channel, :, :]
@@ -47,7 +47,7 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, data: Any) -> "Preprocess":
-        """Reads what to_json wrote. Raises UserError for anything else."""
+        """The recipe from its JSON object. Raises UserError for anything else."""
         if not isinstance(data, dict) or set(data) != {"size", "mean", "std"}:
             raise UserError("preprocessing: expected an object with exactly 'size', 'mean' and 'std'")
         size = data["size"]
@@ -60,9 +60,9 @@ class Preprocess:
 
 
 def resize_short_side(frames: Frames, size: int) -> Frames:
-    """Scales so that the short side is `size`: (T, H, W, 3) → (T, h, w, 3); the long side is rounded down.
+    """Resize frames (T, H, W, 3) so that the short side is `size`; the long side is rounded down.
 
-    Antialiased bicubic by Pillow: the very function that CLIP's published preprocessing calls, with its sizes.
+    Antialiased bicubic by Pillow: the same function with the same sizes as in CLIP's published preprocessing.
     """
     height, width = frames.shape[1:3]
     short, long = sorted((height, width))
@@ -78,13 +78,13 @@ def resize_short_side(frames: Frames, size: int) -> Frames:
 
 
 def centre_crop(frames: Frames, size: int) -> Frames:
-    """The middle (T, size, size, 3) of frames whose sides are at least `size`, a view."""
+    """The centre square (T, size, size, 3) of frames whose sides are at least `size`; a view, not a copy."""
     height, width = frames.shape[1:3]
     return _crop(frames, round((height - size) / 2), round((width - size) / 2), size)
 
 
 def three_crops(frames: Frames, size: int) -> Frames:
-    """Left, centre and right squares (top, centre, bottom of upright frames): (3, T, size, size, 3).
+    """Left, centre and right squares (top, centre and bottom of tall frames): (3, T, size, size, 3).
 
     wide   [L L]C C[R R]        The spatial views of multi-view evaluation (Feichtenhofer et al., ICCV 2019,
            [L L]C C[R R]        section 4.1). The middle one is centre_crop.
@@ -98,7 +98,7 @@ def three_crops(frames: Frames, size: int) -> Frames:
 
 def _crop(frames: Frames, top: int, left: int, size: int) -> Frames:
     if min(frames.shape[1:3]) < size:
-        raise ValueError(f"cannot cut {size}×{size} from frames of {frames.shape[1]}×{frames.shape[2]}")
+        raise ValueError(f"cannot crop {size}×{size} from frames of {frames.shape[1]}×{frames.shape[2]}")
     return frames[:, top : top + size, left : left + size]
 
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 Times = npt.NDArray[np.float64]
 
-# Shorter videos are decoded in full: only so the number of their frames is certain, and damage is seen.
+# Videos with fewer frames are decoded in full: only that gives the exact number of frames and finds all damage.
 _LONG = 1000
 _MOST_REPEATED = 1024
 """Frames that a clip may have although its video has fewer; each takes the memory of a frame of its own."""
@@ -37,17 +37,17 @@ _MOST_REPEATED = 1024
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video turned out to be when it was decoded.
+    """The properties of a video, measured by decoding it.
 
     Attributes:
         path: of the file.
-        width: pixels, upright.
-        height: pixels, upright.
-        frames: how many can be decoded.
+        width: in pixels, upright.
+        height: in pixels, upright.
+        frames: number of frames that can be decoded.
         duration: seconds from the first frame to the end of the last.
-        fps: frames per second while frames are shown, without long gaps.
-        codec: FFmpeg's name.
-        warnings: what was lost and where time stamps made no sense, one sentence each.
+        fps: mean frames per second, not counting long gaps.
+        codec: FFmpeg's name of the codec.
+        warnings: losses and implausible time stamps, one sentence each.
     """
 
     path: Path
@@ -62,7 +62,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class SampledClip:
-    """The frames that a rule took: frames (V*T, H, W, 3) uint8 RGB, view after view; times float64 (V*T,)."""
+    """Sampled frames (V*T, H, W, 3) uint8 RGB, view after view, and their times in seconds, float64 (V*T,)."""
 
     frames: Frames
     times: Times
@@ -71,12 +71,12 @@ class SampledClip:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was lost, one sentence each."""
+        """`VideoInfo.warnings`."""
         return self.info.warnings
 
 
 def probe(path: str | os.PathLike[str], *, time_limit: float | None = 60.0) -> VideoInfo:
-    """Decodes a file from beginning to end and says what is in it. time_limit: seconds. Raises VideoError."""
+    """Decodes a whole file and returns its properties. time_limit: seconds. Raises VideoError."""
     with open_file(path, Deadline(path, time_limit)) as video:
         info = _decode(video, _Collector(video, []))
     _log_warnings(info)
@@ -88,8 +88,8 @@ def read_frames(
 ) -> tuple[Frames, Times]:
     """Reads frames by their numbers: uint8 (T, H, W, 3) RGB and their times, float64 seconds (T,).
 
-    indices: numbers of decoded frames, in any order, repeated as you like; None for every frame. Raises
-    VideoError for a file that cannot be read, a number that it does not have, or after time_limit seconds.
+    indices: numbers of decoded frames, in any order, repetitions allowed; None for every frame. Raises VideoError for a
+    file that cannot be read, a number that it does not have, or after time_limit seconds.
     """
     deadline = Deadline(path, time_limit)
     numbers = None if indices is None else [int(index) for index in indices]
@@ -97,21 +97,21 @@ def read_frames(
     info = None
     if last is not None and last >= _LONG:
         with open_file(path, deadline) as video:
-            found = _Collector(video, numbers)
-            info = _seek(video, read_packet_table(video), found)
+            wanted = _Collector(video, numbers)
+            info = _seek(video, read_packet_table(video), wanted)
     if info is None:
         with open_file(path, deadline) as video:
-            found = _Collector(video, numbers)
-            info = _decode(video, found, last=last)
+            wanted = _Collector(video, numbers)
+            info = _decode(video, wanted, last=last)
     if numbers is None:
         numbers = list(range(info.frames))
     for number in numbers:
-        if number not in found.kept:
+        if number not in wanted.kept:
             raise VideoError(
                 path, f"it has no frame {number}: {info.frames} frames can be decoded, from 0 on"
             )
     _log_warnings(info)
-    return found.arrays(numbers, info)
+    return wanted.arrays(numbers, info)
 
 
 def sample_frames(
@@ -121,16 +121,21 @@ def sample_frames(
     size: int | None = None,
     time_limit: float | None = 60.0,
 ) -> SampledClip:
-    """Decodes a file once and keeps only the frames that a rule takes.
+    """Decodes a file and keeps only the frames that a sampling rule selects.
 
-    The rule needs the number of frames. It is first guessed, from the header or by counting packets, and the
-    decoding that follows verifies the guess; only where it was wrong (damage, edit lists, dropped frames) is the
-    file decoded once more, with the true number. Long files are not decoded but for the neighbourhood of the
-    frames, where their packets allow it.
+    The rule needs the number of frames. It is first estimated from the header or by counting packets and then checked
+    by decoding; only if it was wrong (damage, edit lists, dropped frames) the file is decoded again with the true
+    number. Of long files only the neighbourhoods of the selected frames are decoded, if their packets allow it.
 
-    path: a file, or a recorded video in a named pipe, at an http address or in standard input ("-"), which is copied
-    to a temporary file first. size: scale the short side to this at once, so that memory stays small; None keeps the
-    frames as they are. time_limit: seconds for the whole, without the copying. Raises VideoError.
+    Args:
+        path: a file, or a recorded video in a named pipe, at an http address or in standard input ("-"); these are
+            copied to a temporary file first.
+        rule: which frames.
+        size: resize the short side of each frame to this right after decoding, to save memory; None: don't resize.
+        time_limit: seconds for reading, not counting the copying; None: no limit.
+
+    Raises:
+        VideoError: the video cannot be read, or the time limit has passed.
     """
     with local_file(path) as local:
         return _sample(local, rule, size, Deadline(local.name, time_limit))
@@ -141,32 +146,32 @@ def _sample(file: LocalFile, rule: SamplingRule, size: int | None, deadline: Dea
     with open_file(file.path, deadline, file.name) as video:
         count = video.stream.frames
         if 0 < count < _LONG:
-            found = _Collector(video, _numbers(count, rule), size)
-            info = _decode(video, found)
+            wanted = _Collector(video, _numbers(count, rule), size)
+            info = _decode(video, wanted)
         else:
             table = read_packet_table(video)
             count = max(len(table), 1)
-            found = _Collector(video, _numbers(count, rule), size)
-            info = _seek(video, table, found)
+            wanted = _Collector(video, _numbers(count, rule), size)
+            info = _seek(video, table, wanted)
     while info is None or info.frames != count:
         count = count if info is None else info.frames
         with open_file(file.path, deadline, file.name) as video:
-            found = _Collector(video, _numbers(count, rule), size)
-            info = _decode(video, found)
-    if len(found.numbers) > max(info.frames * rule.clips, _MOST_REPEATED):
+            wanted = _Collector(video, _numbers(count, rule), size)
+            info = _decode(video, wanted)
+    if len(wanted.numbers) > max(info.frames * rule.clips, _MOST_REPEATED):
         raise VideoError(
             file.name,
-            f"{len(found.numbers)} frames are wanted of {info.frames}: more than {_MOST_REPEATED} are not repeated",
+            f"{len(wanted.numbers)} frames are wanted of {info.frames}: more than {_MOST_REPEATED} are not repeated",
         )
     _log_warnings(info)
-    frames, times = found.arrays(found.numbers, info)
+    frames, times = wanted.arrays(wanted.numbers, info)
     return SampledClip(frames, times, rule.clips, info)
 
 
 class _Collector:
-    """Keeps the frames that are wanted as upright RGB frames, with their times.
+    """Collects the wanted frames as upright RGB frames, with their times.
 
-    numbers: of the wanted frames, None for all. size: of the short side, None as it is.
+    numbers: of the wanted frames; None: all. size: resize the short side to this; None: don't resize.
     """
 
     def __init__(self, video: OpenVideo, numbers: Sequence[int] | None, size: int | None = None) -> None:
@@ -188,7 +193,7 @@ class _Collector:
         self._times[number] = time
 
     def arrays(self, numbers: Sequence[int], info: VideoInfo) -> tuple[Frames, Times]:
-        """The kept frames in the order of `numbers`. Empties the collector, so that no frame is kept twice."""
+        """The collected frames in the order of `numbers`. Empties the collector to save memory."""
         shape = self.kept[numbers[0]].shape if numbers else (info.height, info.width, 3)
         frames = np.empty((len(numbers), *shape), np.uint8)
         last_place = {number: place for place, number in enumerate(numbers)}
@@ -204,7 +209,7 @@ def _numbers(count: int, rule: SamplingRule) -> list[int]:
     return numbers
 
 
-def _decode(video: OpenVideo, found: _Collector, *, last: int | None = None) -> VideoInfo:
+def _decode(video: OpenVideo, collector: _Collector, *, last: int | None = None) -> VideoInfo:
     """Decodes from the beginning to the end, or to frame number `last`."""
     reader, clock = Reader(video), Clock(video)
     width = height = 0
@@ -212,7 +217,7 @@ def _decode(video: OpenVideo, found: _Collector, *, last: int | None = None) -> 
     for number, frame in enumerate(reader):
         if number == 0:
             width, height = upright_size(frame)
-        found.offer(number, frame, clock.time(frame))
+        collector.offer(number, frame, clock.time(frame))
         if number == last:
             complete = False
             break
@@ -222,9 +227,9 @@ def _decode(video: OpenVideo, found: _Collector, *, last: int | None = None) -> 
     return _info(video, (width, height), reader.decoded, clock, warnings)
 
 
-def _seek(video: OpenVideo, table: PacketTable, found: _Collector) -> VideoInfo | None:
-    """Decodes around the wanted frames only. None when that is not worth it or not safe."""
-    wanted = sorted(found.wanted or ())
+def _seek(video: OpenVideo, table: PacketTable, collector: _Collector) -> VideoInfo | None:
+    """Decodes around the wanted frames only. Returns None when seeking is not worth it or not safe."""
+    wanted = sorted(collector.wanted or ())
     if len(table) < _LONG or not table.worth_seeking(wanted):
         return None
     sizes = []
@@ -234,7 +239,7 @@ def _seek(video: OpenVideo, table: PacketTable, found: _Collector) -> VideoInfo 
 
     def keep(number: int, frame: VideoFrame) -> None:
         sizes.append(upright_size(frame))
-        found.offer(number, frame, times[number])
+        collector.offer(number, frame, times[number])
 
     if not pick_by_seeking(video, table, wanted, keep):
         return None

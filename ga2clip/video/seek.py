@@ -1,7 +1,7 @@
-"""Single frames of a long file, decoded only from the key frame before each, found by the time stamps of packets.
+"""Reads single frames of a long file by seeking: only the frames from the last key frame on are decoded.
 
-Frames are numbered in display order. Whatever makes these numbers doubtful (missing, repeated or inexact time
-stamps, damage) makes this module decline; the caller then decodes the file from its beginning.
+Frames are numbered in display order, by the time stamps of their packets. If these numbers are unreliable (missing,
+repeated or inexact time stamps, damage), the functions decline, and the caller decodes the file from its beginning.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,21 +15,21 @@ from av.video.frame import VideoFrame
 from ga2clip.video.decode import read_packets
 from ga2clip.video.source import OpenVideo
 
-# Seeking has to leave out at least this share of the decoding to be worth its own cost.
+# Seeking must save at least this fraction of the decoding to be worth its own cost.
 _WORTH = 0.5
 
 
 @dataclass(frozen=True)
 class PacketTable:
-    """The frames of a file as its packets announce them, in display order.
+    """The frames of a file by its packets, in display order.
 
     Attributes:
         stamps: int64 (n,) time stamps in units of the stream's time base.
         keys: int64 (k,) numbers of the key frames.
-        last_duration: of the last frame, in the same units; 0 where the packet does not say.
-        packets: all that are in the file, also those that are not to be shown.
-        exact: whether the stamps are strictly increasing, begin with a key frame, never jump back and come from an
-            undamaged file, so that they can stand for the frames themselves.
+        last_duration: of the last frame, in the same units; 0 if the packet has none.
+        packets: number of all packets in the file, including frames that are not shown.
+        exact: whether the file is undamaged and its stamps start with a key frame, strictly increase and never jump
+            back, so that each stamp identifies one frame.
     """
 
     stamps: npt.NDArray[np.int64]
@@ -46,11 +46,11 @@ class PacketTable:
         return int(self.keys[np.searchsorted(self.keys, number, side="right") - 1])
 
     def runs(self, wanted: Sequence[int]) -> list[list[int]]:
-        """Splits sorted frame numbers into runs; each one is decoded without a gap, from a key frame on.
+        """Splits sorted frame numbers into runs; each run is decoded continuously from one key frame.
 
         frames    K....K....K....K....
         wanted      xx   x      x  x
-        decoded   rrrr rrr  rrrrr rr      three runs: the third key frame lies before the frames it leads to
+        decoded   rrrr rrr  rrrrr rr      three runs
         """
         runs: list[list[int]] = []
         for number in wanted:
@@ -61,7 +61,7 @@ class PacketTable:
         return runs
 
     def worth_seeking(self, wanted: Sequence[int]) -> bool:
-        """Whether seeking is safe and decodes at most half of what reading from the beginning would."""
+        """Whether seeking is safe and decodes at most half of the frames that reading from the beginning would."""
         if not self.exact:
             return False
         cost = sum(run[-1] - self.key_before(run[0]) + 1 for run in self.runs(wanted))
@@ -69,17 +69,17 @@ class PacketTable:
 
 
 def read_packet_table(video: OpenVideo) -> PacketTable:
-    """Reads through the whole file without decoding."""
+    """Reads the packets of the whole file, without decoding them."""
     shown: list[tuple[int, int, bool]] = []  # time stamp, duration, key frame
     packets = 0
-    exact = video.format not in ("avi", "hls")  # no presentation times; parts of other files
+    exact = video.format not in ("avi", "hls")  # AVI has no presentation times; HLS consists of other files
     latest = decoded = None
     try:
         for packet in read_packets(video):
             packets += 1
             stamp = packet.pts
             exact = exact and stamp is not None and not packet.is_corrupt
-            # Within a recording no key frame is shown before what came earlier, and nothing is decoded before it.
+            # In a regular recording no key frame is shown before earlier frames, and decoding times don't decrease.
             forward = latest is None or stamp is None or stamp > latest or not packet.is_keyframe
             exact = exact and forward and (decoded is None or packet.dts is None or packet.dts >= decoded)
             latest = stamp if latest is None else max(latest, stamp or latest)
@@ -101,7 +101,7 @@ def read_packet_table(video: OpenVideo) -> PacketTable:
 
 
 def seek_before(video: OpenVideo, stamp: int) -> bool:
-    """Puts the file at a key frame that is shown at or before a time stamp. False when it did not get there."""
+    """Seeks to a key frame that is shown at or before a time stamp. Returns False if that failed."""
     try:
         video.container.seek(stamp, stream=video.stream)
         first = next(read_packets(video), None)
@@ -116,10 +116,10 @@ def seek_before(video: OpenVideo, stamp: int) -> bool:
 def pick_by_seeking(
     video: OpenVideo, table: PacketTable, wanted: Sequence[int], keep: Callable[[int, VideoFrame], None]
 ) -> bool:
-    """Calls keep(number, frame) for each wanted frame; wanted: sorted, without repetition, table.exact.
+    """Calls keep(number, frame) for each wanted frame.
 
-    Returns False to decline: a frame was not where the table has it, or something is damaged. Raises VideoError
-    when the time limit is over.
+    table must be exact; wanted: sorted numbers without repetitions. Returns False to decline: a frame was not where the
+    table says, or data is damaged. Raises VideoError when the time limit has passed.
     """
     for run in table.runs(wanted):
         key = int(table.stamps[table.key_before(run[0])])
@@ -132,13 +132,13 @@ def pick_by_seeking(
 def _decode_run(
     video: OpenVideo, key: int, targets: dict[int, int], keep: Callable[[int, VideoFrame], None]
 ) -> bool:
-    """Decodes on from where the file stands until all targets (time stamp → number) were seen."""
+    """Decodes from the current position until all targets (time stamp → number) were seen."""
     packets = read_packets(video)
     try:
         while targets:
             packet = next(packets, None)
             for frame in video.stream.decode(packet):
-                # Frames that are shown before the key frame may lack what they are built on; none is wanted.
+                # Frames shown before the key frame may depend on frames that were not decoded; none of them is wanted.
                 if frame.is_corrupt and (frame.pts is None or frame.pts >= key):
                     return False
                 if frame.pts in targets:

@@ -1,6 +1,6 @@
-"""Opening a video: from the name of a file, a pipe, a camera or an address to a container and its video stream.
+"""Opens a file, pipe, camera or address and selects its video stream.
 
-Everything that can be wrong before the first frame is found here and said in plain words (VideoError).
+All problems before the first frame are detected here and raised as VideoError.
 """
 
 import os
@@ -24,15 +24,15 @@ from ga2clip.video import fetch
 from ga2clip.video.animation import animated_webp
 from ga2clip.video.errors import VideoError
 
-# A playlist has nothing new for as long as one of its parts lasts.
+# HLS playlists have no new data while one segment plays, hence a longer timeout.
 _PLAYLIST_SILENCE = 30.0
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
-# FFmpeg reads text files as the video of a terminal, and pictures as videos of one frame.
+# FFmpeg reads text files as videos of a terminal, and images as videos of one frame.
 _TEXT_ART = {"tty", "bin", "xbin", "adf", "idf"}
 _NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails
 # Brands of HEIF files (AVIF, HEIC): pictures beside which a moving one may stand (ISO/IEC 23008-12, section 7).
 _HEIF = {"avif", "avis", "mif1", "msf1", "heic", "heix", "hevc", "hevx", "heim", "heis"}
-# No playlist in a local file can make FFmpeg fetch something from the network; one that nobody continues ends.
+# Local playlists must not make FFmpeg fetch from the network, and must end when they are not continued.
 _FILE_OPTIONS = {"protocol_whitelist": "file", "live_start_index": "0", "m3u8_hold_counters": "3"}
 # Without time stamps there is nothing to analyse, and to wait for.
 _AT_ONCE = {"fpsprobesize": "0", "analyzeduration": "1"}
@@ -42,9 +42,7 @@ Kind = Literal["file", "pipe", "recording", "live"]
 
 
 class Deadline:
-    """The moment after which reading one file is given up. seconds None: never, but after `silence` seconds without
-    a sign of life (10 by default).
-    """
+    """A time limit for reading one file. seconds None: only `silence` seconds (10) without data are an error."""
 
     def __init__(
         self, path: str | os.PathLike[str], seconds: float | None, silence: float | None = None
@@ -60,19 +58,19 @@ class Deadline:
         return None if self._end is None else max(self._end - time.monotonic(), 1e-3)
 
     def check(self) -> None:
-        """Raises VideoError when the time is over."""
+        """Raises VideoError when the time limit has passed."""
         if self._end is not None and time.monotonic() > self._end:
             raise self.error()
 
     def error(self) -> VideoError:
-        """The error for a time that is over: the file's, or a silent stream's."""
+        """The error for an exceeded time limit, or for a silent stream."""
         if self._seconds is None:
             hint = "check the address, and that the camera is on"
-            return VideoError(self._path, f"nothing came for {self.silence:g} s", hint)
+            return VideoError(self._path, f"no data for {self.silence:g} s", hint)
         return VideoError(
             self._path,
             f"reading it took longer than {self._seconds:g} s",
-            "raise the time limit if the file is just long, or make a smaller copy",
+            "raise the time limit if the file is very long, or make a smaller copy",
         )
 
 
@@ -81,10 +79,10 @@ class OpenVideo:
     """An open container and the stream to read. Close it, or use `with`.
 
     Attributes:
-        path: the name, as messages show it.
-        kind: "file" (can be sought and opened again), "pipe" (waits for its reader), "recording" (a finite video
-            at an address) or "live" (waits for nobody, and does not end by itself).
-        file: the path of a "file".
+        path: the name in messages.
+        kind: "file" (can be seeked and reopened), "pipe" (waits for its reader), "recording" (a finite video at an
+            address) or "live" (doesn't wait for its reader and doesn't end by itself).
+        file: the path, for a "file".
     """
 
     path: str
@@ -98,22 +96,22 @@ class OpenVideo:
 
     @property
     def live(self) -> bool:
-        """Whether frames come whether or not somebody takes them."""
+        """Whether the source is live: frames arrive even if they are not read."""
         return self.kind == "live"
 
     @property
     def discontinuous(self) -> bool:
-        """Whether time stamps may jump without meaning anything: FFmpeg says so of the format, or it is live."""
+        """Whether jumps of time stamps have no meaning: FFmpeg marks the format as discontinuous, or it is live."""
         return self.live or _has_flag(self.container, Flags.ts_discont)
 
     @property
     def untimed(self) -> bool:
-        """Whether the moment of arrival is all that is known of a frame's time."""
+        """Whether frames have no time stamps, so that their time of arrival is used."""
         return self.kind in ("pipe", "live") and _has_flag(self.container, Flags.no_timestamps)
 
     @property
     def broken(self) -> VideoError | None:
-        """Why the bytes of an address or pipe ended early, if they did."""
+        """Why the bytes of an address or pipe ended early; None if they didn't."""
         return None if self._bytes is None else self._bytes.error
 
     @property
@@ -140,16 +138,16 @@ class OpenVideo:
 
 
 def open_file(path: str | os.PathLike[str], deadline: Deadline, name: str | None = None) -> OpenVideo:
-    """Opens a regular file, whatever its name and extension.
+    """Opens a regular file; its format is detected by content, not by extension.
 
-    Of several video streams the first one is read; cover pictures and thumbnails are not video streams.
-    name: how messages call it, if it is a copy. Raises VideoError.
+    The first video stream is read; cover images and thumbnails don't count. name: for messages, if the file is a
+    temporary copy. Raises VideoError.
     """
     path = os.fsdecode(path)
     name = name or path
     _refuse_what_is_no_file(path)
     with ExitStack() as resources:
-        target: Any = f"file:{path}"  # or 'a:b.mp4' would be taken for an address
+        target: Any = f"file:{path}"  # otherwise 'a:b.mp4' would be taken as an address
         if "%" in path:
             # FFmpeg reads '%03d.jpg' as a pattern of numbered pictures. Opened by its descriptor the file's
             # name is a number, and the format is found from the content alone.
@@ -162,8 +160,8 @@ def open_file(path: str | os.PathLike[str], deadline: Deadline, name: str | None
 def open_stream(source: str | os.PathLike[str]) -> OpenVideo:
     """Opens a file, an address (rtsp://, http://, …), a camera (/dev/video0), a named pipe or standard input ('-').
 
-    What must be sought and cannot be, such as an MP4 with its index last in a pipe, is copied to a temporary file.
-    A stream that stays silent for 10 seconds is an error; otherwise there is no time limit. Raises VideoError.
+    A video that needs seeking but can't be seeked, such as an MP4 with its index at the end in a pipe, is copied to a
+    temporary file. 10 seconds without data are an error; there is no other time limit. Raises VideoError.
     """
     name = os.fsdecode(source)
     if isinstance(source, fetch.LocalFile):
@@ -217,7 +215,7 @@ def _has_flag(container: InputContainer, flag: Flags) -> bool:
 
 
 def _has_duration(video: OpenVideo) -> bool:
-    """Whether the header says where the video ends. (What FFmpeg guesses from a rate of bits needs a length.)"""
+    """Whether the header has a duration. (FFmpeg's estimate from the bit rate doesn't count.)"""
     return (video.container.duration or 0) > 0
 
 
@@ -232,7 +230,7 @@ def _is_character_device(name: str) -> bool:
 
 
 def _refuse_what_is_no_file(name: str) -> None:
-    """Pipes and devices would block for ever, so they are refused before they are opened."""
+    """Raises VideoError for what is not a regular file. Opening pipes and devices could block forever."""
     try:
         status = os.stat(name)
         readable = os.access(name, os.R_OK)
@@ -270,7 +268,7 @@ def _open(
             target,
             format=format,
             container_options=options or {},
-            metadata_errors="replace",  # titles in old code pages are no reason to refuse a video
+            metadata_errors="replace",  # titles in old code pages must not be an error
             timeout=deadline.seconds_left if kind == "file" else deadline.silence,
         )
     except av.error.ExitError:
@@ -281,8 +279,8 @@ def _open(
         raise broken or VideoError(name, _why_not_opened(file, error)) from None
     resources.enter_context(container)
     stream = _choose_stream(name, container)
-    # One thread for each file: damaged pictures then come out the same every time, and many workers do not
-    # start many times as many threads. Batches are parallel over files.
+    # One thread per file: damaged frames are then decoded the same way every time, and many workers don't
+    # multiply the number of threads. Batches are parallel over files.
     stream.thread_count = 1
     for other in container.streams:
         if other.index != stream.index:
@@ -313,10 +311,10 @@ def _choose_stream(name: str, container: InputContainer) -> VideoStream:
     if container.metadata.get("major_brand", "") in _HEIF:
         moving = [stream for stream in moving if stream.duration is not None]  # pictures have none
     if not container.streams:
-        raise VideoError(name, "there is nothing in it: perhaps it was cut off after its header")
+        raise VideoError(name, "it holds no streams: perhaps it was cut off after its header")
     if not moving:
         what = "only a still picture" if container.streams.video else "no video stream"
-        sound = ", just sound" if container.streams.audio else ""
+        sound = ", only sound" if container.streams.audio else ""
         raise VideoError(name, f"there is {what} in it{sound}")
     stream = moving[0]
     if stream.codec_context is None:

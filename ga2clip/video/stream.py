@@ -16,14 +16,14 @@ from ga2clip.video.truncation import cut_warnings
 
 log = logging.getLogger(__name__)
 
-# Time stamps are rounded (to a millisecond in Matroska): a frame may come so much before its moment, in seconds.
+# Tolerance in seconds, since time stamps are rounded (to a millisecond in Matroska).
 _TOLERANCE = 1e-3
-# So many jumps and gaps are reported as they come; a broken source has one at every frame.
+# Number of jumps and gaps that are logged; a broken source may have one at every frame.
 _REPORTED = 5
 
 
 class Playback:
-    """An open video or stream that is played once, from `start` to its end. Use it with `with`, or close it."""
+    """An open video or stream that is read once, from `start` to its end. Use it in a `with` statement or close it."""
 
     def __init__(self, source: str | os.PathLike[str], fps: float | None = None, start: float = 0.0) -> None:
         """The arguments and errors are those of `iter_frames`."""
@@ -37,7 +37,7 @@ class Playback:
 
     @property
     def live(self) -> bool:
-        """Whether frames come whether or not somebody takes them."""
+        """Whether the source is live: frames arrive even if they are not read."""
         return self._video.live
 
     def close(self) -> None:
@@ -51,10 +51,10 @@ class Playback:
         self.close()
 
     def frames(self) -> Iterator[tuple[float, Frame] | Gap]:
-        """As `iter_frames`, with a `Gap` before the frame that ends one.
+        """As `iter_frames`, with each `Gap` before the frame that ends it.
 
-        Raises VideoError when nothing can be decoded, when a source that is no file breaks off, and when a live
-        one ends, since that does not end by itself.
+        Raises VideoError when no frame can be decoded, when the connection of a source that is not a file breaks, and
+        when a live source ends.
         """
         video = self._video
         if video.untimed:
@@ -96,7 +96,7 @@ class Playback:
 def iter_frames(
     source: str | os.PathLike[str], fps: float | None = None, start: float = 0.0
 ) -> Iterator[tuple[float, Frame]]:
-    """Yields (time in seconds, frame (H, W, 3) uint8 RGB) in display order, without an end for a live source.
+    """Yields (time in seconds, frame (H, W, 3) uint8 RGB) in display order; a live source has no end.
 
         frames            0   .1   .2   .3   .4   .5   .6   .7   .8
         fps = 4           x              x         x              x      moments 0, .25, .5, .75
@@ -104,12 +104,12 @@ def iter_frames(
     Args:
         source: a file, an address such as rtsp://…, a camera such as /dev/video0, a named pipe, or "-" for
             standard input.
-        fps: at most so many frames per second of video, None for all: the first frame at or after each of the
-            moments start, start + 1 / fps, start + 2 / fps, … Frames that are not yielded are not converted.
-        start: seconds; earlier frames are left out.
+        fps: maximal number of frames per second of video: the first frame at or after each of the times start,
+            start + 1 / fps, start + 2 / fps, … None: all frames. Frames that are not yielded are not converted.
+        start: seconds; earlier frames are skipped.
 
     Raises:
-        VideoError: the source cannot be read, breaks off, or is live and ends.
+        VideoError: the source cannot be read, its connection breaks, or it is live and ends.
         UserError: a number is out of range.
     """
     with Playback(source, fps, start) as playback:
@@ -119,11 +119,11 @@ def iter_frames(
 
 
 def _open_before(source: str | os.PathLike[str], start: float) -> tuple[OpenVideo, int | None]:
-    """An open video that stands at the last key frame before `start`, if it can be sought, with the time stamp
-    of its first shown frame; or one that stands at its beginning, with None.
+    """An open video, positioned at the last key frame before `start`, and the time stamp of its first shown frame; if
+    seeking is not possible, positioned at its beginning, and None.
     """
     video = open_stream(source)
-    # AVI has no true time stamps; those that may jump do not tell where a moment is.
+    # AVI has no true time stamps, and with discontinuous ones a time can't be located.
     if start == 0 or video.kind != "file" or video.format == "avi" or video.discontinuous:
         return video, None
     first = next(iter(Reader(video)), None)

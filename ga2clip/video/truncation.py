@@ -1,4 +1,4 @@
-"""Whether a video file was cut off before its end: fewer frames or bytes than its header promises."""
+"""Detects video files that were cut off: they hold fewer frames or bytes than their header promises."""
 
 from ga2clip.video.source import OpenVideo
 
@@ -9,13 +9,12 @@ _SEGMENT = b"\x18\x53\x80\x67"
 
 
 def cut_warnings(video: OpenVideo, frames: int) -> tuple[str, ...]:
-    """One sentence if the file is shorter than its header says, none if it is not or its format does not say.
+    """A warning sentence if the file is shorter than its header says; empty if it isn't or the format doesn't tell.
 
-    frames: packets found from the beginning to the end of the file.
+    frames: number of packets in the whole file.
     """
-    # Of the formats whose header counts something only MP4 counts what is there to decode: AVI counts the
-    # places where nothing changed, too.
-    # Of those, an edit list can leave some out, and then they are not in the index either.
+    # Only MP4's header counts the frames that can be decoded; AVI also counts frames without change.
+    # An edit list can leave out frames; then they are not in the index either.
     mp4 = video.format.startswith("mov")
     promised = min(video.stream.frames, len(video.stream.index_entries)) if mp4 else 0
     if promised > frames:
@@ -30,7 +29,7 @@ def cut_warnings(video: OpenVideo, frames: int) -> tuple[str, ...]:
 
 
 def claimed_size(head: bytes) -> int | None:
-    """The size in bytes that the beginning of an AVI, Matroska or WebM file claims; None when it says none."""
+    """The file size in bytes that the header of an AVI, Matroska or WebM file claims; None if it has none."""
     if head[:4] == b"RIFF" and len(head) >= 8:
         return 8 + int.from_bytes(head[4:8], "little")
     at = head.find(_SEGMENT)
@@ -40,9 +39,9 @@ def claimed_size(head: bytes) -> int | None:
 
 
 def _ebml_end(head: bytes, at: int) -> int | None:
-    """Where the element whose size field begins at `at` ends. A size of only ones means unknown (live)."""
+    """The end of the element whose size field begins at `at`; None if its size is unknown (all ones: live)."""
     field = head[at : at + 8]
-    length = 9 - field[0].bit_length() if field else 9  # the leading zeros of a field tell its length
+    length = 9 - field[0].bit_length() if field else 9  # the leading zeros of a field encode its length
     if length > len(field):
         return None
     ones = (1 << 7 * length) - 1

@@ -15,12 +15,19 @@ from ga2clip.video.decode import Frame
 
 
 def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: float, *, crf: int = 20) -> None:
-    """Writes H.264 (4:2:0, one thread: the same frames give the same bytes) into an MP4 file.
+    """Writes an MP4 file with H.264 (4:2:0, one thread, so that the same frames give the same bytes).
 
-    frames: pictures (H, W, 3) uint8 RGB of one size, an array (T, H, W, 3) or any iterable, taken one at a time.
-    Sides that are odd lose their last row or column, since 4:2:0 has none. fps: frames per second. crf: constant
-    rate factor of x264, 0 (lossless) to 51. The file appears under its name only when it is complete. Raises
-    UserError when there is no frame or the file cannot be written.
+    The file appears under its name only when it is complete.
+
+    Args:
+        path: the file.
+        frames: frames (H, W, 3) uint8 RGB of one size: an array (T, H, W, 3), or any iterable, consumed one by one. If
+            a side is odd, the last row or column is dropped, because 4:2:0 needs even sides.
+        fps: frames per second.
+        crf: constant rate factor of x264, 0 (lossless) to 51.
+
+    Raises:
+        UserError: there are no frames, or the file cannot be written.
     """
     with replacing(Path(path)) as temporary:
         _encode(temporary, frames, fps, crf)
@@ -28,7 +35,7 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: floa
 
 def _encode(path: Path, frames: Iterable[Frame], fps: float, crf: int) -> None:
     rate = Fraction(fps).limit_denominator(1001)
-    # bitexact leaves out dates and versions.
+    # bitexact: no dates and versions in the file.
     with av.open(f"file:{path}", "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
         stream.thread_count = 1

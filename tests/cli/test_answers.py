@@ -102,7 +102,7 @@ def test_an_existing_file_is_refused_before_a_model_is_loaded(
     assert err.splitlines() == ["error: out.csv exists", "hint: delete it first"]
     code, _, err = ga2clip("predict", clip, "--timeline", "--render", clip)
     assert code == 2
-    assert "would replace the video" in err
+    assert "would overwrite the input video" in err
     assert (empty / "out.csv").read_text() == "precious"
 
 

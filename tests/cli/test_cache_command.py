@@ -29,7 +29,7 @@ def test_said_checked_and_cleared(remembered, ga2clip, empty) -> None:
     connection.close()
     code, out, err = ga2clip("cache", "verify")
     assert code == 1
-    assert f"{remembered.path}: 1 features: not what was written" in out
+    assert f"{remembered.path}: 1 features: changed since it was written" in out
     assert "ga2clip cache clear" in err
 
     assert "1 files deleted" in ga2clip("cache", "clear").out

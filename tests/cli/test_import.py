@@ -34,14 +34,22 @@ def checkpoint(empty: Path) -> list[str]:
     torch.save({"epoch": 9, "model_state_dict": tuned}, empty / "last_model.pt")
     torch.save({"model_state_dict": {"prompt_learner.ctx_VPT": hard}}, empty / "hard.pt")
     (empty / "classes.txt").write_text("\n".join(json.loads(str(recorded["meta"]))["classes"]))
-    return ["last_model.pt", "--clip", "clip.pt", "--classes", "classes.txt", "--hard-prompts", "hard.pt"]
+    return [
+        "last_model.pt",
+        "--clip-weights",
+        "clip.pt",
+        "--classes",
+        "classes.txt",
+        "--hard-prompts",
+        "hard.pt",
+    ]
 
 
 def test_an_imported_run_is_one_like_any_other(checkpoint: list[str], ga2clip, process, clip: Path) -> None:
     assert ga2clip("import", *checkpoint, "--out", "run").code == 0
     assert "imported  from last_model.pt and clip.pt" in ga2clip("info", "run").out
     nameless = ga2clip("eval", "run")
-    assert (nameless.code, "--dataset NAME" in nameless.err) == (1, True)
+    assert (nameless.code, "--dataset (csv, folder, hmdb51" in nameless.err) == (1, True)
     assert ga2clip("export", "run").code == 0
     answers = [
         json.loads(run("predict", clip, "--classes", "classes.txt", "--json", "--model", model).out)
@@ -58,7 +66,9 @@ def test_an_imported_run_is_one_like_any_other(checkpoint: list[str], ga2clip, p
 def test_an_imported_run_knows_its_dataset(checkpoint: list[str], ga2clip, empty: Path) -> None:
     assert ga2clip("import", *checkpoint, "--dataset", "kinetics400", "--out", "run").code == 0
     assert json.loads(ga2clip("info", "run", "--json").out)["settings"]["data"]["dataset"] == "kinetics400"
-    assert "data/kinetics400 is not a prepared dataset" in ga2clip("eval", "run").err
+    unprepared = ga2clip("eval", "run").err
+    assert "data/kinetics400 is not a prepared dataset" in unprepared
+    assert "hint: ga2clip prepare --dataset kinetics400 --root data/kinetics400" in unprepared
     assert "did you mean 'ucf101'" in ga2clip("import", *checkpoint, "--dataset", "ucf", "--out", "other").err
     assert not (empty / "other").exists()
 
@@ -67,3 +77,12 @@ def test_an_import_that_fails_leaves_nothing(checkpoint: list[str], ga2clip, emp
     (empty / "classes.txt").write_text("a\na\n")
     assert ga2clip("import", *checkpoint, "--out", "run").code == 1
     assert not (empty / "run").exists()
+
+
+def test_clip_is_a_video_and_clip_weights_are_weights(checkpoint: list[str], ga2clip) -> None:
+    old = ["--clip" if word == "--clip-weights" else word for word in checkpoint]
+    told = ga2clip("import", *old, "--out", "run")
+    assert (told.code, "is now --clip-weights" in told.err) == (0, True)
+    del checkpoint[1:3]
+    assert "missing option '--clip-weights'" in ga2clip("import", *checkpoint, "--out", "other").err
+    assert "--clip " not in ga2clip("import", "--help").out

@@ -71,7 +71,7 @@ def ucf101(empty: Path) -> list[Path]:
     return [root / clip.path for clip in clips]
 
 
-IMPORT = ("import", "best.pth", "--clip", "clip.safetensors", "--out", "run")
+IMPORT = ("import", "best.pth", "--clip-weights", "clip.safetensors", "--out", "run")
 
 
 def test_every_command_answers_with_the_checkpoints_class_features(

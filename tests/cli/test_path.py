@@ -73,7 +73,12 @@ def test_eval_prints_the_fields_numbers(walk, run: Path) -> None:
     assert all(0 <= report[half][top] <= 1 for half in ("base", "novel") for top in ("top1", "top5"))
     assert 0 <= report["harmonic_mean"] <= 1
     written = run / "eval" / "stickfigures-base-to-novel"
-    assert {path.name for path in written.iterdir()} == {"report.json", "per_class.csv", "confusion.png"}
+    assert {path.name for path in written.iterdir()} == {
+        "report.json",
+        "clips.csv",
+        "per_class.csv",
+        "confusion.png",
+    }
 
 
 def test_eval_sets_runs_side_by_side(walk, run: Path) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ga2clip.data.augment import augment_clip, random_box
+from ga2clip.data.augment import _turn_hue, augment_clip, random_box
 from ga2clip.data.mix import mix_clips
 from ga2clip.settings import AugmentSettings
 
@@ -22,7 +22,7 @@ def still(frames: int = 3) -> np.ndarray:
         OFF.model_copy(update={"scale_min": 0.3}),
         OFF.model_copy(update={"flip": 1.0}),
         OFF.model_copy(update={"grey": 1.0}),
-        OFF.model_copy(update={"colour": 0.5}),
+        OFF.model_copy(update={"colour": 1.0}),
     ],
 )
 def test_every_change_is_the_same_for_all_frames_and_seeded(settings: AugmentSettings) -> None:
@@ -44,8 +44,29 @@ def test_each_switch_does_what_it_says() -> None:
     grey = run(grey=1.0)
     assert (grey == grey[..., :1]).all()
     assert (plain != plain[..., :1]).any()
-    assert not np.array_equal(run(colour=0.4), plain)
+    assert not np.array_equal(run(colour=1.0), plain)
     assert not np.array_equal(run(scale_min=0.5), plain)
+
+
+def test_colour_is_a_probability() -> None:
+    """With 0.3 about three clips of ten change, and grey values only in brightness and contrast."""
+    settings = OFF.model_copy(update={"colour": 0.3})
+    grey = np.full((1, 24, 24, 3), 100, dtype=np.uint8)
+    seen = [
+        augment_clip(grey, 24, settings, flip=False, rng=np.random.default_rng(s))[0, 0, 0]
+        for s in range(400)
+    ]
+    changed = [value for value in seen if tuple(value) != (100, 100, 100)]
+    assert 90 < len(changed) < 150
+    assert all(value[0] == value[1] == value[2] and 60 <= value[0] <= 140 for value in changed)
+
+
+def test_hue_turns_red_towards_its_neighbours_and_keeps_brightness() -> None:
+    red = np.zeros((1, 4, 4, 3), dtype=np.uint8)
+    red[..., 0] = 200
+    yellow = _turn_hue(red, 1 / 6)[0, 0, 0]
+    magenta = _turn_hue(red, -1 / 6)[0, 0, 0]
+    assert (yellow.tolist(), magenta.tolist()) == ([200, 200, 0], [200, 0, 200])
 
 
 def test_no_flip_where_left_and_right_matter() -> None:

@@ -105,7 +105,7 @@ def test_other_spellings_are_matched_when_they_are_all_there() -> None:
 
 def test_names_of_no_kind_are_refused_with_what_to_add() -> None:
     with pytest.raises(
-        UserError, match=r"tuned on 'juggling', which ucf101 in data does not call so"
+        UserError, match=r"tuned on 'juggling', which is not a class name of ucf101 in data"
     ) as caught:
         as_tuned("Archery", "juggling")
     assert "--class-names FILE" in str(caught.value.hint)

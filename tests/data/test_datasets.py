@@ -14,7 +14,7 @@ from ga2clip.registry import DATASETS
 
 BUILT_IN = (
     *("csv", "folder", "hmdb51", "kinetics400", "kinetics600", "ssv2", "stickfigures"),
-    *("stickfigures-other", "ucf101"),
+    *("stickfigures-narrow", "stickfigures-order", "stickfigures-other", "ucf101"),
 )
 RAW_NAMES = {
     "ucf101": ("ApplyEyeMakeup", "YoYo"),

@@ -130,7 +130,7 @@ def test_a_folder_that_may_not_be_written_to_is_said_before_the_work(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != folder)
-    with pytest.raises(UserError, match="cannot write into") as caught:
+    with pytest.raises(UserError, match="cannot write the manifest into") as caught:
         run("folder", folder)
     assert "ln -s" in str(caught.value.hint)
     assert not (folder / ".ga2clip").exists()

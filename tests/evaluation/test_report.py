@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import score
-from ga2clip.evaluation.report import Report, SetReport
+from ga2clip.evaluation.report import Report, SetReport, comparison
 
 
 @pytest.mark.parametrize(("names", "sets"), [(2, 1), (20, 2), (64, 1)])
@@ -35,3 +36,39 @@ def test_names_that_fonts_and_spreadsheets_trip_over(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == ["跑步", "'=1+1", "\x1b[31m$x$"]
     assert rows[1]["most_often_taken_for"] == "跑步"
+
+
+def _report(hits: list[bool], *, files: str = "abcdefgh") -> Report:
+    """Halves with the same answers; class 0 is the label of all clips."""
+    ranked = np.array([[0] if hit else [1] for hit in hits])
+    clips = tuple(
+        ClipAnswer(file, "run", 8, (("run" if hit else "walk", 1.0),))
+        for file, hit in zip(files, hits, strict=False)
+    )
+    scores = score(ranked, np.zeros(len(hits), dtype=np.int64), 2)
+    parts = tuple(SetReport(name, ("run", "walk"), scores, clips=clips) for name in ("base", "novel"))
+    about = {"template": "{}.", "views": "1x1", "frames": 8, "class_names": "readable"}
+    return Report("base-to-novel", "", parts, about)
+
+
+def test_every_accuracy_has_its_interval() -> None:
+    """5 of 8 by Wilson's formula: (k + z²/2) / (n + z²) ∓ z √(k (n − k) / n + z²/4) / (n + z²), z = 1.96."""
+    report = _report([True] * 5 + [False] * 3)
+    centre, reach = (5 + 1.9208) / (8 + 3.8415), 1.95996 * (15 / 8 + 0.9604) ** 0.5 / (8 + 3.8415)
+    tree = report.to_json()
+    assert tree["base"]["top1_interval"] == pytest.approx([centre - reach, centre + reach], abs=1e-4)
+    low, high = tree["harmonic_mean_interval"]
+    assert low < tree["harmonic_mean"] < high
+    assert high - low < 2 * reach  # two halves know more than one
+    base = next(line for line in report.table().splitlines() if line.startswith("base"))
+    assert base.split()[1:5] == ["62.5", "30.6", "–", "86.3"]
+    assert report.table().splitlines()[-1] == "template {}., views 1x1, frames 8, class names readable"
+
+
+def test_models_are_compared_on_the_same_clips() -> None:
+    """Six clips only ours, none only theirs: p = 2 / 2⁶."""
+    ours, theirs = _report([True] * 7 + [False]), _report([False] * 6 + [True, False])
+    against = ours.against(theirs)
+    assert against["novel"] == pytest.approx({"difference": 0.75, "p": 2 / 64})
+    assert "base +75.0 points (p = 0.031)" in comparison(against, "runs/a")
+    assert ours.against(_report([True] * 8, files="ABCDEFGH")) == {}

@@ -84,7 +84,9 @@ def test_the_dry_run_shows_commands_that_mean_the_settings_of_the_run(tmp_path: 
 
 def test_ours_stand_beside_theirs_over_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
-    monkeypatch.setattr(reproduce, "_train", lambda settings, folder, *_: trained.append((settings, folder)))
+    monkeypatch.setattr(
+        reproduce, "train_once", lambda settings, folder, **_: trained.append((settings, folder))
+    )
     monkeypatch.setattr(reproduce, "evaluate_run", lambda folder, **_: _report(int(str(folder)[-1])))
     rows = reproduce.plan("kinetics400")
     results = reproduce.reproduce(rows, tmp_path, seeds=(1, 2, 3), device="cpu")

@@ -10,6 +10,7 @@ import torch
 from ga2clip.errors import UserError
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.methods import method_settings
+from ga2clip.model.part import Part
 from ga2clip.model.video_clip import build_model
 from ga2clip.run import load_run, write_run
 from ga2clip.runtime import Predictor
@@ -144,3 +145,23 @@ def test_a_model_that_diverged_is_not_exported(make_model, tmp_path) -> None:
     with pytest.raises(UserError, match="not finite"):
         export.export_model(broken, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
+
+
+class _Shifted(Part):
+    """A part that changes the features of every name, which a bundle cannot do."""
+
+    trains = frozenset({"text"})
+
+    def class_features(self, names, encode):
+        return encode(names) + 1.0
+
+
+def test_a_part_that_changes_names_it_was_not_tuned_on_is_not_exported(make_model) -> None:
+    model = make_model("zero-shot")
+    clips = calibration_clips.built_in(model.preprocess, 2, 1)
+    verify.reference(model, clips, placeholder=343)
+    model.parts["shifted"] = _Shifted()
+    model._in_order = (model.parts["shifted"],)
+    with pytest.raises(UserError, match="names that it was not tuned on") as caught:
+        verify.reference(model, clips, placeholder=343)
+    assert "text_features" in (caught.value.hint or "")

@@ -164,7 +164,7 @@ def test_weights_outside_the_bundle_are_not_read(copy: Path, bundle: Path) -> No
         tensor.external_data.add(key="location", value=location)
         path.write_bytes(model.SerializeToString())
         rehash(copy, path.name)
-        with pytest.raises(UserError, match="no file of this bundle"):
+        with pytest.raises(UserError, match="not a file of this bundle"):
             use(copy)
 
 

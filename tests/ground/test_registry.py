@@ -10,7 +10,7 @@ from ga2clip.registry import BACKBONES, DATASETS, PARTS, TERMS, Registry
 
 
 def test_files_are_names_and_names_are_registered() -> None:
-    assert set(TERMS.names()) == {
+    assert set(TERMS.names()) >= {
         "anchor",
         "cross_entropy",
         "image_consistency",
@@ -19,7 +19,7 @@ def test_files_are_names_and_names_are_registered() -> None:
         "scenario",
         "text_consistency",
     }
-    assert set(PARTS.names()) == {"coupling", "inter_modal", "linear_probe", "text_prompt", "vision_prompt"}
+    assert set(PARTS.names()) >= {"coupling", "inter_modal", "linear_probe", "text_prompt", "vision_prompt"}
     assert {"ucf101", "stickfigures-other", "folder"} <= set(DATASETS.names())
     for registry in (TERMS, PARTS, DATASETS, BACKBONES):
         assert all(registry[name] is not None for name in registry.names())
@@ -38,7 +38,7 @@ def test_a_second_thing_of_one_name_is_refused() -> None:
     registry = Registry("thing", "ga2clip.model.terms", "ga2clip.no_such_group")
     registry.register("new")(first := object())
     assert registry["new"] is first
-    with pytest.raises(UserError, match="two things of kind 'thing' named 'new'"):
+    with pytest.raises(UserError, match="the thing 'new' is registered twice"):
         registry.register("new")(object())
 
 

@@ -101,12 +101,12 @@ def test_the_config_beside_a_file_says_its_activation(beside: Path, quick_gelu: 
 
 def test_without_any_word_a_file_is_refused_with_the_names_that_fit(weights: Path, published: None) -> None:
     text = refusal(weights)
-    assert "does not say its architecture" in text
+    assert "is unknown: activation and heads" in text
     assert f"--backbone {NAME}" in text
     assert "--backbone openai" in text
     assert "open_clip_config.json" in text
     # An old run's settings: the default name, and an activation that was assumed for every file.
-    assert "does not say its architecture" in refusal(weights, quick_gelu=True)
+    assert "is unknown: activation and heads" in refusal(weights, quick_gelu=True)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_pixels_of_transformers_processor(tmp_path: Path) -> None:
         ({"model_cfg": config(), "preprocess_cfg": {"mean": [0.5]}}, "'mean' must be three numbers"),
         ({"vision_config": {}, "model_type": "siglip"}, "describes a 'siglip'"),
         ({"vision_config": {"hidden_act": "gelu_new"}, "model_type": "clip"}, "gelu_new"),
-        ({"epoch": 3}, "does not say its architecture"),
+        ({"epoch": 3}, "is unknown: activation and heads"),
         ("{", "is not valid JSON"),
         ("[]", "holds no JSON object"),
     ],
@@ -275,7 +275,7 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_config(folder, {"weight_map": {"x": "../a.pt"}}, "model.safetensors.index.json")
     assert "names a file in another folder" in refusal(folder)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="'weights' is no pretrained tag of ViT-B-16") as caught:
+    with pytest.raises(UserError, match="'weights' is not a pretrained tag of ViT-B-16") as caught:
         load_backbone(BackboneSettings(name="ViT-B-16", pretrained="weights"))
     assert caught.value.hint == "for the folder of that name write ./weights"
 

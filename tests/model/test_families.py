@@ -26,15 +26,18 @@ class WrappedFamily:
 
     def towers(self, model: nn.Module) -> Towers:
         inner = model.inner
-        return Towers(inner.vision, inner.text, inner.logit_scale, 11, inner.embed_dim)
+        return Towers(
+            inner.vision, inner.text, inner.logit_scale, 11, inner.embed_dim, inner.tokenizer, {"heads": 1}
+        )
 
 
 def test_a_registered_family_builds_its_models(make_backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Wrapped(make_backbone())
-    with pytest.raises(UserError, match=r"'other' is of no family .*\(clip\)"):
+    with pytest.raises(UserError, match=r"'other' does not belong to a family .*\(clip\)"):
         Backbone(model, name="other", licence="MIT", preprocess=PIXELS)
     monkeypatch.setitem(BACKBONES._things, "wrapped", WrappedFamily())
     found = Backbone(model, name="other", licence="MIT", preprocess=PIXELS)
     assert found.vision is model.inner.vision
     assert found.context_length == 11
+    assert found.conventions() == {"heads": 1, "preprocess": PIXELS.to_json()}
     assert not any(parameter.requires_grad for parameter in found.parameters())

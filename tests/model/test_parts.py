@@ -1,5 +1,6 @@
 """Where each part enters, against a few lines of NumPy."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -102,6 +103,25 @@ def test_deep_prompts_start_from_the_phrase_or_at_random(make: Callable[..., Vid
     )
     deep = random.parts["text_prompt"].layers[1]
     assert 0.015 < float(deep.detach().std()) < 0.025
+
+
+def test_the_residual_networks_of_froster(make_backbone: Callable[[], Backbone]) -> None:
+    """z + 0.1 · W₂ GELU(W₁ z) of the normalised feature; at the start the normalised feature itself."""
+    settings = Settings().updated({"loss": {"froster": 2.0}}, "test")
+    part = build_model(make_backbone(), settings, ["riding", "diving"]).double().parts["froster"]
+    features = np.random.default_rng(0).normal(size=(5, 32))
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    for tower in ("text", "vision"):
+        ours = part.student_features(tower, torch.from_numpy(features)).detach().numpy()
+        np.testing.assert_allclose(ours, unit, rtol=1e-12)
+        network = getattr(part, tower)
+        with torch.no_grad():
+            network[2].weight.normal_()
+        first, second = (network[i].weight.detach().numpy() for i in (0, 2))
+        hidden = unit @ first.T
+        hidden *= 0.5 * (1 + np.vectorize(math.erf)(hidden / math.sqrt(2)))
+        ours = part.student_features(tower, torch.from_numpy(features)).detach().numpy()
+        np.testing.assert_allclose(ours, unit + 0.1 * hidden @ second.T, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

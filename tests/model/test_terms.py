@@ -12,7 +12,7 @@ from ga2clip.registry import TERMS
 from ga2clip.settings import Settings
 
 SCALE = 20.0
-B, A, C, K, D = 4, 3, 5, 2, 8
+B, A, C, K, W, D = 4, 3, 5, 2, 6, 8
 Arrays = dict[str, np.ndarray]
 
 
@@ -27,6 +27,10 @@ def arrays() -> Arrays:
         "teacher": (C, D),
         "frozen_video": (B, D),
         "frozen_anchors": (A, D),
+        "words": (W, D),
+        "frozen_words": (W, D),
+        "student_video": (B, D),
+        "student_classes": (C, D),
     }
     return {name: rng.normal(size=shape) for name, shape in shapes.items()} | {
         "targets": np.array([0, 3, 1, 4]),
@@ -92,6 +96,15 @@ def distance(a: Arrays, teacher: str) -> float:
     return float(0.5 * np.square(unit(a["classes"]) - unit(a[teacher])).sum(axis=1).mean())
 
 
+def one_minus_cosine(a: Arrays, name: str, other: str) -> float:
+    return float(1 - np.einsum("nd,nd->n", unit(a[name]), unit(a[other])).mean())
+
+
+def froster(a: Arrays) -> float:
+    video = one_minus_cosine(a, "student_video", "frozen_video")
+    return video + one_minus_cosine(a, "student_classes", "teacher")
+
+
 def l1(a: Arrays, name: str, other: str) -> float:
     return float(np.abs(unit(a[name]) - unit(a[other])).mean())
 
@@ -122,6 +135,8 @@ CASES: dict[str, tuple[str, dict[str, Any], Any]] = {
     "kgcoop": ("kgcoop", {}, lambda a: distance(a, "teacher")),
     "text consistency": ("text_consistency", {}, lambda a: l1(a, "classes", "teacher")),
     "image consistency": ("image_consistency", {}, lambda a: l1(a, "video", "frozen_video")),
+    "outlier text": ("outlier_text", {}, lambda a: one_minus_cosine(a, "words", "frozen_words")),
+    "froster": ("froster", {}, froster),
     "logit consistency": ("logit_consistency", {}, logit_consistency),
 }
 

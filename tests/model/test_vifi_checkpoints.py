@@ -103,7 +103,7 @@ def test_only_the_checkpoints_template_is_taken(
     with pytest.raises(UserError, match=r"but with 'a photo of a \{\}\.'"):
         load_published(path, clip_file, classes=NAMES, template="a photo of {}.")
     torch.save({"model": no_texts(path)}, path)
-    with pytest.raises(UserError, match="does not hold the texts") as caught:
+    with pytest.raises(UserError, match="does not contain its class texts") as caught:
         load_published(path, clip_file, classes=NAMES)
     assert "--template" in str(caught.value.hint)
 

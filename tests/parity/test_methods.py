@@ -21,8 +21,8 @@ from ga2clip.model.frozen_text import class_text_features
 from ga2clip.model.load_backbone import backbone_from_weights
 from ga2clip.model.scoring import cosine
 from ga2clip.model.video_clip import VideoCLIP, build_model
-from ga2clip.settings import Settings
-from ga2clip.training.averaging import EpochAverage, gaussian_weights
+from ga2clip.settings import AverageSettings, Settings
+from ga2clip.training.averaging import StateAverage, state_weights
 from ga2clip.training.optimiser import build_optimiser, set_lr
 from tests.parity.recorded import FOLDER, close
 
@@ -225,7 +225,8 @@ def test_class_names_with_underscores(case: Case) -> None:
 
 def test_gaussian_weights(case: Case) -> None:
     for index, schedule in enumerate(case.meta.get("gpa", {}).get("schedules", ())):
-        ours = gaussian_weights(schedule["epochs"], schedule["mean"], schedule["std"])
+        average = AverageSettings(kind="gaussian", mean=schedule["mean"], std=schedule["std"])
+        ours = state_weights(average, schedule["epochs"])
         close(torch.tensor(ours), case[f"gpa/schedules/{index}/weights"])
 
 
@@ -237,7 +238,8 @@ def test_averaged_training(case: Case) -> None:
     model = fresh_model(case, toy)
     training = model.settings.training
     optimiser = build_optimiser(model.parameter_groups(), training)
-    average = EpochAverage(model.trainable_parameters(), model.settings.average, training.epochs)
+    average = StateAverage(model.trainable_parameters(), model.settings.average)
+    plan = {"per_epoch": toy["steps_per_epoch"], "epochs": training.epochs}
     set_lr(optimiser, 1.0)
     videos = (case["input/video"], case["input/video"].flip(-1))
     losses = []
@@ -248,7 +250,7 @@ def test_averaged_training(case: Case) -> None:
             total.backward()
             optimiser.step()
             losses.append(total.detach())
-        average.add(epoch)
+            average.after_update(epoch * toy["steps_per_epoch"] + step + 1, **plan)
         for name, value in case.group(f"gpa/toy/epoch_{epoch + 1}/").items():
             close(model.trainable_parameters()[name], value)
     close(torch.stack(losses), case["gpa/toy/losses"])

@@ -47,11 +47,11 @@ MASKED = np.ma.array(["running", "sleeping"], mask=[False, True])
         ({"top": 2.0}, "top must be"),
         ({"top": math.nan}, "top must be"),
         ({"top": "5"}, "top must be"),
-        ({"classes": "abc"}, "a list of texts, got the one text 'abc'"),
-        ({"classes": b"abc"}, "a list of texts, got the one text b'abc'"),
-        ({"classes": 7}, "a list of texts, got int"),
+        ({"classes": "abc"}, "a list of strings, got the string 'abc'"),
+        ({"classes": b"abc"}, "a list of strings, got the string b'abc'"),
+        ({"classes": 7}, "a list of strings, got int"),
         ({"classes": []}, "no class names"),
-        ({"classes": ["running", b"sleeping"]}, "class name 2 of 2 is bytes, not a text"),
+        ({"classes": ["running", b"sleeping"]}, "class name 2 of 2 is bytes, not a string"),
         ({"classes": ["running", None]}, "class name 2 of 2 is NoneType"),
         ({"classes": [math.nan]}, "class name 1 of 1 is float"),
         ({"classes": MASKED}, "class name 2 of 2 is MaskedConstant"),
@@ -62,13 +62,13 @@ MASKED = np.ma.array(["running", "sleeping"], mask=[False, True])
         ({"classes": ["dancing", "<START\uff3fof\uff3ftext>"]}, "holds '<start_of_text>'"),
         ({"classes": ["a <end_of_text> b", "a < END of text > b"]}, "occurs twice"),
         ({"classes": ["dancing"], "template": "<end_of_text> {}"}, "holds '<end_of_text>'"),
-        ({"classes": ["dancing"], "template": b"{}"}, "the template must be a text"),
-        ({"classes": ["dancing"], "template": "\ud800 {}"}, "the template is no Unicode text"),
-        ({"classes": {"running", "sleeping"}}, "a list of texts, got set"),
-        ({"classes": {"running": 0, "sleeping": 1}}, "a list of texts, got dict"),
-        ({"classes": io.StringIO("running\nsleeping\n")}, "a list of texts, got StringIO"),
-        ({"classes": ["running", "\ud800"]}, "class name 2 of 2 is no Unicode text"),
-        ({"classes": ["running", "sleep\udc80"]}, "class name 2 of 2 is no Unicode text"),
+        ({"classes": ["dancing"], "template": b"{}"}, "the template must be a string"),
+        ({"classes": ["dancing"], "template": "\ud800 {}"}, "the template is not Unicode text"),
+        ({"classes": {"running", "sleeping"}}, "a list of strings, got set"),
+        ({"classes": {"running": 0, "sleeping": 1}}, "a list of strings, got dict"),
+        ({"classes": io.StringIO("running\nsleeping\n")}, "a list of strings, got StringIO"),
+        ({"classes": ["running", "\ud800"]}, "class name 2 of 2 is not Unicode text"),
+        ({"classes": ["running", "sleep\udc80"]}, "class name 2 of 2 is not Unicode text"),
         ({"classes": ["running", "\u200b\u2060"]}, "class name 2 of 2 is empty"),
         ({"classes": ["do\u200bg", "dog"]}, "differ only in what can't be seen"),
         ({"classes": ["dog", "do\u00adg"]}, "differ only in what can't be seen"),
@@ -121,7 +121,7 @@ def test_several_videos_are_a_list(predictor, paths) -> None:
     [
         (None, {}, "given by its path"),
         (b"clip.mp4", {}, "given by its path"),
-        ("clip.mp4", {"classes": "abc"}, "one text 'abc'"),
+        ("clip.mp4", {"classes": "abc"}, "the string 'abc'"),
         ("clip.mp4", {"window": math.nan}, "window must be"),
         ("clip.mp4", {"window": "2"}, "window must be a number above 0, got '2'"),
         ("clip.mp4", {"stride": None}, "stride must be a number above 0, got None"),
@@ -187,7 +187,7 @@ def test_prepared_frames_and_clips_are_looked_at_before_a_model_is_blamed(handma
     ("options", "message"),
     [
         *(({"threads": value}, "threads must be") for value in ("2", 1.5, True, None, -1, 10**6)),
-        *(({"provider": value}, "provider must be a text") for value in (None, 3)),
+        *(({"provider": value}, "provider must be a string") for value in (None, 3)),
         *(({"signed_by": value}, "a key is given by the path") for value in (3, b"key.pem")),
         ({"cache": "no"}, "cache must be True or False"),
     ],
@@ -245,7 +245,7 @@ def test_numpy_s_own_numbers_and_names_are_taken(predictor) -> None:
 
 
 def test_classes_of_a_predictor_are_checked_when_it_is_made(bundle) -> None:
-    with pytest.raises(UserError, match="one text"):
+    with pytest.raises(UserError, match="the string"):
         Predictor(bundle, provider="cpu", classes="running")
 
 

@@ -235,7 +235,7 @@ HOSTILE: dict[str, tuple[Edit, str]] = {
             node("Expand", "seed long", "bomb"),
             constants={"seed": np.float32([1]), "all": [-1]},
         ),
-        "only known while it runs",
+        "only known while the graph runs",
     ),
     "an operator of another domain": (
         lambda model: model.opset_import.append(helper.make_opsetid("com.microsoft", 1)),

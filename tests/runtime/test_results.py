@@ -318,7 +318,7 @@ def test_devices_are_written_through(tmp_path: Path) -> None:
             with pytest.raises(UserError, match="cannot write /dev/full: No space left"):
                 file.__enter__()
         assert stat.S_ISCHR(Path(name).stat().st_mode)
-    with pytest.raises(UserError, match="cannot continue /dev/null: it is no file"):
+    with pytest.raises(UserError, match="cannot continue /dev/null: it is not a regular file"):
         ResultFile(Path("/dev/null"), model="m", provider="cpu", asked=ASKED, format="csv", resume=True)
 
 

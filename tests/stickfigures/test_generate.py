@@ -127,10 +127,10 @@ def test_a_rendering_process_whose_parent_is_gone_ends_in_silence(tmp_path: Path
     """The answer finds no reader, as after a kill of `prepare`."""
     read, write = os.pipe()
     os.close(read)
-    job = json.dumps({"path": "clip.mp4", "kind": OTHER_CLASSES[0], "split": "train", "actor": 1})
+    job = {"path": "clip.mp4", "dataset": "stickfigures-other", "kind": OTHER_CLASSES[0]}
     done = subprocess.run(
         [sys.executable, "-m", "ga2clip.data.stickfigures.generate", str(tmp_path)],
-        input=job + "\n",
+        input=json.dumps({**job, "split": "train", "actor": 1}) + "\n",
         stdout=write,
         stderr=subprocess.PIPE,
         text=True,

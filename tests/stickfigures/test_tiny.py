@@ -1,5 +1,6 @@
 """The shipped backbone: what is in its file, that open_clip takes it whole, and that it knows the classes."""
 
+import hashlib
 import json
 from importlib import resources
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ga2clip.data.stickfigures import BASE_CLASSES, CLASSES, OTHER_CLASSES
+from ga2clip.data.stickfigures import BASE_CLASSES, CLASS_SETS, CLASSES, OTHER_CLASSES
+from ga2clip.data.stickfigures.classes_order import BASE_PAIRS, NOVEL_PAIRS
 from ga2clip.data.stickfigures.pictures import vocabulary
 from ga2clip.data.stickfigures.render import render_clip
 from ga2clip.model.backbone import Backbone
@@ -43,8 +45,28 @@ def test_token_rows_hold_every_word_that_classes_and_captions_use(tensors: dict[
     ids = tensors["token_embedding.ids"].tolist()
     assert ids == sorted(set(ids))
     assert len(ids) == len(tensors["token_embedding.rows"])
-    used = open_clip.tokenize([*vocabulary(), *CLASSES, *OTHER_CLASSES]).unique().tolist()
+    names = [name for classes in CLASS_SETS.values() for name in classes.by_name]
+    used = open_clip.tokenize([*vocabulary(), *names]).unique().tolist()
     assert set(used) <= set(ids)
+
+
+def test_the_two_names_of_a_pair_are_two_texts(backbone: Backbone) -> None:
+    """Words without a row are zeros: "opening a door" and "closing a door" would be one text."""
+    names = [action.name for pair in BASE_PAIRS + NOVEL_PAIRS for action in pair]
+    ids = open_clip.tokenize([f"a video of a person doing {name}." for name in names])[:, 1:]
+    with torch.no_grad():
+        texts = torch.nn.functional.normalize(backbone.text(ids), dim=-1).view(-1, 2, 128)
+    assert (texts[:, 0] * texts[:, 1]).sum(dim=-1).max() < 0.9
+
+
+def test_rows_that_pre_training_left_are_kept_where_words_are_added(tensors: dict[str, torch.Tensor]) -> None:
+    """Recorded before `scripts/learn_words.py` ran: numbers measured on older class names stay what they are."""
+    ids, rows = tensors["token_embedding.ids"], tensors["token_embedding.rows"]
+    old = torch.isin(ids, open_clip.tokenize([*vocabulary(), *CLASSES, *OTHER_CLASSES]).unique())
+    old |= ids == 0
+    assert int(old.sum()) == 266
+    digest = hashlib.sha256(rows[old].numpy().tobytes()).hexdigest()
+    assert digest == "c8a19dc83cae13743de0a8b19b44ea82f32c760442105c08846a5448bf8822ce"
 
 
 def test_open_clip_takes_the_weights_strictly(tensors: dict[str, torch.Tensor], backbone: Backbone) -> None:

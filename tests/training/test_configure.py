@@ -195,8 +195,85 @@ def test_a_method_is_what_it_declares_under_every_recipe_and_protocol(
         return
     for recipe in RECIPES:
         for protocol in PROTOCOLS:
+            if preset and protocol not in PUBLISHED_PROTOCOLS[method]:
+                with pytest.raises(UserError, match=f"publish no settings for the protocol {protocol}"):
+                    configure(method=method, protocol=protocol, recipe=recipe, preset=preset)
+                continue
             settings = configure(method=method, protocol=protocol, recipe=recipe, preset=preset)
             _assert_as_declared(settings, method, preset)
+
+
+PUBLISHED_PROTOCOLS = {
+    "coop": {"base-to-novel", "few-shot"},
+    "kgcoop": {"base-to-novel", "few-shot"},
+    "maple": {"base-to-novel"},
+    "vpt": {"base-to-novel"},
+    "promptsrc": {"base-to-novel", "few-shot"},
+    "ivlp": {"base-to-novel", "few-shot"},
+    "ga2": {"base-to-novel", "few-shot"},
+}
+
+
+@pytest.mark.parametrize("extends", ["", 'extends = "published"\n'])
+def test_a_recipe_that_names_its_method_brings_no_sizes_of_the_one_it_extends(
+    tmp_path: Path, extends: str
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(f'{extends}[common.method]\nname = "coop"\n')
+    found = configure(recipe=recipe).method
+    assert (found.text_depth, found.vision_length) == (1, 0)
+    recipe.write_text(f'{extends}[common.method]\nname = "coop"\ntext_depth = 3\n')
+    assert (
+        configure(recipe=recipe).method.text_depth == 3
+    )  # written for this method, by whoever wrote the file
+
+
+# Of the authors' files, by method and protocol: rate, epochs, batch, decay, warm-up factor times rate, schedule.
+NUMBERS = {
+    ("coop", "few-shot"): (2e-3, 200, 32, 5e-4, 1e-5, "dassl"),
+    ("coop", "base-to-novel"): (2e-3, 50, 32, 5e-4, 1e-5, "dassl"),
+    ("kgcoop", "base-to-novel"): (2e-3, 100, 128, 5e-4, 1e-5, "dassl"),
+    ("maple", "base-to-novel"): (3.5e-3, 5, 4, 5e-4, 1e-5, "dassl"),
+    ("vpt", "base-to-novel"): (2.5e-3, 5, 4, 5e-4, 1e-5, "dassl"),
+    ("promptsrc", "base-to-novel"): (2.5e-3, 20, 4, 5e-4, 1e-5, "dassl"),
+    ("promptsrc", "few-shot"): (2.5e-3, 50, 4, 5e-4, 1e-5, "dassl"),
+    ("ivlp", "base-to-novel"): (4e-2, 11, 64, 1e-3, 0.0, "timm"),
+    ("ivlp", "few-shot"): (8e-3, 50, 64, 1e-3, 0.0, "timm"),
+    ("ga2", "base-to-novel"): (4e-2, 12, 64, 1e-3, 0.0, "cosine"),
+    ("ga2", "few-shot"): (8e-3, 30, 64, 1e-3, 0.0, "cosine"),
+}
+
+
+@pytest.mark.parametrize("dataset", ["ucf101", "kinetics400", "folder", "stickfigures"])
+@pytest.mark.parametrize(("method", "protocol"), NUMBERS)
+def test_a_preset_has_the_authors_numbers_on_every_dataset(dataset: str, method: str, protocol: str) -> None:
+    settings = configure(dataset=dataset, method=method, protocol=protocol, preset="authors", options=SHOTS)
+    training, augment = settings.training, settings.augment
+    warmup = pytest.approx(training.warmup_factor * training.lr, rel=1e-3)
+    assert NUMBERS[method, protocol] == (
+        training.lr,
+        training.epochs,
+        training.batch_size,
+        training.weight_decay,
+        warmup,
+        training.schedule,
+    )
+    of_images = training.optimiser == "sgd"
+    assert of_images == (method in ("coop", "kgcoop", "maple", "vpt", "promptsrc"))
+    if of_images:  # their pipelines: a random resized crop and a flip
+        changes = (
+            augment.scale_min,
+            augment.flip,
+            augment.grey,
+            augment.colour,
+            augment.mixup,
+            augment.cutmix,
+        )
+        assert changes == (0.08, 0.5, 0, 0, 0, 0)
+        assert settings.loss.label_smoothing == training.lr_floor == 0
+
+
+SHOTS = {"data": {"shots": 16}}
 
 
 def _assert_as_declared(settings: Settings, method: str, preset: str | None) -> None:

@@ -225,7 +225,7 @@ def test_a_run_whose_data_has_changed_does_not_go_on(
     moved = train.resume_settings(out, [f"data.root='{fewer_clips}'"])
     with pytest.raises(
         UserError,
-        match="saved after 3 updates: 1 epochs and 1 updates of the next; but an epoch has 1 updates",
+        match=r"saved after 3 updates \(1 epochs and 1 updates of the next\), but this training has 1 updates",
     ) as caught:
         run(moved, out, resume=True)
     assert "dataset and the number of processes" in (caught.value.hint or "")

@@ -43,6 +43,19 @@ def run_once(settings: Any, batch: Batch | FeatureBatch) -> tuple[dict[str, Tens
     return moments, outcome
 
 
+def run_moved(settings: Any) -> tuple[dict[str, Tensor], Outcome]:
+    """As `run_once` after parts that start at zero have moved: what they multiply has no gradient before."""
+    model = make_model(settings, NAMES)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters().values():
+            if not parameter.any():
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    updater = Updater(model.train(), CPU)
+    outcome = updater.run(make_batch(8, 2 if settings.anchors.needs_videos else 0), step=3, factor=1.0)
+    return {name: updater.optimiser.state[p]["exp_avg"] for name, p in updater.parameters.items()}, outcome
+
+
 def assert_same(got: tuple[dict[str, Tensor], Outcome], wanted: tuple[dict[str, Tensor], Outcome]) -> None:
     for name, value in wanted[0].items():
         scale = value.abs().max().item()

@@ -51,7 +51,7 @@ def test_what_is_no_video_is_counted_by_suffix(
     with caplog.at_level(logging.INFO):
         assert find_videos(tmp_path) == []
     assert (
-        f"{tmp_path}: left out as no video: 1 .jpg, 1 .part, 2 .recorder7, 1 without a suffix" in caplog.text
+        f"{tmp_path}: left out, not videos: 1 .jpg, 1 .part, 2 .recorder7, 1 without a suffix" in caplog.text
     )
 
 
@@ -83,7 +83,7 @@ def test_predict_sees_what_prepare_sees(tmp_path: Path, caplog: pytest.LogCaptur
     found = [inside / "1.mp4", inside / "5.mp4", inside / "linked/deep/3.mp4", inside / "sub/4.mp4"]
     assert find_videos(inside) == found
     assert expand([inside, inside / "1.mp4"]) == found
-    assert "loop: left out, since its folder was searched already" in caplog.text
+    assert "loop: left out, because its folder was already searched" in caplog.text
 
 
 def test_a_folder_that_may_not_be_read_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

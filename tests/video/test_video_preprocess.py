@@ -61,7 +61,7 @@ def test_crops() -> None:
     tall = wide.transpose(0, 2, 1, 3)
     np.testing.assert_array_equal(three_crops(tall, 8), three_crops(wide, 8).transpose(0, 1, 3, 2, 4))
     np.testing.assert_array_equal(three_crops(wide, 6)[1], centre_crop(wide, 6))
-    with pytest.raises(ValueError, match="cannot cut 9×9"):
+    with pytest.raises(ValueError, match="cannot crop 9×9"):
         centre_crop(wide, 9)
 
 

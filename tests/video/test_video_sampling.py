@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ga2clip.errors import UserError
-from ga2clip.video import SamplingRule, dense_indices, sample_indices, segment_indices
+from ga2clip.video import SamplingRule, sample_indices, segment_indices
 
 COUNTS = [1, 2, 3, 7, 8, 9, 72, 300, 6000]
 
@@ -12,8 +12,6 @@ COUNTS = [1, 2, 3, 7, 8, 9, 72, 300, 6000]
 def test_examples_of_the_docstrings() -> None:
     assert segment_indices(12, 3).tolist() == [2, 6, 10]
     assert segment_indices(2, 5).tolist() == [0, 0, 1, 1, 1]
-    assert dense_indices(12, 3, 2).tolist() == [[3, 5, 7]]
-    assert dense_indices(12, 3, 2, clips=2).tolist() == [[0, 2, 4], [7, 9, 11]]
 
 
 @pytest.mark.parametrize("n", COUNTS)
@@ -62,42 +60,12 @@ def test_views_interleave() -> None:
     np.testing.assert_array_equal(sample_indices(24, SamplingRule(2))[0], segment_indices(24, 2))
 
 
-@pytest.mark.parametrize("n", COUNTS)
-@pytest.mark.parametrize("clips", [1, 2, 5])
-@pytest.mark.parametrize("train", [False, True])
-def test_dense_windows(n: int, clips: int, train: bool) -> None:
-    indices = sample_indices(n, SamplingRule(4, "dense", stride=3, clips=clips, train=train, seed=0))
-    assert indices.shape == (clips, 4)
-    assert indices.min() >= 0
-    assert indices.max() < n
-    if n >= 10:
-        assert np.all(np.diff(indices, axis=1) == 3)
-        if clips > 1 and not train:
-            assert indices[0, 0] == 0
-            assert indices[-1, -1] == n - 1
-    else:
-        np.testing.assert_array_equal(indices, np.tile(segment_indices(n, 4), (clips, 1)))
-
-
-def test_dense_training_windows_reach_both_ends() -> None:
-    rng = np.random.default_rng(0)
-    starts = {int(dense_indices(12, 3, 2, rng=rng)[0, 0]) for _ in range(200)}
-    assert starts == set(range(8))
-
-
-@pytest.mark.parametrize("bad", [{"frames": 0}, {"frames": 8, "stride": 0}, {"frames": 8, "clips": -1}])
+@pytest.mark.parametrize("bad", [{"frames": 0}, {"frames": 8, "clips": -1}])
 def test_rules_out_of_range(bad: dict[str, int]) -> None:
     with pytest.raises(UserError, match="of at least 1"):
         SamplingRule(**bad)
 
 
-def test_unknown_mode() -> None:
-    with pytest.raises(UserError, match="segment") as caught:
-        SamplingRule(8, "segment")  # type: ignore[arg-type]
-    assert "segments" in (caught.value.hint or "")
-
-
 def test_no_frames() -> None:
-    for mode in ("segments", "dense"):
-        with pytest.raises(ValueError, match="0 frames"):
-            sample_indices(0, SamplingRule(8, mode))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="0 frames"):
+        sample_indices(0, SamplingRule(8))

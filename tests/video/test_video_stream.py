@@ -99,7 +99,7 @@ def test_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "SILENCE", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/camera.ts"
-        with pytest.raises(VideoError, match=r"nothing came for 0.3 s") as caught:
+        with pytest.raises(VideoError, match=r"no data for 0.3 s") as caught:
             next(iter_frames(address))
     assert caught.value.hint
 

@@ -85,7 +85,7 @@ def test_pictures_keep_their_colours(tmp_path: Path) -> None:
     write_picture(tmp_path / "red.png", red)
     assert Image.open(tmp_path / "red.png").getpixel((0, 0)) == (200, 0, 0)
     for name in ("red", "red.xyz"):
-        with pytest.raises(UserError, match="no picture format"):
+        with pytest.raises(UserError, match="no image format"):
             write_picture(tmp_path / name, red)
     assert [path.name for path in tmp_path.iterdir()] == ["red.png"]
 

@@ -1,1 +1,1 @@
-"""One file declares one dataset and registers it in `ga2clip.registry.DATASETS` under the file's name."""
+"""The built-in datasets: each file declares one and registers it in `ga2clip.registry.DATASETS` under its name."""

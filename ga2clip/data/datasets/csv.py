@@ -1,4 +1,4 @@
-"""Somebody's own clips with a list of them."""
+"""The user's own clips, with a CSV that lists them."""
 
 import os
 
@@ -11,7 +11,7 @@ from ga2clip.registry import DATASETS
 
 
 def read(source: Source) -> Listing:
-    """Lines `path,label` or `path,label,split`, with or without that header; tabs or semicolons do too."""
+    """Read lines `path,label` or `path,label,split`, with or without a header; tabs or semicolons are allowed, too."""
     file, root = source.list_file, source.root
     if file is None:
         raise source.refuse("the dataset 'csv' needs a list of clips")
@@ -30,8 +30,8 @@ def read(source: Source) -> Listing:
     if rows and all(label.isdecimal() for _, label, _ in rows):
         raise UserError(
             f"{file} has numbers for labels, not class names",
-            "write the names; or prepare the folder without the list, and give the list to train with --split-file "
-            "and its names with --labels",
+            "write the class names; or prepare the folder without the list, and train with --split-file LIST "
+            "and --labels NAMES",
         )
     return own_splits(rows, source.seed, lambda raw: " ".join(raw.split()), missing)
 

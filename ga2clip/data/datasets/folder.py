@@ -1,4 +1,4 @@
-"""Somebody's own clips in one folder per class."""
+"""The user's own clips, in one folder per class."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Kinetics-600, read as every release of Kinetics."""
+"""Kinetics-600; read like every release of Kinetics."""
 
 from ga2clip.data.kinetics import kinetics
 from ga2clip.registry import DATASETS

@@ -51,7 +51,7 @@ def _clips(file: Path, classes: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _phrase(template: str) -> str:
-    """A template as it stands in the middle of a sentence, without brackets."""
+    """A template without brackets and in lower case, to be used inside a sentence."""
     text = " ".join(template.replace("[", "").replace("]", "").split())
     return text[:1].lower() + text[1:]
 

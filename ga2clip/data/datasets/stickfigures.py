@@ -1,4 +1,4 @@
-"""The built-in generated dataset of 40 actions, whose base half is declared."""
+"""The built-in generated dataset of 40 actions, with declared base classes."""
 
 from ga2clip.data.stickfigures.dataset import generated
 from ga2clip.registry import DATASETS

@@ -7,7 +7,9 @@ base, "kicking a box" is novel), the last ones use words that no base class uses
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,11 @@ class ActionClass:
         verb: key of `verbs.ACTIONS`.
         thing: key of the object tables; "" where the action needs none.
         places: keys of `places.PLACES`.
-        cycles: repetitions of the motion in two seconds, slowest and fastest.
+        cycles: repetitions of the motion in two seconds, slowest and fastest; of motions that repeat.
+        once: the motion has a beginning and an end, and fills the clip.
+        backwards_of: the class whose clips these are, played backwards; "" for none.
+        mirror: whether a mirrored clip shows the class as well.
+        look: the drawing style of `looks`.
     """
 
     name: str
@@ -27,11 +33,35 @@ class ActionClass:
     thing: str
     places: tuple[str, ...]
     cycles: tuple[float, float] = (1.0, 2.0)
+    once: bool = False
+    backwards_of: str = ""
+    mirror: bool = True
+    look: Literal["ink", "paint"] = "ink"
 
     @property
     def slug(self) -> str:
         """The name as a folder name."""
         return self.name.replace(" ", "_")
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """The classes of a built-in dataset.
+
+    Attributes:
+        base: what tuning sees; empty where no half is declared.
+        rest: all others: the novel half where there is a base one.
+        flip: whether training may mirror clips.
+    """
+
+    base: tuple[ActionClass, ...]
+    rest: tuple[ActionClass, ...]
+    flip: bool = True
+
+    @property
+    def by_name(self) -> Mapping[str, ActionClass]:
+        """Every class by its name, base ones first."""
+        return {action.name: action for action in (*self.base, *self.rest)}
 
 
 _BASE = (
@@ -112,7 +142,10 @@ OTHER_CLASSES: tuple[str, ...] = tuple(c.name for c in _OTHER)
 """The classes of `stickfigures-other`: other verbs and other objects, drawn in the same style."""
 
 ACTION_CLASSES: dict[str, ActionClass] = {c.name: c for c in _BASE + _NOVEL + _OTHER}
-"""Every class of both datasets by its name."""
+"""Every class of `stickfigures` and `stickfigures-other` by its name."""
 
-DATASETS: dict[str, tuple[str, ...]] = {"stickfigures": CLASSES, "stickfigures-other": OTHER_CLASSES}
-"""The class names of each built-in dataset."""
+STICKFIGURES = ClassSet(_BASE, _NOVEL)
+"""`stickfigures`."""
+
+STICKFIGURES_OTHER = ClassSet((), _OTHER)
+"""`stickfigures-other`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ga2clip.data.declaration import Dataset, Size
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.data.pool import Progress
-from ga2clip.data.stickfigures.classes import BASE_CLASSES, DATASETS
+from ga2clip.data.stickfigures.sets import CLASS_SETS
 
 if TYPE_CHECKING:
     from ga2clip.data.stickfigures.generate import GeneratedClip
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def generated(name: str) -> Dataset:
     """The declaration of the built-in dataset of that name."""
-    classes = DATASETS[name]
+    chosen = CLASS_SETS[name]
+    classes = tuple(chosen.by_name)
 
     def generate(root: Path, seed: int, size: Size, workers: int, progress: Progress) -> Manifest:
         from ga2clip.data.stickfigures.generate import generate
@@ -35,12 +36,12 @@ def generated(name: str) -> Dataset:
             dataset=name,
             root=root,
             classes=classes,
-            base_classes=tuple(label for label in classes if label in BASE_CLASSES),
+            base_classes=tuple(action.name for action in chosen.base),
             clips=tuple(generated_clip(record) for record in records),
             meta={
                 "rule": f"generated with seed {seed}",
                 "seed": seed,
-                "flip": True,
+                "flip": chosen.flip,
                 "test_split": "test",
                 "pixels_sha256": _digest(record.pixels_sha256 for record in records),
             },
@@ -51,6 +52,7 @@ def generated(name: str) -> Dataset:
         name=name,
         get_it="It is generated: no download.",
         generate=generate,
+        flip=chosen.flip,
         classes=len(classes),
         recipe="stickfigures",
     )

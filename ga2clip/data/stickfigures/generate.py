@@ -25,9 +25,10 @@ from pydantic import TypeAdapter
 
 from ga2clip.data.manifest import Count, Seconds
 from ga2clip.data.pool import default_workers, silent
-from ga2clip.data.stickfigures.classes import ACTION_CLASSES, DATASETS
+from ga2clip.data.stickfigures.classes import ActionClass
 from ga2clip.data.stickfigures.empty import EMPTY_KINDS
-from ga2clip.data.stickfigures.render import FPS, render_clip, render_empty
+from ga2clip.data.stickfigures.render import FPS, render_action, render_empty
+from ga2clip.data.stickfigures.sets import CLASS_SETS
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.files import file_sha256, write_text
 from ga2clip.video import write_video
@@ -39,6 +40,7 @@ VERSION = 2
 """Raised when the drawings change, so that finished files of an older drawing are rendered again."""
 
 _ACTORS = {"train": 0, "test": 500_000, "anchor": 1_000_000}
+_SERIES = 100_000
 _SAVE_EVERY = 100
 
 
@@ -72,9 +74,10 @@ _RECORDS = TypeAdapter(list[GeneratedClip])
 
 @dataclass(frozen=True)
 class _Job:
-    """A clip to be written; `kind` is the class or the kind of irrelevant clip."""
+    """A clip to be written; `kind` is the dataset's class or the kind of irrelevant clip."""
 
     path: str
+    dataset: str
     kind: str
     split: str
     actor: int
@@ -95,7 +98,7 @@ def generate(
 
     Args:
         out: the folder; made if missing.
-        dataset: "stickfigures" or "stickfigures-other".
+        dataset: a key of `sets.CLASS_SETS`.
         seed: decides every pixel.
         train_per_class, test_per_class: clips of each class.
         irrelevant: clips without a figure, spread over the kinds.
@@ -108,8 +111,8 @@ def generate(
     Raises:
         UserError: unknown dataset, impossible count, or a folder that can't be written to.
     """
-    if dataset not in DATASETS:
-        raise unknown_name("built-in dataset", dataset, list(DATASETS))
+    if dataset not in CLASS_SETS:
+        raise unknown_name("built-in dataset", dataset, list(CLASS_SETS))
     counts = {"train": train_per_class, "test": test_per_class}
     if min(*counts.values(), irrelevant) < 0 or max(*counts.values(), irrelevant) > 999:
         raise UserError("the number of clips must be between 0 and 999")
@@ -131,19 +134,25 @@ def generate(
 
 
 def _jobs(dataset: str, seed: int, counts: dict[str, int], irrelevant: int) -> Iterator[_Job]:
-    for name in DATASETS[dataset]:
+    for action in CLASS_SETS[dataset].by_name.values():
         for split, count in counts.items():
             for number in range(count):
-                path = f"videos/{ACTION_CLASSES[name].slug}/{split}_{number:03d}.mp4"
-                yield _Job(path, name, split, _actor(seed, split, number))
+                path = f"videos/{action.slug}/{split}_{number:03d}.mp4"
+                actor = _actor(seed, split, number) + _SERIES * _series(action)
+                yield _Job(path, dataset, action.name, split, actor)
     for number in range(irrelevant):
         kind = EMPTY_KINDS[number % len(EMPTY_KINDS)]
         path = f"irrelevant/{kind}_{number // len(EMPTY_KINDS):03d}.mp4"
-        yield _Job(path, kind, "anchor", _actor(seed, "anchor", number))
+        yield _Job(path, dataset, kind, "anchor", _actor(seed, "anchor", number))
 
 
 def _actor(seed: int, split: str, number: int) -> int:
     return seed * 2_000_000 + _ACTORS[split] + number
+
+
+def _series(action: ActionClass) -> int:
+    """Which actors a class has, so that none plays a motion and its reverse, and each stands for one drawing."""
+    return 2 if action.backwards_of else int(action.look == "paint")
 
 
 def _run(out: Path, jobs: list[_Job], workers: int | None) -> Iterator[GeneratedClip]:
@@ -173,10 +182,11 @@ def _run(out: Path, jobs: list[_Job], workers: int | None) -> Iterator[Generated
             idle.put(processes[-1])
         yield from threads.map(ask, jobs)
     finally:
+        threads.shutdown(
+            cancel_futures=True
+        )  # a process that is killed while it encodes leaves a part of a file
         for process in processes:
             process.kill()
-        threads.shutdown(cancel_futures=True)
-        for process in processes:
             process.communicate()
 
 
@@ -219,7 +229,10 @@ def _main() -> None:
 def _make(out: Path, job: _Job) -> GeneratedClip:
     """Render, encode and describe one clip."""
     label = None if job.split == "anchor" else job.kind
-    clip = render_clip(job.kind, job.actor) if label else render_empty(job.kind, job.actor)
+    if label:
+        clip = render_action(CLASS_SETS[job.dataset].by_name[label], job.actor)
+    else:
+        clip = render_empty(job.kind, job.actor)
     path = out / job.path
     write_video(path, clip, FPS)
     return GeneratedClip(

@@ -14,18 +14,15 @@ import cv2
 import numpy as np
 
 from ga2clip.data.stickfigures.empty import EMPTY_KINDS, EMPTY_WORDS, empty_strokes
-from ga2clip.data.stickfigures.figure import Body
+from ga2clip.data.stickfigures.looks import paint_style, solid_body
 from ga2clip.data.stickfigures.motion import shot_strokes
 from ga2clip.data.stickfigures.objects import FIXED, HELD, LOOSE
 from ga2clip.data.stickfigures.places import PLACES
-from ga2clip.data.stickfigures.render import blend, hsv
 from ga2clip.data.stickfigures.strokes import (
     SUPERSAMPLING,
-    Colour,
     Frame,
     Image,
     Stroke,
-    Style,
     paint,
     place,
     shrink,
@@ -201,44 +198,6 @@ def caption_nobody(rng: np.random.Generator, words: str) -> tuple[str, str]:
     if kind < 0.7:
         return words, words
     return str(rng.choice(_NOBODY)), ""
-
-
-def paint_style(rng: np.random.Generator) -> Style:
-    """A palette of strong colours, skin and clothes; nothing is outlined."""
-    hues = rng.random(8)
-    sky = hsv(hues[0], rng.uniform(0.02, 0.3), rng.uniform(0.85, 1.0))
-
-    def cloth() -> Colour:
-        return hsv(rng.random(), rng.uniform(0.2, 1.0), rng.uniform(0.0, 0.45))
-
-    shirt, trousers, skin = cloth(), cloth(), cloth()
-    if rng.random() < 0.5:
-        trousers = skin = shirt
-    ground = blend(sky, hsv(hues[1], 0.6, 0.6), rng.uniform(0.1, 0.35))
-    return Style(
-        {
-            "ink": hsv(hues[2], rng.uniform(0, 0.5), rng.uniform(0.0, 0.35)),
-            "sky": sky,
-            "ground": ground,
-            "far": blend(sky, hsv(hues[3], 0.5, 0.5), rng.uniform(0.1, 0.3)),
-            "near": blend(ground, hsv(hues[4], 0.5, 0.6), rng.uniform(0.15, 0.4)),
-            "main": hsv(hues[5], rng.uniform(0.6, 1.0), rng.uniform(0.4, 0.85)),
-            "second": hsv(hues[5] + rng.uniform(0.2, 0.8), rng.uniform(0.3, 1.0), rng.uniform(0.3, 0.9)),
-            "drops": hsv(0.55 + 0.1 * hues[6], 0.7, 0.9),
-            "skin": skin,
-            "shirt": shirt,
-            "sleeve": blend(shirt, (255, 255, 255), 0.12),
-            "limb": trousers,
-            "far_limb": blend(trousers, (0, 0, 0), 0.25),
-        }
-    )
-
-
-def solid_body(rng: np.random.Generator) -> Body:
-    """A figure with thick limbs and a trunk."""
-    head, torso, arm, leg = rng.uniform((0.085, 0.92, 0.95, 0.95), (0.115, 1.08, 1.1, 1.05))
-    limb = float(rng.uniform(0.06, 0.11))
-    return Body(head, torso, arm, leg, limb_width=limb, torso_width=limb * float(rng.uniform(1.2, 2.0)))
 
 
 def _texture(rng: np.random.Generator, picture: Image) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ga2clip.data.stickfigures import (
+    actions_in_order,
     actions_with_fixed,
     actions_with_held,
     actions_with_loose,
@@ -15,5 +16,6 @@ ACTIONS: dict[str, Action] = {
     **actions_with_held.ACTIONS,
     **actions_with_fixed.ACTIONS,
     **actions_without.ACTIONS,
+    **actions_in_order.ACTIONS,
 }
 """Every action by its verb."""

@@ -1,5 +1,7 @@
 """Plain ViT CLIPs: OpenAI's, and most of open_clip's."""
 
+from typing import Any
+
 import open_clip
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import nn
@@ -7,13 +9,14 @@ from torch import nn
 from ga2clip.model.family import Towers
 from ga2clip.model.towers import TextTower, VisionTower
 from ga2clip.registry import BACKBONES
+from ga2clip.tokenizer import ClipTokenizer
 
 
 class PlainClip:
     """A ViT CLIP whose image feature is read at the class token and whose text tower is causal and read at EOT."""
 
     def accepts(self, model: nn.Module) -> bool:
-        """Whether the model is such a CLIP, without layers that the towers would have to know of."""
+        """Whether the model is such a CLIP, without layers that the towers don't support."""
         visual = getattr(model, "visual", None)
         plain_text = (
             isinstance(model, open_clip.CLIP)
@@ -36,7 +39,18 @@ class PlainClip:
             model.logit_scale,
             model.context_length,
             model.text_projection.shape[1],
+            ClipTokenizer.from_open_clip(),
+            _conventions(model),
         )
+
+
+def _conventions(clip: open_clip.CLIP) -> dict[str, Any]:
+    """Heads and activation of both towers."""
+    towers = {"vision": clip.visual.transformer.resblocks[0], "text": clip.transformer.resblocks[0]}
+    return {
+        "heads": {name: block.attn.num_heads for name, block in towers.items()},
+        "activation": {name: type(block.mlp.gelu).__name__ for name, block in towers.items()},
+    }
 
 
 def _all_blocks(clip: open_clip.CLIP) -> list[nn.Module]:

@@ -32,7 +32,7 @@ class Coupling(Part):
 
     @classmethod
     def build(cls, site: Site) -> "Coupling | None":
-        """On where `method.coupling` says how. Errors: UserError for lengths that do not go together."""
+        """The part if `method.coupling` is set. Raises UserError for prompts of different lengths."""
         method, hard = site.settings.method, site.hard_prompt
         if method.coupling == "none":
             return None
@@ -44,14 +44,14 @@ class Coupling(Part):
         return cls(method.coupling, hard, method.coupling_dropout)
 
     def mix(self, soft: Tensor) -> Tensor:
-        """The mixed context of a soft prompt (n, W): (n, W), or (2n, W) for `concat`."""
+        """The coupled prompt for a soft prompt (n, W): (n, W), or (2n, W) for `concat`."""
         if self.mapping is None:
             return torch.cat([self.hard, soft])
         mixed = self.dropout(torch.relu(self.mapping(torch.cat([self.hard, soft], dim=-1))))
         return soft + mixed if self.kind == "residual" else mixed
 
     def prompts(self, prompts: Prompts) -> Prompts:
-        """The mixed context instead of the soft text prompt of the input layer."""
+        """Replace the soft text prompt of the input layer by the coupled prompt."""
         soft = prompts.text[0]
         assert soft is not None
         return prompts._replace(text=[self.mix(soft), *prompts.text[1:]])

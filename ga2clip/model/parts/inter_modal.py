@@ -18,7 +18,7 @@ class LayerMaps(nn.Module):
         self.maps = nn.ModuleList(nn.Linear(width_from, width_to) for _ in range(depth))
 
     def forward(self, prompts: Sequence[Tensor | None], free: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Mapped prompts of the layers that have a map, added to the free ones there; then the free ones alone."""
+        """Mapped prompts, added to the free ones, for the layers that have a map; the free prompts for later layers."""
         mapped = [layer(prompt) for layer, prompt in zip(self.maps, prompts, strict=False)]
         if not free:
             return mapped
@@ -50,7 +50,7 @@ class InterModal(Part):
 
     @classmethod
     def build(cls, site: Site) -> "InterModal | None":
-        """On where `method.inter_modal` says how. Errors: UserError for lengths that do not go together."""
+        """The part if `method.inter_modal` is set. Raises UserError for prompts of different lengths."""
         method = site.settings.method
         if method.inter_modal == "none":
             return None
@@ -59,10 +59,10 @@ class InterModal(Part):
 
     def prompts(self, prompts: Prompts) -> Prompts:
         """Both branches mapped from what the other had before."""
-        text, vision = prompts
-        return Prompts(
-            self.to_text(vision, text) if self.to_text else text,
-            self.to_vision(text, vision) if self.to_vision else vision,
+        text, vision = prompts.text, prompts.vision
+        return prompts._replace(
+            text=self.to_text(vision, text) if self.to_text else text,
+            vision=self.to_vision(text, vision) if self.to_vision else vision,
         )
 
     def describe(self) -> str:

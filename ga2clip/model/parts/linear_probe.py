@@ -23,7 +23,7 @@ class LinearProbe(Part):
 
     @classmethod
     def build(cls, site: Site) -> "LinearProbe | None":
-        """On with `method.linear_probe`. Errors: UserError where there are prompts too."""
+        """The part if `method.linear_probe` is on. Raises UserError if there are prompts, too."""
         method = site.settings.method
         if method.linear_probe and (method.text_length or method.vision_length):
             raise UserError(
@@ -32,10 +32,10 @@ class LinearProbe(Part):
         return cls(site) if method.linear_probe else None
 
     def class_features(self, names: Sequence[str], encode: Callable[[Sequence[str]], Tensor]) -> Tensor:
-        """Trained rows of the classes it knows, text features of others."""
+        """The trained rows for the classes of the tuning, text features for others."""
         others = [name for name in names if name not in self._row]
-        found = dict(zip(others, encode(others), strict=True)) if others else {}
-        return torch.stack([self.weight[self._row[n]] if n in self._row else found[n] for n in names])
+        encoded = dict(zip(others, encode(others), strict=True)) if others else {}
+        return torch.stack([self.weight[self._row[n]] if n in self._row else encoded[n] for n in names])
 
     def describe(self) -> str:
         """How many classes."""

@@ -22,7 +22,7 @@ class TextPrompt(Part):
 
     @classmethod
     def build(cls, site: Site) -> "TextPrompt | None":
-        """On where `method.text_length` and `method.text_depth` are not 0."""
+        """The part if `method.text_length` and `method.text_depth` are above 0."""
         method = site.settings.method
         return cls(site) if method.text_length and method.text_depth else None
 

@@ -19,7 +19,7 @@ class VisionPrompt(Part):
 
     @classmethod
     def build(cls, site: Site) -> "VisionPrompt | None":
-        """On where there is a length and a depth, and no inter-modal map puts its own prompts there."""
+        """The part if length and depth are above 0 and no inter-modal map replaces the vision prompts."""
         method = site.settings.method
         replaced = method.inter_modal == "text-to-vision" and not method.inter_modal_free
         wanted = method.vision_length and method.vision_depth and not replaced

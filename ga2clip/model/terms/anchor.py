@@ -10,7 +10,7 @@ from ga2clip.settings import Settings
 
 
 def _weight(settings: Settings) -> float:
-    """The published term stands inside the cross-entropy."""
+    """0 for the published term, which is part of the cross-entropy."""
     return 0.0 if settings.anchors.loss == "published" else settings.anchors.weight
 
 
@@ -28,7 +28,7 @@ def anchor(features: Features, settings: Settings) -> Tensor:
 
     An anchor video a, a class t and a frozen negative prompt n have the logits s = scale · cos:
     margin: softplus(max_t s(a, t) − max_n s(a, n) + scale · margin), mean over anchors;
-    contrast: −log of the softmax share that the negatives have among classes and negatives;
+    contrast: −log of the negatives' probability in a softmax over classes and negatives;
     preserve: see `_preserve`.
     With `per_step` 0 there are no anchor videos: the negative prompts repel the labelled ones, own class
     against nearest negative.

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy, with the published anchor shift where that is asked for."""
+"""Softmax cross-entropy, optionally with the published anchor shift."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,10 +19,10 @@ def cross_entropy(features: Features, settings: Settings) -> Tensor:
 
 
 def published_shift(features: Features) -> Tensor:
-    """What the published GA2-CLIP step adds to all cosines of a video: cosines of anchor and negative prompts, (1, K).
+    """The term (1, K) that the published GA2-CLIP adds to all cosines of a video: cosines of anchors and negatives.
 
-    With one negative prompt that is one number for all classes, which a softmax ignores: its gradient is zero.
-    Kept for reproduction. Errors: UserError where K is neither 1 nor C, for which the published step is not defined.
+    With one negative prompt it is the same number for all classes, which a softmax ignores: its gradient is zero. Kept
+    for reproduction. Raises UserError if K is neither 1 nor C, for which the published code is not defined.
     """
     count = len(features.negatives)
     if count not in (1, len(features.classes)):

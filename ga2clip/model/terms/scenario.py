@@ -1,4 +1,4 @@
-"""A class text stays near its sentence in the scenario template: ViLT-CLIP."""
+"""The scenario term of ViLT-CLIP: class features stay near the features of the scenario template."""
 
 import torch.nn.functional as F
 from torch import Tensor

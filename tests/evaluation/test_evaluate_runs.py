@@ -1,5 +1,6 @@
 """Evaluation of trained runs on real (tiny) videos: views, unreadable clips, other datasets, official splits."""
 
+import csv
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,6 +39,15 @@ def test_an_unreadable_clip_counts_as_wrong_and_is_named(trained: Path, copied: 
     (copied / "0_4.mp4").write_bytes(b"no video")
     damaged = evaluate_run(trained, root=copied, device="cpu", progress=False)
     tree = damaged.to_json()
+    damaged.write(copied / "eval")
+    with (copied / "eval/clips.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    assert rows["0_4.mp4"]["warnings"] == tree["errors"][0]["error"]
+    assert rows["0_5.mp4"]["warnings"] == ""
+    right = [int(row["correct"]) for row in rows.values() if row["set"] == "novel"]
+    assert sum(right) / len(right) == tree["novel"]["top1"]
+    assert float(rows["0_5.mp4"]["score_1"]) + float(rows["0_5.mp4"]["score_2"]) == pytest.approx(1, abs=2e-6)
+    assert (tree["frames"], tree["seed"], tree["class_names"]) == (2, 1, "readable")
     assert tree["base"]["n"] == whole["base"]["n"]
     assert tree["base"]["top5"] == pytest.approx(1 - 1 / 4)
     assert [error["file"] for error in tree["errors"]] == ["0_4.mp4"]
@@ -58,7 +68,9 @@ def test_views_are_averaged_and_clips_counted_once(trained: Path, monkeypatch: p
     assert seen == [(4, 2), (4, 2)]
     assert sum(encoded) == 8 * 2 * 3
     assert report.to_json()["views"] == "2x3"
-    assert "views" not in evaluate_run(trained, device="cpu", progress=False).to_json()
+    assert report.folder == "stickfigures-base-to-novel-2x3"
+    once = evaluate_run(trained, device="cpu", progress=False)
+    assert (once.to_json()["views"], once.folder) == ("1x1", "stickfigures-base-to-novel")
 
 
 def test_official_splits_give_mean_and_deviation(trained: Path, copied: Path) -> None:
@@ -72,6 +84,17 @@ def test_official_splits_give_mean_and_deviation(trained: Path, copied: Path) ->
     test = report.to_json()["test"]
     assert test["top1"] == pytest.approx(sum(split["top1"] for split in test["splits"]) / 2)
     assert "±" in report.table()
+
+
+def test_other_names_are_measured_in_a_folder_of_their_own(trained: Path, tmp_path: Path) -> None:
+    folders = []
+    for name in ("a", "b"):
+        file = tmp_path / name / "names.txt"
+        file.parent.mkdir()
+        file.write_text("\n".join(f"{index} {name}" for index in ("one", "two", "three", "four")))
+        folders.append(evaluate_run(trained, class_names=str(file), device="cpu", progress=False).folder)
+    assert len({*folders, "stickfigures-base-to-novel"}) == 3
+    assert all(folder.startswith("stickfigures-base-to-novel-names-") for folder in folders)
 
 
 def test_another_dataset_is_tested_zero_shot(trained: Path, dataset: Path, tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""One training with several seeds: a run for each, in folders side by side; what is finished is not trained again."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ga2clip.errors import UserError
+from ga2clip.run import PROMPTS, SETTINGS, another_training, load_run, read_settings
+from ga2clip.settings import Settings
+from ga2clip.training.train import resume_settings, train
+
+_log = logging.getLogger(__name__)
+_MANY = 1000
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds written as `1..5`, as `1,2,7`, or mixed, in that order.
+
+    Raises:
+        UserError: text of another form, a seed twice, or more than a thousand.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,9})\s*(?:\.\.\s*(\d{1,9})\s*)?", part, re.ASCII)
+        if not found or int(found[2] or found[1]) < int(found[1]):
+            raise UserError(f"'{text}' does not name seeds", "write --seeds 1..5 or --seeds 1,2,7")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last - first >= _MANY or len(seeds) > _MANY:
+            raise UserError(f"'{text}' are more than {_MANY} seeds", "name fewer")
+        seeds += range(first, last + 1)
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"'{text}' names a seed twice", "name each once")
+    return tuple(seeds)
+
+
+def train_seeds(
+    settings: Settings, out: Path, seeds: Sequence[int], *, device: str = "auto", progress: bool = True
+) -> list[Path]:
+    """Train the same settings with each seed, into `out/seed-N`.
+
+    Finished runs are left as they are and stopped ones go on, so the call can be repeated until all are done.
+
+    Returns:
+        The folders, in the order of `seeds`.
+
+    Raises:
+        UserError: a folder holds another training; otherwise as `train`. What is done stays done.
+    """
+    plan = [
+        (out / f"seed-{seed}", settings.updated({"training": {"seed": seed}}, "--seeds")) for seed in seeds
+    ]
+    for folder, wanted in plan:
+        refuse_another(folder, wanted)  # before the first is trained
+    for folder, wanted in plan:
+        train_once(wanted, folder, device=device, progress=progress)
+    return [folder for folder, _ in plan]
+
+
+def train_once(settings: Settings, folder: Path, *, device: str = "auto", progress: bool = True) -> None:
+    """Train a run, go on with it, or find that it is done.
+
+    Raises:
+        UserError: the folder holds another training; otherwise as `train`.
+    """
+    if not (folder / SETTINGS).is_file():
+        _log.info("%s: training", folder)
+        train(settings, folder, device=device, progress=progress)
+        return
+    refuse_another(folder, settings)
+    if _finished(folder):
+        _log.info("%s is finished and stays as it is", folder)
+        return
+    _log.info("%s was stopped and goes on", folder)
+    train(resume_settings(folder), folder, resume=True, device=device, progress=progress)
+
+
+def refuse_another(folder: Path, settings: Settings) -> None:
+    """Raises UserError when the folder holds a run with other settings than these."""
+    if not (folder / SETTINGS).is_file():
+        return
+    changed = another_training(settings, read_settings(folder).model_dump(mode="json"))
+    if changed:
+        raise UserError(
+            f"{folder} holds another training: {changed} differs", "choose another --out, or remove that run"
+        )
+
+
+def _finished(folder: Path) -> bool:
+    if not (folder / PROMPTS).is_file():
+        return False
+    meta = load_run(folder).meta
+    # Earlier versions did not write `finished`.
+    return bool(meta.get("finished", meta.get("step") == meta.get("steps")))

@@ -1,0 +1,51 @@
+"""Several seeds: how they are written, and that done work is not done again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ga2clip.errors import UserError
+from ga2clip.experiments import seeds
+from ga2clip.experiments.seeds import parse_seeds, train_seeds
+from ga2clip.run_files import write_settings
+from ga2clip.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("1..5", (1, 2, 3, 4, 5)), ("3", (3,)), ("7,1", (7, 1)), ("1..2, 9", (1, 2, 9)), ("0..0", (0,))],
+)
+def test_seeds_are_written_as_ranges_and_lists(text: str, numbers: tuple[int, ...]) -> None:
+    assert parse_seeds(text) == numbers
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "1-5", "5..1", "1..", "-1", "1.5", "1,,2", "1,1", "1..3,2", "0..99999999", "²"]
+)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(UserError):
+        parse_seeds(text)
+
+
+def test_every_seed_has_a_run_of_its_own_and_is_trained_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, int, bool]] = []
+
+    def train(settings: Settings, folder: Path, *, resume: bool = False, **_: Any) -> Path:
+        calls.append((folder.name, settings.training.seed, resume))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_settings(folder, settings)
+        return folder
+
+    monkeypatch.setattr(seeds, "train", train)
+    monkeypatch.setattr(seeds, "_finished", lambda folder: folder.name == "seed-1")
+    wanted = Settings()
+    assert train_seeds(wanted, tmp_path, (1, 2)) == [tmp_path / "seed-1", tmp_path / "seed-2"]
+    train_seeds(wanted, tmp_path, (1, 2, 3))
+    assert calls == [("seed-1", 1, False), ("seed-2", 2, False), ("seed-2", 2, True), ("seed-3", 3, False)]
+    other = wanted.updated({"training": {"lr": 0.5}}, "the test")
+    with pytest.raises(UserError, match=r"seed-3 holds another training: training\.lr differs"):
+        train_seeds(other, tmp_path, (4, 3))
+    assert len(calls) == 4
