@@ -137,7 +137,7 @@ def show_encoders(
     for backbone in backbones:
         run = make_run(work, backbone)
         bundles = [make_bundle(run, precision, clips) for precision in precisions]
-        report = bench(bundles, clips, rounds=rounds, model=load_run(run).model(), threads=threads)
+        report = bench(bundles, clips, rounds=rounds, run=run, threads=threads)
         print(f"\n### {backbone}\n\n{report.table()}\n", flush=True)
         gflop, tokens, width = encoder_gflop(run, report.frames)
         rate = matrix_rate(tokens, width, threads, rounds)

@@ -4,7 +4,7 @@ The names in `__all__` are the public API; everything else may change. Each is i
 `import ga2clip` is quick and needs no torch.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,9 @@ if not TYPE_CHECKING:  # a type checker would take any name for a valid one
 
     def __getattr__(name: str) -> object:
         if name == "__version__":
-            return metadata.version("ga2clip")
+            from importlib.metadata import version  # slow to load, and seldom asked for
+
+            return version("ga2clip")
         if name not in _WHERE:
             raise AttributeError(f"module 'ga2clip' has no attribute '{name}'")
         module, _, path = _WHERE[name].partition(":")

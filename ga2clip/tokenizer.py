@@ -23,8 +23,10 @@ import regex
 from ga2clip.errors import MissingExtraError, UserError
 
 START, END = "<start_of_text>", "<end_of_text>"
+VOCABULARY = 49408  # ids of CLIP's tokenizer; the last one is the end token
+CONTEXT = 77  # tokens of CLIP's text towers, both special tokens among them
 _END_OF_WORD = "</w>"
-_MERGES = 49152 - 256 - 2  # CLIP's vocabulary without the byte symbols and the two special tokens
+_MERGES = VOCABULARY - 2 * 256 - 2  # less two symbols per byte and the two special tokens
 _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 _CACHED_WORDS = 65536
 _LARGEST_FILE = 8 * 2**20  # CLIP's own tokenizer.json has 2.2 MB
@@ -172,7 +174,7 @@ class ClipTokenizer:
         return " ".join(word.decode("utf-8", "replace") for word in words).strip()
 
     def tokens(
-        self, texts: Sequence[str], length: int | None = None, context: int = 77
+        self, texts: Sequence[str], length: int | None = None, context: int = CONTEXT
     ) -> npt.NDArray[np.int64]:
         """Start token, ids, end token of each text, zero-padded: int64 (N, L).
 

@@ -1,17 +1,12 @@
 """`ga2clip bench`: times, ratios and memory of bundles."""
 
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ga2clip.errors import UserError
 from ga2clip_cli import console
 from ga2clip_cli.options import AsJson, Threads
-
-if TYPE_CHECKING:
-    from ga2clip.model.video_clip import VideoCLIP
 
 EXAMPLES = (
     "ga2clip bench runs/ga2/bundle",
@@ -25,7 +20,8 @@ def bench(
         typer.Argument(metavar="BUNDLE|CLIP...", help="Folders that export wrote; videos to measure on."),
     ],
     providers: Annotated[
-        list[str] | None, typer.Option("--provider", metavar="NAME", help="Repeatable [default: cpu].")
+        list[str] | None,
+        typer.Option("--provider", metavar="NAME", help="{providers}; repeatable [default: cpu]."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Number of rounds, of which medians are shown.")] = 5,
     torch_run: Annotated[
@@ -55,29 +51,10 @@ def bench(
         [path for path in paths if not path.is_dir()],
         providers=providers or ("cpu",),
         rounds=rounds,
-        model=_model_beside(bundles[0]) if torch_run is None else _model(torch_run),
+        run=torch_run,
         threads=threads,
     )
     if as_json:
         console.emit_json(report.to_json())
     else:
         console.emit(report.table())
-
-
-def _model(run: Path) -> "VideoCLIP":
-    from ga2clip.run import load_run
-
-    return load_run(run).model()
-
-
-def _model_beside(bundle: Path) -> "VideoCLIP | None":
-    """The model of the run whose folder holds a bundle; None if there is no run, no torch or no backbone."""
-    from ga2clip.evaluation.open_predictor import is_run
-
-    if not is_run(bundle.parent) or find_spec("torch") is None:
-        return None
-    try:
-        return _model(bundle.parent)
-    except UserError as error:
-        console.note(f"torch is not measured: {error.message}")
-        return None

@@ -1,11 +1,10 @@
 """`ga2clip eval`: accuracies of runs as a table or JSON; the details lie in each run's folder."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ga2clip.text import printable
 from ga2clip_cli import console
 from ga2clip_cli.options import AsJson, ClassNames, Device, Root
 
@@ -27,12 +26,10 @@ def evaluate(
     ],
     protocol: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="base-to-novel, few-shot, zero-shot, full or all [default: the run's]."
-        ),
+        typer.Option(metavar="NAME", help="{protocols}, or all [default: the run's]."),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Another dataset than the run's.")
+        str | None, typer.Option(metavar="NAME", help="Another dataset than the run's: {datasets}.")
     ] = None,
     root: Root = None,
     views: Annotated[
@@ -52,35 +49,23 @@ def evaluate(
     clips. RUN/eval/DATASET-PROTOCOL (with -VIEWS and -NAMES, where they are others) gets report.json, clips.csv,
     per_class.csv and confusion.png.
     """
-    from ga2clip.evaluation.evaluate import evaluate_all, evaluate_run
-    from ga2clip.evaluation.report import comparison
-    from ga2clip.run import runs_in
+    from ga2clip.evaluation.evaluate import evaluate_runs
 
-    first: dict[str, Any] = {}
     trees = []
-    where: dict[str, Any] = {
-        "dataset": dataset,
-        "root": root,
-        "views": _views(views),
-        "class_names": class_names,
-        "device": device,
-        "progress": console.has_terminal(),
-    }
-    for run in runs_in(runs):
-        every = protocol == "all"
-        reports = evaluate_all(run, **where) if every else [evaluate_run(run, protocol=protocol, **where)]
-        for report in reports:
-            if console.is_first_process():
-                report.write(run / "eval" / report.folder)
-            other = first.setdefault(report.protocol, report)
-            against = report.against(other) if other is not report else {}
-            name = other.about["run"]
-            if not as_json:
-                head = f"{run}: {report.about['method']} on {report.about['backbone']}, {report.protocol}"
-                lines = [printable(head), report.table()]
-                lines += [comparison(against, printable(name))] if against else []
-                console.emit("\n".join(lines) + "\n")
-            trees.append(report.to_json() | ({"against": {"run": name, **against}} if against else {}))
+    for measured in evaluate_runs(
+        runs,
+        protocol=protocol,
+        dataset=dataset,
+        root=root,
+        views=_views(views),
+        class_names=class_names,
+        device=device,
+        progress=console.has_terminal(),
+    ):
+        if as_json:
+            trees.append(measured.to_json())
+        else:
+            console.emit(measured.text() + "\n")
     if as_json:
         console.emit_json(trees[0] if len(trees) == 1 else trees)
 

@@ -22,7 +22,7 @@ def export(
         Path | None, typer.Option(metavar="DIR", help="The bundle's folder [default: RUN/bundle].")
     ] = None,
     precision: Annotated[
-        str, typer.Option(metavar="NAME", help="fp32, fp16 (GPUs), int8 (CPUs) or auto.")
+        str, typer.Option(metavar="NAME", help="{precisions}; fp16 is for GPUs, int8 for CPUs.")
     ] = "fp32",
     opset: Annotated[
         int | None, typer.Option(metavar="N", help="ONNX opset [default: the precision's best].")

@@ -38,7 +38,8 @@ def import_published(
     dataset: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The dataset that it was tuned on: eval uses it and its recipe's frames."
+            metavar="NAME",
+            help="The dataset that it was tuned on ({datasets}): eval uses it and its recipe's frames.",
         ),
     ] = None,
 ) -> None:

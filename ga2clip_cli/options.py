@@ -1,7 +1,8 @@
 """Options that several commands share, so that their names and help texts are the same everywhere."""
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -23,7 +24,7 @@ ClassNames = Annotated[
 ]
 Protocol = Annotated[
     str | None,
-    typer.Option("--protocol", metavar="NAME", help="base-to-novel, few-shot, zero-shot or full."),
+    typer.Option("--protocol", metavar="NAME", help="{protocols}."),
 ]
 Root = Annotated[
     Path | None,
@@ -35,13 +36,9 @@ Overrides = Annotated[
 ]
 Provider = Annotated[
     str,
-    typer.Option(
-        "--provider", metavar="NAME", help="Engine of a bundle: auto, cpu, cuda, tensorrt or openvino."
-    ),
+    typer.Option("--provider", metavar="NAME", help="Engine of a bundle: {providers}."),
 ]
-Device = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="Where to compute: auto, cpu, cuda or cuda:N.")
-]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute: {devices}.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: the engine's choice.")]
 Verify = Annotated[
     Path | None,
@@ -51,13 +48,35 @@ Verify = Annotated[
 ]
 
 
-def name_lists(text: str) -> str:
-    """A help text with `{datasets}` replaced by the registered names."""
-    if "{datasets}" not in text:
-        return text
+def choices() -> dict[str, tuple[str, ...]]:
+    """The names that `{…}` stands for in help texts, from where they are decided; none of them loads torch."""
+    from ga2clip import settings
+    from ga2clip.choices import DEVICES, PROVIDERS, ExportPrecision
+    from ga2clip.experiments.published import HALVES
+    from ga2clip.model.methods import METHODS
     from ga2clip.registry import DATASETS
 
-    return text.replace("{datasets}", ", ".join(DATASETS.names()))
+    return {
+        "anchor_losses": get_args(settings.AnchorLoss),
+        "datasets": DATASETS.names(),
+        "devices": DEVICES,
+        "methods": tuple(METHODS),
+        "precisions": get_args(ExportPrecision),
+        "presets": get_args(settings.Preset),
+        "protocols": get_args(settings.Protocol),
+        "providers": PROVIDERS,
+        "published": tuple(HALVES),
+        "tunes": get_args(settings.Tune),
+    }
+
+
+def name_lists(text: str) -> str:
+    """A help text with each `{kind}` of `choices` replaced by the names."""
+    if not re.search(r"{[a-z_]+}", text):
+        return text
+    for kind, names in choices().items():
+        text = text.replace(f"{{{kind}}}", f"{', '.join(names[:-1])} or {names[-1]}")
+    return text
 
 
 def examples(*lines: str) -> str:

@@ -21,7 +21,7 @@ def prepare(
         str,
         typer.Option(
             metavar="NAME",
-            help="One of {datasets}.",
+            help="{datasets}.",
         ),
     ],
     root: Root = None,

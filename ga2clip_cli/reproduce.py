@@ -1,12 +1,12 @@
 """`ga2clip reproduce`: the rows of the paper's tables for a dataset, ours beside theirs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import Overrides, Root
+from ga2clip_cli.options import Device, Overrides, Root
 
 EXAMPLES = (
     "ga2clip reproduce ucf101 --dry-run",
@@ -16,13 +16,14 @@ EXAMPLES = (
 
 
 def reproduce(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="ucf101, hmdb51, ssv2 or kinetics400.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="{published}.")],
     root: Root = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs.")] = Path("runs/reproduce"),
     seeds: Annotated[
         list[int] | None, typer.Option("--seed", help="Repeatable [default: 1, 2 and 3].")
     ] = None,
     overrides: Overrides = None,
+    device: Device = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show commands, data and time needed, and stop.")
     ] = False,
@@ -35,10 +36,14 @@ def reproduce(
     from ga2clip.experiments.reproduce import reproduce as run_rows
 
     rows = plan(dataset)
-    place, numbers, settings = "" if root is None else str(root), seeds or (1, 2, 3), overrides or ()
+    where: dict[str, Any] = {
+        "root": "" if root is None else str(root),
+        "seeds": seeds or (1, 2, 3),
+        "overrides": overrides or (),
+        "device": device,
+    }
     if dry_run:
-        console.emit(describe(rows, out, root=place, seeds=numbers, overrides=settings))
+        console.emit(describe(rows, out, **where))
         return
-    bar = console.has_terminal()
-    results = run_rows(rows, out, root=place, seeds=numbers, overrides=settings, progress=bar)
+    results = run_rows(rows, out, **where, progress=console.has_terminal())
     console.emit(table(results))

@@ -34,7 +34,9 @@ PANELS = {
 
 
 def train(
-    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="A prepared dataset.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A prepared dataset: {datasets}.")
+    ] = None,
     root: Root = None,
     protocol: Protocol = None,
     shots: Annotated[int | None, typer.Option(min=0, help="Clips per class; 0: all.")] = None,
@@ -57,7 +59,7 @@ def train(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="See `ga2clip methods`."),
+        typer.Option(metavar="NAME", help="{methods}; see `ga2clip methods`."),
     ] = None,
     backbone: Annotated[
         str | None,
@@ -93,7 +95,7 @@ def train(
     ] = None,
     anchor_loss: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="margin, contrast, preserve or published."),
+        typer.Option(metavar="NAME", help="{anchor_losses}."),
     ] = None,
     scenario_weight: Annotated[
         float | None,
@@ -103,7 +105,7 @@ def train(
         str | None,
         typer.Option(
             metavar="PART",
-            help="prompts, or a whole tower too: vision, text, both.",
+            help="{tunes}; the last three tune whole towers too.",
         ),
     ] = None,
     interpolate: Annotated[
@@ -159,7 +161,8 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            metavar="WHOSE", help="authors: settings that the method's authors publish. [default: ours]"
+            metavar="WHOSE",
+            help="{presets}; authors: settings that the method's authors publish [default: ours].",
         ),
     ] = None,
     overrides: Overrides = None,

@@ -1,9 +1,12 @@
 """The house's table of floors, held true: every import of every module is walked, in functions too."""
 
 import ast
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,12 +57,26 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
             "deprecation",
             "text",
             "assets",
+            "choices",
         ),
     ),
 }
 STDLIB = sys.stdlib_module_names
 TORCH_FREE = ("ground", "video", "runtime")
-TORCH = ("torch", "torchvision", "open_clip", "safetensors")
+# What the base install brings, by distribution, where its modules are called otherwise.
+MODULES_OF = {
+    "onnxruntime-gpu": {"onnxruntime"},
+    "opencv-python-headless": {"cv2"},
+    "opencv-python": {"cv2"},
+    "pillow": {"PIL"},
+    "pydantic": {"pydantic", "pydantic_core"},
+    "tomli-w": {"tomli_w"},
+}
+# Optional extras in torch-free rooms: imported inside a function, which says how to install what is missing.
+LAZY_EXTRAS = {"ga2clip.runtime.signature": "cryptography", "ga2clip.runtime.engine": "openvino"}
+ONE_PLACE = {"onnxruntime": "ga2clip.runtime.ort"}  # which silences it before it prints
+BY_STRING = {"import_module", "__import__", "exec_module", "load_module", "runpy"}
+MAY_IMPORT_BY_STRING = ("ga2clip", "ga2clip.registry")
 # What a command module may import before a command is chosen; more costs start-up time.
 CLI_TOP_LEVEL = {"typer", "ga2clip_cli", "ga2clip.errors", "ga2clip.predictions", "ga2clip.text"}
 
@@ -85,7 +102,7 @@ def room_of(module: str) -> str | None:
     return None
 
 
-def imports(nodes: Iterator[ast.AST]) -> Iterator[str]:
+def imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -110,8 +127,64 @@ def top_level(tree: ast.Module) -> Iterator[ast.AST]:
         )
 
 
+def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """Everything but what stands below `if TYPE_CHECKING`."""
+    yield tree
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield from at_run_time(node)
+
+
 def parse(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def base_install() -> set[str]:
+    """The modules of pyproject's own dependencies, those of no extra."""
+    names = [re.split(r"[<>=!~;\[ ]", line)[0] for line in project()["project"]["dependencies"]]
+    return {module for name in names for module in MODULES_OF.get(name, {name})}
+
+
+def foreign(module: str, tree: ast.Module) -> list[str]:
+    """What a torch-free module imports beyond the base install, or anywhere but in its one place."""
+    lazy = LAZY_EXTRAS.get(module)
+    early = {name.split(".")[0] for name in imports(top_level(tree))}
+    found = []
+    for name in imports(ast.walk(tree)):
+        package = name.split(".")[0]
+        known = package in STDLIB or package in PACKAGES or package in base_install()
+        if package == lazy:
+            known = lazy not in early
+        if not known or ONE_PLACE.get(package, module) != module:
+            found.append(name)
+    return found
+
+
+def by_string(tree: ast.AST) -> list[str]:
+    """Ways of importing what no reader of the import lines sees."""
+    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    names += [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    names += [node.name for node in ast.walk(tree) if isinstance(node, ast.alias)]
+    return sorted(BY_STRING.intersection(names))
+
+
+def circle(graph: Mapping[str, Iterable[str]]) -> list[str]:
+    """Modules that import each other in a round, or nothing."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def package_of(module: str) -> str:
+    """The package of a module; files beside the rooms stand on several floors and count for themselves."""
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    return module if package == "ga2clip" else package
 
 
 def test_every_module_has_a_room() -> None:
@@ -132,8 +205,57 @@ def test_imports_go_down(module: str) -> None:
 
 @pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) in TORCH_FREE])
 def test_torch_free_rooms(module: str) -> None:
-    heavy = [name for name in imports(ast.walk(parse(module))) if name.split(".")[0] in TORCH]
-    assert heavy == []
+    assert foreign(module, parse(module)) == []
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in MAY_IMPORT_BY_STRING])
+def test_nothing_is_imported_by_a_string(module: str) -> None:
+    assert by_string(parse(module)) == []
+
+
+def test_modules_and_packages_import_in_no_circle() -> None:
+    modules: dict[str, set[str]] = {}
+    packages: dict[str, set[str]] = {}
+    for module in MODULES:
+        used = {name for name in imports(at_run_time(parse(module))) if name in MODULES} - {module}
+        modules[module] = used
+        own = package_of(module)
+        packages.setdefault(own, set()).update({package_of(name) for name in used} - {own})
+    assert circle(modules) == []
+    assert circle(packages) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import onnx",
+        "def later():\n    import matplotlib.pyplot",
+        "import onnxruntime",
+        "import openvino",
+        "from cryptography import x509",
+    ],
+)
+def test_what_the_base_install_lacks_is_seen(line: str) -> None:
+    assert foreign("ga2clip.runtime.engine", ast.parse(line)) != []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "importlib.import_module('ga2clip.training.train')",
+        "from importlib import import_module as load",
+        "__import__('ga2clip.training')",
+        "runpy.run_module('ga2clip.training.train')",
+    ],
+)
+def test_an_import_by_a_string_is_seen(line: str) -> None:
+    assert by_string(ast.parse(line)) != []
+
+
+def test_a_circle_is_seen() -> None:
+    assert set(circle({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]})) == {"a", "b", "c"}
+    lazy = ast.parse("if TYPE_CHECKING:\n    import ga2clip.run\ndef later():\n    import ga2clip.files")
+    assert list(imports(at_run_time(lazy))) == ["ga2clip.files"]
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) == "cli"])
@@ -147,7 +269,7 @@ def test_the_command_line_starts_light(module: str) -> None:
 
 def test_pyproject_lists_every_package() -> None:
     """A folder that is not listed would be missing from the wheel and from nowhere else."""
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    listed = project()["tool"]["setuptools"]["packages"]
     folders = {name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0] for name in MODULES}
     assert folders == set(listed)
 

@@ -5,6 +5,7 @@ Start-up time and memory are those of a new process that opens the bundle and pr
 """
 
 import json
+import logging
 import os
 import platform
 import statistics
@@ -16,12 +17,14 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ga2clip.errors import UserError
+from ga2clip.evaluation.open_predictor import is_run
 from ga2clip.runtime.bundle import open_bundle
 from ga2clip.runtime.bundle_model import BundleModel
 from ga2clip.video import Preprocess, SamplingRule, sample_frames, write_video
@@ -29,6 +32,7 @@ from ga2clip.video import Preprocess, SamplingRule, sample_frames, write_video
 if TYPE_CHECKING:
     from ga2clip.model.video_clip import VideoCLIP
 
+_log = logging.getLogger(__name__)
 _NAMES = tuple(f"doing thing number {number}" for number in range(32))
 _ANSWER_ONCE = """
 import json, sys
@@ -119,14 +123,25 @@ def bench(
     *,
     providers: Sequence[str] = ("cpu",),
     rounds: int = 5,
-    model: "VideoCLIP | None" = None,
+    run: Path | None = None,
     threads: int = 0,
 ) -> BenchReport:
-    """Measure every bundle with every provider, and optionally a torch model for comparison.
+    """Measure every bundle with every provider, and a run in torch beside them.
 
-    clips: video files; by default a synthetic one (10 s of 320×240). threads: per engine; 0: all cores.
-    Raises UserError for bundles with different frame sizes or numbers of frames, which can't share clips.
+    Args:
+        bundles: their folders.
+        clips: files to read; none: a made one (10 s of 320×240).
+        providers: as `open_engine` takes them.
+        rounds: over which medians are taken.
+        run: measured in torch; None: the run in whose folder the first bundle lies, where torch and a run are there.
+        threads: of every engine, 0: all cores.
+
+    Raises:
+        UserError: no bundle, a run that can't be read, or bundles of different picture sizes or frame numbers, which
+            can't share clips.
     """
+    if not bundles:
+        raise UserError("no bundle to measure", "make one with: ga2clip export RUN")
     if rounds < 1:
         raise UserError(f"rounds must be at least 1, got {rounds}")
     cards = [open_bundle(path).card for path in bundles]
@@ -134,6 +149,7 @@ def bench(
     if len(shapes) != 1:
         raise UserError("these bundles take clips of different shapes", "measure them one after the other")
     frames, size = shapes.pop()
+    model = _run_beside(bundles[0]) if run is None else _model(run)
     with _clips_or_made(clips) as files:
         measured = [_torch_engine(model, threads)] if model else []
         measured += [_bundle_engine(path, name, threads) for path in bundles for name in providers]
@@ -142,6 +158,24 @@ def bench(
             if engine.bundle is not None:
                 _measure_process(row, engine, files[0], rounds, threads)
     return report
+
+
+def _model(run: Path) -> "VideoCLIP":
+    """The model of a run. Errors: UserError as `load_run`."""
+    from ga2clip.run import load_run
+
+    return load_run(run).model()
+
+
+def _run_beside(bundle: Path) -> "VideoCLIP | None":
+    """The model of the run in whose folder a bundle lies; None where there is no run, or torch, or a backbone."""
+    if not is_run(bundle.parent) or find_spec("torch") is None:
+        return None
+    try:
+        return _model(bundle.parent)
+    except UserError as error:
+        _log.info("torch is not measured: %s", error.message)
+        return None
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ga2clip.choices import BundlePrecision, ExportPrecision
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
-from ga2clip.runtime.card import TEXT_ENCODER, VIDEO_ENCODER, Agreement, OnnxCard, Precision
+from ga2clip.runtime.card import TEXT_ENCODER, VIDEO_ENCODER, Agreement, OnnxCard
 from ga2clip.runtime.engine import Engine, has_cuda, open_engine
 from ga2clip_export import verify
 from ga2clip_export.float16 import to_float16
@@ -30,7 +31,7 @@ _FRAMES_INSIDE = 4  # frames whose activations are measured; each costs memory
 class Encoders:
     """The result of `write_encoders`."""
 
-    precision: Precision
+    precision: BundlePrecision
     card: OnnxCard
     agreement: Agreement
 
@@ -40,7 +41,7 @@ def write_encoders(
     folder: Path,
     expected: verify.Reference,
     *,
-    precision: str,
+    precision: ExportPrecision,
     opset: int | None,
     static: bool,
 ) -> Encoders:
@@ -50,8 +51,8 @@ def write_encoders(
     Raises UserError when the result disagrees with torch, or the opset is too old for the precision.
     """
     if precision != "auto":
-        return _write(model, folder, expected, _precision(precision), opset, static)
-    first: Precision = "fp16" if has_cuda() else "int8"
+        return _write(model, folder, expected, precision, opset, static)
+    first: BundlePrecision = "fp16" if has_cuda() else "int8"
     try:
         return _write(model, folder, expected, first, opset, static)
     except UserError as error:
@@ -59,16 +60,11 @@ def write_encoders(
         return _write(model, folder, expected, "fp32", opset, static)
 
 
-def _precision(name: str) -> Precision:
-    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
-    return known[name]
-
-
 def _write(
     model: VideoCLIP,
     folder: Path,
     expected: verify.Reference,
-    precision: Precision,
+    precision: BundlePrecision,
     opset: int | None,
     static: bool,
 ) -> Encoders:
@@ -100,7 +96,7 @@ def _trace(model: VideoCLIP, folder: Path, expected: verify.Reference, opset: in
 
 
 def _convert(
-    floats: Path, folder: Path, expected: verify.Reference, precision: Precision, static: bool
+    floats: Path, folder: Path, expected: verify.Reference, precision: BundlePrecision, static: bool
 ) -> tuple[str, ...]:
     """Both encoders from one folder into the other. Returns the layers that stay float32."""
     clip = {"frames": expected.clips[:1] if static else expected.clips[:1, :_FRAMES_INSIDE]}

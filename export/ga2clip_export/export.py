@@ -12,24 +12,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 
+from ga2clip.choices import ExportPrecision
 from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.files import file_sha256, sync, sync_tree, system_error, write_error
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import Run, load_run
-from ga2clip.runtime.bundle import CARD, is_bundle, open_bundle
+from ga2clip.runtime.bundle import is_bundle, open_bundle
 from ga2clip.runtime.card import (
+    CARD,
     PROBE,
     TEXT_BANK,
     TOKENIZER,
     BackboneCard,
     BundleCard,
     FileEntry,
-    Precision,
     PreprocessCard,
     RejectCard,
     SamplingCard,
@@ -46,7 +47,6 @@ from ga2clip_export.triton import refuse_occupied, write_triton
 
 _log = logging.getLogger(__name__)
 
-PRECISIONS = (*get_args(Precision), "auto")
 _PACKAGES = ("ga2clip", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "open_clip_torch", "numpy")
 _SMALL_TOWER = 20_000_000  # parameters; with fewer, measuring on many clips takes only seconds
 _CLIPS_SMALL, _CLIPS_LARGE = 80, 24
@@ -132,8 +132,7 @@ def export_model(
     sign_with: Path | None = None,
 ) -> Path:
     """Export a model in memory; arguments and errors as `export_run`."""
-    if precision not in PRECISIONS:
-        raise unknown_name("precision", precision, PRECISIONS)
+    kind = _known_precision(precision)
     _refuse_occupied(out)
     key = None if sign_with is None else signing_key(sign_with)
     model = model.eval()
@@ -143,7 +142,7 @@ def export_model(
     expected = verify.reference(model, samples, _placeholder(model))
     threshold = _threshold(model, task, expected, count) if task and source == OWN_CLIPS else None
     with _new_folder(out) as work:
-        encoders = write_encoders(model, work, expected, precision=precision, opset=opset, static=static)
+        encoders = write_encoders(model, work, expected, precision=kind, opset=opset, static=static)
         _write_arrays(model, work, expected, static=static)
         (work / TOKENIZER).write_text(model.backbone.tokenizer.to_json(), encoding="utf-8")
         card = _card(model, work, encoders, threshold, trained or {})
@@ -155,6 +154,13 @@ def export_model(
         if key is not None:
             sign(work, key)
     return out
+
+
+def _known_precision(name: str) -> ExportPrecision:
+    known = get_args(ExportPrecision)
+    if name not in known:
+        raise unknown_name("precision", name, known)
+    return cast(ExportPrecision, name)
 
 
 def _threshold(model: VideoCLIP, task: Task, expected: verify.Reference, count: int) -> RejectCard:

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ga2clip.choices import BundlePrecision
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
-from ga2clip.runtime.card import Agreement, OutputAgreement, Precision
+from ga2clip.runtime.card import Agreement, OutputAgreement
 from ga2clip.runtime.engine import Engine
 from ga2clip.runtime.scoring import Scorer, normalise
 
-TOLERANCES: dict[Precision, dict[str, float]] = {
+TOLERANCES: dict[BundlePrecision, dict[str, float]] = {
     "fp32": {"min_cosine": 0.99999, "max_abs": 1e-4, "max_probability_error": 1e-4, "top1_but_ties": 1.0},
     "fp16": {"min_cosine": 0.999, "max_abs": 0.02, "top1_but_ties": 0.99},
     "int8": {"min_cosine": 0.99, "max_abs": 0.1, "top1_but_ties": 0.99},
@@ -120,7 +121,13 @@ def _refuse_changed_names(model: VideoCLIP, names: Sequence[str], features: Sequ
 
 
 def measure(
-    video: Engine, text: Engine, expected: Reference, *, context: int, precision: Precision, static: bool
+    video: Engine,
+    text: Engine,
+    expected: Reference,
+    *,
+    context: int,
+    precision: BundlePrecision,
+    static: bool,
 ) -> Agreement:
     """Run both engines on the inputs of `expected` and compare the outputs."""
     frames, means = _encode_clips(video, expected.clips, 1 if static else _CLIPS_PER_RUN)
@@ -176,7 +183,7 @@ def shortfalls(agreement: Agreement) -> list[str]:
     return phrases
 
 
-def check(agreement: Agreement, precision: Precision) -> None:
+def check(agreement: Agreement, precision: BundlePrecision) -> None:
     """The agreement check. Raises UserError that lists every value beyond the tolerance."""
     if problems := shortfalls(agreement):
         hint = "nothing was written; try --precision fp32" if precision != "fp32" else "nothing was written"

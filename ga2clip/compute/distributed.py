@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ga2clip.choices import check_device
 from ga2clip.errors import UserError
 
 
@@ -79,14 +80,10 @@ def choose_device(device: str = "auto", local_rank: int | None = None) -> torch.
 
     Raises UserError for an unknown device or one that this machine lacks.
     """
+    check_device(device)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"unknown device '{device}'", "valid: auto, cpu, cuda, cuda:0, cuda:1 …") from None
-    if chosen.type not in ("cpu", "cuda"):
-        raise UserError(f"device '{device}' is not supported", "valid: auto, cpu, cuda, cuda:0, cuda:1 …")
+    chosen = torch.device(device)
     if chosen.type == "cpu":
         return chosen
     count = torch.cuda.device_count()

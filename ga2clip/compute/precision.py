@@ -10,6 +10,11 @@ from ga2clip.settings import Precision
 # From this width on, bf16 makes a step at least 18 % faster, for any number of patches per frame; at the 128 channels
 # of `tiny` the casts cost more than the faster products save (measured: docs/benchmarks.md, "From which width on").
 _WIDE_ENOUGH = 384
+_DTYPES: dict[Precision, torch.dtype | None] = {
+    "fp32": None,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 def autocast_dtype(precision: Precision, device: torch.device, width: int) -> torch.dtype | None:
@@ -22,12 +27,17 @@ def autocast_dtype(precision: Precision, device: torch.device, width: int) -> to
     if precision == "fp16" and device.type == "cpu":
         raise UserError("precision fp16 needs a GPU", "take --set training.precision=bf16, or auto")
     if precision != "auto":
-        return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        return _DTYPES[precision]
     if width < _WIDE_ENOUGH:
         return None
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if cpu_has_bf16() else None
+
+
+def precision_name(dtype: torch.dtype | None) -> Precision:
+    """What the setting calls a dtype of autocast."""
+    return next(name for name, known in _DTYPES.items() if known == dtype)
 
 
 def cpu_has_bf16() -> bool:

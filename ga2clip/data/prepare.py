@@ -12,8 +12,6 @@ from ga2clip.data.declaration import Dataset, Listing, Size
 from ga2clip.data.listing import scan
 from ga2clip.data.manifest import WORK_FOLDER, Clip, Manifest
 from ga2clip.data.pool import Progress, default_workers, silent
-from ga2clip.data.stickfigures.dataset import generated_clip
-from ga2clip.data.stickfigures.generate import generate
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
 from ga2clip.lock import locked
@@ -22,6 +20,7 @@ from ga2clip.text import csv_lines
 
 REPORT_NAME = "prepare_report.csv"
 _ANCHORS = 120
+_ANCHOR_DATASET = "stickfigures"  # reached by name: generators are datasets like others
 _ANCHOR_SEED = 0
 
 
@@ -159,17 +158,14 @@ def _need_writable(root: Path) -> None:
 def _anchors(root: Path, workers: int, progress: Progress) -> list[Clip]:
     """Generated irrelevant clips for a dataset that has none of its own."""
     folder = f"{WORK_FOLDER}/anchors/"
-    records = generate(
-        root / folder,
-        dataset="stickfigures",
-        seed=_ANCHOR_SEED,
-        train_per_class=0,
-        test_per_class=0,
-        irrelevant=_ANCHORS,
-        workers=workers,
-        progress=lambda done, total: progress("generating anchors", done, total),
-    )
-    return [generated_clip(record, folder) for record in records]
+    generate = DATASETS[_ANCHOR_DATASET].generate
+    size = Size(train_per_class=0, test_per_class=0, irrelevant=_ANCHORS)
+
+    def show(what: str, done: int, total: int) -> None:
+        progress(f"{what} anchors", done, total)
+
+    made = generate(root / folder, _ANCHOR_SEED, size, workers, show)
+    return [replace(clip, path=folder + clip.path) for clip in made.clips]
 
 
 def _report(

@@ -4,7 +4,7 @@ Every clip is decoded and encoded once, whatever the number of test sets, splits
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from ga2clip.data.manifest import Clip, Manifest, read_dataset
 from ga2clip.data.protocols import EvalSet, make_task
 from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
-from ga2clip.evaluation.report import Report, SetReport
+from ga2clip.evaluation.report import Measured, Report, SetReport
 from ga2clip.files import file_sha256
 from ga2clip.model.video_clip import VideoCLIP
-from ga2clip.run import PROMPTS, Run, load_run
+from ga2clip.run import PROMPTS, Run, load_run, runs_in
 from ga2clip.settings import DataSettings, Settings
 from ga2clip.text import printable
 
@@ -40,6 +40,7 @@ def evaluate_run(
     class_names: str | None = None,
     device: str = "auto",
     progress: bool = True,
+    write: bool = False,
 ) -> Report:
     """Test a run under one protocol, by default the one it was trained under.
 
@@ -55,12 +56,15 @@ def evaluate_run(
         class_names: how the classes are named, a value of `data.class_names`; None: as in the run's settings.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         progress: show a progress bar on stderr.
+        write: also write what `ga2clip eval` writes, `report.json`, `clips.csv`, `per_class.csv` and `confusion.png`,
+            into `RUN/eval/` and the report's `folder`.
 
     Returns:
         The accuracies as fractions, by set of classes, and what they were measured on.
 
     Raises:
-        UserError: the folder is not a run, or the dataset is not prepared or lacks the run's classes.
+        UserError: the folder is not a run, or the dataset is not prepared or lacks the run's classes, or a file
+            can't be written.
 
     Example:
         >>> print(evaluate("runs/ga2").table())
@@ -68,7 +72,7 @@ def evaluate_run(
     run = load_run(run_path)
     settings = _test_settings(run.settings, protocol, dataset, root, views, class_names)
     manifest = _manifest(run, settings.data, class_names)
-    return _evaluate(run, settings, manifest, [settings.data.protocol], device, progress)[0]
+    return _evaluate(run, settings, manifest, [settings.data.protocol], device, progress, write)[0]
 
 
 def evaluate_all(
@@ -80,6 +84,7 @@ def evaluate_all(
     class_names: str | None = None,
     device: str = "auto",
     progress: bool = True,
+    write: bool = False,
 ) -> list[Report]:
     """Test a run under every protocol of a dataset: the base classes and the novel classes among themselves, then all
     classes on every official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
@@ -87,11 +92,41 @@ def evaluate_all(
     run = load_run(run_path)
     settings = _test_settings(run.settings, None, dataset, root, views, class_names)
     manifest = _manifest(run, settings.data, class_names)
-    return _evaluate(run, settings, manifest, ["base-to-novel", "zero-shot"], device, progress)
+    return _evaluate(run, settings, manifest, ["base-to-novel", "zero-shot"], device, progress, write)
+
+
+def evaluate_runs(
+    folders: Sequence[Path], *, protocol: str | None = None, write: bool = True, **where: Any
+) -> Iterator[Measured]:
+    """Test runs one after the other, each report beside the first run's under the same protocol.
+
+    Args:
+        folders: runs, or folders of runs.
+        protocol: as `evaluate_run`, or `all`.
+        write: as `evaluate_run`.
+        where: further arguments of `evaluate_run`.
+
+    Raises:
+        UserError: as `evaluate_run`; what was measured and written before stays.
+    """
+    first: dict[str, Report] = {}
+    for run in runs_in(folders):
+        if protocol == "all":
+            reports = evaluate_all(run, write=write, **where)
+        else:
+            reports = [evaluate_run(run, protocol=protocol, write=write, **where)]
+        for report in reports:
+            yield Measured(report, first.setdefault(report.protocol, report))
 
 
 def _evaluate(
-    run: Run, settings: Settings, manifest: Manifest, protocols: list[str], device: str, progress: bool
+    run: Run,
+    settings: Settings,
+    manifest: Manifest,
+    protocols: list[str],
+    device: str,
+    progress: bool,
+    write: bool,
 ) -> list[Report]:
     about = {
         "run": str(run.path),
@@ -105,7 +140,11 @@ def _evaluate(
         model = run.model(group.device)
         bar = progress and group.is_first
         reports = evaluate_model(model, settings, protocols, group, manifest, about=about, bar=bar)
-    return [replace(report, folder=folder.format(protocol=report.protocol)) for report in reports]
+    reports = [replace(report, folder=folder.format(protocol=report.protocol)) for report in reports]
+    if write and group.is_first:
+        for report in reports:
+            report.write(run.path / "eval" / report.folder)
+    return reports
 
 
 def measurement_folder(run: Run, settings: Settings) -> str:

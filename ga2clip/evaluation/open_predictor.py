@@ -2,26 +2,30 @@
 
 1. A folder with bundle.json is a bundle: ONNX Runtime, no torch.
 2. A folder with settings.toml is a run: torch.
-3. Anything else is the name of a backbone, `NAME` or `NAME:TAG|FILE`: zero-shot, torch.
+3. Anything else is the name of a backbone, `NAME`, `NAME:TAG|FILE` or `NAME/TAG:FILE`: zero-shot, torch.
 4. None: the newest bundle in the working folder, up to three levels deep; without one, `tiny` zero-shot.
 """
 
 import logging
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ga2clip.choices import check_device
 from ga2clip.errors import UserError
 from ga2clip.runtime import Predictor, is_bundle
 from ga2clip.runtime.arguments import class_names
-from ga2clip.runtime.bundle import CARD
+from ga2clip.runtime.card import CARD
 from ga2clip.settings import SETTINGS_FILE
 
 if TYPE_CHECKING:
     from ga2clip.model.video_clip import VideoCLIP
 
 _log = logging.getLogger(__name__)
+# The file behind the colon may lie anywhere; without one, a slash makes a path.
+_BACKBONE = re.compile(r"[^/:]+|[^/:]+:.+|[^/:.~][^/:]*/[^/:]+:.+", re.DOTALL)
 _LEVELS = ("*", "*/*", "*/*/*")
 
 
@@ -39,11 +43,13 @@ def open_predictor(
 
     Args:
         model: the folder of a bundle or of a run; the name of a backbone, used zero-shot, such as `ViT-B-16`,
-            `ViT-B-16:openai` or `ViT-B-16:weights.pt`; a model in memory, such as `load_published` returns; None: the
-            newest bundle in the working folder (up to three levels below), else the built-in backbone `tiny`.
+            `ViT-B-16:openai`, `ViT-B-16:weights.pt` or `ViT-B-16/dfn2b:weights.pt`; a model in memory, such as
+            `load_published` returns; None: the newest bundle in the working folder (up to three levels below), else
+            the built-in backbone `tiny`.
         classes: the class names to rank when a call gives none; None: the model's own. A backbone has none.
         provider: for bundles: `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt` or `openvino`.
-        device: where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; for a bundle, the provider of that name.
+        device: where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; for a bundle, the provider of that name. A
+            device that is not available is refused; a provider is replaced by the CPU, with a warning.
         threads: CPU cores to use; 0: the engine's choice.
         cache: keep a bundle's features of class names on disk.
         signed_by: a PEM file with the Ed25519 public key that must have signed the bundle; an error for other models.
@@ -62,6 +68,7 @@ def open_predictor(
         ...     print(predictor.predict("clip.mp4").predictions[0])
     """
     names = None if classes is None else class_names(classes)
+    check_device(device)
     place = _one_of(provider, device)
     if not isinstance(model, str | os.PathLike | None):
         from ga2clip.evaluation.torch_model import TorchModel
@@ -77,9 +84,11 @@ def open_predictor(
         _log.info("no bundle in this folder: taking the built-in backbone 'tiny', zero-shot")
         chosen = "tiny"
     if is_bundle(chosen):
-        return Predictor(
+        predictor = Predictor(
             chosen, classes=names, provider=place, threads=threads, cache=cache, signed_by=signed_by
         )
+        _refuse_another_device(predictor, device)
+        return predictor
     if signed_by is not None:
         raise UserError(f"'{chosen}' is no bundle; only bundles are signed", "leave out --verify")
     if provider.partition(":")[0] not in ("auto", "cpu", "cuda"):
@@ -88,7 +97,7 @@ def open_predictor(
         from ga2clip.evaluation.torch_model import model_of_run
 
         return Predictor(model_of_run(Path(chosen), device=place, threads=threads), classes=names)
-    if Path(chosen).exists() or os.sep in chosen.partition(":")[0]:
+    if Path(chosen).exists() or not _BACKBONE.fullmatch(chosen):
         raise nothing_there(chosen)
     if names is None:
         raise UserError(
@@ -111,6 +120,16 @@ def _one_of(provider: str, device: str) -> str:
             return provider
         raise UserError(f"provider '{provider}' and device '{device}' exclude each other", "give one of them")
     return device if provider == "auto" else provider
+
+
+def _refuse_another_device(predictor: Predictor, device: str) -> None:
+    """A GPU that was asked for and not obtained is an error, as it is for runs."""
+    if device.startswith("cuda") and not predictor.provider.startswith(("cuda", "tensorrt")):
+        obtained = predictor.provider
+        predictor.close()
+        raise UserError(
+            f"ONNX Runtime cannot compute on '{device}' here: it offers '{obtained}'", "take --device cpu"
+        )
 
 
 def newest_bundle(folder: Path) -> str | None:

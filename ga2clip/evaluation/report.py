@@ -25,7 +25,7 @@ from ga2clip.evaluation.statistics import (
     wilson,
 )
 from ga2clip.files import write_figure, write_text
-from ga2clip.text import csv_lines
+from ga2clip.text import csv_lines, printable
 
 REPORT = "report.json"
 _SETTING = ("template", "views", "frames", "class_names")
@@ -160,6 +160,35 @@ class Report:
                 accuracy = f"{top1:.4f}" if clips else ""
                 rows.append([part.name, part.split, name, clips, accuracy, taken_for])
         return csv_lines(rows)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A report, and that of the first run measured under its protocol, which may be itself."""
+
+    report: Report
+    first: Report
+
+    @property
+    def against(self) -> dict[str, dict[str, float]]:
+        """`Report.against` the first; nothing for the first itself."""
+        return {} if self.report is self.first else self.report.against(self.first)
+
+    def text(self) -> str:
+        """Head, table and comparison for a terminal."""
+        about = self.report.about
+        head = f"{about['run']}: {about['method']} on {about['backbone']}, {self.report.protocol}"
+        lines = [printable(head), self.report.table()]
+        if against := self.against:
+            lines.append(comparison(against, printable(self.first.about["run"])))
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """`Report.to_json`, with the comparison."""
+        against = self.against
+        return self.report.to_json() | (
+            {"against": {"run": self.first.about["run"], **against}} if against else {}
+        )
 
 
 def comparison(against: dict[str, dict[str, float]], other: str) -> str:

@@ -1,8 +1,7 @@
 """The rows of the GA2-CLIP paper's tables for a dataset, run here and set beside the published figures.
 
-Figures: GA2-CLIP (arXiv 2511.22125) and the logs in its repository, read in November 2026; base-to-novel with 16
-shots and few-shot with K = 2, 4, 8, 16. The paper takes the best epoch on the test set; the logs also hold the last
-epoch, which is what we report and which is up to 1.8 points lower.
+The paper takes the best epoch on the test set; the logs also hold the last epoch, which is what we report and which is
+up to 1.8 points lower.
 """
 
 import logging
@@ -20,6 +19,7 @@ from ga2clip.compute.precision import autocast_dtype
 from ga2clip.errors import UserError
 from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.evaluation.report import Report
+from ga2clip.experiments.published import FEW_SHOT, HALVES, SIZES
 from ga2clip.experiments.seeds import train_once
 from ga2clip.settings import Settings
 from ga2clip.training.configure import configure
@@ -27,20 +27,6 @@ from ga2clip.training.summary import duration
 
 _log = logging.getLogger(__name__)
 
-# Top-1 in percent: (the paper, the log at the last epoch). Novel classes were tested once.
-_HALVES = {
-    "kinetics400": {"base": (77.0, 77.00), "novel": (63.3, 63.31), "HM": (69.5, 69.49)},
-    "hmdb51": {"base": (78.3, 77.68), "novel": (58.9, 58.91), "HM": (67.2, 67.01)},
-    "ucf101": {"base": (96.8, 96.84), "novel": (75.2, 76.24), "HM": (84.6, 85.31)},
-    "ssv2": {"base": (18.7, 17.75), "novel": (14.3, 14.55), "HM": (16.2, 15.99)},
-}
-_FEW_SHOT = {
-    "hmdb51": {2: (61.91, 61.91), 4: (64.32, 63.09), 8: (68.10, 67.06), 16: (70.77, 68.95)},
-    "ucf101": {2: (90.01, 89.75), 4: (91.76, 91.62), 8: (93.84, 93.55), 16: (95.67, 95.48)},
-    "ssv2": {2: (6.75, 5.43), 4: (9.89, 9.89), 8: (10.62, 9.85), 16: (14.74, 14.39)},
-}
-# (classes, test clips of the first official split), for the estimate of work.
-_SIZES = {"kinetics400": (400, 19_881), "hmdb51": (51, 1_530), "ucf101": (101, 3_783), "ssv2": (174, 24_777)}
 _GFLOP_PER_FRAME = 35.2  # ViT-B/16 at 224 px, forward; the frozen weights' backward pass costs as much again
 _REACHED = 0.5  # share of the matrix rate that training reaches
 
@@ -103,13 +89,13 @@ class Result:
 
 def plan(dataset: str) -> list[Row]:
     """The rows that the paper has for a dataset. Raises UserError for a dataset that is not in its tables."""
-    if dataset not in _HALVES:
+    if dataset not in HALVES:
         raise UserError(
             f"there are no published GA2-CLIP figures for '{dataset}'",
-            f"there are for {', '.join(sorted(_HALVES))}",
+            f"there are for {', '.join(sorted(HALVES))}",
         )
-    rows = [Row(dataset, "base-to-novel", 16, _HALVES[dataset])]
-    few = _FEW_SHOT.get(dataset, {})
+    rows = [Row(dataset, "base-to-novel", 16, HALVES[dataset])]
+    few = FEW_SHOT.get(dataset, {})
     return rows + [Row(dataset, "few-shot", shots, {"test": values}) for shots, values in few.items()]
 
 
@@ -197,7 +183,7 @@ def describe(
     """What `reproduce` would do: the commands, the data and the time that they need. Nothing is read or written."""
     chosen = choose_device(device)
     rate = _matrix_rate(chosen)
-    classes, tests = _SIZES[rows[0].dataset]
+    classes, tests = SIZES[rows[0].dataset]
     lines = [
         f"data: {rows[0].dataset}, prepared in {root or f'data/{rows[0].dataset}'}, {tests:,} test clips",
         *_differences(rows[0].settings(seeds[0], root, overrides)),

@@ -8,18 +8,19 @@ import torch
 from torch import Tensor
 
 from ga2clip.errors import UserError
+from ga2clip.tokenizer import CONTEXT, VOCABULARY
 
 # Defaults of saved configs: CLIPTextConfig, CLIPVisionConfig, CLIPImageProcessor (transformers' documentation).
 _TEXT: dict[str, Any] = {
-    "vocab_size": 49408,
+    "vocab_size": VOCABULARY,
     "hidden_size": 512,
     "intermediate_size": 2048,
     "num_hidden_layers": 12,
     "num_attention_heads": 8,
-    "max_position_embeddings": 77,
+    "max_position_embeddings": CONTEXT,
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
-    "eos_token_id": 49407,
+    "eos_token_id": VOCABULARY - 1,
 }
 _VISION: dict[str, Any] = {
     "hidden_size": 768,
@@ -34,7 +35,7 @@ _VISION: dict[str, Any] = {
 }
 _QUICK_GELU = {"quick_gelu": True, "gelu": False}
 # The feature is read at the end of the text, which is also the largest id; 2 is how older files say so.
-_END_OF_TEXT = (2, 49407)
+_END_OF_TEXT = (2, VOCABULARY - 1)
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 

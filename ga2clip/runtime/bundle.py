@@ -15,7 +15,7 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
-from ga2clip.runtime.card import PROBE, TEXT_BANK, TEXT_ENCODER, VIDEO_ENCODER, BundleCard, parse_card
+from ga2clip.runtime.card import CARD, PROBE, TEXT_BANK, TEXT_ENCODER, VIDEO_ENCODER, BundleCard, parse_card
 from ga2clip.runtime.describe import describe
 from ga2clip.runtime.engine import open_engine
 from ga2clip.runtime.guarded import GuardedEngine, check_graph, contract
@@ -24,7 +24,6 @@ from ga2clip.runtime.onnx_scan import Graph, read_graph
 from ga2clip.runtime.signature import check_signature
 from ga2clip.text import printable
 
-CARD = "bundle.json"
 _LARGEST_CARD = 4 * 2**20  # ten thousand classes take less than one
 _LENGTH_ERROR = 1e-3
 _AGAIN = "copy the bundle again, or export it again with: ga2clip export RUN"

@@ -9,8 +9,8 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
-from ga2clip.runtime.bundle import CARD, Bundle, open_bundle
-from ga2clip.runtime.card import PROVIDER_LIMIT, VIDEO_ENCODER
+from ga2clip.runtime.bundle import Bundle, open_bundle
+from ga2clip.runtime.card import CARD, PROVIDER_LIMIT, VIDEO_ENCODER
 from ga2clip.runtime.engine import Engine, check_provider
 from ga2clip.runtime.text import ClassEncoder
 from ga2clip.video import Preprocess
@@ -23,7 +23,7 @@ class BundleModel:
 
     Args:
         path: the bundle's folder.
-        provider: one of `engine.PROVIDERS`; the attribute `provider` says which one was obtained.
+        provider: one of `choices.PROVIDERS` or `cuda:N`; the attribute `provider` says which one was obtained.
         threads: CPU cores that each encoder may use; 0: all.
         cache: remember the features of class names on disk.
         signed_by: a PEM file with the Ed25519 public key that must have signed the bundle.

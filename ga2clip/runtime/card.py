@@ -20,18 +20,19 @@ from pydantic import (
     model_validator,
 )
 
+from ga2clip.choices import BundlePrecision
 from ga2clip.errors import UserError
 from ga2clip.text import printable
 
 SCHEMA_VERSION: Final = 2
+CARD = "bundle.json"
 VIDEO_ENCODER = "video_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
 TEXT_BANK = "text_bank.npz"
 TOKENIZER = "tokenizer.json"
 PROBE = "probe.npz"
 
-Precision = Literal["fp32", "fp16", "int8"]
-PROVIDER_LIMIT: dict[Precision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
+PROVIDER_LIMIT: dict[BundlePrecision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
 """Smallest cosine to torch's features that a provider other than the CPU must reach; GPUs use TF32 or float16."""
 
 _LARGEST_CLIP = 2**24  # pixels of all frames; 300 frames of 224×224 are fewer
@@ -156,7 +157,7 @@ class BundleCard(_Part):
     method: str
     backbone: BackboneCard
     licence: str
-    precision: Precision
+    precision: BundlePrecision
     classes: Names = Field(min_length=1)
     preprocess: PreprocessCard
     sampling: SamplingCard

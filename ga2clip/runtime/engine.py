@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ga2clip.choices import PROVIDERS
 from ga2clip.errors import MissingExtraError, UserError, unknown_name
 from ga2clip.runtime.arguments import thread_count
 
@@ -27,7 +28,6 @@ _ORT_PROVIDERS = {
     "cuda": ["CUDAExecutionProvider", _CPU],
     "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", _CPU],
 }
-PROVIDERS = ("auto", *_ORT_PROVIDERS, "openvino")
 _ERRORS_ONLY = 3
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ga2clip.errors import MissingExtraError, UserError
 from ga2clip.files import replacing
+from ga2clip.runtime.card import CARD
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -47,8 +48,6 @@ def signing_key(path: Path) -> "Ed25519PrivateKey":
 
 def sign(folder: Path, key: "Ed25519PrivateKey") -> None:
     """Write `bundle.json.sig` into a bundle. Raises UserError when it can't be written."""
-    from ga2clip.runtime.bundle import CARD
-
     with replacing(folder / SIGNATURE) as temporary:
         temporary.write_bytes(key.sign((folder / CARD).read_bytes()))
 

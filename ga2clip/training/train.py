@@ -16,6 +16,7 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ga2clip.compute.distributed import Group, join_group
+from ga2clip.compute.precision import precision_name
 from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
 from ga2clip.data.protocols import Task, load_task
 from ga2clip.errors import UserError
@@ -184,8 +185,8 @@ class _Job:
         with memory_errors(self.updater, "while the cost of a step was measured"):
             cost = estimate(self.updater) if self.plan.steps else None
         where = f"{self.group.size} × {self.group.device}" if self.group.size > 1 else str(self.group.device)
-        precision = {None: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.updater.dtype]
-        return describe(self.model, self.task, self.plan, cost, f"{where}, {precision}")
+        where = f"{where}, {precision_name(self.updater.dtype)}"
+        return describe(self.model, self.task, self.plan, cost, where)
 
     def log_summary(self) -> None:
         """Log the summary in the first process. All processes must call this, since all of them measure."""

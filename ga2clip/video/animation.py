@@ -2,22 +2,20 @@
 
 import tempfile
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ga2clip.video.deadline import Deadline
 from ga2clip.video.errors import VideoError
-
-if TYPE_CHECKING:
-    from ga2clip.video.source import Deadline
 
 _SHORTEST = 10  # milliseconds; viewers also show frames without a duration for a moment
 _MOST_PIXELS = 1 << 30  # of all frames: three GiB before compression
 
 
-def animated_webp(name: str, path: str, deadline: "Deadline") -> BinaryIO | None:
+def animated_webp(name: str, path: str, deadline: Deadline) -> BinaryIO | None:
     """Convert an animated WebP file to a video. Transparent pixels keep their stored colours.
 
     Returns:
@@ -38,7 +36,7 @@ def animated_webp(name: str, path: str, deadline: "Deadline") -> BinaryIO | None
         raise VideoError(name, f"the animated WebP picture cannot be decoded ({error})") from None
 
 
-def _as_matroska(picture: Any, count: int, deadline: "Deadline") -> BinaryIO:
+def _as_matroska(picture: Any, count: int, deadline: Deadline) -> BinaryIO:
     out = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
     with av.open(out, "w", format="matroska") as container:
         stream = container.add_stream("ffv1", rate=25)

@@ -16,13 +16,14 @@ from av.video.frame import VideoFrame
 
 from ga2clip.text import printable
 from ga2clip.video.clock import Clock
+from ga2clip.video.deadline import Deadline
 from ga2clip.video.decode import Frame, Reader, RgbConverter, upright_size
 from ga2clip.video.errors import VideoError
 from ga2clip.video.fetch import LocalFile, local_file
 from ga2clip.video.preprocess import Frames, resize_short_side
 from ga2clip.video.sampling import SamplingRule, sample_indices
 from ga2clip.video.seek import PacketTable, pick_by_seeking, read_packet_table
-from ga2clip.video.source import Deadline, OpenVideo, open_file
+from ga2clip.video.source import OpenVideo, open_file
 from ga2clip.video.truncation import cut_warnings
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ All problems before the first frame are detected here and raised as VideoError.
 import os
 import re
 import stat
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,6 +21,7 @@ from av.video.stream import VideoStream
 
 from ga2clip.video import fetch
 from ga2clip.video.animation import animated_webp
+from ga2clip.video.deadline import Deadline
 from ga2clip.video.errors import VideoError
 
 # HLS playlists have no new data while one segment plays, hence a longer timeout.
@@ -39,39 +39,6 @@ _AT_ONCE = {"fpsprobesize": "0", "analyzeduration": "1"}
 _UNTIMED_HEADS = (b"\xff\xd8\xff", b"\0\0\0\1", b"\0\0\1\x67", b"\0\0\1\x09", b"\0\0\1\x40")
 
 Kind = Literal["file", "pipe", "recording", "live"]
-
-
-class Deadline:
-    """A time limit for reading one file. seconds None: only `silence` seconds (10) without data are an error."""
-
-    def __init__(
-        self, path: str | os.PathLike[str], seconds: float | None, silence: float | None = None
-    ) -> None:
-        self._path = os.fsdecode(path)
-        self._seconds = seconds
-        self.silence = fetch.SILENCE if silence is None else silence
-        self._end = None if seconds is None else time.monotonic() + seconds
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds until the deadline, at least a millisecond; None without one."""
-        return None if self._end is None else max(self._end - time.monotonic(), 1e-3)
-
-    def check(self) -> None:
-        """Raises VideoError when the time limit has passed."""
-        if self._end is not None and time.monotonic() > self._end:
-            raise self.error()
-
-    def error(self) -> VideoError:
-        """The error for an exceeded time limit, or for a silent stream."""
-        if self._seconds is None:
-            hint = "check the address, and that the camera is on"
-            return VideoError(self._path, f"no data for {self.silence:g} s", hint)
-        return VideoError(
-            self._path,
-            f"reading it took longer than {self._seconds:g} s",
-            "raise the time limit if the file is very long, or make a smaller copy",
-        )
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,19 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer.main
 
+from ga2clip import settings
+from ga2clip.choices import DEVICES, PROVIDERS, ExportPrecision
+from ga2clip.model.methods import METHODS
+from ga2clip.registry import DATASETS
 from ga2clip_cli.app import app
+from ga2clip_cli.options import choices, name_lists
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP = typer.main.get_command(app)
@@ -55,6 +61,49 @@ def test_help_ends_in_examples(ga2clip, name: str) -> None:
     assert all(line.strip().startswith(f"ga2clip {name}") for line in examples.splitlines())
 
 
+def compare_forms() -> Iterable[str]:
+    from ga2clip.experiments.compare_tables import FORMS
+
+    return FORMS
+
+
+def published() -> Iterable[str]:
+    from ga2clip.experiments.published import FEW_SHOT, HALVES, SIZES
+
+    assert set(FEW_SHOT) <= set(HALVES) == set(SIZES)
+    return HALVES
+
+
+CHOICES: dict[tuple[str, str], Callable[[], Iterable[str]]] = {
+    **{(name, "protocol"): lambda: get_args(settings.Protocol) for name in ("train", "eval")},
+    ("train", "anchor_loss"): lambda: get_args(settings.AnchorLoss),
+    ("train", "tune"): lambda: get_args(settings.Tune),
+    ("train", "preset"): lambda: get_args(settings.Preset),
+    ("train", "method"): lambda: METHODS,
+    **{(name, "dataset"): DATASETS.names for name in ("train", "eval", "prepare", "import")},
+    ("reproduce", "dataset"): published,
+    ("export", "precision"): lambda: get_args(ExportPrecision),
+    ("predict", "provider"): lambda: PROVIDERS,
+    ("bench", "providers"): lambda: PROVIDERS,
+    **{(name, "device"): lambda: DEVICES for name in ("train", "eval", "predict", "reproduce")},
+    ("compare", "form"): compare_forms,
+}
+
+
+@pytest.mark.parametrize(("command", "option"), CHOICES)
+def test_help_names_what_can_be_chosen(command: str, option: str) -> None:
+    (parameter,) = (p for p in GROUP.commands[command].params if p.name == option)  # type: ignore[attr-defined]
+    names = list(CHOICES[command, option]())
+    assert f"{', '.join(names[:-1])} or {names[-1]}" in name_lists(parameter.help)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_placeholder_is_left_in_a_help_text(ga2clip, name: str) -> None:
+    _, out, _ = ga2clip(name, "--help")
+    assert [kind for kind in choices() if f"{{{kind}}}" in out] == []
+    assert re.findall(r"{[a-z_]+}", out) == []
+
+
 def test_main_help_names_every_command(ga2clip) -> None:
     code, out, _ = ga2clip("--help")
     assert code == 0
@@ -71,4 +120,5 @@ def test_version(ga2clip) -> None:
 def test_help_needs_neither_torch_nor_onnxruntime(process) -> None:
     heavy = ("torch", "open_clip", "onnx", "onnxruntime", "numpy", "av", "cv2", "PIL")
     assert process("--help", without=heavy).code == 0
-    assert process("predict", "--help", without=heavy).code == 0
+    for name in ("predict", "train", "export", "reproduce"):
+        assert process(name, "--help", without=heavy).code == 0

@@ -253,6 +253,7 @@ def test_the_device_is_an_option_of_all_that_compute(walk, run: Path, clips, inv
         ["predict", str(clips[0]), "--model", "runs/small"],
         ["eval", "runs/small"],
         ["train", "--shots", "1", "--out", "runs/none"],
+        ["reproduce", "ucf101", "--dry-run"],
     ):
         code, out, err = invoke(walk.folder, [*words, "--device", "gpu"])
         assert (code, out) == (1, "")

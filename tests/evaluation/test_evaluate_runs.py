@@ -1,6 +1,7 @@
 """Evaluation of trained runs on real (tiny) videos: views, unreadable clips, other datasets, official splits."""
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import ga2clip
 from ga2clip.data.manifest import Manifest
 from ga2clip.errors import UserError
 from ga2clip.evaluation import evaluate
-from ga2clip.evaluation.evaluate import evaluate_run
+from ga2clip.evaluation.evaluate import evaluate_run, evaluate_runs
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import load_run
 from ga2clip.run_files import read_tensors, save_tensors
@@ -139,3 +141,30 @@ def test_a_run_that_does_not_fit_its_settings_is_refused(trained: Path) -> None:
     save_tensors(file, tensors, header)
     with pytest.raises(UserError, match="does not fit"):
         load_run(trained).model()
+
+
+def test_evaluate_writes_what_eval_writes_where_it_is_asked_to(trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "again")
+    shutil.rmtree(run / "eval", ignore_errors=True)
+    report = ga2clip.evaluate(run, device="cpu", progress=False)
+    assert not (run / "eval").exists()
+    (measured,) = evaluate_runs([run], device="cpu", progress=False)
+    folder = run / "eval" / report.folder
+    files = sorted(file.name for file in folder.iterdir())
+    assert files == ["clips.csv", "confusion.png", "per_class.csv", "report.json"]
+    by_command = {file: (folder / file).read_bytes() for file in files}
+    assert measured.to_json() == json.loads(by_command["report.json"]) == report.to_json()
+    shutil.rmtree(folder)
+    ga2clip.evaluate(run, device="cpu", progress=False, write=True)
+    assert {file: (folder / file).read_bytes() for file in files} == by_command
+
+
+def test_further_runs_are_compared_with_the_first_under_the_same_protocol(
+    trained: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(trained, tmp_path / "other")
+    one, two = evaluate_runs([trained, other], device="cpu", progress=False, write=False)
+    assert one.against == {}
+    assert {found["difference"] for found in two.against.values()} == {0}
+    assert two.to_json()["against"]["run"] == str(trained)
+    assert f"against {trained}: base +0.0 points" in two.text()

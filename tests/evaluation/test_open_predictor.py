@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ga2clip.errors import UserError
 from ga2clip.evaluation.open_predictor import newest_bundle, open_predictor
@@ -68,6 +69,21 @@ def test_names_of_nothing(tmp_path, monkeypatch, name, message) -> None:
     assert message in caught.value.message
 
 
+def test_weights_may_be_read_under_the_name_of_published_ones(tmp_path, monkeypatch) -> None:
+    """`NAME/TAG:FILE` is a backbone although it has a slash; folders with one are still paths."""
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        "ViT-B-16/dfn2b:weights.pt",
+        "ViT-B-16/dfn2b:./sub/weights.pt",
+        f"ViT-B-16:{tmp_path}/x.pt",
+    ):
+        with pytest.raises(UserError, match=f"no weights file at .*{Path(words.partition(':')[2]).name}"):
+            open_predictor(words, classes=["a"])
+    for path in ("runs/ga2", "../runs/ga2:0", "/runs/ga2:0", "runs/a/b:0"):
+        with pytest.raises(UserError, match=f"nothing at {path}"):
+            open_predictor(path, classes=["a"])
+
+
 def test_a_backbone_that_nobody_knows_names_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown backbone 'ViT-B-17'") as caught:
         open_predictor("ViT-B-17", classes=["a"])
@@ -92,6 +108,7 @@ def test_the_device_of_a_bundle_is_its_provider(bundle, monkeypatch, asked, obta
     def note(self, path, *, provider, **rest):
         taken.append(provider)
         real(self, path, provider="cpu", **rest)
+        self.provider = provider
 
     monkeypatch.setattr(BundleModel, "__init__", note)
     with open_predictor(bundle, cache=False, **asked):
@@ -107,10 +124,27 @@ def test_where_to_compute_is_said_once(bundle, model: VideoCLIP, tmp_path) -> No
             assert predictor.provider == "torch on cpu"
     with pytest.raises(UserError, match="provider 'openvino' needs a bundle"):
         open_predictor(run, provider="openvino")
-    with pytest.raises(UserError, match="unknown device 'gpu'"):
-        open_predictor(run, device="gpu")
+    for either in (run, bundle):
+        for name in ("gpu", "openvino", "cuda:one"):
+            with pytest.raises(UserError, match=f"unknown device '{name}'"):
+                open_predictor(either, device=name)
     with pytest.raises(UserError, match="threads must be 0 or more"):
         open_predictor(run, device="cpu", threads=-1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
+def test_a_device_that_is_not_there_is_refused_and_a_provider_replaced(
+    bundle, model: VideoCLIP, tmp_path, caplog, device: str
+) -> None:
+    run = write_run(tmp_path / "run", model.settings, model)
+    with pytest.raises(UserError, match="no GPU"):
+        open_predictor(run, device=device)
+    with pytest.raises(UserError, match=f"ONNX Runtime cannot compute on '{device}' here: it offers 'cpu'"):
+        open_predictor(bundle, device=device)
+    with open_predictor(bundle, provider=device, cache=False) as predictor:
+        assert predictor.provider == "cpu"
+    assert f"asked for the provider '{device}', got 'cpu'" in caplog.text
 
 
 def test_a_bundle_needs_no_torch_and_nothing_is_printed(bundle, clip_path, tmp_path) -> None:

@@ -21,6 +21,8 @@ def test_a_table_with_a_row_per_bundle_and_provider(bundle, clip_path) -> None:
     assert json.loads(json.dumps(report.to_json()))["rows"][0]["provider"] == "cpu"
 
 
-def test_no_rounds_is_an_error(bundle) -> None:
+def test_no_rounds_and_no_bundle_are_errors(bundle) -> None:
     with pytest.raises(UserError, match="rounds"):
         bench([bundle], rounds=0)
+    with pytest.raises(UserError, match="no bundle to measure"):
+        bench([])

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import shutil
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from pydantic import ValidationError
 
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
@@ -98,16 +98,18 @@ def test_a_card_that_is_no_card_is_refused(copy: Path, text: str) -> None:
         ({"schema_version": [[[]]] * 500_000}, "schema version list"),
     ],
 )
-def test_a_card_of_megabytes_is_refused_in_seconds(
+def test_a_card_of_megabytes_is_refused_at_its_first_fault(
     copy: Path, change: dict[str, object], message: str
 ) -> None:
     edit_card(copy, lambda card: card.update(change))
-    start = time.monotonic()
     with pytest.raises(UserError, match=r"bundle\.json") as caught:
         open_bundle(copy)
     assert message in caught.value.message
     assert len(caught.value.message) < 500
-    assert time.monotonic() - start < 20
+    # A list of a million faults is one fault; only unknown keys are told one by one.
+    cause = caught.value.__context__
+    if isinstance(cause, ValidationError):
+        assert cause.error_count() <= 1 + len(change)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,19 @@
 """What `pip install` reads: a base without torch, extras that exist, an entry point that answers."""
 
 import re
+import sys
 from importlib.metadata import entry_points, requires
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = requires("ga2clip") or []
 
 
@@ -46,3 +54,10 @@ def test_onnxruntime_is_one_wheel_or_the_other(platform: str, machine: str, whee
 def test_entry_point() -> None:
     (command,) = entry_points(group="console_scripts", name="ga2clip")
     assert callable(command.load())
+
+
+def test_the_citation_has_the_version_of_the_project() -> None:
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.M)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert cited is not None
+    assert cited[1] == project["version"]

@@ -46,6 +46,8 @@ def test_type_checkers_are_told_the_same_names() -> None:
 
 def test_importing_loads_nothing_heavy() -> None:
     assert loaded_after("import ga2clip; dir(ga2clip)") <= {"ga2clip", *sys.stdlib_module_names}
+    # It reads email, zipfile and more, for `__version__` alone.
+    loaded_after("import ga2clip; assert 'importlib.metadata' not in set(sys.modules) - before")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -292,11 +291,9 @@ def test_a_graph_without_bounds_is_refused_before_it_is_loaded(
     edit, reason = HOSTILE[kind]
     forged = forge(handmade, tmp_path, edit)
     monkeypatch.setattr("ga2clip.runtime.bundle.open_engine", lambda *a, **k: pytest.fail("it was loaded"))
-    start = time.monotonic()
     with pytest.raises(UserError, match=r"video_encoder\.onnx") as caught:
         use(forged)
     assert reason in caught.value.message
-    assert time.monotonic() - start < 10
 
 
 def test_the_honest_bundle_passes_and_its_shapes_are_those_that_onnx_runtime_gives(handmade: Path) -> None:

@@ -3,7 +3,6 @@
 import csv
 import io
 import threading
-import time as clock
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -254,12 +253,13 @@ def read_picture(path: Path) -> np.ndarray:
 def test_decoding_overlaps_encoding() -> None:
     from ga2clip.runtime.frames import run_ahead
 
-    def slow():
-        for index in range(6):
-            clock.sleep(0.05)
+    decoded = [threading.Event() for _ in range(4)]
+
+    def decode():
+        for index, event in enumerate(decoded):
+            event.set()
             yield index
 
-    start = clock.perf_counter()
-    for _ in run_ahead(slow()):
-        clock.sleep(0.05)
-    assert clock.perf_counter() - start < 0.55  # 0.6 one after the other
+    for index in run_ahead(decode()):
+        # The next one comes while this one is still being encoded.
+        assert index == 3 or decoded[index + 1].wait(timeout=30)

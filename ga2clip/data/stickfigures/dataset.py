@@ -37,7 +37,7 @@ def generated(name: str) -> Dataset:
             root=root,
             classes=classes,
             base_classes=tuple(action.name for action in chosen.base),
-            clips=tuple(generated_clip(record) for record in records),
+            clips=tuple(_clip(record) for record in records),
             meta={
                 "rule": f"generated with seed {seed}",
                 "seed": seed,
@@ -58,10 +58,10 @@ def generated(name: str) -> Dataset:
     )
 
 
-def generated_clip(record: "GeneratedClip", folder: str = "") -> Clip:
-    """A generated clip as manifests have it. folder: where below the manifest's root it was generated."""
+def _clip(record: "GeneratedClip") -> Clip:
+    """A generated clip as manifests have it."""
     return Clip(
-        path=folder + record.path,
+        path=record.path,
         label=record.label,
         split=record.split,
         frames=record.frames,

@@ -1,0 +1,23 @@
+"""Names that are chosen from, where what they stand for is too heavy to load for a help text; those of settings stand
+in `settings.py`, those of registries come from them.
+"""
+
+import re
+from typing import Literal
+
+from ga2clip.errors import unknown_name
+
+DEVICES = ("auto", "cpu", "cuda", "cuda:N")
+"""Where to compute."""
+
+PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino")
+"""What computes a bundle; `cuda:N` names one GPU of several."""
+
+BundlePrecision = Literal["fp32", "fp16", "int8"]
+ExportPrecision = Literal[BundlePrecision, "auto"]
+
+
+def check_device(name: str) -> None:
+    """Raises UserError for a name that is none of `DEVICES`; whether the machine has it is not asked."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise unknown_name("device", name, DEVICES)
