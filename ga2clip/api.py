@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ga2clip.runtime.arguments import video_path
 from ga2clip.video import SamplingRule, sample_frames
 from ga2clip.video import read_frames as read_numbered_frames
 
@@ -25,15 +26,17 @@ def read_frames(path: str | os.PathLike[str], frames: int | None = None) -> npt.
 
     Raises:
         VideoError: the file can't be decoded.
-        UserError: `frames` below 1.
+        UserError: no path; `frames` that is no whole number from 1 to 100,000, or above 1,024 although the video has
+            fewer.
 
     Example:
         >>> read_frames("clip.mp4", frames=8).shape
         (8, 240, 320, 3)
     """
+    file = video_path(path)
     if frames is None:
-        return read_numbered_frames(path)[0]
-    return sample_frames(path, SamplingRule(frames=frames), time_limit=None).frames
+        return read_numbered_frames(file)[0]
+    return sample_frames(file, SamplingRule(frames=frames), time_limit=None).frames
 
 
 def train(

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from ga2clip.choices import check_device
 from ga2clip.errors import UserError
-from ga2clip.labels import check_class_names
 from ga2clip.runtime import Predictor, is_bundle
+from ga2clip.runtime.arguments import class_names
 from ga2clip.runtime.card import CARD
 from ga2clip.settings import SETTINGS_FILE
 
@@ -67,12 +67,17 @@ def open_predictor(
         >>> with open_predictor("runs/ga2/bundle") as predictor:
         ...     print(predictor.predict("clip.mp4").predictions[0])
     """
-    names = None if classes is None else check_class_names(classes)
+    names = None if classes is None else class_names(classes)
     check_device(device)
     place = _one_of(provider, device)
     if not isinstance(model, str | os.PathLike | None):
         from ga2clip.evaluation.torch_model import TorchModel
+        from ga2clip.model.video_clip import VideoCLIP
 
+        if not isinstance(model, VideoCLIP):
+            raise UserError(
+                f"a model is a folder, the name of a backbone or a model in memory, got {model!r:.60}"
+            )
         return Predictor(TorchModel(model, "in memory", device=place, threads=threads), classes=names)
     chosen = newest_bundle(Path()) if model is None else os.fspath(model)
     if chosen is None:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ga2clip.compute.distributed import choose_device
-from ga2clip.errors import UserError
 from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import load_run
 from ga2clip.runtime import is_bundle, open_bundle
+from ga2clip.runtime.arguments import thread_count
 from ga2clip.runtime.scoring import normalise
 from ga2clip.settings import Settings
 
@@ -46,9 +46,7 @@ class TorchModel:
         self._model = model.eval().to(choose_device(device))
         with torch.inference_mode():
             self._prompts = self._model.prompts()
-        if threads < 0:
-            raise UserError(f"threads must be 0 or more, got {threads}")
-        if threads:
+        if threads := thread_count(threads):
             torch.set_num_threads(threads)
         self._exported = exported
         self.provider = f"torch on {self._model.device}"

@@ -1,32 +1,81 @@
 """Checks of the arguments of public functions. Each returns the value in the expected type or raises UserError."""
 
+import io
 import math
 import operator
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 
 from ga2clip.errors import UserError
+from ga2clip.labels import check_class_names, comparable, fill
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Halves of characters, which stand for bytes that were no text; UTF-8 has none."""
 
 
 def at_least_one(name: str, value: object) -> int:
     """A whole number of at least 1; NumPy integers are accepted. Raises UserError for anything else, also for bools."""
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool | np.bool_):
+    number = _whole(value)
+    if number < 1:
         raise UserError(f"{name} must be a whole number of at least 1, got {value!r:.40}")
     return number
 
 
+def thread_count(value: object) -> int:
+    """How many threads an engine takes, 0: its own choice. Raises UserError for what no machine has use for."""
+    most = max(64, 4 * (os.cpu_count() or 1))
+    number = _whole(value)
+    if not 0 <= number <= most:
+        raise UserError(f"threads must be 0 or more, at most {most} here, got {value!r:.40}")
+    return number
+
+
+def _whole(value: object) -> int:
+    """-1 for what is no whole number."""
+    try:
+        return -1 if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return -1
+
+
+def above_zero(name: str, value: object, unit: str = "") -> float:
+    """A number above 0. Raises UserError for anything else, True, NaN and infinity included."""
+    number = _number(value)
+    if not 0 < number < math.inf:
+        raise UserError(f"{name} must be a number{unit} above 0, got {value!r:.40}")
+    return number
+
+
+def zero_or_more(name: str, value: object) -> float:
+    """A number from 0 on. Raises UserError for anything else, True, NaN and infinity included."""
+    number = _number(value)
+    if not 0 <= number < math.inf:
+        raise UserError(f"{name} must be a number of 0 or more, got {value!r:.40}")
+    return number
+
+
+def _number(value: object) -> float:
+    """NaN for what is no number."""
+    taken = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    try:
+        return float(value) if taken else math.nan  # type: ignore[arg-type]
+    except OverflowError:
+        return math.inf
+
+
 def seconds(name: str, value: object) -> float:
     """A finite number of seconds above 0. Raises UserError for anything else."""
-    number = float(value) if isinstance(value, int | float | np.number) else math.nan
-    if not 0 < number < math.inf:
-        raise UserError(f"{name} must be a number of seconds above 0, got {value!r:.40}")
-    return number
+    return above_zero(name, value, " of seconds")
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False. Raises UserError for anything else: a string such as "no" would count as true."""
+    if not isinstance(value, bool | np.bool_):
+        raise UserError(f"{name} must be True or False, got {value!r:.40}")
+    return bool(value)
 
 
 def video_path(path: object) -> str:
@@ -53,18 +102,88 @@ def video_paths(paths: object) -> Iterable[object]:
     return paths
 
 
+def class_names(names: object) -> tuple[str, ...]:
+    """Class names in the order given, each a plain `str`.
+
+    Raises:
+        UserError: for anything but a list (or another sequence or iterator) of texts, and for names that can't be
+            told apart, by the tokenizer or by the eye.
+    """
+    if isinstance(names, Set | Mapping | io.IOBase):
+        raise UserError(
+            f"class names must be a list of strings, got {type(names).__name__}",
+            "their order decides which probability is whose: make a list of it first",
+        )
+    listed = check_class_names(names)  # type: ignore[arg-type]
+    if all(name.isascii() for name in listed):
+        return tuple(map(str.__str__, listed))
+    seen: dict[str, str] = {}
+    for position, name in enumerate(listed, start=1):
+        if _SURROGATE.search(name):
+            raise UserError(
+                f"class name {position} of {len(listed)} is not Unicode text: {name!a}",
+                "read the file that it is from as UTF-8",
+            )
+        key = comparable(_visible(name))
+        if not key:
+            raise UserError(f"class name {position} of {len(listed)} is empty: {name!a} shows nothing")
+        if key in seen:
+            raise UserError(
+                f"class names {seen[key]!a} and {name!a} differ only in what can't be seen",
+                "class names must differ",
+            )
+        seen[key] = name
+    return tuple(map(str.__str__, listed))
+
+
+def _visible(name: str) -> str:
+    """Without soft hyphens, zero-width blanks and joiners, and the like (Unicode's default ignorable characters)."""
+    import regex  # a list of plain names does without
+
+    return regex.sub(r"\p{Default_Ignorable_Code_Point}", "", name)
+
+
+def sentence(template: object) -> str | None:
+    """A template for class names, None: the model's own. Raises UserError for what is no text with one `{}`."""
+    if template is None:
+        return None
+    if not isinstance(template, str):
+        raise UserError(f"the template must be a string with {{}}, got {template!r:.40}")
+    if _SURROGATE.search(template):
+        raise UserError(f"the template is not Unicode text: {template!a:.80}")
+    fill(template, "")
+    return template
+
+
 def rgb_frames(frames: object) -> np.ndarray:
     """Frames uint8 (T, H, W, 3) RGB of any T ≥ 1, H and W.
 
     Raises:
         UserError: anything else. Masked arrays are refused because their mask would be ignored.
     """
-    if isinstance(frames, np.ma.MaskedArray) or not isinstance(frames, np.ndarray):
-        raise UserError(
-            f"frames must be a uint8 array, got {type(frames).__name__}", "RGB values from 0 to 255"
-        )
-    if frames.dtype != np.uint8:
-        raise UserError(f"frames must be a uint8 array, got {frames.dtype}", "RGB values from 0 to 255")
-    if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise UserError(f"frames must be (T, H, W, 3), got {frames.shape}")
-    return frames
+    return _pixels("frames", frames, "T", "H", "W", 3)
+
+
+def prepared_frames(frames: object, size: int) -> np.ndarray:
+    """Frames uint8 (T, size, size, 3) RGB of any T ≥ 1. Raises UserError as `rgb_frames`."""
+    return _pixels("prepared frames", frames, "T", size, size, 3)
+
+
+def prepared_clips(clips: object, size: int) -> np.ndarray:
+    """Clips uint8 (B, T, size, size, 3) RGB of any B ≥ 1 and T ≥ 1. Raises UserError as `rgb_frames`."""
+    return _pixels("prepared clips", clips, "B", "T", size, size, 3)
+
+
+def _pixels(name: str, array: object, *sides: int | str) -> np.ndarray:
+    """A uint8 array. sides: lengths, or names where any length from 1 on will do."""
+    kind = getattr(array, "dtype", "") if isinstance(array, np.ndarray) else ""
+    if isinstance(array, np.ma.MaskedArray) or not isinstance(array, np.ndarray) or kind != np.uint8:
+        found = type(array).__name__ if isinstance(array, np.ma.MaskedArray) or not kind else kind
+        raise UserError(f"{name} must be a uint8 array, got {found}", "RGB values from 0 to 255")
+    fits = [
+        side > 0 if isinstance(want, str) else side == want
+        for side, want in zip(array.shape, sides, strict=False)
+    ]
+    if array.ndim != len(sides) or not all(fits):
+        raise UserError(f"{name} must be ({', '.join(map(str, sides))}), got {array.shape}")
+    return array

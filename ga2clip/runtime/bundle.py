@@ -197,6 +197,8 @@ def open_bundle(path: str | Path, *, signed_by: str | os.PathLike[str] | None = 
         MissingExtraError: a signature is to be checked without the extra `sign`.
     """
     folder = Path(path)
+    if not isinstance(signed_by, str | os.PathLike | None):
+        raise UserError(f"a key is given by the path of its file, got {signed_by!r:.60}")
     card = folder / CARD
     if not folder.is_dir():
         raise UserError(f"there is no bundle at {folder}", "make one with: ga2clip export RUN")

@@ -18,6 +18,7 @@ import numpy as np
 
 from ga2clip.choices import PROVIDERS
 from ga2clip.errors import MissingExtraError, UserError, unknown_name
+from ga2clip.runtime.arguments import thread_count
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +48,11 @@ def open_engine(path: Path, provider: str, *, threads: int = 0) -> Engine:
     Raises UserError for an unknown provider, a graph that can't be loaded; MissingExtraError for a missing
     package.
     """
+    if not isinstance(provider, str):
+        raise UserError(f"provider must be a string, got {provider!r:.40}", f"one of {', '.join(PROVIDERS)}")
     if provider not in PROVIDERS and not re.fullmatch(r"cuda:\d+", provider):
         raise unknown_name("provider", provider, PROVIDERS)
-    if threads < 0:
-        raise UserError(f"threads must be 0 or more, got {threads}")
+    threads = thread_count(threads)
     if provider == "openvino":
         return _OpenVino(path, threads)
     if provider == "auto":

@@ -6,6 +6,7 @@ read.
 """
 
 import math
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +19,15 @@ _ROOM = 2**20  # bytes for headers and the archive's directory
 
 NPZ_ERRORS = (
     *(ValueError, OSError, EOFError, KeyError, IndexError, MemoryError, OverflowError, RecursionError),
-    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, SyntaxError, TypeError),
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, TypeError),
 )
-"""What damaged archives raise inside `zipfile` and NumPy's reader of headers."""
+"""What damaged archives raise inside `zipfile` and NumPy."""
+
+_HEADER = re.compile(
+    rb"\{'descr': '([<|][a-zA-Z]\d{1,6})', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:\d{1,9}, )*)(?:(\d{1,9}),?)?\), \} *\n"
+)
+"""The header that NumPy writes. Its own reader evaluates it as Python, which damaged ones make warn or fail."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +83,7 @@ def read_npz(path: Path, expected: Mapping[str, Expected]) -> dict[str, np.ndarr
 
 
 def _array(file: IO[bytes], name: str, entry: Expected) -> np.ndarray:
-    version = np.lib.format.read_magic(file)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"'{name}' is of the format {version}")
-    shape, columns_first, dtype = readers[version](file)
+    shape, columns_first, dtype = _header(file, name)
     if not entry.fits(shape, dtype):
         raise ValueError(f"'{name}' should be {entry}, but is {dtype} {shape}"[:300])
     wanted = math.prod(shape) * dtype.itemsize
@@ -89,3 +92,15 @@ def _array(file: IO[bytes], name: str, entry: Expected) -> np.ndarray:
         raise ValueError(f"'{name}' does not have {wanted} bytes")
     flat = np.frombuffer(content, dtype).copy()
     return flat.reshape(shape, order="F" if columns_first else "C")
+
+
+def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and dtype. Raises ValueError or TypeError for another header than NumPy's."""
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"'{name}' is of the format {version}")
+    header = _HEADER.fullmatch(file.read(int.from_bytes(file.read(2), "little")))
+    if not header:
+        raise ValueError(f"'{name}' has no header as NumPy writes it")
+    sides = (*header[3].split(b", ")[:-1], *([header[4]] if header[4] else ()))
+    return tuple(map(int, sides)), header[2] == b"True", np.dtype(header[1].decode())

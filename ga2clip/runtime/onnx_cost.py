@@ -8,12 +8,18 @@ the outputs. Tensors that don't depend on an input are computed at load time and
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ga2clip.runtime.onnx_scan import ITEM_BYTES, Graph, Node
-from ga2clip.runtime.onnx_shapes import GraphError, Result, Shape, Value, check_operator, evaluate, whole
+from ga2clip.runtime.onnx_scan import Graph, Node
+from ga2clip.runtime.onnx_shapes import (
+    GraphError,
+    Result,
+    Shape,
+    Value,
+    check_operator,
+    checked_kind,
+    evaluate,
+    kinds,
+)
 
-_INT64_MAKERS = {"ArgMax", "Range", "Shape"}
-_LIKE_FIRST = {"Expand", "Gather", "GatherND", "Reshape", "Slice", "Squeeze", "Unsqueeze"}
-"""Operators of which only the first input is data; the others are shapes and indices."""
 _PER_ELEMENT = 4
 """The cost of reading or writing one element, in multiply-adds."""
 
@@ -41,10 +47,10 @@ def measure(graph: Graph, inputs: Mapping[str, Shape]) -> Cost:
         GraphError: the graph cannot be run on these shapes, or uses something that a bundle may not contain.
     """
     values = {
-        name: Value(constant.shape, _width(constant.kind), constant.values, constant=True)
+        name: Value(constant.shape, checked_kind(constant.kind), constant.values, constant=True)
         for name, constant in graph.constants.items()
     }
-    values |= {name: Value(inputs[name], _width(entry.kind)) for name, entry in graph.inputs.items()}
+    values |= {name: Value(inputs[name], checked_kind(entry.kind)) for name, entry in graph.inputs.items()}
     steps: list[_Step] = []
     work = 0
     for node in graph.nodes:
@@ -78,22 +84,9 @@ def _given(node: Node) -> list[str]:
 
 
 def _made(node: Node, read: Sequence[Value], result: Result) -> dict[str, Value]:
-    if node.op == "Cast":
-        width = _width(whole(node, "to", 0))
-    elif node.op in _INT64_MAKERS:
-        width = 8
-    else:
-        width = max(value.width for value in (read[:1] if node.op in _LIKE_FIRST else read))
     constant = all(value.constant for value in read)
-    shapes = zip(node.outputs, result.shapes, strict=True)
-    return {name: Value(shape, width, result.known, constant) for name, shape in shapes if name}
-
-
-def _width(kind: int) -> int:
-    """Bytes of an element, at least 4: engines use float32 for smaller types where they lack the operator."""
-    if kind not in ITEM_BYTES:
-        raise GraphError(f"a tensor of type {kind} is not read")
-    return max(4, ITEM_BYTES[kind])
+    tensors = zip(node.outputs, result.shapes, kinds(node, read), strict=True)
+    return {name: Value(shape, kind, result.known, constant) for name, shape, kind in tensors if name}
 
 
 def _check_declared(graph: Graph, values: Mapping[str, Value]) -> None:

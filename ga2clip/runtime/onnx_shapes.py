@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ga2clip.runtime.onnx_scan import INT64, Node
+from ga2clip.runtime.onnx_scan import INT64, ITEM_BYTES, Node
 
 Shape = tuple[int, ...]
 _MOST_KNOWN = 1024
@@ -24,10 +24,10 @@ class GraphError(Exception):
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor: shape, bytes per element, values (small int64 tensors only), and whether it is constant."""
+    """A tensor: shape, element type (TensorProto.DataType), values (small int64 ones only), and whether constant."""
 
     shape: Shape
-    width: int = 4
+    kind: int
     known: np.ndarray | None = None
     constant: bool = False
 
@@ -38,8 +38,10 @@ class Value:
 
     @property
     def bytes(self) -> int:
-        """Bytes in memory."""
-        return self.size * self.width
+        """Bytes in memory. An element has at least 4: engines compute what is smaller in float32 where they lack the
+        operator.
+        """
+        return self.size * max(4, ITEM_BYTES[self.kind])
 
 
 @dataclass(frozen=True)
@@ -285,28 +287,30 @@ def _gemm(node: Node, inputs: Sequence[Value]) -> Result:
 
 
 def _convolution(node: Node, inputs: Sequence[Value]) -> Result:
-    """A convolution over two axes, as in a patch embedding; automatic padding is refused."""
+    """The patch embedding of an RGB image: patches side by side, without padding.
+
+    Engines lay channels out in blocks of up to 16 and fill what is missing, so that few channels would take many
+    times their size.
+    """
     x, weight = inputs[0].shape, inputs[1].shape
-    strides, dilations = _many(node, "strides") or (1, 1), _many(node, "dilations") or (1, 1)
-    pads, kernel = _many(node, "pads") or (0, 0, 0, 0), _many(node, "kernel_shape") or weight[2:]
-    group = whole(node, "group", 1)
-    plain = node.attributes.get("auto_pad", "NOTSET") == "NOTSET"
+    kernel = weight[2:]
     if (
-        [len(part) for part in (x, weight, strides, dilations, pads, kernel)] != [4, 4, 2, 2, 4, 2]
-        or min(*strides, *dilations, *kernel, group) < 1
-        or min(pads) < 0
-        or kernel != weight[2:]
-        or x[1] != weight[1] * group
-        or not plain
+        [len(x), len(weight)] != [4, 4]
+        or not x[1] == weight[1] == 3
+        or min(kernel) < 1
+        or weight[0] % 16
+        or _many(node, "kernel_shape") not in (None, kernel)
+        or _many(node, "strides") != kernel
+        or any(_many(node, "pads") or ())
+        or {*(_many(node, "dilations") or ()), 1} != {1}
+        or whole(node, "group", 1) != 1
+        or node.attributes.get("auto_pad", "NOTSET") != "NOTSET"
     ):
-        raise GraphError(f"a convolution of {x} with {weight} is not read")
-    spans = [dilations[i] * (kernel[i] - 1) + 1 for i in range(2)]
-    sides = [(x[2 + i] + pads[i] + pads[2 + i] - spans[i]) // strides[i] + 1 for i in range(2)]
-    if min(sides) < 1:
-        raise GraphError(f"a convolution of {x} with {weight} leaves nothing")
+        raise GraphError(f"a convolution of {x} with {weight} is no patch embedding")
+    sides = [x[2 + i] // kernel[i] for i in range(2)]
     shape = (x[0], weight[0], *sides)
     taps = math.prod(weight[1:])
-    return Result((shape,), work=math.prod(shape) * taps, scratch=math.prod(sides) * taps * group)
+    return Result((shape,), work=math.prod(shape) * taps, scratch=math.prod(sides) * taps)
 
 
 def _attention(_node: Node, inputs: Sequence[Value]) -> Result:
@@ -325,6 +329,9 @@ def _attention(_node: Node, inputs: Sequence[Value]) -> Result:
         raise GraphError(f"a mask {inputs[3].shape} does not fit {q} and {k}")
     return Result(((*q[:3], v[3]),), work=table * (q[3] + v[3]), scratch=3 * table)
 
+
+_FLOAT, _UINT8, _INT32, _BOOL = 1, 2, 6, 9  # TensorProto.DataType, as INT64
+_INTEGERS = {2, 3, 4, 5, 6, INT64, 12, 13}
 
 _Rule = Callable[[Node, Sequence[Value]], Result]
 _UNARY = "Abs Erf Exp Gelu IsNaN Log LogSoftmax Neg Not Reciprocal Relu Sigmoid Softmax Sqrt Tanh"
@@ -370,6 +377,22 @@ OPERATORS: dict[str, tuple[int, int, int, _Rule]] = {
 }
 """The operators that a bundle may contain: those of our exports, and further element-wise ones."""
 
+_COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
+_MAKES: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys((*_COMPARISONS, "And", "IsNaN", "Not", "Or"), (_BOOL,)),
+    **dict.fromkeys(("ArgMax", "Shape"), (INT64,)),
+    "DynamicQuantizeLinear": (_UINT8, _FLOAT, _UINT8),
+    "MatMulInteger": (_INT32,),
+}
+"""Element types of outputs that are not those of an input."""
+_MOVES = {"Concat", "Expand", "Gather", "GatherND", "Identity", "Reshape", "Slice", "Squeeze", "Transpose"}
+_TAKE_INTEGERS = {
+    *(*_COMPARISONS, *_MOVES, "Add", "ArgMax", "Cast", "MatMulInteger", "Mul", "Range", "Shape", "Sub"),
+    *("Unsqueeze", "Where"),
+}
+"""Operators that our exports use on integers, and their like. Not `Div` and `Pow`: a processor stops a program that
+divides by 0, or the smallest number by -1."""
+
 
 def check_operator(node: Node) -> None:
     """Raises GraphError for an operator that a bundle may not use."""
@@ -382,4 +405,27 @@ def evaluate(node: Node, inputs: Sequence[Value]) -> Result:
     fewest, most, outputs, rule = OPERATORS[node.op]
     if not fewest <= len(inputs) <= most or len(node.outputs) != outputs:
         raise GraphError(f"{node.op} has {len(inputs)} inputs and {len(node.outputs)} outputs")
-    return rule(node, inputs)
+    computed = inputs[:1] if node.op.startswith("Reduce") else inputs  # its other input names axes
+    if node.op not in _TAKE_INTEGERS and any(value.kind in _INTEGERS for value in computed):
+        raise GraphError("it computes with integers, which no export of ours does")
+    result = rule(node, inputs)
+    # An engine may divide by the sides of an empty tensor. (An empty list of sides says that a tensor is a scalar.)
+    for shape in (inputs[0].shape, *(value.shape for value in inputs if value.kind != INT64), *result.shapes):
+        if 0 in shape:
+            raise GraphError(f"it reads or gives an empty tensor {shape}")
+    return result
+
+
+def kinds(node: Node, inputs: Sequence[Value]) -> tuple[int, ...]:
+    """Element types of a node's outputs. Raises GraphError for one that is not read."""
+    if node.op == "Cast":
+        return (checked_kind(whole(node, "to", 0)),)
+    like = inputs[1] if node.op in ("RMSNormalization", "Where") else inputs[0]
+    return _MAKES.get(node.op, (like.kind,))
+
+
+def checked_kind(kind: int) -> int:
+    """The element type. Raises GraphError for one that is not read."""
+    if kind not in ITEM_BYTES:
+        raise GraphError(f"a tensor of type {kind} is not read")
+    return kind

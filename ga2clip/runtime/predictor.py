@@ -17,9 +17,20 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ga2clip.errors import UserError
-from ga2clip.labels import check_class_names, fill
+from ga2clip.labels import comparable
 from ga2clip.predictions import Failure, Prediction, rank
-from ga2clip.runtime.arguments import at_least_one, rgb_frames, seconds, video_path, video_paths
+from ga2clip.runtime.arguments import (
+    at_least_one,
+    class_names,
+    flag,
+    prepared_clips,
+    prepared_frames,
+    rgb_frames,
+    seconds,
+    sentence,
+    video_path,
+    video_paths,
+)
 from ga2clip.runtime.bundle_model import BundleModel
 from ga2clip.runtime.model import ClipModel
 from ga2clip.runtime.scoring import NONE_LABEL, Scorer
@@ -76,7 +87,10 @@ class Predictor:
         cache: bool = True,
         signed_by: str | os.PathLike[str] | None = None,
     ) -> None:
-        own = None if classes is None else check_class_names(classes)
+        own = None if classes is None else class_names(classes)
+        if not isinstance(model, str | os.PathLike) and not hasattr(model, "encode_clips"):
+            raise UserError(f"a model is the folder of a bundle, got {model!r:.60}", "such as 'run/bundle'")
+        cache = flag("cache", cache)
         self.model: ClipModel = (
             BundleModel(Path(model), provider=provider, threads=threads, cache=cache, signed_by=signed_by)
             if isinstance(model, str | os.PathLike)
@@ -225,13 +239,19 @@ class Predictor:
         Raises:
             UserError: as `predict`.
         """
+        reject = flag("reject", reject)
         threshold = self.model.threshold if reject else None
         if reject and threshold is None:
             raise UserError(
                 f"{self.name} has no threshold for '{NONE_LABEL}'",
                 "`ga2clip export RUN` fits it where the run's dataset is prepared",
             )
-        names = self.classes if classes is None else check_class_names(classes)
+        names = self.classes if classes is None else class_names(classes)
+        if reject and NONE_LABEL in map(comparable, names):
+            raise UserError(
+                f"a class is called '{NONE_LABEL}', which is the answer of a model that may reject",
+                "leave this class out, or do without reject",
+            )
         features = self.encode_classes(names, template)
         labels = (*names, NONE_LABEL) if reject else names
         return Scorer(labels, features, self.model.negatives, self.model.scale, threshold)
@@ -258,8 +278,11 @@ class Predictor:
 
         Returns:
             Frame features, float32 (T, D), not normalised.
+
+        Raises:
+            UserError: another type or shape.
         """
-        return self.model.encode_frames(frames)
+        return self.model.encode_frames(prepared_frames(frames, self.model.preprocess.size))
 
     def encode_clips(self, clips: np.ndarray) -> np.ndarray:
         """Encode clips.
@@ -269,8 +292,11 @@ class Predictor:
 
         Returns:
             Video features, float32 (B, D), not normalised: the mean of the frame features.
+
+        Raises:
+            UserError: another type or shape.
         """
-        return self.model.encode_clips(clips)
+        return self.model.encode_clips(prepared_clips(clips, self.model.preprocess.size))
 
     def encode_classes(self, names: Iterable[str], template: str | None = None) -> np.ndarray:
         """Encode class names.
@@ -285,11 +311,8 @@ class Predictor:
         Raises:
             UserError: names that can't be told apart or are too long; a template that is not a string with one `{}`.
         """
-        if template is not None:
-            if not isinstance(template, str):
-                raise UserError(f"the template must be a string with {{}}, got {template!r:.40}")
-            fill(template, "")
-        return self.model.encode_classes(check_class_names(names), template)
+        template = sentence(template)
+        return self.model.encode_classes(class_names(names), template)
 
     def _predict_many(
         self, paths: Iterable[object], scorer: Scorer, top: int, batch: int, workers: int, limit: float

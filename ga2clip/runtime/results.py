@@ -1,13 +1,15 @@
 """Results files of `predict` (JSON, JSON Lines or CSV) that a later batch can continue with `--resume`.
 
 JSON Lines and CSV are written line by line, so that a killed batch keeps what it had; JSON is written when the batch
-ends. Every record has fingerprints of the model and the question. A line of JSON is complete; the CSV rows of a video
-are complete when the last `rank` equals `count`. Videos that failed are tried again.
+ends. Every record has fingerprints of the model and the question. A line of JSON is complete and has a check sum, since
+damage may leave JSON; the CSV rows of a video are complete when the last `rank` equals `count`, without a check sum,
+since spreadsheets round their numbers. Videos that failed are tried again.
 """
 
 import csv
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -188,7 +190,16 @@ def _header(kind: Format) -> str:
 
 
 def _lines(kind: Format, records: Iterable[_Record]) -> str:
-    return "".join(csv_lines(_rows(r)) if kind == "csv" else json.dumps(r) + "\n" for r in records)
+    return "".join(csv_lines(_rows(r)) if kind == "csv" else _json_line(r) for r in records)
+
+
+def _json_line(record: _Record) -> str:
+    return json.dumps(record | {"check": _check_sum(record)}) + "\n"
+
+
+def _check_sum(record: _Record) -> str:
+    """CRC-32 of the record's JSON as Python writes it (ASCII, without the check itself), 8 hexadecimal digits."""
+    return f"{zlib.crc32(json.dumps(record).encode('ascii')):08x}"
 
 
 def _rows(record: _Record) -> list[list[Any]]:
@@ -274,7 +285,11 @@ def _from_lines(data: bytes) -> Iterator[_Record]:
             record = json.loads(line)
         except ValueError:
             raise ValueError(f"line {number} is not JSON") from None
-        yield _checked(record, f"line {number}")
+        check = record.pop("check", None) if isinstance(record, dict) else None
+        checked = _checked(record, f"line {number}")
+        if check != _check_sum(checked):
+            raise ValueError(f"line {number} is damaged: it is not as its 'check' says")
+        yield checked
 
 
 def _from_csv(data: bytes) -> Iterator[_Record]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ga2clip.errors import UserError
+from ga2clip.runtime.arguments import above_zero
 from ga2clip.video import Gap
 
 _ROUNDING = 1e-6  # seconds; time stamps and multiples of the stride are not exact
@@ -37,8 +38,7 @@ class Window:
 def check_window(window: float, stride: float, fps: float) -> None:
     """Raises UserError for numbers that are not above 0, and for a stride longer than the window."""
     for name, value in (("window", window), ("stride", stride), ("fps", fps)):
-        if not 0 < value < np.inf:
-            raise UserError(f"{name} must be above 0, got {value:g}")
+        above_zero(name, value)
     if stride > window:
         raise UserError(
             f"stride {stride:g} s is longer than the window {window:g} s: frames between windows would be ignored",

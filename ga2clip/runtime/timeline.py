@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ga2clip.errors import UserError
-from ga2clip.runtime.arguments import video_path
+from ga2clip.runtime.arguments import video_path, zero_or_more
 from ga2clip.runtime.frames import frame_features
 from ga2clip.runtime.predictor import Predictor
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
@@ -141,8 +140,8 @@ def timeline(
     """
     check_window(window, stride, fps)
     video_path(source)
-    if not (0 <= smooth < np.inf and 0 <= min_length < np.inf):
-        raise UserError(f"smooth and min_length must be 0 or more, got {smooth:g} and {min_length:g}")
+    zero_or_more("smooth", smooth)
+    zero_or_more("min_length", min_length)
     scorer = predictor.scorer(classes, template, reject)
     counter = _Counter(progress)
     parts = windows(counter.watch(frame_features(predictor, source, fps)), window, stride, 1 / fps)

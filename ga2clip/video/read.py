@@ -32,6 +32,8 @@ Times = npt.NDArray[np.float64]
 
 # Videos with fewer frames are decoded in full: only that gives the exact number of frames and finds all damage.
 _LONG = 1000
+_MOST_REPEATED = 1024
+"""Frames that a clip may have although its video has fewer; each takes the memory of a frame of its own."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,11 @@ def _sample(file: LocalFile, rule: SamplingRule, size: int | None, deadline: Dea
         with open_file(file.path, deadline, file.name) as video:
             wanted = _Collector(video, _numbers(count, rule), size)
             info = _decode(video, wanted)
+    if len(wanted.numbers) > max(info.frames * rule.clips, _MOST_REPEATED):
+        raise VideoError(
+            file.name,
+            f"{len(wanted.numbers)} frames are wanted of {info.frames}: more than {_MOST_REPEATED} are not repeated",
+        )
     _log_warnings(info)
     frames, times = wanted.arrays(wanted.numbers, info)
     return SampledClip(frames, times, rule.clips, info)

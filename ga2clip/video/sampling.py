@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ga2clip.errors import UserError
 
 Indices = npt.NDArray[np.int64]
+_MOST = 100_000  # an hour of every frame; what is larger is a mistake
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,11 @@ class SamplingRule:
 
     def __post_init__(self) -> None:
         for name in ("frames", "clips"):
-            if getattr(self, name) < 1:
-                raise UserError(f"sampling: {name} must be at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise UserError(f"sampling: {name} must be a whole number of at least 1, not {value!r:.40}")
+            if value > _MOST:
+                raise UserError(f"sampling: {name} must be at most {_MOST:,}, not {value}")
 
 
 def sample_indices(n: int, rule: SamplingRule) -> Indices:

@@ -14,7 +14,8 @@ from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
 from ga2clip.runtime import Predictor, open_bundle
 from ga2clip.runtime.onnx_cost import measure
-from ga2clip.runtime.onnx_scan import read_graph
+from ga2clip.runtime.onnx_scan import Node, read_graph
+from ga2clip.runtime.onnx_shapes import Value, evaluate, kinds
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 Edit = Callable[[onnx.ModelProto], None]
@@ -80,6 +81,7 @@ BODY = helper.make_graph(
     [helper.make_tensor_value_info("more", TensorProto.BOOL, [])],
 )
 TRUE = np.array(True)
+IMAGE = (node("Cast", "frames", "pixels_", to=FLOAT), node("Reshape", "pixels_ nchw", "image"))
 
 HOSTILE: dict[str, tuple[Edit, str]] = {
     "a loop of 2^62 rounds": (
@@ -162,6 +164,61 @@ HOSTILE: dict[str, tuple[Edit, str]] = {
             constants={"seed": np.float32([1]), "million": [200_000_000]},
         ),
         "products",
+    ),
+    "an integer division that stops the process": (
+        before_frames(
+            node("Cast", "frames", "numbers", to=INT64),
+            node("Sub", "numbers numbers", "zeros"),
+            node("Add", "zeros smallest", "smallests"),
+            node("Div", "smallests minus_one", "bomb"),
+            constants={"smallest": np.array(-(2**63)), "minus_one": np.array(-1)},
+        ),
+        "node 3 (Div): it computes with integers",
+    ),
+    "integer powers": (
+        before_frames(
+            node("Cast", "frames", "numbers", to=INT64),
+            node("Pow", "numbers numbers", "bomb"),
+        ),
+        "node 1 (Pow): it computes with integers",
+    ),
+    "a maximum of bytes": (before_frames(node("ReduceMax", "frames one", "bomb")), "integers"),
+    "a convolution of which most is padding": (
+        before_frames(
+            *IMAGE,
+            node("Conv", "image filter", "bomb", pads=[2000] * 4, strides=[1, 1]),
+            constants={"nchw": [-1, 3, 8, 8], "filter": np.ones((16, 3, 1, 1), np.float32)},
+        ),
+        "no patch embedding",
+    ),
+    "a convolution into one channel, for which engines set 16 aside": (
+        before_frames(
+            *IMAGE,
+            node("Conv", "image filter", "bomb", strides=[1, 1]),
+            constants={"nchw": [-1, 3, 8, 8], "filter": np.ones((1, 3, 1, 1), np.float32)},
+        ),
+        "no patch embedding",
+    ),
+    "a convolution in groups": (
+        before_frames(
+            *IMAGE,
+            node("Conv", "image filter", "bomb", strides=[4, 4], group=3),
+            constants={"nchw": [-1, 3, 8, 8], "filter": np.ones((48, 1, 4, 4), np.float32)},
+        ),
+        "no patch embedding",
+    ),
+    "attention without a head": (
+        before_frames(
+            node("Attention", "empty empty empty", "bomb"),
+            constants={"empty": np.zeros((1, 0, 4, 4), np.float32)},
+        ),
+        "an empty tensor",
+    ),
+    "a mean of nothing": (
+        before_frames(
+            node("ReduceMean", "empty one", "bomb"), constants={"empty": np.zeros((2, 0), np.float32)}
+        ),
+        "an empty tensor",
     ),
     "a resize": (
         before_frames(
@@ -272,3 +329,12 @@ def test_what_an_engine_returns_is_compared_with_what_was_measured(
     monkeypatch.setattr("ga2clip.runtime.bundle.open_engine", lambda *a, **k: Liar())
     with pytest.raises(UserError, match="float64"):
         use(handmade)
+
+
+def test_a_patch_embedding_costs_what_its_patches_do() -> None:
+    patches = Node("Conv", ("image", "filter"), ("patches",), {"strides": (4, 4), "kernel_shape": (4, 4)})
+    result = evaluate(patches, [Value((5, 3, 11, 8), FLOAT), Value((32, 3, 4, 4), FLOAT)])
+    assert result.shapes == ((5, 32, 2, 2),)
+    assert result.work == 5 * 32 * 4 * 48
+    assert result.scratch == 4 * 48  # the patches of an image as rows
+    assert kinds(patches, [Value((5, 3, 11, 8), TensorProto.FLOAT16)]) == (TensorProto.FLOAT16,)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import stat
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -78,7 +79,14 @@ def test_fingerprints_of_a_question() -> None:
 def test_json_lines_say_what_was_asked_of_which_model(tmp_path: Path) -> None:
     run_batch(tmp_path / "out.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    checks = [line.pop("check") for line in lines]
     assert lines == [BATCH[name].to_json() | ASKED.to_json() for name in FILES]
+    text = (
+        '{"file": "a.mp4", "frames": 8, "duration": 1.5, "predictions": '
+        '[{"label": "run, fast", "probability": 0.75}, {"label": "say \\"hi\\"", "probability": 0.25}], '
+        '"model_sha256": "m0", "classes_sha256": "c0", "template_sha256": "t0", "top": 2}'
+    )
+    assert checks[0] == f"{zlib.crc32(text.encode()):08x}"
     assert list(ASKED.to_json()) == ["model_sha256", "classes_sha256", "template_sha256", "top"]
 
 
@@ -153,6 +161,31 @@ def test_ranks_that_are_missing_in_the_middle_are_noticed(tmp_path: Path) -> Non
         path.write_bytes(b"\n".join(lines[:missing] + lines[missing + 1 :]))
         assert run_batch(path, resume=True) == ["a.mp4", "-b.mp4"]
         assert path.read_bytes() == whole
+
+
+def test_damage_that_leaves_json_is_noticed(tmp_path: Path, no_sync: None) -> None:
+    """Every character of a line is replaced by another one of its kind: what is continued is as it was written."""
+    path = tmp_path / "out.jsonl"
+    run_batch(path)
+    whole = path.read_bytes()
+    first, noticed = whole.index(b"\n"), 0
+    for place in range(first):
+        damaged = bytearray(whole)
+        damaged[place] = ord("7") if chr(whole[place]).isdigit() and whole[place] != ord("7") else ord("x")
+        if damaged[place] == whole[place]:
+            continue
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"cannot continue .*: line 1") as caught:
+            run_batch(path, resume=True)
+        noticed += "damaged" in caught.value.message
+        assert path.read_bytes() == damaged
+    assert noticed > 40  # in the others something else is wrong, such as a bracket that is missing
+    record = json.loads(whole[:first])
+    record["predictions"].pop()
+    for line in (record, {key: value for key, value in record.items() if key != "check"}):
+        path.write_text(json.dumps(line) + "\n")
+        with pytest.raises(UserError, match="line 1 is damaged"):
+            run_batch(path, resume=True)
 
 
 def test_json_can_be_continued(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_views_interleave() -> None:
 
 @pytest.mark.parametrize("bad", [{"frames": 0}, {"frames": 8, "clips": -1}])
 def test_rules_out_of_range(bad: dict[str, int]) -> None:
-    with pytest.raises(UserError, match="must be at least 1"):
+    with pytest.raises(UserError, match="of at least 1"):
         SamplingRule(**bad)
 
 

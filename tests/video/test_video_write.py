@@ -1,5 +1,7 @@
 """Writing videos, contact sheets and pictures: whole or not at all."""
 
+import io
+import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +88,24 @@ def test_pictures_keep_their_colours(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no image format"):
             write_picture(tmp_path / name, red)
     assert [path.name for path in tmp_path.iterdir()] == ["red.png"]
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs /dev/fd")
+@pytest.mark.parametrize("kind", ["descriptor", "named pipe"])
+def test_a_stream_without_a_suffix_gets_a_png(tmp_path: Path, kind: str) -> None:
+    """What the shell makes of `--plot >(cat)`, and `mkfifo plot`."""
+    picture = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
+    if kind == "descriptor":
+        reader, writer = os.pipe()
+        write_picture(f"/dev/fd/{writer}", picture)
+        os.close(writer)
+    else:
+        os.mkfifo(tmp_path / "plot")
+        reader = os.open(tmp_path / "plot", os.O_RDONLY | os.O_NONBLOCK)
+        write_picture(tmp_path / "plot", picture)
+    with os.fdopen(reader, "rb") as pipe, Image.open(io.BytesIO(pipe.read())) as found:
+        assert found.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(found), picture)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
