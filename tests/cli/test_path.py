@@ -216,7 +216,7 @@ def test_timeline_and_stream(walk, bundle: Path, clips) -> None:
         (["a.mp4", "--json", "--csv", "a.csv"], "exclude each other"),
         (["a.mp4", "b.mp4", "--timeline"], "take one video"),
         (["a.mp4", "--timeline", "--follow"], "exclude each other"),
-        (["-", "-"], "can be read once"),
+        (["-", "-"], "can only be read once"),
         (["rtsp://camera/1", "--timeline"], "add --follow"),
     ],
 )

@@ -16,7 +16,7 @@ from ga2clip.settings import AverageSettings, Settings, TrainingSettings
 from ga2clip.training import train
 from ga2clip.training.averaging import state_weights
 from ga2clip.training.optimiser import build_optimiser, set_lr
-from tests.training.conftest import BASE
+from tests.small_training import BASE
 
 
 def steps(
