@@ -11,7 +11,7 @@ from torch import Tensor
 from ga2clip.errors import UserError
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.frozen_text import phrase_embedding
-from ga2clip.model.weights import read_weights
+from ga2clip.model.weights import read_weights, refuse_not_finite
 from ga2clip.run import HARD_PROMPT, PROMPTS, current_names, load_run
 from ga2clip.settings import MethodSettings
 
@@ -90,4 +90,5 @@ def flat_weights(content: Mapping[str, Any], path: str | Path) -> dict[str, Tens
     tensors = {name.removeprefix("module."): value for name, value in content.items()}
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UserError(f"{path} is not a checkpoint of named tensors")
+    refuse_not_finite(tensors, path)
     return tensors

@@ -5,7 +5,6 @@ Supported: GA2-CLIP's training checkpoint (`model_state_dict` with `prompt_learn
 or fully fine-tuned. Reading is safe: nothing in a file can run code, and unknown tensors are an error.
 """
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from ga2clip.files import replacing
 from ga2clip.hard_prompt import flat_weights, hard_prompt_from_file
 from ga2clip.labels import check_class_names, read_class_list
 from ga2clip.model import class_texts
-from ga2clip.model.architecture import OPENAI, OPENAI_HEAD_WIDTH
+from ga2clip.model.architecture import OPENAI, OPENAI_HEAD_WIDTH, VOCABULARY
 from ga2clip.model.backbone import Backbone, some
 from ga2clip.model.checkpoint import read_checkpoint
 from ga2clip.model.load_backbone import backbone_from_weights
@@ -31,10 +30,9 @@ from ga2clip.model.weights import read_weights
 from ga2clip.run import BACKBONE, HARD_PROMPT, write_run
 from ga2clip.settings import Settings
 
-_log = logging.getLogger(__name__)
-
 _DEEP = re.compile(r"(image|text)_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow")
 _TEMPORAL_HEADER = "fusion_model_state_dict"
+_TOKEN_EMBEDDING = "token_embedding.weight"
 _CONTEXTS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx")
 
 
@@ -50,7 +48,7 @@ def load_published(
     Args:
         checkpoint: the authors' training checkpoint.
         clip: the CLIP weights that training started from, in any supported file format. They are needed for the
-            token embedding, which the checkpoint lacks; backbone weights in the checkpoint replace those of `clip`.
+            token embedding, which the checkpoint lacks; all other weights must be in the checkpoint.
         hard_prompts: the hard-prompt file; required if the checkpoint has a mapping layer.
         classes: the class names in the checkpoint's order, or a class list file.
         template: the class text it was tuned with; None: read from the checkpoint. For a checkpoint with text
@@ -60,8 +58,8 @@ def load_published(
         A model in evaluation mode, float32, on the CPU. Pass it to `ga2clip.open_predictor` to predict.
 
     Raises:
-        UserError: the checkpoint has unknown, missing or misfitting tensors or a temporal header, or the classes or
-            the template are not those of the checkpoint.
+        UserError: the checkpoint has unknown, missing or misfitting tensors, numbers that are not finite, a temporal
+            header or no class texts, or the CLIP, the classes or the template are not those of the checkpoint.
 
     Example:
         >>> model = load_published("ga2.pth", "ViT-B-16.pt", "hard_prompts.pth", classes="ucf101.txt")
@@ -119,7 +117,42 @@ def _read_published(checkpoint: str | Path) -> dict[str, Tensor]:
             "without it the checkpoint would give other answers, and ga2clip has no such header",
             "import a checkpoint that averages its frames (meanP), as GA2-CLIP publishes them",
         )
-    return flat_weights(content, checkpoint)
+    published = flat_weights(content, checkpoint)
+    if any(name.startswith(("visual.", "vision_model.")) for name in published):
+        raise UserError(
+            f"{checkpoint} is a CLIP to start from (a backbone), not a checkpoint of tuned prompts",
+            f"nothing is to be imported: --pretrained {checkpoint} takes it as it is",
+        )
+    _refuse_missing_prompts(content.get("config"), published, checkpoint)
+    return published
+
+
+def _refuse_missing_prompts(config: Any, published: Mapping[str, Tensor], checkpoint: str | Path) -> None:
+    """ViFi-CLIP stores its settings beside the weights: in how many blocks each tower has prompts.
+
+    Without the last of them the rest would load as a shallower model.
+    """
+    try:
+        said = config["TRAINER"]["ViFi_CLIP"]
+        depths = {
+            "image": said["PROMPT_DEPTH_VISION"] if said["PROMPT_MODEL"] else 0,
+            "text": said["PROMPT_DEPTH_TEXT"] if said["PROMPT_MODEL"] else 0,
+        }
+    except (TypeError, KeyError, IndexError):
+        return  # another trainer's settings, or none
+    for tower, depth in depths.items():
+        blocks = {
+            name.split(".")[3] for name in published if name.startswith(f"{tower}_encoder.transformer.")
+        }
+        inputs = {"image": {"image_encoder.VPT"}, "text": set(_CONTEXTS)}[tower]
+        deep = [match for match in map(_DEEP.fullmatch, published) if match and match[1] == tower]
+        layers = len(deep) + bool(inputs & published.keys())
+        if isinstance(depth, int) and layers < min(depth, len(blocks)):
+            raise UserError(
+                f"{checkpoint} is incomplete; missing: {tower} prompts of {depth - layers} of the {depth} blocks "
+                "that its settings name",
+                "take the checkpoint as its training saved it",
+            )
 
 
 def _published_backbone(
@@ -127,14 +160,41 @@ def _published_backbone(
 ) -> tuple[Backbone, dict[str, Tensor]]:
     """The checkpoint's backbone, and its weights if they differ from those of `clip` (else an empty dict)."""
     given = read_checkpoint(clip).tensors
-    own = {_clip_name(name): value for name, value in published.items() if _is_backbone(name)}
-    weights = {**given, **own}
+    own = {name: value for name, value in published.items() if _is_backbone(name)}
+    _refuse_another_clip(own, given, checkpoint, clip)
+    needed = {_published_name(name) for name in given} - {_published_name(_TOKEN_EMBEDDING)}
+    if missing := sorted(needed - own.keys()):
+        raise UserError(
+            f"{checkpoint} is incomplete; missing of its backbone: {some(missing)}",
+            "only the token embedding, which these checkpoints lack, is taken from --clip-weights",
+        )
+    own = {_clip_name(name): value for name, value in own.items()}
+    tuned = any(_differs(value, given[name]) for name, value in own.items())
+    weights = {**given, **own} if tuned else given
     # Both repositories build their CLIP by OpenAI's own `build_model`.
     backbone = backbone_from_weights(
         weights, source=f"{checkpoint} with {clip}", quick_gelu=True, head_width=OPENAI_HEAD_WIDTH
     )
-    tuned = any(name not in given or _differs(value, given[name]) for name, value in own.items())
-    return backbone, dict(weights) if tuned else {}
+    return backbone, weights if tuned else {}
+
+
+def _refuse_another_clip(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], checkpoint: str | Path, clip: str | Path
+) -> None:
+    """A checkpoint started from a CLIP of its own shapes. Errors: UserError naming what differs."""
+    hint = "give the CLIP that it was tuned from: --clip-weights FILE"
+    embedding = given.get(_TOKEN_EMBEDDING)
+    if embedding is None:
+        raise UserError(f"{clip} has no token embedding, which {checkpoint} needs", hint)
+    others = [
+        name
+        for name, value in own.items()
+        if (start := given.get(_clip_name(name))) is None or start.shape != value.shape
+    ]
+    if others:
+        raise UserError(f"{clip} is not the CLIP of {checkpoint}: not the same shape: {some(others)}", hint)
+    if len(embedding) != VOCABULARY:
+        raise UserError(f"{clip} has a vocabulary of {len(embedding):,}, not CLIP's {VOCABULARY:,}", hint)
 
 
 def _is_backbone(name: str) -> bool:
@@ -144,6 +204,13 @@ def _is_backbone(name: str) -> bool:
 
 def _clip_name(name: str) -> str:
     return name.replace("image_encoder.", "visual.", 1).replace("text_encoder.", "", 1)
+
+
+def _published_name(name: str) -> str:
+    """The inverse of `_clip_name`."""
+    if name.startswith("visual."):
+        return name.replace("visual.", "image_encoder.", 1)
+    return name if name == "logit_scale" else f"text_encoder.{name}"
 
 
 def _differs(value: Tensor, given: Tensor) -> bool:
@@ -162,13 +229,9 @@ def _assemble(
 ) -> VideoCLIP:
     state = published_prompts(published, hard, source)
     method = _describe(state)
-    if not published.keys() & set(class_texts.KEYS):
-        _log.warning("%s holds no class texts to check the class names against", source)
-    template = class_texts.find_template(published, backbone, classes, source, template)
-    if template is not None:
-        method["class_template" if method["text_length"] else "scenario_template"] = template
-    elif not method["text_length"]:
-        raise UserError(f"{source} does not contain its class texts", "give their template: --template TEXT")
+    prompted = bool(method["text_length"])
+    template = class_texts.find_template(published, backbone, classes, source, template, prompted=prompted)
+    method["class_template" if prompted else "scenario_template"] = template
     settings = base.updated(method_settings(method["name"]), source).updated({"method": method}, source)
     model = build_model(backbone, settings, classes, state.get(HARD_PROMPT))
     model.load_trainable_state(state, source)

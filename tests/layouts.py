@@ -242,7 +242,7 @@ CASES: tuple[tuple[Writer, Sizes, bool], ...] = (
     (transformers_shards, PLAIN, True),
 )
 # What a user must add to the file: settings of the backbone.
-_MISSING = {state_dict: ["name"], training_checkpoint: ["name"], ga2_vision_tower: ["text_from"]}
+_MISSING = {state_dict: ["name"], training_checkpoint: ["name"], ga2_vision_tower: ["name", "text_from"]}
 NAMES = tuple(writer.__name__ for writer, _, _ in CASES)
 
 

@@ -2,12 +2,13 @@
 
 1. A folder with bundle.json is a bundle: ONNX Runtime, no torch.
 2. A folder with settings.toml is a run: torch.
-3. Anything else is the name of a backbone, `NAME` or `NAME:TAG|FILE`: zero-shot, torch.
+3. Anything else is the name of a backbone, `NAME`, `NAME:TAG|FILE` or `NAME/TAG:FILE`: zero-shot, torch.
 4. None: the newest bundle in the working folder, up to three levels deep; without one, `tiny` zero-shot.
 """
 
 import logging
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ga2clip.model.video_clip import VideoCLIP
 
 _log = logging.getLogger(__name__)
+# The file behind the colon may lie anywhere; without one, a slash makes a path.
+_BACKBONE = re.compile(r"[^/:]+|[^/:]+:.+|[^/:.~][^/:]*/[^/:]+:.+", re.DOTALL)
 _LEVELS = ("*", "*/*", "*/*/*")
 
 
@@ -40,8 +43,9 @@ def open_predictor(
 
     Args:
         model: the folder of a bundle or of a run; the name of a backbone, used zero-shot, such as `ViT-B-16`,
-            `ViT-B-16:openai` or `ViT-B-16:weights.pt`; a model in memory, such as `load_published` returns; None: the
-            newest bundle in the working folder (up to three levels below), else the built-in backbone `tiny`.
+            `ViT-B-16:openai`, `ViT-B-16:weights.pt` or `ViT-B-16/dfn2b:weights.pt`; a model in memory, such as
+            `load_published` returns; None: the newest bundle in the working folder (up to three levels below), else
+            the built-in backbone `tiny`.
         classes: the class names to rank when a call gives none; None: the model's own. A backbone has none.
         provider: for bundles: `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt` or `openvino`.
         device: where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; for a bundle, the provider of that name. A
@@ -88,7 +92,7 @@ def open_predictor(
         from ga2clip.evaluation.torch_model import model_of_run
 
         return Predictor(model_of_run(Path(chosen), device=place, threads=threads), classes=names)
-    if Path(chosen).exists() or os.sep in chosen.partition(":")[0]:
+    if Path(chosen).exists() or not _BACKBONE.fullmatch(chosen):
         raise nothing_there(chosen)
     if names is None:
         raise UserError(

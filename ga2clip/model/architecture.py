@@ -247,6 +247,20 @@ def variants(name: str, *, activation: bool = True) -> list[str]:
     return differing
 
 
+def published_with_other_pixels(known: Architecture) -> list[str]:
+    """`NAME/TAG` of open_clip's published weights of an architecture that prepare pixels in another way than CLIP."""
+    found = []
+    for name in fitting_names(known.config.sizes()):
+        alone = named(name)
+        if alone.config.heads != known.config.heads:
+            continue
+        for tag in variants(name, activation=False):
+            quick = bool(alone.quick_gelu or open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
+            if known.quick_gelu in (None, quick):
+                found.append(f"{name}/{tag}")
+    return found
+
+
 def read_config(path: Path) -> Architecture | None:
     """The architecture in a JSON config; None if the file is not a config of a CLIP.
 
@@ -367,10 +381,14 @@ def _open_clip_pixels(given: Any, config: ModelConfig, source: str) -> Preproces
                 f"{source} prepares frames with {key} = {value!r}; ga2clip knows {ours[key]!r} only",
                 "with another preprocessing the features would differ from those of the model's authors",
             )
-    if not given.keys() & {"mean", "std"}:
+    stated_values = given.keys() & {"mean", "std"}
+    if not stated_values:
         return None
-    plain = Preprocess(size=size)
-    values = {"size": size, "mean": given.get("mean", plain.mean), "std": given.get("std", plain.std)}
+    if len(stated_values) < 2:
+        raise UserError(
+            f"{source} says the {stated_values.pop()} of pixels alone", "add the other of mean and std"
+        )
+    values = {"size": size, "mean": given["mean"], "std": given["std"]}
     try:
         return Preprocess.from_json(values)
     except UserError as error:

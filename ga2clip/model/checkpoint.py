@@ -4,6 +4,7 @@ Supported: OpenAI's archives, open_clip's files, training checkpoints and hub fo
 the checkpoints of GA2-CLIP's repository.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,15 @@ from torch import Tensor
 from ga2clip.errors import UserError
 from ga2clip.model import transformers_layout
 from ga2clip.model.architecture import read_json
-from ga2clip.model.weights import SUFFIXES, read_weights
+from ga2clip.model.weights import SUFFIXES, read_weights, refuse_not_finite
 
 # Scalars that only OpenAI's archives have beside the weights.
 _OPENAI_SCALARS = frozenset({"input_resolution", "context_length", "vocab_size"})
 # A buffer that older versions of open_clip stored: it can be computed.
 _MASK = "attn_mask"
 _INDEX = ".index.json"
+_PIECE = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.\w+)")
+"""How transformers names one of the files that it cuts a model into."""
 # A hub folder may hold the same weights in several files; the first of these is read.
 _IN_FOLDERS = (
     "open_clip_model.safetensors",
@@ -63,9 +66,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a file or folder of weights; nothing in it can run code.
 
     Raises:
-        UserError: there is no weights file, there are several, or the file holds tuned prompts or other tensors.
+        UserError: there is no weights file, there are several, or the file is one piece of several, or holds tuned
+            prompts, other tensors or numbers that are not finite.
     """
     file = _file_in(Path(path).expanduser())
+    _refuse_a_piece(file)
     content = _read_shards(file) if file.name.endswith(_INDEX) else read_weights(file)
     state, origin = _unwrap(content, file)
     tensors = {name.removeprefix("module."): value for name, value in state.items()}
@@ -81,11 +86,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if renames:
         kept = transformers_layout.rename(kept, str(file))
     _refuse_odd_numbers(kept, file)
+    refuse_not_finite(kept, file)
     return Checkpoint(file, kept, origin, renames)
 
 
-def with_text_tower(vision: Checkpoint, text: Checkpoint) -> Checkpoint:
-    """The vision tower of one file (and its temperature, if it has one) with the text tower of another.
+def with_text_tower(vision: Checkpoint, text: Checkpoint) -> dict[str, Tensor]:
+    """The tensors of the vision tower of one file (and its temperature, if it has one) with another's text tower.
 
     Raises:
         UserError: the first has a text tower of its own, or the second has none.
@@ -95,7 +101,7 @@ def with_text_tower(vision: Checkpoint, text: Checkpoint) -> Checkpoint:
     if not text.has_text_tower:
         raise UserError(f"{text.file} has no text tower", "backbone.text_from names a file with a whole CLIP")
     towers = {name: value for name, value in text.tensors.items() if not name.startswith("visual.")}
-    return Checkpoint(vision.file, towers | vision.tensors, vision.origin or text.origin, vision.transformers)
+    return towers | vision.tensors
 
 
 def _file_in(path: Path) -> Path:
@@ -112,6 +118,16 @@ def _file_in(path: Path) -> Path:
         f"the folder {path} holds {'several weights files' if files else 'no weights file'}",
         f"name one of them: {listed}" if files else f"looked for {', '.join(_IN_FOLDERS)}",
     )
+
+
+def _refuse_a_piece(file: Path) -> None:
+    piece = _PIECE.fullmatch(file.name)
+    if piece and int(piece[2]) > 1 and file.is_file():
+        index = file.with_name(piece[1] + piece[3] + _INDEX)
+        raise UserError(
+            f"{file} is one of the {int(piece[2])} files that its model was cut into",
+            f"name {index if index.is_file() else f'their index, {index.name},'} or the folder of all of them",
+        )
 
 
 def _read_shards(index: Path) -> dict[str, Any]:

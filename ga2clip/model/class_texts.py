@@ -21,8 +21,6 @@ START, BEHIND_PROMPT = "prompt_learner.token_prefix", "prompt_learner.token_suff
 """(C, 1, W): the start token; (C, L − 1 − n, W): the tokens after the n prompt positions."""
 KEYS = (WHOLE_TEXTS, START, BEHIND_PROMPT)
 
-# Norm of a token's difference over the token's: half precision and bfloat16 round by less, other tokens differ by ~1.
-_SAME_ROUNDING = 2e-3
 _BLANK_BEFORE_MARK = re.compile(r" (?=[.,;:!?])")
 _READ = 16
 """Most texts that are decoded to find the template; each token is compared with the whole vocabulary."""
@@ -34,7 +32,9 @@ def find_template(
     names: Sequence[str],
     source: str,
     template: str | None = None,
-) -> str | None:
+    *,
+    prompted: bool,
+) -> str:
     """The template that, filled with the class names, gives the texts stored in the checkpoint.
 
     Args:
@@ -43,28 +43,22 @@ def find_template(
         names: class names in the checkpoint's order.
         source: the checkpoint, for messages.
         template: the only one to try; None finds it in the checkpoint.
+        prompted: whether the checkpoint has a text prompt, so that its texts are stored in two parts.
 
     Returns:
         The text after the prompt positions, or the whole sentence if there are none; with `{_}` if underscores of
-        class names were kept. None if the checkpoint holds no class texts.
+        class names were kept.
 
     Raises:
-        UserError: another number of classes, a name that differs from the stored one (the message has the stored
-            text), or another template.
+        UserError: no class texts in the checkpoint, another number of classes, a name that differs from the stored
+            one (the message has the stored text), another template, or another token embedding.
     """
-    if WHOLE_TEXTS in published:
-        start, stored = published[WHOLE_TEXTS].split((1, published[WHOLE_TEXTS].shape[1] - 1), dim=1)
-    elif BEHIND_PROMPT in published:
-        start, stored = published.get(START), published[BEHIND_PROMPT]
-    else:
-        return template
+    start, stored = _split_texts(published, backbone, source, prompted)
     if len(stored) != len(names):
         raise UserError(f"{source} was tuned on {len(stored)} classes, the list has {len(names)}")
     texts = _StoredTexts(stored.float(), backbone)
-    if start is not None and not texts.same(start.float().flatten(0, 1), backbone.text.start_id).all():
-        raise UserError(
-            f"{source} was tuned with another token embedding", "give the CLIP that it started from"
-        )
+    if not texts.same(start.float().flatten(0, 1), backbone.text.start_id).all():
+        raise _other_embedding(source)
     right: dict[str, list[bool]] = {}
     for candidate in itertools.chain([] if template is None else [template], texts.templates(names)):
         right[candidate] = texts.agree(candidate, names)
@@ -79,11 +73,49 @@ def find_template(
     if right and all(right[best]):
         return best
     wrong = right[best].index(False) if right else 0
+    text = texts.read(wrong)
+    if right and backbone.tokenizer.encode(text) == backbone.tokenizer.encode(fill(best, names[wrong])):
+        raise _other_embedding(source)
     raise UserError(
         f"class {wrong + 1} of the list, '{names[wrong]}', is not what {source} was tuned on: "
-        f"its text reads '{texts.read(wrong)}'",
+        f"its text reads '{text}'",
         "give the names in the checkpoint's order, spelled as its label file has them",
     )
+
+
+def _split_texts(
+    published: Mapping[str, Tensor], backbone: Backbone, source: str, prompted: bool
+) -> tuple[Tensor, Tensor]:
+    """The start tokens (C, 1, W) and what stands behind them and behind the prompt (C, L, W)."""
+    needed = (START, BEHIND_PROMPT) if prompted else (WHOLE_TEXTS,)
+    if missing := [name for name in needed if name not in published]:
+        raise UserError(
+            f"{source} does not hold the texts of its classes (missing: {', '.join(missing)}), so nothing can "
+            "tell whether the names, their order and the template are those it was tuned with",
+            "take the checkpoint as its training saved it; both repositories store these tensors",
+        )
+    for name in needed:
+        shape = tuple(published[name].shape)
+        if len(shape) != 3 or shape[2] != backbone.text.width or not 1 <= shape[1] <= backbone.context_length:
+            raise UserError(f"{source}: {name} has the shape {shape}, which class texts do not have")
+    if prompted:
+        return published[START], published[BEHIND_PROMPT]
+    return published[WHOLE_TEXTS][:, :1], published[WHOLE_TEXTS][:, 1:]
+
+
+def _other_embedding(source: str) -> UserError:
+    return UserError(
+        f"{source} was tuned with another token embedding than that of the given CLIP",
+        "give the CLIP that it started from: --clip-weights FILE",
+    )
+
+
+def _precision(values: Tensor) -> float:
+    """The spacing of numbers around 1 in the coarsest type that holds float32 values exactly."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if torch.equal(values.to(dtype).float(), values):
+            return torch.finfo(dtype).eps
+    return torch.finfo(torch.float32).eps
 
 
 class _StoredTexts:
@@ -92,11 +124,15 @@ class _StoredTexts:
     def __init__(self, stored: Tensor, backbone: Backbone) -> None:
         self.stored, self.tokenizer = stored, backbone.tokenizer
         self.vocabulary = backbone.text.token_embedding.weight.detach().float()
+        # How far rounding moves a token, as norm over norm; another token is ~1 away. OpenAI's CLIPs, and so what
+        # is tuned from them, passed through half precision whatever their files are stored in.
+        types = _precision(stored), _precision(self.vocabulary), torch.finfo(torch.float16).eps
+        self.rounding = sum(types)
 
     def same(self, rows: Tensor, tokens: Tensor | int) -> Tensor:
         """Whether each row (N, W) is the embedding of its token (N): (N,) bool."""
         expected = self.vocabulary[tokens]
-        return (rows - expected).norm(dim=-1) <= _SAME_ROUNDING * expected.norm(dim=-1)
+        return (rows - expected).norm(dim=-1) <= self.rounding * expected.norm(dim=-1)
 
     def agree(self, template: str, names: Sequence[str]) -> list[bool]:
         """For each class, whether the filled template has the stored embeddings, including padding."""

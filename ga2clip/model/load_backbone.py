@@ -23,6 +23,7 @@ from ga2clip.model.architecture import (
     fitting_names,
     named,
     openai_layout,
+    published_with_other_pixels,
     read_config,
     sizes_of,
     variants,
@@ -86,46 +87,58 @@ def backbone_from_weights(
 
 
 def _load_file(settings: BackboneSettings) -> Backbone:
-    checkpoint = read_checkpoint(settings.pretrained)
+    checkpoint = text = read_checkpoint(settings.pretrained)
+    tensors = checkpoint.tensors
     if settings.text_from:
-        checkpoint = with_text_tower(checkpoint, read_checkpoint(settings.text_from))
+        text = read_checkpoint(settings.text_from)
+        tensors = with_text_tower(checkpoint, text)
     elif not checkpoint.has_text_tower:
         raise UserError(
             f"{checkpoint.file} holds a vision tower alone",
             "name the file with the text tower that belongs to it: --set backbone.text_from=FILE",
         )
     source = str(checkpoint.file)
-    sizes = sizes_of(checkpoint.tensors, source)
+    sizes = sizes_of(tensors, source)
     if sizes["vocabulary"] != VOCABULARY:
         raise UserError(
             f"{source} has a vocabulary of {sizes['vocabulary']:,}; CLIP's tokenizer has {VOCABULARY:,}",
             "it was trained with another tokenizer, so it would be given the wrong words",
         )
-    architecture = _known_architecture(checkpoint, sizes, settings)
-    return _build(checkpoint.tensors, architecture, source, "as its source says")
+    known = _known_architecture([checkpoint] if text is checkpoint else [checkpoint, text], sizes, settings)
+    if known.preprocess is None:
+        _refuse_other_pixels(known, settings.name, source)
+    if known.quick_gelu is None or known.preprocess is None:
+        _say_what_was_taken(known, settings.name, source)
+    return _build(tensors, known, source, "as its source says")
 
 
 def _known_architecture(
-    checkpoint: Checkpoint, sizes: Mapping[str, int], settings: BackboneSettings
+    files: Sequence[Checkpoint], sizes: Mapping[str, int], settings: BackboneSettings
 ) -> Architecture:
-    """The architecture of a file, from all sources that state it. Raises UserError if they contradict each other."""
-    file = str(checkpoint.file)
-    sources = [
-        *_beside(checkpoint),
-        *([openai_layout(sizes, checkpoint.origin)] if checkpoint.origin else []),
-        *_from_name(settings.name, sizes),
-    ]
-    if not sources:
-        raise _unknown_architecture(file, sizes)
+    """The architecture of the files of a CLIP, from all sources that state it.
+
+    What one file says of itself says nothing of another, so each needs a source of its own or the user's name.
+
+    Raises:
+        UserError: a file without a source, or sources that contradict each other.
+    """
+    by_name = _from_name(settings.name, sizes)
+    sources = []
+    for read in files:
+        own = _beside(read) + ([openai_layout(sizes, f"{read.file} ({read.origin})")] if read.origin else [])
+        if not own and not by_name:
+            raise _unknown_architecture(str(read.file), sizes)
+        sources += own
+    sources += by_name
+    file = " with ".join(str(read.file) for read in files)
     for source in sources:
         _refuse_other_sizes(source, sizes, file)
     _agreed(file, [(s.source, s.config.heads) for s in sources], "{0[0]} + {0[1]} heads")
     activations = [(s.source, s.quick_gelu) for s in sources] + [("backbone.quick_gelu", settings.quick_gelu)]
     activation = _agreed(file, [(who, _ACTIVATIONS.get(value)) for who, value in activations], "{0}")
     preprocess = _agreed(file, [(s.source, s.preprocess) for s in sources], "mean {0.mean} and std {0.std}")
-    if activation is None or preprocess is None:
-        _say_what_was_taken(file, settings.name, activation_known=activation is not None)
-    return replace(sources[0], quick_gelu=activation == _ACTIVATIONS[True], preprocess=preprocess)
+    quick_gelu = None if activation is None else activation == _ACTIVATIONS[True]
+    return replace(sources[0], quick_gelu=quick_gelu, preprocess=preprocess)
 
 
 def _agreed(file: str, said: Sequence[tuple[str, T | None]], words: str) -> T | None:
@@ -194,15 +207,34 @@ def _unknown_architecture(file: str, sizes: Mapping[str, int]) -> UserError:
     )
 
 
-def _say_what_was_taken(file: str, name: str, *, activation_known: bool) -> None:
-    """Log a warning if published weights of an open_clip name differ in properties that the name doesn't determine."""
-    if name not in open_clip.list_models() or not (tags := variants(name, activation=not activation_known)):
+def _refuse_other_pixels(known: Architecture, name: str, file: str) -> None:
+    """CLIP's pixel values are no safe assumption where published weights of this architecture have others.
+
+    An open_clip name that the user gives is a word for its usual values.
+    """
+    if name in open_clip.list_models() or not (others := published_with_other_pixels(known)):
         return
-    taken = "CLIP's pixel values" if activation_known else "GELU and CLIP's pixel values"
-    _log.warning(
-        f"{file} is read as open_clip's {name}, with {taken}; for the published weights {', '.join(tags)}, "
-        f"which differ in that, say --backbone {name}/TAG"
+    raise UserError(
+        f"{file}: nothing says how its pixels are normalised, and published weights of this architecture differ "
+        f"in that: {', '.join(others[:4])} are not normalised as CLIP is",
+        "add its publisher's preprocessor_config.json, or preprocess_cfg to its open_clip_config.json; or name "
+        f"its weights: --backbone {others[0]}, or --backbone {others[0].partition('/')[0]} for CLIP's values",
     )
+
+
+def _say_what_was_taken(known: Architecture, name: str, file: str) -> None:
+    """A warning that pixel values were assumed, or that published weights of an open_clip name differ from it."""
+    named_alone = name in open_clip.list_models()
+    if named_alone and (tags := variants(name, activation=known.quick_gelu is None)):
+        taken = "GELU and CLIP's pixel values" if known.quick_gelu is None else "CLIP's pixel values"
+        _log.warning(
+            f"{file} is read as open_clip's {name}, with {taken}; for the published weights {', '.join(tags)}, "
+            f"which differ in that, say --backbone {name}/TAG"
+        )
+    elif known.preprocess is None:
+        _log.warning(
+            f"nothing says how the pixels of {file} are normalised: CLIP's mean and standard deviation are taken"
+        )
 
 
 def _build(weights: Mapping[str, Tensor], architecture: Architecture, source: str, licence: str) -> Backbone:

@@ -8,6 +8,7 @@ without behaviour.
 import io
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     to many times its size.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a weights file", _weights_in(path) or "name a file")
     if not path.is_file():
         raise UserError(f"no weights file at {path}", _siblings(path))
     try:
@@ -60,11 +63,35 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def refuse_not_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
+    """Weights with a NaN or an infinity compute nothing, and a model of them answers all the same.
+
+    Raises:
+        UserError: names the tensors that have one.
+    """
+    # A float64 sum of the other float types is finite exactly when all summands are, and takes no memory.
+    broken = [
+        name
+        for name, value in tensors.items()
+        if value.is_floating_point() and not value.sum(dtype=torch.float64).isfinite()
+    ]
+    if broken:
+        listed = ", ".join(broken[:6]) + (f" and {len(broken) - 6} more" if len(broken) > 6 else "")
+        raise UserError(
+            f"{source} holds numbers that are not finite (NaN or infinity) in {listed}",
+            "its training diverged or the file is damaged; take another checkpoint",
+        )
+
+
 def _siblings(path: Path) -> str | None:
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist"
-    names = sorted(p.name for p in path.parent.iterdir() if p.suffix in SUFFIXES)
-    return f"weights in {path.parent}: {', '.join(names[:8])}" if names else None
+    return _weights_in(path.parent)
+
+
+def _weights_in(folder: Path) -> str | None:
+    names = sorted(p.name for p in folder.iterdir() if p.suffix in SUFFIXES)
+    return f"weights in {folder}: {', '.join(names[:8])}" if names else None
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -30,6 +30,9 @@ def checkpoint(empty: Path) -> list[str]:
     hard = tuned.pop("hard")
     weights["token_embedding.weight"] = torch.zeros(49408, rows.shape[1])
     weights["token_embedding.weight"][ids] = rows.float()
+    texts = weights["token_embedding.weight"][fields["input/class_tokens"].long()]
+    tuned["prompt_learner.token_prefix"] = texts[:, :1].clone()
+    tuned["prompt_learner.token_suffix"] = texts[:, 1 + len(hard) :].clone()
     torch.save(weights, empty / "clip.pt")
     torch.save({"epoch": 9, "model_state_dict": tuned}, empty / "last_model.pt")
     torch.save({"model_state_dict": {"prompt_learner.ctx_VPT": hard}}, empty / "hard.pt")

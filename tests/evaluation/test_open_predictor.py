@@ -69,6 +69,21 @@ def test_names_of_nothing(tmp_path, monkeypatch, name, message) -> None:
     assert message in caught.value.message
 
 
+def test_weights_may_be_read_under_the_name_of_published_ones(tmp_path, monkeypatch) -> None:
+    """`NAME/TAG:FILE` is a backbone although it has a slash; folders with one are still paths."""
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        "ViT-B-16/dfn2b:weights.pt",
+        "ViT-B-16/dfn2b:./sub/weights.pt",
+        f"ViT-B-16:{tmp_path}/x.pt",
+    ):
+        with pytest.raises(UserError, match=f"no weights file at .*{Path(words.partition(':')[2]).name}"):
+            open_predictor(words, classes=["a"])
+    for path in ("runs/ga2", "../runs/ga2:0", "/runs/ga2:0", "runs/a/b:0"):
+        with pytest.raises(UserError, match=f"nothing at {path}"):
+            open_predictor(path, classes=["a"])
+
+
 def test_a_backbone_that_nobody_knows_names_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown backbone 'ViT-B-17'") as caught:
         open_predictor("ViT-B-17", classes=["a"])

@@ -239,6 +239,9 @@ READERS: dict[str, Reader] = {
     "frame index": Reader("json", frame_cache(".json"), read_frames),
     "frame archive": Reader("bytes", frame_cache(".tar"), read_frames),
     "label CSV": Reader("text", text_file("labels.csv", "id,name\n0,riding a bike\n1,rowing\n"), read_labels),
+    "label pbtxt": Reader(
+        "text", text_file("labels.pbtxt", 'item {\n  name: "run"\n  id: 1\n}\n'), read_labels
+    ),
     "clip list": Reader("text", text_file("list.txt", "a/1.mp4 0\nb/2.mp4 1\n"), read_clips),
     "tokenizer.json": Reader("json", tokenizer_file, read_tokenizer),
     "weights.safetensors": Reader("bytes", checkpoint("w.safetensors"), read_weights),

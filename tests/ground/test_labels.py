@@ -105,6 +105,8 @@ def test_fill_makes_underscores_blanks_unless_they_are_kept() -> None:
 def test_fill_keeps_braces_of_the_name() -> None:
     assert fill("a {_}.", "{}") == "a {}."
     assert fill("a {}.", "{x}") == "a {x}."
+    assert fill("a {_}.", "{_}") == "a {_}."
+    assert fill("a {}.", "{_}") == "a { }."  # no hole: the underscore of a name becomes a blank
     for template in ("none", "{} and {}"):
         with pytest.raises(UserError, match="exactly one"):
             fill(template, "x")

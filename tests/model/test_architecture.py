@@ -19,6 +19,7 @@ from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import build_model
 from ga2clip.run import load_run, write_run
 from ga2clip.settings import BackboneSettings, Settings
+from ga2clip.video.preprocess import CLIP_MEAN, CLIP_STD
 from tests import layouts
 
 NAME = "small-clip"
@@ -124,7 +125,7 @@ def test_names_say_activation_and_pixels(
 ) -> None:
     backbone = load(weights, name=name, **words)
     assert backbone.conventions()["activation"] == {"vision": activation, "text": activation}
-    assert backbone.preprocess.mean == (mean or (0.48145466, 0.4578275, 0.40821073))
+    assert backbone.preprocess.mean == (mean or CLIP_MEAN)
 
 
 def test_a_name_alone_says_which_published_weights_differ(
@@ -136,6 +137,49 @@ def test_a_name_alone_says_which_published_weights_differ(
     caplog.clear()
     load(weights, name=f"{NAME}/gelu")
     assert not caplog.text
+
+
+def test_assumed_pixel_values_are_said(
+    beside: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "nothing says how the pixels of"
+    write_config(beside, {"model_cfg": config()})
+    assert load(beside / "clip.safetensors").preprocess.mean == CLIP_MEAN
+    assert said in caplog.text
+    (tmp_path / "hub").mkdir()
+    layouts.transformers_folder(tmp_path / "hub", layouts.make_clip(layouts.PLAIN, True), config(True))
+    caplog.clear()
+    load(tmp_path / "hub")
+    assert said in caplog.text
+    write_config(beside, {"model_cfg": config(), "preprocess_cfg": {"mean": INCEPTION, "std": INCEPTION}})
+    caplog.clear()
+    load(beside / "clip.safetensors")
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("quick_gelu", "heads", "refused"),
+    [(True, {}, True), (False, {}, True), (True, {"head_width": 32}, False)],
+)
+def test_pixels_are_not_assumed_where_published_weights_of_the_architecture_have_others(
+    quick_gelu: bool, heads: dict[str, int], refused: bool, beside: Path, published: None
+) -> None:
+    """The tag `quick` has other pixel values, `squash` another resizing; neither has heads of 32."""
+    write_config(beside, {"model_cfg": config(quick_gelu, **heads)})
+    file = beside / "clip.safetensors"
+    if not refused:
+        load(file)
+        return
+    text = refusal(file)
+    tag = f"{NAME}/{'quick' if quick_gelu else 'squash'}"
+    assert f"{tag} are not normalised as CLIP is" in text
+    assert f"--backbone {tag}" in text
+    assert "preprocess_cfg" in text
+    # The name is a word: open_clip reads a file under it with CLIP's values.
+    assert load(file, name=NAME).preprocess.mean == CLIP_MEAN
+    stated = {"mean": INCEPTION, "std": INCEPTION}
+    write_config(beside, {"model_cfg": config(quick_gelu), "preprocess_cfg": stated})
+    assert load(file).preprocess.mean == INCEPTION
 
 
 def test_pixels_of_open_clips_config(beside: Path) -> None:
@@ -180,7 +224,11 @@ def test_pixels_of_transformers_processor(tmp_path: Path) -> None:
         (config(layers="2"), "vision_cfg.layers"),
         (config() | {"custom_text": True}, "not a plain ViT CLIP: custom_text"),
         ({"model_cfg": config(), "preprocess_cfg": {"resize_mode": "squash"}}, "resize_mode = 'squash'"),
-        ({"model_cfg": config(), "preprocess_cfg": {"mean": [0.5]}}, "'mean' must be three numbers"),
+        (
+            {"model_cfg": config(), "preprocess_cfg": {"mean": [0.5], "std": [1]}},
+            "'mean' must be three numbers",
+        ),
+        ({"model_cfg": config(), "preprocess_cfg": {"std": INCEPTION}}, "says the std of pixels alone"),
         ({"vision_config": {}, "model_type": "siglip"}, "describes a 'siglip'"),
         ({"vision_config": {"hidden_act": "gelu_new"}, "model_type": "clip"}, "gelu_new"),
         ({"epoch": 3}, "is unknown: activation and heads"),
@@ -200,7 +248,8 @@ def test_text_towers_without_a_causal_mask_are_refused(beside: Path) -> None:
 
 
 def test_sources_that_contradict_each_other_are_refused(beside: Path, published: None) -> None:
-    write_config(beside, config(quick_gelu=True), "clip.json")
+    clips = {"mean": CLIP_MEAN, "std": CLIP_STD}
+    write_config(beside, {"model_cfg": config(quick_gelu=True), "preprocess_cfg": clips}, "clip.json")
     file = beside / "clip.safetensors"
     assert "clip.json says QuickGELU; backbone.quick_gelu says GELU" in refusal(file, quick_gelu=False)
     assert f"open_clip's {NAME}/gelu says GELU" in refusal(file, name=f"{NAME}/gelu")
@@ -212,9 +261,8 @@ def test_sources_that_contradict_each_other_are_refused(beside: Path, published:
     write_config(beside, config(quick_gelu=True, head_width=32), "clip.json")
     assert f"clip.json says 4 + 1 heads; open_clip's {NAME} says 2 + 1 heads" in refusal(file, name=NAME)
     assert "vision width 128, not 768" in refusal(file, name="ViT-B-16")
-    write_config(
-        beside, {"model_cfg": config(True), "preprocess_cfg": {"mean": [0.1, 0.1, 0.1]}}, "clip.json"
-    )
+    pixels = {"mean": [0.1, 0.1, 0.1], "std": INCEPTION}
+    write_config(beside, {"model_cfg": config(True), "preprocess_cfg": pixels}, "clip.json")
     assert "mean (0.1, 0.1, 0.1)" in refusal(file, name=f"{NAME}/quick")
 
 
@@ -263,6 +311,76 @@ def test_the_second_file_of_a_vision_tower(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="vision tower alone"):
         load_backbone(BackboneSettings(text_from=str(whole)))
     assert "has a text tower of its own" in refusal(whole, text_from=str(whole), name="openai")
+
+
+@pytest.fixture
+def towers(tmp_path: Path) -> tuple[Path, Path]:
+    """A vision tower that says nothing of itself, and GA2-CLIP's, which is QuickGELU."""
+    state = layouts.make_clip(layouts.PLAIN, True).state_dict()
+    vision = {name: value for name, value in state.items() if name.startswith("visual.")}
+    torch.save(vision, tmp_path / "silent.pt")
+    return tmp_path / "silent.pt", layouts.ga2_vision_tower(
+        tmp_path, layouts.make_clip(layouts.PLAIN, True), {}
+    )
+
+
+def test_what_one_of_two_files_says_is_not_said_of_the_other(
+    towers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    silent, ga2 = towers
+    clip = layouts.make_clip(layouts.PLAIN, True)
+    archive = layouts.state_dict_of_an_archive(tmp_path, clip, {})
+    plain = tmp_path / "clip.safetensors"
+    for vision, text, wordless in ((silent, archive, silent), (ga2, plain, plain), (silent, plain, silent)):
+        said = refusal(vision, text_from=str(text))
+        assert f"the architecture of {wordless} is unknown" in said
+        assert "--backbone openai" in said
+        backbone = load(vision, text_from=str(text), name="openai")
+        assert backbone.conventions()["activation"] == {"vision": "QuickGELU", "text": "QuickGELU"}
+    assert load(ga2, text_from=str(archive)).conventions()["heads"] == {"vision": 2, "text": 1}
+
+
+@pytest.mark.parametrize(
+    ("model", "pixels", "said"),
+    [
+        (config(False), {}, r"QuickGELU; .*open_clip_config.json says GELU"),
+        (config(True), {"mean": INCEPTION, "std": INCEPTION}, r"and std .*mean \(0.5, 0.5, 0.5\)"),
+        (config(True, head_width=32), {}, r"says 2 \+ 1 heads; .*says 4 \+ 1 heads"),
+        (config(True, layers=3), {}, "vision layers 2, not 3"),
+    ],
+)
+def test_the_config_of_the_text_towers_file_must_agree(
+    model: dict[str, Any], pixels: dict[str, Any], said: str, towers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    layouts.hub_folder(hub, layouts.make_clip(layouts.PLAIN, True), {})
+    write_config(hub, {"model_cfg": model, "preprocess_cfg": pixels})
+    with pytest.raises(UserError, match=said):
+        load(towers[1], text_from=str(hub))
+    write_config(hub, {"model_cfg": config(True)})
+    assert load(towers[1], text_from=str(hub)).conventions()["activation"]["text"] == "QuickGELU"
+
+
+def test_one_piece_of_several_points_to_their_index(tmp_path: Path) -> None:
+    clip = layouts.make_clip(layouts.PLAIN, True)
+    layouts.transformers_shards(tmp_path, clip, config(True))
+    piece = tmp_path / "pytorch_model-00001-of-00002.bin"
+    assert f"{piece} is one of the 2 files that its model was cut into" in refusal(piece)
+    assert f"name {tmp_path / 'pytorch_model.bin.index.json'}" in refusal(piece)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_that_are_not_finite_are_refused(dtype: torch.dtype, value: float, tmp_path: Path) -> None:
+    state = {n: v.to(dtype) for n, v in layouts.make_clip(layouts.PLAIN, True).state_dict().items()}
+    torch.save(state, tmp_path / "clip.pt")
+    assert load(tmp_path / "clip.pt", name="openai")
+    state["transformer.resblocks.0.ln_1.bias"][3] = value
+    torch.save(state, tmp_path / "clip.pt")
+    assert "not finite (NaN or infinity) in transformer.resblocks.0.ln_1.bias" in refusal(
+        tmp_path / "clip.pt", name="openai"
+    )
 
 
 def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

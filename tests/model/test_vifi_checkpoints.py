@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ga2clip.errors import UserError
 from ga2clip.interop import import_run, load_published
+from ga2clip.model.weights import read_weights
 from ga2clip.run import load_run
+from tests import layouts
 from tests.vifi_files import write_vifi
 
 NAMES = ["archery", "apply_eye_makeup", "playing the guitar"]
@@ -102,17 +104,136 @@ def test_only_the_checkpoints_template_is_taken(
     assert model.class_template == "A photo of a {}."
     with pytest.raises(UserError, match=r"but with 'a photo of a \{\}\.'"):
         load_published(path, clip_file, classes=NAMES, template="a photo of {}.")
-    torch.save({"model": no_texts(path)}, path)
-    with pytest.raises(UserError, match="does not contain its class texts") as caught:
+
+
+def change(path: Path, edit: Callable[[dict[str, Tensor]], dict[str, Tensor]], **beside: Any) -> None:
+    """Write a checkpoint again with edited weights (names without `module.`)."""
+    weights = {name.removeprefix("module."): value for name, value in read_weights(path)["model"].items()}
+    torch.save({"model": edit(weights), **beside}, path)
+
+
+def without(*starts: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    return lambda weights: {name: value for name, value in weights.items() if not name.startswith(starts)}
+
+
+@pytest.mark.parametrize("words", [{}, {"template": "a photo of a {}."}], ids=["", "template"])
+@pytest.mark.parametrize(
+    ("prompts", "missing"),
+    [
+        (3, ("prompt_learner.token_suffix",)),
+        (3, ("prompt_learner.token_prefix", "prompt_learner.token_suffix")),
+        (0, ("prompt_learner.complete_text_embeddings",)),
+    ],
+)
+def test_names_that_nothing_can_check_are_refused(
+    prompts: int, missing: tuple[str, ...], words: Any, tuned: open_clip.CLIP, clip_file: Path, tmp_path: Path
+) -> None:
+    path = write_vifi(tmp_path / "best.pth", tuned, NAMES, prompts=prompts)
+    change(path, without(*missing))
+    for names in (NAMES, NAMES[::-1]):
+        with pytest.raises(UserError, match=rf"does not hold the texts .*missing: {', '.join(missing)}\)"):
+            load_published(path, clip_file, classes=names, **words)
+
+
+@pytest.mark.parametrize("prompts", [0, 3])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "image_encoder.transformer.resblocks.0.mlp.c_fc.weight",
+        "image_encoder.transformer.resblocks.2.",
+        "image_encoder.",
+        "text_encoder.transformer.",
+        "text_encoder.positional_embedding",
+        "logit_scale",
+    ],
+)
+def test_only_the_token_embedding_comes_from_the_clip(
+    missing: str, prompts: int, tuned: open_clip.CLIP, clip_file: Path, tmp_path: Path
+) -> None:
+    path = write_vifi(tmp_path / "best.pth", tuned, NAMES, prompts=prompts)
+    change(path, without(missing))
+    with pytest.raises(UserError, match=f"is incomplete; missing of its backbone: {missing}"):
         load_published(path, clip_file, classes=NAMES)
-    assert "--template" in str(caught.value.hint)
 
 
-def no_texts(path: Path) -> dict[str, Tensor]:
-    from ga2clip.model.weights import read_weights
+def test_prompts_that_its_settings_name_must_be_there(
+    tuned: open_clip.CLIP, clip_file: Path, tmp_path: Path
+) -> None:
+    deep = {
+        "image_encoder.VPT": torch.randn(2, 64),
+        "image_encoder.transformer.resblocks.1.VPT_shallow": torch.randn(2, 64),
+        "text_encoder.transformer.resblocks.1.VPT_shallow": torch.randn(3, 64),
+    }
+    said = {"PROMPT_MODEL": True, "PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2}
+    config = {"TRAINER": {"ViFi_CLIP": said}}
+    path = write_vifi(tmp_path / "best.pth", tuned, NAMES, prompts=3)
+    change(path, lambda weights: weights | deep, config=config)
+    method = load_published(path, clip_file, classes=NAMES).settings.method
+    assert (method.vision_depth, method.text_depth) == (2, 2)
+    for missing, tower in ((list(deep)[1], "image"), (list(deep)[2], "text")):
+        change(path, lambda weights, gone=missing: without(gone)(weights | deep), config=config)
+        with pytest.raises(UserError, match=f"missing: {tower} prompts of 1 of the 2 blocks"):
+            load_published(path, clip_file, classes=NAMES)
 
-    weights: dict[str, Tensor] = read_weights(path)["model"]
-    return {name: value for name, value in weights.items() if "prompt_learner" not in name}
+
+def test_numbers_that_are_not_finite_are_refused(
+    tuned: open_clip.CLIP, clip_file: Path, tmp_path: Path
+) -> None:
+    path = write_vifi(tmp_path / "best.pth", tuned, NAMES, prompts=3)
+    change(path, lambda weights: weights | {"prompt_learner.ctx": torch.full((3, 64), float("nan"))})
+    with pytest.raises(UserError, match=r"not finite .* in prompt_learner\.ctx"):
+        load_published(path, clip_file, classes=NAMES)
+
+
+@pytest.mark.parametrize("prompts", [0, 3])
+@pytest.mark.parametrize("rounded", ["checkpoint", "clip", "both"])
+def test_bfloat16_rounds_the_texts_and_keeps_them_the_same(
+    rounded: str, prompts: int, tuned: open_clip.CLIP, clip_weights: dict[str, Any], tmp_path: Path
+) -> None:
+    path = write_vifi(tmp_path / "best.pth", tuned, NAMES, prompts=prompts, template="a photo of a {}.")
+    if rounded != "clip":
+        change(path, lambda weights: {name: value.bfloat16() for name, value in weights.items()})
+    dtype = torch.float32 if rounded == "checkpoint" else torch.bfloat16
+    torch.save({name: value.to(dtype) for name, value in clip_weights.items()}, tmp_path / "clip.pt")
+    model = load_published(path, tmp_path / "clip.pt", classes=NAMES)
+    assert model.class_template == "a photo of a {}."
+    with pytest.raises(UserError, match="is not what"):
+        load_published(path, tmp_path / "clip.pt", classes=NAMES[::-1])
+
+
+def test_a_token_embedding_beyond_rounding_is_called_that(
+    tuned: open_clip.CLIP, clip_weights: dict[str, Any], tmp_path: Path
+) -> None:
+    """The words read right and are yet not the CLIP's: the CLIP is another, not the name."""
+    path = write_vifi(tmp_path / "best.pth", tuned, NAMES)
+    embedding = clip_weights["token_embedding.weight"] * 1.05
+    embedding[49406] = clip_weights["token_embedding.weight"][49406]  # the start token as it was
+    torch.save({**clip_weights, "token_embedding.weight": embedding}, tmp_path / "clip.pt")
+    with pytest.raises(UserError, match="another token embedding"):
+        load_published(path, tmp_path / "clip.pt", classes=NAMES)
+
+
+def test_a_clip_of_other_shapes_is_called_another_clip(tuned: open_clip.CLIP, tmp_path: Path) -> None:
+    path = write_vifi(tmp_path / "best.pth", tuned, NAMES)
+    for sizes in (layouts.PLAIN, layouts.WIDE_HEADS):
+        torch.save(layouts.make_clip(sizes, True).state_dict(), tmp_path / "other.pt")
+        with pytest.raises(UserError, match=r"other\.pt is not the CLIP of .*best\.pth") as caught:
+            load_published(path, tmp_path / "other.pt", classes=NAMES)
+        assert "--clip" in str(caught.value.hint)
+    torch.save({"visual.proj": torch.zeros(4, 4)}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match=r"other\.pt has no token embedding"):
+        load_published(path, tmp_path / "other.pt", classes=NAMES)
+
+
+@pytest.mark.parametrize("write", [layouts.ga2_start, layouts.state_dict, layouts.ga2_vision_tower])
+def test_a_backbone_is_nothing_to_import(write: layouts.Writer, clip_file: Path, tmp_path: Path) -> None:
+    path = write(tmp_path, layouts.make_clip(layouts.PLAIN, True), {})
+    with pytest.raises(UserError, match="is a CLIP to start from") as caught:
+        load_published(path, clip_file, classes=NAMES)
+    assert f"--pretrained {path}" in str(caught.value.hint)
+    with pytest.raises(UserError, match="is a folder, not a weights file") as caught:
+        load_published(tmp_path, clip_file, classes=NAMES)
+    assert path.name in str(caught.value.hint)
 
 
 def test_another_clips_token_embedding_is_refused(
@@ -147,8 +268,6 @@ def test_half_precision_texts_are_the_same_texts(
 
 
 def test_a_temporal_header_is_refused(tuned: open_clip.CLIP, clip_file: Path, tmp_path: Path) -> None:
-    from ga2clip.model.weights import read_weights
-
     content = read_weights(write_vifi(tmp_path / "best.pth", tuned, NAMES))
     saved = {"model_state_dict": content["model"], "fusion_model_state_dict": {}}
     torch.save(saved, tmp_path / "mean.pt")
