@@ -128,7 +128,9 @@ def test_a_dataset_that_has_other_names_is_not_guessed_at(
         True,
     )
     assert ga2clip(*words, "--class-names", "raw.txt").code == 0
-    (per_class,) = (empty / "run/eval").glob("ucf101-zero-shot-raw-*/per_class.csv")  # other names, own folder
+    (per_class,) = (empty / "run/eval").glob(
+        "ucf101-zero-shot-raw-*/per_class.csv"
+    )  # other names, own folder
     assert "Apply_Lipstick" in per_class.read_text()
     other = ga2clip(*words, "--class-names", "readable")
     assert (other.code, "tuned on other names" in other.err) == (0, True)
