@@ -209,6 +209,34 @@ MUTANTS = (
         "clip",
         "tests/data/test_class_names.py",
     ),
+    Mutant(
+        "the torch model ignores --template",
+        "ga2clip/evaluation/torch_model.py",
+        "self._model.class_tokens(names, template)",
+        "self._model.class_tokens(names)",
+        "tests/runtime/test_one_predictor.py tests/evaluation",
+    ),
+    Mutant(
+        "the oldest bundle is taken for the newest",
+        "ga2clip/evaluation/open_predictor.py",
+        "str(max(cards, key=lambda card: card.stat().st_mtime).parent)",
+        "str(min(cards, key=lambda card: card.stat().st_mtime).parent)",
+        "tests/evaluation/test_open_predictor.py",
+    ),
+    Mutant(
+        "a provider that gives other features than torch is kept",
+        "ga2clip/runtime/engine.py",
+        "if not cosine >= limit:",
+        "if cosine < -2:",
+        "tests/runtime/test_provider_check.py",
+    ),
+    Mutant(
+        "a provider's features are never compared with torch's",
+        "ga2clip/runtime/bundle_model.py",
+        'if self.provider != "cpu":',
+        "if False:",
+        "tests/runtime/test_provider_check.py",
+    ),
 )
 
 
