@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture
 def labels(empty: Path) -> Path:
     path = empty / "labels.txt"
-    path.write_text("=kicking a ball\nwaving a flag\n")
+    path.write_text("name\n=kicking a ball\nwaving a flag\n")
     return path
 
 
@@ -84,7 +84,7 @@ def test_another_question_or_a_new_batch_leaves_the_file(
         assert (code, out) == (1, "")
         assert said in err
         assert "hint: continue it with" in err
-    labels.write_text("=kicking a ball\nwaving a flag\n")
+    labels.write_text("name\n=kicking a ball\nwaving a flag\n")
     code, _, err = ga2clip("predict", "clips", *TINY, "--resume", "out.jsonl", "--template", "a {}")
     assert "another template" in err
     code, _, err = ga2clip("predict", "clips", *TINY, "--resume", "out.jsonl", "--top", "1")

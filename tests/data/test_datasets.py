@@ -91,7 +91,7 @@ def test_the_documented_dataset_in_a_package_of_its_own(tmp_path: Path, make_vid
         check=True,
     )
     assert "toy-clips: 2 classes" in answer.stdout
-    assert "toy-clips, ucf101" in " ".join(answer.stdout.split())
+    assert "toy-clips or ucf101" in " ".join(answer.stdout.split())
     made = Manifest.read(root)
     assert (made.classes, made.raw_names) == (("rope", "to run"), ("Rope", "ToRun"))
     assert [clip.split for clip in made.clips] == ["test", "train"] * 2
