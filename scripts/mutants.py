@@ -149,8 +149,8 @@ MUTANTS = (
     Mutant(
         "the activation that is known of a weights file is ignored",
         "ga2clip/model/load_backbone.py",
-        "quick_gelu=activation == _ACTIVATIONS[True]",
-        "quick_gelu=True",
+        "quick_gelu = None if activation is None else activation == _ACTIVATIONS[True]",
+        "quick_gelu = True",
         "tests/model",
     ),
     Mutant(
@@ -177,8 +177,8 @@ MUTANTS = (
     Mutant(
         "a published checkpoint's template is not stored",
         "ga2clip/interop.py",
-        "if template is not None:\n        method[",
-        "if template is None:\n        method[",
+        'method["class_template" if prompted else "scenario_template"] = template',
+        'method["scenario_template" if prompted else "class_template"] = template',
         "tests/model/test_vifi_checkpoints.py",
     ),
     Mutant(
