@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ga2clip.choices import PROVIDERS
-from ga2clip.errors import MissingExtraError, UserError, unknown_name
+from ga2clip.errors import MissingExtraError, UserError, first_line, unknown_name
 from ga2clip.runtime.arguments import thread_count
 
 _log = logging.getLogger(__name__)
@@ -137,10 +137,10 @@ def _open_session(path: Path, options: Any, chain: list[str], device: dict[str, 
         )
     except Exception as error:  # ONNX Runtime raises its own classes, which share no base
         if len(chain) > 1:
-            _log.debug("%s: %s", chain[0], _first_line(error))
+            _log.debug("%s: %s", chain[0], first_line(error)[:300])
             return _open_session(path, options, chain[1:], device)
         hint = f"the file may be damaged, or too new for onnxruntime {onnxruntime.__version__}"
-        raise UserError(f"ONNX Runtime cannot load {path}: {_first_line(error)}", hint) from None
+        raise UserError(f"ONNX Runtime cannot load {path}: {first_line(error)[:300]}", hint) from None
 
 
 class _OpenVino:
@@ -158,7 +158,7 @@ class _OpenVino:
             self._model = openvino.Core().compile_model(str(path), "CPU", config)
         except Exception as error:
             raise UserError(
-                f"OpenVINO cannot load {path}: {_first_line(error)}", "take --provider cpu"
+                f"OpenVINO cannot load {path}: {first_line(error)[:300]}", "take --provider cpu"
             ) from None
         self._requests = threading.local()
 
@@ -173,8 +173,4 @@ class _OpenVino:
 
 
 def _run_error(error: Exception) -> UserError:
-    return UserError(f"the encoder failed: {_first_line(error)}", "a smaller batch needs less memory")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return UserError(f"the encoder failed: {first_line(error)[:300]}", "a smaller batch needs less memory")
