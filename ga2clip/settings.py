@@ -35,7 +35,7 @@ SETTINGS_FILE = "settings.toml"
 """The file by which a folder is recognised as a run."""
 
 Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
-CouplingKind = Literal["none", "concat", "mapping", "residual"]
+CouplingKind = Literal["none", "concat", "mapping", "residual", "gated"]
 InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
 Preset = Literal["ours", "authors"]
@@ -143,7 +143,8 @@ class MethodSettings(_Section):
     """Whether deeper text prompts start from the frozen tower's hidden states of the phrase, or at random."""
     coupling: CouplingKind = "none"
     """How the frozen hard prompt is combined with the soft one: not at all, as extra tokens (`concat`), through the
-    mapping layer ReLU(Linear(2W → W)) (`mapping`), or with the mapping added to the soft prompt (`residual`)."""
+    mapping layer ReLU(Linear(2W → W)) (`mapping`), with the mapping added to the soft prompt (`residual`), or with the
+    mapping added through a gate that starts at zero, so that training starts from the soft prompt itself (`gated`)."""
     coupling_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Dropout in the mapping layer, in training."""
     hard_prompts: str = "builtin"

@@ -197,7 +197,7 @@ class _Job:
             if self.settings.method.coupling == "mapping" and 0 < self.plan.steps < _SETTLED:
                 _log.warning(
                     "the mapping layer starts from random values, and %d updates may be too few to train it: "
-                    "train longer, or take --set method.coupling=residual, which starts from the soft prompt",
+                    "train longer, or take --set method.coupling=gated, which starts from the soft prompt",
                     self.plan.steps,
                 )
 
