@@ -1,6 +1,7 @@
 """Class names: reading them from files, checking them, and filling them into templates."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -113,3 +114,9 @@ def comparable(name: str) -> str:
     from ga2clip.tokenizer import split_words
 
     return " ".join(split_words(text))
+
+
+def letters(name: str) -> str:
+    """A name in lower case without blanks and punctuation, to compare different spellings."""
+    folded = unicodedata.normalize("NFC", name).casefold()
+    return "".join(character for character in folded if unicodedata.category(character)[0] not in "PZ")

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from ga2clip.descriptions import checked
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.labels import SCENARIO_TEMPLATE
 from ga2clip.registry import PARTS, TERMS, Registry
@@ -335,12 +336,22 @@ class Settings(_Section):
     training: TrainingSettings = TrainingSettings()
     parts: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of the parts that `[method]` does not compose, by name: the table `[parts.NAME]` switches one on."""
+    descriptions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Sentences about classes, `"class name" = ["sentence", …]`: each takes the place of the class text, and their
+    features are averaged. `ga2clip train --descriptions FILE` fills this table."""
 
     @field_validator("parts", mode="after")
     @classmethod
     def _known_parts(cls, parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         _check_names("parts", parts, PARTS)
         return parts
+
+    @field_validator("descriptions", mode="before")
+    @classmethod
+    def _sentences(cls, table: Any) -> dict[str, tuple[str, ...]]:
+        if not isinstance(table, Mapping):
+            raise PydanticCustomError("table", "a table of class names with lists of sentences")
+        return checked(table, "descriptions")
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any], source: str) -> "Settings":

@@ -212,8 +212,8 @@ MUTANTS = (
     Mutant(
         "the torch model ignores --template",
         "ga2clip/evaluation/torch_model.py",
-        "self._model.class_tokens(names, template)",
-        "self._model.class_tokens(names)",
+        "{name: [fill(template, name)] for name in names}",
+        "self._model.texts_of(names)",
         "tests/runtime/test_one_predictor.py tests/evaluation",
     ),
     Mutant(

@@ -4,7 +4,6 @@ A method is tuned on the words of its class names, so evaluation and export must
 """
 
 import logging
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from ga2clip.data.manifest import Manifest
 from ga2clip.errors import UserError
 from ga2clip.label_files import read_rows
-from ga2clip.labels import check_class_names, comparable, read_class_list, readable_name
+from ga2clip.labels import check_class_names, comparable, letters, read_class_list, readable_name
 from ga2clip.registry import DATASETS
 
 _log = logging.getLogger(__name__)
@@ -164,9 +163,3 @@ def _in_order(file: Path, lines: Sequence[str], manifest: Manifest) -> tuple[str
                 "write a line raw,name for each class, then the order doesn't matter",
             )
     return tuple(lines)
-
-
-def letters(name: str) -> str:
-    """A name in lower case without blanks and punctuation, to compare different spellings."""
-    folded = unicodedata.normalize("NFC", name).casefold()
-    return "".join(character for character in folded if unicodedata.category(character)[0] not in "PZ")

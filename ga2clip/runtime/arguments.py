@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 
+from ga2clip.descriptions import Descriptions, checked
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names, comparable, fill
 
@@ -100,6 +101,18 @@ def video_paths(paths: object) -> Iterable[object]:
         for path in paths:
             video_path(path)
     return paths
+
+
+def described_classes(classes: object) -> Descriptions:
+    """Class names in the order given, each with its sentences: those of a mapping, else none.
+
+    Raises:
+        UserError: as `class_names` and `descriptions.checked`.
+    """
+    if not isinstance(classes, Mapping):
+        return dict.fromkeys(class_names(classes), ())
+    table = checked(classes, "classes")
+    return dict(zip(class_names(list(table)), table.values(), strict=True))
 
 
 def class_names(names: object) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.precision import precision_name
 from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
 from ga2clip.data.protocols import Task, load_task
+from ga2clip.descriptions import refuse_missing
 from ga2clip.errors import UserError
 from ga2clip.hard_prompt import read_hard_prompt
 from ga2clip.model.load_backbone import load_backbone
@@ -289,6 +290,8 @@ def _prepare(settings: Settings, group: Group) -> _Job:
     if settings.training.tensorboard:
         event_writer_class()  # refused before anything is written
     task = load_task(settings)
+    tested = [name for part in task.evals for name in part.classes]
+    refuse_missing(settings.descriptions, list(dict.fromkeys([*task.classes, *tested])))
     model = make_model(settings, task.classes).to(group.device)
     return _Job(settings, task, model, group)
 

@@ -15,8 +15,8 @@ class Coupling(Part):
 
     mapping: ReLU(Linear(concat(hard, soft) along features, 2W → W)), then dropout: GA2-CLIP (arXiv 2511.22125),
     the mapping layer. residual: the same added to the soft prompt. gated: the same, times a learned number per channel
-    that starts at zero (ReZero, UAI 2021, eq. 1, has one per layer), so that the coupled prompt is the soft one at the start. concat: no
-    mapping, hard then soft as 2n tokens.
+    that starts at zero (ReZero, UAI 2021, eq. 1, has one per layer), so that the coupled prompt is the soft one at the
+    start. concat: no mapping, hard then soft as 2n tokens.
 
     The gate, and not a mapping of zeros, makes that start: a ReLU of zeros passes no gradient, so such a mapping would
     never train. `mapping` has no start that keeps the prompt, since what a ReLU returns is nowhere negative.
