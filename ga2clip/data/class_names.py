@@ -81,6 +81,34 @@ def named_as_tuned(manifest: Manifest, class_names: str, tuned: Sequence[str], *
     )
 
 
+def described_as_named(
+    table: Mapping[str, tuple[str, ...]], manifest: Manifest, readable: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Descriptions under the class names of a manifest, whichever of a class's names the table has them under.
+
+    Args:
+        table: sentences by a class's readable, raw or current name, in any spelling; other names stay as they are.
+        manifest: with the names that are wanted.
+        readable: the same classes' readable names.
+
+    Raises:
+        UserError: two names of the table belong to one class.
+    """
+    kinds = (readable, manifest.raw_names, manifest.classes)
+    owners = {
+        letters(name): owner for names in kinds for name, owner in zip(names, manifest.classes, strict=False)
+    }
+    result: dict[str, tuple[str, ...]] = {}
+    for name, sentences in table.items():
+        owner = owners.get(letters(name), name)
+        if owner in result:
+            raise UserError(
+                f"the descriptions name the class '{owner}' twice, also as '{name}'", "delete one"
+            )
+        result[owner] = sentences
+    return result
+
+
 def kind_of_names(dataset: str, names: Iterable[str]) -> str:
     """`raw` if some of the names are raw labels whose readable names differ, else `readable`."""
     declared = DATASETS[dataset]

@@ -17,7 +17,7 @@ import torch
 from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.features import ClipFeatures, encode_clips
 from ga2clip.compute.precision import autocast, autocast_dtype
-from ga2clip.data.class_names import RAW, READABLE, named
+from ga2clip.data.class_names import RAW, READABLE, described_as_named, named
 from ga2clip.data.manifest import Clip, Manifest, read_dataset
 from ga2clip.data.protocols import EvalSet, make_task
 from ga2clip.descriptions import ClassTexts, read_descriptions, said
@@ -134,6 +134,11 @@ def _evaluate(
     progress: bool,
     write: bool,
 ) -> list[Report]:
+    folder = measurement_folder(run, settings)
+    if settings.descriptions:
+        readable = read_dataset(settings.data).classes
+        table = described_as_named(settings.descriptions, manifest, readable)
+        settings = settings.model_copy(update={"descriptions": table})
     about = {
         "run": str(run.path),
         "run_sha256": file_sha256(run.path / PROMPTS),
@@ -141,7 +146,6 @@ def _evaluate(
         "method": settings.method.name,
         "seed": settings.training.seed,
     }
-    folder = measurement_folder(run, settings)
     with join_group(device) as group:
         model = run.model(group.device)
         model.class_texts = ClassTexts(settings.descriptions)
@@ -349,6 +353,5 @@ def _test_settings(
     settings = settings.updated({"data": data}, "the command line")
     if descriptions is None:
         return settings
-    return settings.model_copy(
-        update={"descriptions": read_descriptions(descriptions, settings.data.dataset)}
-    )
+    table = read_descriptions(descriptions, settings.data.dataset)
+    return settings.model_copy(update={"descriptions": table})

@@ -17,7 +17,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.precision import precision_name
+from ga2clip.data.class_names import described_as_named, named
 from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
+from ga2clip.data.manifest import read_dataset
 from ga2clip.data.protocols import Task, load_task
 from ga2clip.descriptions import refuse_missing
 from ga2clip.errors import UserError
@@ -99,9 +101,9 @@ def train(
         position = job.position(out) if resume else Position()
         note = {"devices_used": group.size}
         if group.is_first and resume:
-            continue_run(out, settings, note)
+            continue_run(out, job.settings, note)
         elif group.is_first:
-            start_run(out, settings, note)
+            start_run(out, job.settings, note)
             held.enter_context(lock_run(out))
         redirect = logging_redirect_tqdm() if progress and group.is_first else nullcontext()
         with redirect:
@@ -290,10 +292,20 @@ def _prepare(settings: Settings, group: Group) -> _Job:
     if settings.training.tensorboard:
         event_writer_class()  # refused before anything is written
     task = load_task(settings)
-    tested = [name for part in task.evals for name in part.classes]
-    refuse_missing(settings.descriptions, list(dict.fromkeys([*task.classes, *tested])))
+    if settings.descriptions:
+        settings = _described(settings, task)
     model = make_model(settings, task.classes).to(group.device)
     return _Job(settings, task, model, group)
+
+
+def _described(settings: Settings, task: Task) -> Settings:
+    """The settings with descriptions under the names of the task's classes. Raises UserError where one has none."""
+    prepared = read_dataset(settings.data)
+    manifest = named(prepared, settings.data.class_names)
+    table = described_as_named(settings.descriptions, manifest, prepared.classes)
+    tested = [name for part in task.evals for name in part.classes]
+    refuse_missing(table, list(dict.fromkeys([*task.classes, *tested])))
+    return settings.model_copy(update={"descriptions": table})
 
 
 def _rate(training: TrainingSettings, epochs: int, per_epoch: int) -> Rate:
