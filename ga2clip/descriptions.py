@@ -30,6 +30,7 @@ _FORMS = 'such as {"juggling": ["a person throws balls into the air.", "balls fl
 _NAME = ("name", "class", "class_name", "label")
 _SENTENCE = ("description", "descriptions", "sentence", "sentences")
 _ID = re.compile(r"\d+")
+_LONGEST = 2000  # characters, far more than fit into a context
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -141,13 +142,17 @@ def blamed(
     return error
 
 
+def no_class(table: Iterable[str], names: Sequence[str]) -> list[str]:
+    """The described names that are not among the class names."""
+    return ClassTexts(dict.fromkeys(names, ())).missing(table)
+
+
 def refuse_missing(table: Mapping[str, Sequence[str]], names: Sequence[str]) -> None:
     """Raises UserError that lists the classes which are not described, where there are descriptions at all."""
     if not table:
         return
     if missing := ClassTexts(table).missing(names):
-        known = {letters(name) for name in names}
-        strangers = [name for name in table if letters(name) not in known]
+        strangers = no_class(table, names)
         more = f"; described, but no class: {some(strangers)}" if strangers else ""
         raise UserError(
             f"the descriptions lack {len(missing)} of {len(names)} classes: {some(missing)}{more}",
@@ -166,8 +171,9 @@ def _sentence(sentence: Any, where: str) -> str:
     if _SURROGATE.search(sentence):
         raise UserError(f"{where} is not Unicode text: {sentence!a:.60}")
     text = " ".join(sentence.split())
-    if not text:
-        raise UserError(f"{where} is empty", "write it, or delete it")
+    if not text or len(text) > _LONGEST:
+        fault = f"has {len(text):,} characters" if text else "is empty"
+        raise UserError(f"{where} {fault}", "write one sentence; CLIP reads some sixty words")
     return text
 
 

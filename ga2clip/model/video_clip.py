@@ -214,10 +214,9 @@ class VideoCLIP(nn.Module):
             encode = partial(part.class_features, encode=encode)
         return encode(names)
 
-    def texts_of(self, names: Sequence[str], template: str | None = None) -> dict[str, tuple[str, ...]]:
-        """The texts of each class: its sentences, or its name in the template, by default `class_template`."""
-        template = self.class_template if template is None else template
-        return {name: self.class_texts.of(name, template) for name in names}
+    def texts_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The texts of each class: its sentences, or its name in `class_template`."""
+        return {name: self.class_texts.of(name, self.class_template) for name in names}
 
     def encode_texts(
         self, texts: Mapping[str, Sequence[str]], prompts: Prompts | None = None, *, chunk: int = 0

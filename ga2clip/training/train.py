@@ -21,7 +21,7 @@ from ga2clip.data.class_names import described_as_named, named
 from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
 from ga2clip.data.manifest import read_dataset
 from ga2clip.data.protocols import Task, load_task
-from ga2clip.descriptions import refuse_missing
+from ga2clip.descriptions import no_class, refuse_missing
 from ga2clip.errors import UserError
 from ga2clip.hard_prompt import read_hard_prompt
 from ga2clip.model.load_backbone import load_backbone
@@ -41,6 +41,7 @@ from ga2clip.run import (
     start_run,
 )
 from ga2clip.settings import Settings, TrainingSettings, parse_overrides
+from ga2clip.text import some
 from ga2clip.training.averaging import StartValues
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
@@ -304,7 +305,10 @@ def _described(settings: Settings, task: Task) -> Settings:
     manifest = named(prepared, settings.data.class_names)
     table = described_as_named(settings.descriptions, manifest, prepared.classes)
     tested = [name for part in task.evals for name in part.classes]
-    refuse_missing(table, list(dict.fromkeys([*task.classes, *tested])))
+    names = list(dict.fromkeys([*task.classes, *tested]))
+    refuse_missing(table, names)
+    if strangers := no_class(table, names):
+        _log.info("%d described names are no class here: %s", len(strangers), some(strangers))
     return settings.model_copy(update={"descriptions": table})
 
 

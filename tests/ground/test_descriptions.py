@@ -63,6 +63,7 @@ def test_one_sentence_need_not_be_a_list(write: Write) -> None:
         ("a.json", '{"run": ["x"], "run": ["y"]}', "'run' occurs twice"),
         ("a.json", '{"run": ["x", 3]}', "sentence 2 of 'run' must be a text, got 3"),
         ("a.json", '{"run": ["x", " "]}', "sentence 2 of 'run' is empty"),
+        ("a.json", '{"run": ["' + 500 * "long " + '"]}', "sentence 1 of 'run' has 2,499 characters"),
         ("a.json", '{"run": ["x"], "walk": {"y": 1}}', "'walk' must have a list of sentences"),
         ("a.json", '{"run": ["x"], " ": ["y"]}', "a class name must be a text"),
         ("a.json", '{"run": ["\\ud800"]}', "sentence 1 of 'run' is not Unicode text"),
