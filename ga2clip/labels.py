@@ -69,7 +69,7 @@ def check_class_names(names: object, where: str | os.PathLike[str] = "") -> tupl
             "their order decides which probability is whose: make a list of it first",
         )
     try:
-        listed = tuple(names)  # type: ignore[arg-type]
+        listed: tuple[object, ...] = tuple(names)  # type: ignore[arg-type]
     except TypeError:
         message = f"{prefix}class names must be a list of strings, got {type(names).__name__}"
         raise UserError(message, hint) from None
@@ -89,8 +89,8 @@ def check_class_names(names: object, where: str | os.PathLike[str] = "") -> tupl
             raise UserError(f"{this} empty: {name!a} shows nothing" if name.strip() else f"{this} empty")
         if key in seen:
             raise UserError(prefix + _confusion(name, seen[key]), "class names must differ")
-        seen[key] = name
-    return tuple(map(str.__str__, listed))
+        seen[key] = str.__str__(name)
+    return tuple(seen.values())
 
 
 def is_unicode(text: str) -> bool:

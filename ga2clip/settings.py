@@ -46,7 +46,7 @@ Precision = Literal["fp32", "bf16", "fp16", "auto"]
 
 class _Section(BaseModel):
     # Docstrings below fields are their descriptions, which `ga2clip settings` shows.
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class DataSettings(_Section):
@@ -267,7 +267,7 @@ class TrainingSettings(_Section):
     optimiser: Literal["adamw", "sgd"] = "adamw"
     """The rule of the updates."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW: decay of the first and second moment."""
+    """AdamW: decay of the first and second moment, each from 0 to below 1."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD."""
     lr: float = Field(default=2e-3, gt=0)
@@ -311,6 +311,13 @@ class TrainingSettings(_Section):
     """Minutes between checkpoints inside an epoch."""
     tensorboard: bool = False
     """Write TensorBoard events into the run beside `metrics.jsonl`; needs the `tensorboard` extra."""
+
+    @field_validator("betas")
+    @classmethod
+    def _are_decays(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise PydanticCustomError("decay", "must be two numbers from 0 to below 1")
+        return betas
 
 
 OPTIMISATION = frozenset(

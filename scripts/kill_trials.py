@@ -252,6 +252,8 @@ def main() -> int:
     parser.add_argument("--only", default="prepare,train-0,train-2,export,predict", metavar="STAGE,…")
     parser.add_argument("--keep", type=Path, help="folder for what failed trials left [default: removed]")
     options = parser.parse_args()
+    # A shell that starts this in the background lets it ignore Ctrl-C; the commands that it starts must not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary, "base")
         known = stages(base)
