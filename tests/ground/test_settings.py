@@ -63,6 +63,10 @@ def test_unknown_settings_get_the_nearest(tree: dict[str, Any], message: str, hi
         {"data": {"frames": 0}},
         {"training": {"betas": [8.9, 0.9]}},
         {"training": {"lr": math.inf}},
+        {"training": {"seed": -1}},
+        {"training": {"seed": 2**32}},
+        {"training": {"epochs": 2**70}},
+        {"method": {"text_length": 10**9}},
         {"loss": {"kgcoop": math.inf}},
     ],
 )
