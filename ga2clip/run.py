@@ -210,7 +210,6 @@ def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None 
     meta = {
         "schema": SCHEMA,
         "classes": list(model.classes),
-        "class_names": model.settings.data.class_names,
         "method": model.settings.method.name,
         "backbone": model.backbone.name,
         "licence": model.backbone.licence,
