@@ -14,7 +14,7 @@ from typing import Any
 
 from ga2clip.errors import UserError
 from ga2clip.label_files import JSON_TEXT, JsonPairs, read_rows, read_text
-from ga2clip.labels import fill, letters, read_class_list
+from ga2clip.labels import check_class_names, fill, is_unicode, letters, read_class_list
 from ga2clip.text import some
 
 if sys.version_info >= (3, 11):
@@ -31,7 +31,6 @@ _NAME = ("name", "class", "class_name", "label")
 _SENTENCE = ("description", "descriptions", "sentence", "sentences")
 _ID = re.compile(r"\d+")
 _LONGEST = 2000  # characters, far more than fit into a context
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ClassTexts:
@@ -101,6 +100,18 @@ def read_descriptions(source: str | Path, dataset: str) -> Descriptions:
     return table
 
 
+def described_classes(classes: object) -> Descriptions:
+    """Class names in the order given, each with its sentences: those of a mapping, else none.
+
+    Raises:
+        UserError: as `labels.check_class_names` and `checked`.
+    """
+    if not isinstance(classes, Mapping):
+        return dict.fromkeys(check_class_names(classes), ())
+    table = checked(classes, "classes")
+    return dict(zip(check_class_names(list(table)), table.values(), strict=True))
+
+
 def checked(table: Mapping[Any, Any], where: str) -> Descriptions:
     """Names with their sentences, blanks and line breaks joined.
 
@@ -168,7 +179,7 @@ def said(table: Mapping[str, Sequence[str]]) -> str:
 def _sentence(sentence: Any, where: str) -> str:
     if not isinstance(sentence, str):
         raise UserError(f"{where} must be a text, got {sentence!r:.40}", _FORMS)
-    if _SURROGATE.search(sentence):
+    if not is_unicode(sentence):
         raise UserError(f"{where} is not Unicode text: {sentence!a:.60}")
     text = " ".join(sentence.split())
     if not text or len(text) > _LONGEST:

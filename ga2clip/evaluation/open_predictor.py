@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ga2clip.choices import check_device
+from ga2clip.descriptions import described_classes
 from ga2clip.errors import UserError
 from ga2clip.runtime import Predictor, is_bundle
-from ga2clip.runtime.arguments import described_classes
 from ga2clip.runtime.card import CARD
 from ga2clip.settings import SETTINGS_FILE
 

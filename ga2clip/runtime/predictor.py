@@ -16,12 +16,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ga2clip.descriptions import described_classes
 from ga2clip.errors import UserError
 from ga2clip.labels import comparable
 from ga2clip.predictions import Failure, Prediction, rank
 from ga2clip.runtime.arguments import (
     at_least_one,
-    described_classes,
     flag,
     prepared_clips,
     prepared_frames,
