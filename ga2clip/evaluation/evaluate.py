@@ -29,6 +29,9 @@ from ga2clip.text import printable
 
 _log = logging.getLogger(__name__)
 
+ALL_CLASSES = "all-classes"
+"""The name of the measurement of a tuned run on all classes of its dataset, which is no protocol to train under."""
+
 
 def evaluate_run(
     run_path: str | Path,
@@ -87,12 +90,18 @@ def evaluate_all(
     write: bool = False,
 ) -> list[Report]:
     """Test a run under every protocol of a dataset: the base classes and the novel classes among themselves, then all
-    classes on every official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
+    classes. Clips are encoded once. Arguments and errors as `evaluate_run`.
+
+    A run that was not tuned on the dataset is tested zero-shot, on every official split; one that was is tested on all
+    classes of its own split, as `all-classes`, and on base and novel classes only if it was tuned on base classes.
     """
     run = load_run(run_path)
     settings = _test_settings(run.settings, None, dataset, root, views, class_names)
     manifest = _manifest(run, settings.data, class_names)
-    return _evaluate(run, settings, manifest, ["base-to-novel", "zero-shot"], device, progress, write)
+    halves = not _tuned_on(run, settings) or run.settings.data.protocol == "base-to-novel"
+    protocols = ["base-to-novel"] if halves else []
+    protocols.append(ALL_CLASSES if _tuned_on(run, settings) else "zero-shot")
+    return _evaluate(run, settings, manifest, protocols, device, progress, write)
 
 
 def evaluate_runs(
@@ -136,6 +145,7 @@ def _evaluate(
         "seed": settings.training.seed,
     }
     folder = measurement_folder(run, settings)
+    _refuse_other_data(run, settings, manifest, protocols)
     with join_group(device) as group:
         model = run.model(group.device)
         bar = progress and group.is_first
@@ -145,6 +155,53 @@ def _evaluate(
         for report in reports:
             report.write(run.path / "eval" / report.folder)
     return reports
+
+
+def _tuned_on(run: Run, settings: Settings) -> bool:
+    """Whether the run was tuned here, on the dataset of these settings."""
+    return run.tuned and settings.data.dataset == run.settings.data.dataset
+
+
+def _refuse_other_data(run: Run, settings: Settings, manifest: Manifest, protocols: Sequence[str]) -> None:
+    """Raises UserError for measurements that would not be what they say.
+
+    They are: zero-shot accuracies of a run on the dataset that it was tuned on, base classes that are not those that
+    it was tuned on, and test clips that it was trained on. Classes that came or went are logged.
+    """
+    dataset, own = settings.data.dataset, _tuned_on(run, settings)
+    if own and "zero-shot" in protocols:
+        raise UserError(
+            f"{run.path} was tuned on {dataset}: its accuracy there is not zero-shot",
+            "take --protocol all, which tests all classes; or another --dataset",
+        )
+    wanted = {name: _protocol(manifest, settings, name)[1] for name in protocols}
+    if own and settings.data.class_names == run.settings.data.class_names:
+        base = {
+            name
+            for _, part in wanted.get("base-to-novel", ())
+            if part.name == "base"
+            for name in part.classes
+        }
+        if base and base != set(run.classes):
+            other = min(base.symmetric_difference(run.classes))
+            raise UserError(
+                f"the base classes of {dataset} are not the {len(run.classes)} classes that {run.path} was tuned on: "
+                f"'{printable(other)}' is only in one of them",
+                "take --protocol few-shot, which tests all classes; or train again, if the dataset has changed",
+            )
+        _log_other_classes(run, manifest)
+    run.refuse_trained([clip for parts in wanted.values() for _, part in parts for clip in part.clips])
+
+
+def _log_other_classes(run: Run, manifest: Manifest) -> None:
+    trained = run.record()
+    before, now = set(trained.classes if trained else manifest.classes), set(manifest.classes)
+    for names, what in ((now - before, "came to"), (before - now, "went from")):
+        if names:
+            _log.warning(
+                "%d classes %s %s since %s was trained, such as '%s'",
+                *(len(names), what, manifest.dataset, run.path, printable(min(names))),
+            )
 
 
 def measurement_folder(run: Run, settings: Settings) -> str:
@@ -233,11 +290,15 @@ def _protocol(manifest: Manifest, settings: Settings, protocol: str) -> tuple[tu
     splits = range(1, manifest.splits + 1) if several else [settings.data.split]
     parts: _Sets = []
     rule = ""
+    # To test all classes, no training clip needs to be there.
+    tested = "zero-shot" if protocol == ALL_CLASSES else protocol
     for split in splits:
-        data = settings.updated({"data": {"protocol": protocol, "split": split}}, "the protocol").data
+        data = settings.updated({"data": {"protocol": tested, "split": split}}, "the protocol").data
         task = make_task(manifest, data, settings.training.seed)
         rule = rule or task.rule
         parts += [(split, part) for part in task.evals]
+    if protocol == ALL_CLASSES:
+        rule = "all classes are tested, whatever the run was tuned on"
     return (protocol, rule), parts
 
 
