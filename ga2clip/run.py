@@ -1,8 +1,9 @@
 """The folder of a run: creating, locking, continuing and loading it.
 
-A run holds `settings.toml`, `data.json` (what it was trained on), `prompts.safetensors` (everything that was tuned, and the frozen hard prompt; no untuned
-backbone weights), `metrics.jsonl`, `environment.json` and `state/` (for resuming; may be deleted). `run_files` reads
-and checks the single files.
+A run holds `settings.toml`, `data.json` (the fingerprint of the data and of each clip that it was trained on),
+`prompts.safetensors` (everything that was tuned, and the frozen hard prompt; no untuned backbone weights),
+`metrics.jsonl`, `environment.json` and `state/` (for resuming; may be deleted). `run_files` reads and checks the single
+files.
 """
 
 import json

@@ -11,7 +11,7 @@ from ga2clip.errors import UserError
 from ga2clip.video import bare_name
 
 _PIECE = re.compile(
-    r"(?P<key>.*[^\W_].*?)[-_. ]*(?P<word>parts?|pt|piece|segment|seg|chunk|scene|shot)[-_. ]?(?P<piece>\d+)",
+    r"(?P<key>.*[^\W_].*?)(?:[-_. ]+|(?<=\d))(?P<word>parts?|pt|piece|segment|seg|chunk|scene)[-_. ]?(?P<piece>\d+)",
     re.IGNORECASE,
 )
 """`walk_01_part3`, `talk-Scene-002`: a word for a piece and its number, behind the name of a recording."""
@@ -110,10 +110,16 @@ def _by_key(pattern: re.Pattern[str], entries: Iterable[Entry]) -> Mapping[str, 
 
 
 def _count_up(pieces: Iterable[Entry]) -> bool:
-    """Whether the numbers of the pieces follow one another."""
-    matches = [_NUMBERED.fullmatch(bare_name(_name(entry))) for entry in pieces]
-    numbers = sorted(int(match["piece"]) for match in matches if match)
-    return all(0 < later - earlier <= _MOST_STEP for earlier, later in pairwise(numbers))
+    """Whether the numbers of the pieces follow one another, in each class."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for entry in pieces:
+        if match := _NUMBERED.fullmatch(bare_name(_name(entry))):
+            numbers[entry.label].append(int(match["piece"]))
+    return all(
+        0 < later - earlier <= _MOST_STEP
+        for of_class in numbers.values()
+        for earlier, later in pairwise(sorted(of_class))
+    )
 
 
 def _pattern(match: re.Match[str]) -> str:

@@ -229,7 +229,7 @@ def _clip(entry: Entry, result: Checked) -> Clip:
     first, frames, duration = 0, result.frames, result.duration
     if entry.span is not None and frames:
         first, frames = result.frames_of(entry.span)
-        duration = max(0.0, min(duration, entry.span[1]) - entry.span[0])
+        duration = round(max(0.0, min(duration, entry.span[1]) - entry.span[0]), 3)
     return Clip(
         path=entry.path,
         label=entry.label,

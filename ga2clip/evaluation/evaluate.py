@@ -21,6 +21,7 @@ from ga2clip.data.protocols import EvalSet, make_task
 from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.report import Measured, Report, SetReport
+from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import PROMPTS, Run, load_run, runs_in

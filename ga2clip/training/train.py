@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.precision import precision_name
-from ga2clip.data.lineage import record, training_changes
+from ga2clip.data.lineage import Record, record, training_changes
 from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
 from ga2clip.data.manifest import Manifest, relative_path
 from ga2clip.data.protocols import Task, load_task
@@ -109,7 +110,7 @@ def train(
         if group.is_first and resume:
             continue_run(out, settings, note)
         elif group.is_first:
-            start_run(out, settings, note, record(job.manifest, job.task, _from(out, job.task.root)))
+            start_run(out, settings, note, job.record(out))
             held.enter_context(lock_run(out))
         redirect = logging_redirect_tqdm() if progress and group.is_first else nullcontext()
         with redirect:
@@ -247,10 +248,15 @@ class _Job:
             )
         return position
 
+    def record(self, out: Path) -> Record:
+        """What the run in `out` will have been trained on."""
+        task = self.task if self.plan.steps else replace(self.task, train=(), val=())
+        return record(self.manifest, task, _from(out, task.root))
+
     def refuse_other_data(self, out: Path) -> None:
         """Raises UserError when the dataset is not the one that the run was started with."""
         trained = read_record(out)
-        if trained is None:  # of an earlier version
+        if trained is None or not self.plan.steps:  # of an earlier version, or nothing trains
             return
         changed = training_changes(trained, self.task)
         if not changed and trained.classes != list(self.manifest.classes):

@@ -263,9 +263,11 @@ def test_training_takes_a_random_frame_of_each_segment_and_evaluation_its_centre
     def numbered(path: Path, rule: SamplingRule, **_: object) -> object:
         indices = sample_indices(40, rule).ravel()
         taken.append(indices)
-        return SimpleNamespace(frames=np.zeros((len(indices), 24, 24, 3), dtype=np.uint8))
+        return SimpleNamespace(
+            frames=np.zeros((len(indices), 24, 24, 3), dtype=np.uint8), times=np.zeros(len(indices))
+        )
 
-    monkeypatch.setattr(reader, "sample_frames", numbered)
+    monkeypatch.setattr(clip_frames, "sample_frames", numbered)
     one = reader.ClipReader(tmp_path, settings(tmp_path), PREPROCESS)
     clip = Clip("clip.mp4", "run", "train", 40, 4.0)
     for seed in range(200):

@@ -39,10 +39,10 @@ def read(source: Source) -> Listing:
         logger.warning(
             "%d videos are in no class folder and left out, such as %s", len(loose), printable(loose[0])
         )
-    folders = {} if source.group_pattern else _sub_folders(rows, 2 if has_splits else 1)
-    notes = [f"clips of one sub-folder stay together: {len(set(folders.values()))} groups"] if folders else []
+    inside = {} if source.group_pattern else _sub_folders(rows, 2 if has_splits else 1)
+    notes = [f"clips of one sub-folder stay together: {len(set(inside.values()))} groups"] if inside else []
     return own_splits(
-        [(*row, folders.get(row[0], "")) for row in rows],
+        [(*row, inside.get(row[0], "")) for row in rows],
         source.seed,
         source.dataset.readable,
         pattern=source.group_pattern,
