@@ -31,7 +31,7 @@ from ga2clip.text import printable
 _log = logging.getLogger(__name__)
 
 ALL_CLASSES = "all-classes"
-"""The name of the measurement of a tuned run on all classes of its dataset, which is no protocol to train under."""
+"""The name of the measurement of a run on all classes of its dataset, which is no protocol to train under."""
 
 
 def evaluate_run(
@@ -93,15 +93,16 @@ def evaluate_all(
     """Test a run under every protocol of a dataset: the base classes and the novel classes among themselves, then all
     classes. Clips are encoded once. Arguments and errors as `evaluate_run`.
 
-    A run that was not tuned on the dataset is tested zero-shot, on every official split; one that was is tested on all
-    classes of its own split, as `all-classes`, and on base and novel classes only if it was tuned on base classes.
+    On another dataset than the run's, all classes are tested zero-shot, on every official split; on the run's own on its
+    split, as `all-classes`. A run that was tuned on all classes is not tested on base and novel ones.
     """
     run = load_run(run_path)
     settings = _test_settings(run.settings, None, dataset, root, views, class_names)
     manifest = _manifest(run, settings.data, class_names)
     halves = not _tuned_on(run, settings) or run.settings.data.protocol == "base-to-novel"
     protocols = ["base-to-novel"] if halves else []
-    protocols.append(ALL_CLASSES if _tuned_on(run, settings) else "zero-shot")
+    own = settings.data.dataset == run.settings.data.dataset
+    protocols.append(ALL_CLASSES if own else "zero-shot")
     return _evaluate(run, settings, manifest, protocols, device, progress, write)
 
 
