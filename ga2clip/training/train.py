@@ -364,14 +364,21 @@ def _prepare(settings: Settings, group: Group) -> _Job:
     if settings.training.tensorboard:
         event_writer_class()  # refused before anything is written
     check_validation(settings)
+    _refuse_untrained(settings)
     manifest, task = load_task(settings)
     model = make_model(settings, task.classes).to(group.device)
-    if settings.data.protocol == "zero-shot" and model.parameter_groups()["parts"]:
+    return _Job(settings, manifest, task, model, group)
+
+
+def _refuse_untrained(settings: Settings) -> None:
+    """Raises UserError, before weights are loaded, where zero-shot would be measured with prompts at their start."""
+    method = settings.method
+    learns = method.text_length or method.vision_length or method.linear_probe or settings.parts
+    if settings.data.protocol == "zero-shot" and learns:
         raise UserError(
-            f"zero-shot trains nothing: what '{settings.method.name}' learns would stay at its random start",
+            f"zero-shot trains nothing: what '{method.name}' learns would stay as it starts",
             "take --method zero-shot; or --protocol few-shot to train it",
         )
-    return _Job(settings, manifest, task, model, group)
 
 
 def _stages(training: TrainingSettings, epochs: int, per_epoch: int) -> Rate | Stages:

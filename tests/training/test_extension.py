@@ -110,7 +110,7 @@ def test_other_training_clips_are_not_resumed_on(
 
 
 def test_an_untrained_prompt_is_no_zero_shot_model(settings: Make, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="what 'ivlp' learns would stay at its random start") as caught:
+    with pytest.raises(UserError, match="what 'ivlp' learns would stay as it starts") as caught:
         run(settings("ivlp", data={"protocol": "zero-shot"}), tmp_path / "run")
     assert "--method zero-shot" in str(caught.value.hint)
     assert not (tmp_path / "run").exists()
