@@ -233,7 +233,7 @@ _EXTENSION = {"epochs", "extended"}
 
 
 def _is_extension(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    """Whether a training is a longer one than before, or another state of the same extended one."""
+    """Whether a training is the one of `before`, made longer."""
     stages = [*now["extended"], now["epochs"]]
     known = [*before.get("extended", ()), before.get("epochs")]
     return len(stages) > len(known) and stages[: len(known)] == known

@@ -38,8 +38,8 @@ class Task:
     """The training, validation and test clips of a run.
 
     rule: one sentence that says how the clips were chosen, with the seed. classes: the training classes, in the order
-    of labels. flip: whether a mirrored clip shows the same action. anchors: anchor clips for the anchor term. val: clips
-    that were taken from the training clips, to follow a training with; never tested on.
+    of labels. flip: whether a mirrored clip shows the same action. anchors: anchor clips for the anchor term. val:
+    clips that were taken from the training clips, to follow a training with; never tested on.
     """
 
     protocol: str

@@ -16,14 +16,16 @@ from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.features import ClipFeatures, encode_clips
 from ga2clip.compute.precision import autocast, autocast_dtype
 from ga2clip.data.class_names import RAW, READABLE, named
+from ga2clip.data.lineage import Seen
 from ga2clip.data.manifest import Clip, Manifest, read_dataset
 from ga2clip.data.protocols import EvalSet, make_task
+from ga2clip.errors import UserError
 from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.report import Measured, Report, SetReport
-from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
 from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.registry import DATASETS
 from ga2clip.run import PROMPTS, Run, load_run, runs_in
 from ga2clip.settings import DataSettings, Settings
 from ga2clip.text import printable
@@ -93,15 +95,15 @@ def evaluate_all(
     """Test a run under every protocol of a dataset: the base classes and the novel classes among themselves, then all
     classes. Clips are encoded once. Arguments and errors as `evaluate_run`.
 
-    On another dataset than the run's, all classes are tested zero-shot, on every official split; on the run's own on its
-    split, as `all-classes`. A run that was tuned on all classes is not tested on base and novel ones.
+    On another dataset than the run's, all classes are tested zero-shot, on every official split; on the run's own on
+    its split, as `all-classes`. A run that was tuned on all classes is not tested on base and novel ones.
     """
     run = load_run(run_path)
     settings = _test_settings(run.settings, None, dataset, root, views, class_names)
     manifest = _manifest(run, settings.data, class_names)
-    halves = not _tuned_on(run, settings) or run.settings.data.protocol == "base-to-novel"
+    own = _is_own(run, settings, manifest)
+    halves = not (own and run.tuned) or run.settings.data.protocol == "base-to-novel"
     protocols = ["base-to-novel"] if halves else []
-    own = settings.data.dataset == run.settings.data.dataset
     protocols.append(ALL_CLASSES if own else "zero-shot")
     return _evaluate(run, settings, manifest, protocols, device, progress, write)
 
@@ -159,9 +161,16 @@ def _evaluate(
     return reports
 
 
-def _tuned_on(run: Run, settings: Settings) -> bool:
-    """Whether the run was tuned here, on the dataset of these settings."""
-    return run.tuned and settings.data.dataset == run.settings.data.dataset
+def _is_own(run: Run, settings: Settings, manifest: Manifest) -> bool:
+    """Whether this is the run's dataset; a `folder` or `csv` elsewhere is if it has some of its training clips."""
+    name = settings.data.dataset
+    if name != run.settings.data.dataset:
+        return False
+    trained = run.record()
+    if DATASETS[name].classes or settings.data.root == run.settings.data.root or trained is None:
+        return True
+    used = Seen(trained.trained)
+    return any(clip in used for clip in manifest.clips)
 
 
 def _refuse_other_data(run: Run, settings: Settings, manifest: Manifest, protocols: Sequence[str]) -> None:
@@ -170,7 +179,7 @@ def _refuse_other_data(run: Run, settings: Settings, manifest: Manifest, protoco
     They are: zero-shot accuracies of a run on the dataset that it was tuned on, base classes that are not those that
     it was tuned on, and test clips that it was trained on. Classes that came or went are logged.
     """
-    dataset, own = settings.data.dataset, _tuned_on(run, settings)
+    dataset, own = settings.data.dataset, run.tuned and _is_own(run, settings, manifest)
     if own and "zero-shot" in protocols:
         raise UserError(
             f"{run.path} was tuned on {dataset}: its accuracy there is not zero-shot",

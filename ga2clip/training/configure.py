@@ -104,7 +104,11 @@ def configure(
     settings = Settings().updated(merge(sentence, composed), "method").updated(tree, source)
     if preset == "authors":
         settings = _as_authors(settings, chosen_method, dataset, case)
-    chosen = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
+    chosen: dict[str, Any] = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
+    if dataset != settings.data.dataset:  # the folder of a recipe's dataset is not that of another one
+        chosen["data"]["root"] = ""
+    if "epochs" in wishes.get("training", {}):  # a run that was extended has stages, which a new one has not
+        chosen["training"] = {"extended": ()}
     settings = _with_absolute_paths(settings.updated(merge(chosen, wishes), "the command line"))
     _check_parts(settings)
     return settings

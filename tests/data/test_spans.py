@@ -13,15 +13,19 @@ import pytest
 import torch
 
 from ga2clip.data import prepare as prepare_module
+from ga2clip.data.anchors import anchor_clips
 from ga2clip.data.cache import FrameStore
 from ga2clip.data.loader import eval_batches, train_batches
 from ga2clip.data.manifest import Manifest
 from ga2clip.data.prepare import PrepareReport, prepare
 from ga2clip.data.protocols import Task, make_task
 from ga2clip.errors import UserError
+from ga2clip.runtime import Predictor
 from ga2clip.runtime.timeline import Segment, Timeline
 from ga2clip.settings import Settings
 from ga2clip.video import Gap, Preprocess
+from ga2clip_export import accuracy
+from ga2clip_export.calibration_clips import from_task
 
 PREPROCESS = Preprocess(24, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 RATE = Fraction(30000, 1001)
@@ -220,9 +224,6 @@ def task_of(report: PrepareReport) -> Task:
 
 
 def test_calibration_clips_and_unused_anchors_are_spans_too(footage: tuple[Path, Path]) -> None:
-    from ga2clip.data.anchors import anchor_clips
-    from ga2clip_export.calibration_clips import from_task
-
     spans, files = (prepared(root) for root in footage)
     ours, theirs = (from_task(task_of(report), PREPROCESS, 4, 9) for report in (spans, files))
     assert ours is not None
@@ -231,3 +232,16 @@ def test_calibration_clips_and_unused_anchors_are_spans_too(footage: tuple[Path,
     assert np.array_equal(ours, theirs)
     [anchor] = anchor_clips("unused", spans.manifest, {"run"})
     assert (anchor.label, anchor.split, anchor.first, anchor.frames) == (None, "anchor", 17, 23)
+
+
+def test_a_bundle_answers_spans_as_it_answers_cut_files(footage: tuple[Path, Path], bundle: Path) -> None:
+    """What `export --verify-accuracy` measures; the names that are chosen from differ between the two clips."""
+    classes = ("running", "sitting", "throwing a ball", "drinking", "a dance", "sleeping")
+    spans, files = (task_of(prepared(root)) for root in footage)
+    with Predictor(bundle, provider="cpu", cache=False) as predictor:
+        one = accuracy._answers_of_spans(predictor, spans.root, spans.evals[0].clips, classes)
+        other = accuracy._answers_of_files(predictor, files.root, files.evals[0].clips, classes)
+        assert list(one) == list(other) != [None, None]
+    broken = replace(spans.evals[0].clips[0], path="none.mkv")
+    task = replace(spans, evals=(replace(spans.evals[0], clips=(broken,)),))
+    assert accuracy.measure_accuracy(bundle, task) == {"test": 0.0}

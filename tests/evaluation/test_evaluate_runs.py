@@ -136,6 +136,21 @@ def test_other_base_classes_than_the_runs_are_refused(trained: Path, copied: Pat
         evaluate_run(trained, root=copied, device="cpu", progress=False)
 
 
+def test_a_folder_of_other_clips_is_another_dataset(settings: Make, copied: Path, tmp_path: Path) -> None:
+    """`folder` names many datasets: which one is the run's follows from the place and the clips."""
+    number = iter(range(100))
+    change(copied, dataset="folder", clips=lambda clip: replace(clip, sha256=f"{next(number):02x}" * 32))
+    other, moved = (Path(shutil.copytree(copied, tmp_path / name)) for name in ("other", "moved"))
+    change(other, clips=lambda clip: replace(clip, sha256=f"{next(number):02x}" * 32))
+    data = {"root": str(copied), "dataset": "folder"}
+    out = train.train(settings("ivlp", data=data), tmp_path / "run", device="cpu", progress=False)
+    report = evaluate_run(out, protocol="zero-shot", root=other, device="cpu", progress=False)
+    assert report.protocol == "zero-shot"
+    for root in (copied, moved):
+        with pytest.raises(UserError, match="was tuned on folder"):
+            evaluate_run(out, protocol="zero-shot", root=root, device="cpu", progress=False)
+
+
 def test_classes_that_came_are_said(
     settings: Make, dataset: Path, copied: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -354,6 +354,13 @@ def test_paths_of_the_data_are_absolute_so_that_a_run_is_read_from_any_folder(
     assert made.data.test_split_file == f"{tmp_path}/b.txt,{tmp_path}/c.txt"
     assert made.data.class_names == f"{tmp_path}/names.csv"
     assert made.anchors.source == f"{tmp_path}/irrelevant"
+    (tmp_path / "old.toml").write_text(
+        '[data]\ndataset = "ucf101"\nroot = "/mnt/ucf"\n[training]\nepochs = 9\nextended = [4]\n'
+    )
+    again = configure(recipe="old.toml")
+    assert (again.data.root, again.training.epochs, again.training.extended) == ("/mnt/ucf", 9, (4,))
+    other = configure(recipe="old.toml", dataset="hmdb51", options={"training": {"epochs": 3}})
+    assert (other.data.root, other.training.extended) == (f"{tmp_path}/data/hmdb51", ())
     plain = configure(dataset="ucf101")
     assert (plain.data.split_file, plain.data.class_names, plain.anchors.source) == (
         "",
