@@ -96,15 +96,12 @@ def evaluate_all(
     classes. Clips are encoded once. Arguments and errors as `evaluate_run`.
 
     On another dataset than the run's, all classes are tested zero-shot, on every official split; on the run's own on
-    its split, as `all-classes`. A run that was tuned on all classes is not tested on base and novel ones.
+    its split, as `all-classes`.
     """
     run = load_run(run_path)
     settings = _test_settings(run.settings, None, dataset, root, views, class_names)
     manifest = _manifest(run, settings.data, class_names)
-    own = _is_own(run, settings, manifest)
-    halves = not (own and run.tuned) or run.settings.data.protocol == "base-to-novel"
-    protocols = ["base-to-novel"] if halves else []
-    protocols.append(ALL_CLASSES if own else "zero-shot")
+    protocols = ["base-to-novel", ALL_CLASSES if _is_own(run, settings, manifest) else "zero-shot"]
     return _evaluate(run, settings, manifest, protocols, device, progress, write)
 
 
@@ -193,7 +190,7 @@ def _refuse_other_data(run: Run, settings: Settings, manifest: Manifest, protoco
             if part.name == "base"
             for name in part.classes
         }
-        if base and base != set(run.classes):
+        if base and base != set(run.classes) and run.settings.data.protocol == "base-to-novel":
             other = min(base.symmetric_difference(run.classes))
             raise UserError(
                 f"the base classes of {dataset} are not the {len(run.classes)} classes that {run.path} was tuned on: "

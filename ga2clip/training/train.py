@@ -324,6 +324,10 @@ class _Job:
             if self.updater.best.epoch:
                 kept = "best" if self.updater.best.weights else "average"
                 note["validation"] = {**self.updater.best.numbers(), "kept": kept}
+                if kept == "best":
+                    _log.info(
+                        "kept as it was after epoch %d, the best in validation", self.updater.best.epoch
+                    )
             save_prompts(out, self.model, note)
             _log.info("wrote %s", out / PROMPTS)
 
