@@ -97,7 +97,7 @@ def make_task(
         rule = f"{train_rule}; base classes are {base_rule}; base and novel classes are tested separately"
     elif data.protocol == "zero-shot":
         base, train, evals = pool.classes, (), (_eval_set("test", pool.classes, pool.test),)
-        rule = "all classes are tested without training on them"
+        rule = "all classes are tested"
     else:
         base, evals = pool.classes, (_eval_set("test", pool.classes, pool.test),)
         train, rule = _draw(pool, base, data, seed)

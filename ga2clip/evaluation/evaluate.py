@@ -305,8 +305,6 @@ def _protocol(manifest: Manifest, settings: Settings, protocol: str) -> tuple[tu
         task = make_task(manifest, data, settings.training.seed)
         rule = rule or task.rule
         parts += [(split, part) for part in task.evals]
-    if protocol == ALL_CLASSES:
-        rule = "all classes are tested, whatever the run was tuned on"
     return (protocol, rule), parts
 
 
