@@ -166,9 +166,8 @@ def _known_precision(name: str) -> ExportPrecision:
 def _threshold(model: VideoCLIP, task: Task, expected: verify.Reference, count: int) -> RejectCard:
     settings = model.settings
     clips = anchors_of(task, settings.anchors.source, model.preprocess, settings.data.frames, count)
-    return fit_threshold(
-        expected, None if clips is None else verify.frame_features(model, clips).mean(axis=1)
-    )
+    anchors = None if clips is None else verify.video_features(model, verify.frame_features(model, clips))
+    return fit_threshold(expected, anchors)
 
 
 def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *, static: bool) -> None:
@@ -216,6 +215,7 @@ def _card(
             placeholder=_placeholder(model),
             context=backbone.context_length,
         ),
+        pooling="graph" if model.pools else "mean",
         scoring=ScoringCard(scale=float(model.scale.detach())),
         embedding=backbone.embed_dim,
         reject=threshold,

@@ -91,6 +91,11 @@ class TorchModel:
         return _array(self._model.encode_video(self._pixels(clips), self._prompts))
 
     @torch.inference_mode()
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return _array(self._model.pool(torch.from_numpy(features).to(self._model.device)))
+
+    @torch.inference_mode()
     def encode_classes(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
         """As `ClipModel`."""
         if template is None:

@@ -14,6 +14,11 @@ def normalise(features: np.ndarray) -> np.ndarray:
     return (features / np.maximum(lengths, 1e-12)).astype(np.float32)
 
 
+def mean_over_frames(features: np.ndarray) -> np.ndarray:
+    """Frame features (B, T, D) → their means float32 (B, D)."""
+    return features.mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Scorer:
     """The classes of a question, with their features, and the rule that scores a video against them.
