@@ -1,8 +1,9 @@
 """Converts published checkpoints to our models and runs.
 
 Supported: GA2-CLIP's training checkpoint (`model_state_dict` with `prompt_learner.*`, `image_encoder.*`,
-`text_encoder.*`), with or without the temporal header `Transf`, its plain hard-prompt file, and ViFi-CLIP's checkpoints (`model`), prompted (the context named `ctx`)
-or fully fine-tuned. Reading is safe: nothing in a file can run code, and unknown tensors are an error.
+`text_encoder.*`), with or without the temporal header `Transf`, its plain hard-prompt file, and ViFi-CLIP's checkpoints
+(`model`), prompted (the context named `ctx`) or fully fine-tuned. Reading is safe: nothing in a file can run code, and
+unknown tensors are an error.
 """
 
 import re

@@ -40,7 +40,7 @@ InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
 Preset = Literal["ours", "authors"]
 Schedule = Literal["cosine", "timm", "dassl"]
-Pooling = Literal["mean", "transformer", "attention", "convolution"]
+Pooling = Literal["mean", "trend", "attention", "transformer"]
 AnchorLoss = Literal["margin", "contrast", "preserve", "published"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 

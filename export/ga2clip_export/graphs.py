@@ -43,7 +43,7 @@ def export_video_encoder(
 
 
 def export_pooling(pooling: FoldedPooling, path: Path, *, width: int, opset: int) -> None:
-    """Write `pooling.onnx`: `frame_features` float32 (batch, frames, D) → `video_features`, for any number of frames."""
+    """Write `pooling.onnx`: `frame_features` float32 (batch, frames, D) → `video_features`, for any T."""
     shapes = {0: Dim("batch", min=1), 1: Dim("frames", min=1)}
     example = {"frame_features": torch.zeros(2, 3, width)}
     _export(pooling, example, ["video_features"], {"frame_features": shapes}, path, opset)

@@ -1,8 +1,8 @@
 """The two towers of a `VideoCLIP` as plain modules: prompts, changed weights and pixel normalisation are constants.
 
 `FoldedVideoEncoder`: frames uint8 (B, T, S, S, 3) → frame features (B, T, D) and, where nothing pools them, their
-means (B, D), unnormalised. `FoldedPooling`: frame features (B, T, D) → video features (B, D). `FoldedTextEncoder`: token
-ids int64 (N, L) → features (N, D), unnormalised.
+means (B, D), unnormalised. `FoldedPooling`: frame features (B, T, D) → video features (B, D). `FoldedTextEncoder`:
+token ids int64 (N, L) → features (N, D), unnormalised.
 """
 
 import copy
@@ -45,9 +45,9 @@ class FoldedPooling(nn.Module):
         self.parts = model.parts  # held here so that the exporter knows their weights
         self.pool = model.pool
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frame_features: Tensor) -> Tensor:
         """float32 (B, T, D) → (B, D)."""
-        return self.pool(frames)
+        return self.pool(frame_features)
 
 
 class FoldedTextEncoder(nn.Module):

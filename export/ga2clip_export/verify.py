@@ -44,7 +44,8 @@ class Reference:
         clips: uint8 (N, T, S, S, 3).
         frame_features: float32 (N, T, D).
         video_features: float32 (N, D), what they are pooled to.
-        other_lengths: frame features float32 (1, t, D) of other numbers of frames t, with what they are pooled to (1, D).
+        other_lengths: frame features float32 (1, t, D) of other numbers of frames t, with what they are pooled to,
+            (1, D).
         ids: a row int64 (L,) per text, with prompt positions.
         text_features: float32 (M, D).
         bank: class features, float32 (C, D), L2-normalised.
@@ -169,7 +170,9 @@ def measure(
     )
 
 
-def video_agreement(video: Engine, pooling: Engine | None, expected: Reference, *, static: bool) -> tuple[float, float]:
+def video_agreement(
+    video: Engine, pooling: Engine | None, expected: Reference, *, static: bool
+) -> tuple[float, float]:
     """The smallest cosine of a video feature to torch's, and the fraction of clips with the same top-1 class."""
     videos = _encode_clips(video, pooling, expected.clips, 1 if static else _CLIPS_PER_RUN)[1]
     truth, onnx = expected.probabilities(expected.video_features), expected.probabilities(videos)

@@ -20,7 +20,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """features: clip id → float32 (V, D) on the CPU, V views (what `encode` gives in place of D). broken: clip id → why the clip could not be read."""
+    """features: clip id → float32 (V, D) on the CPU, V views (what `encode` gives in place of D). broken: clip id → why
+    the clip could not be read."""
 
     features: dict[str, Tensor]
     broken: dict[str, str]

@@ -169,7 +169,10 @@ def build_parts(site: Site) -> Iterator[tuple[str, Part]]:
             yield name, part
 
 
-BUILTIN_PARTS = ("text_prompt", "vision_prompt", "coupling", "inter_modal", "linear_probe", "froster", "pooling_transformer")
+BUILTIN_PARTS = (
+    *("text_prompt", "vision_prompt", "coupling", "inter_modal", "linear_probe", "froster"),
+    *("pooling_transformer", "pooling_attention", "pooling_trend"),
+)
 """The parts that other sections than `[parts]` switch on. The order in which they draw their random start values."""
 
 

@@ -23,4 +23,4 @@ def spread(rows: Tensor, frames: Tensor) -> Tensor:
     count, length = len(rows), frames.shape[1]
     at = (torch.arange(length, device=rows.device) + 0.5) * (count / length) - 0.5
     nearness = 1 - (at.clamp(0, count - 1)[:, None] - torch.arange(count, device=rows.device)).abs()
-    return nearness.clamp(min=0) @ rows
+    return nearness.clamp(min=0).to(rows.dtype) @ rows

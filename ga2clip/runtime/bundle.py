@@ -45,14 +45,15 @@ class TextBank:
 class Probe:
     """Inputs with the outputs that torch gave, to check a provider other than the CPU.
 
-    frames: uint8 (1, T, S, S, 3), frame_features: float32 (1, T, D). ids: int64 (1, L), text_features:
-    float32 (1, D).
+    frames: uint8 (1, T, S, S, 3), frame_features: float32 (1, T, D). video_features: float32 (1, D), what a pooling
+    graph makes of those; None: their mean. ids: int64 (1, L), text_features: float32 (1, D).
     """
 
     frames: np.ndarray
     frame_features: np.ndarray
     ids: np.ndarray
     text_features: np.ndarray
+    video_features: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ class Bundle:
                 "frame_features": Expected((1, range(1, frames + 1), width), "<f4"),
                 "ids": Expected((1, range(1, context + 1)), "<i8"),
                 "text_features": Expected((1, width), "<f4"),
-            },
+            }
+            | ({"video_features": Expected((1, width), "<f4")} if self.card.pooling == "graph" else {}),
         )
         return Probe(**arrays)
 

@@ -53,7 +53,9 @@ class BundleModel:
                 self._engine, "frames", probe.frames, "frame_features", probe.frame_features, limit
             )
         # Float and small: on the CPU it takes less time than a frame, and gives the same with every provider.
-        self._pooling = self.bundle.engine(POOLING, "cpu", threads=threads) if card.pooling == "graph" else None
+        self._pooling = (
+            self.bundle.engine(POOLING, "cpu", threads=threads) if card.pooling == "graph" else None
+        )
         if provider not in ("auto", self.provider):
             _log.warning("asked for the provider '%s', got '%s'", provider, self.provider)
         if card.precision == "int8" and self.provider.startswith(("cuda", "tensorrt")):

@@ -83,7 +83,11 @@ def contract(card: BundleCard, name: str) -> Contract:
 
     def outputs(shape: Shape) -> Mapping[str, Shape]:
         frame_features = {"frame_features": (*shape[:2], width)}
-        return frame_features if card.pooling == "graph" else frame_features | {"video_features": (shape[0], width)}
+        return (
+            frame_features
+            if card.pooling == "graph"
+            else frame_features | {"video_features": (shape[0], width)}
+        )
 
     return Contract(
         input="frames",
