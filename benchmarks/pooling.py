@@ -1,9 +1,10 @@
-"""Temporal poolings on `stickfigures-order`, whose classes come in pairs that differ by the order of their frames alone.
+"""Temporal poolings on `stickfigures-order`, whose pairs of classes differ by the order of their frames alone.
 
-The vision tower is frozen, so that the features of every frame are computed once (--features); what trains is a deep text
-prompt and the pooling. Measured are the accuracy between the two classes of a pair and among all classes of a half. One
-line of JSON per trained model goes to --out, and what is there already is not trained again. --select trains on the pairs
-of some base objects and tests the training clips of the other base objects: settings are chosen there, never on test clips.
+The vision tower is frozen, so that the features of every frame are computed once (--features); what trains is a deep
+text prompt and the pooling. Measured are the accuracy between the two classes of a pair and among all classes of a
+half. One line of JSON per trained model goes to --out, and what is there already is not trained again. --select trains
+on the pairs of some base objects and tests the training clips of the other base objects: settings are chosen there,
+never on test clips.
 
     ga2clip prepare --dataset stickfigures-order --clips-per-class 100
     OMP_NUM_THREADS=1 python benchmarks/pooling.py --features order.npz --out select.jsonl --select --seeds 1 2 3

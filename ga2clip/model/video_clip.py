@@ -191,7 +191,7 @@ class VideoCLIP(nn.Module):
         return any(type(part).video_features is not Part.video_features for part in self._in_order)
 
     def pool(self, frames: Tensor) -> Tensor:
-        """Video features (B, D) of frame features (B, T, D): their mean, changed by `Part.video_features` of all parts."""
+        """Video features (B, D) of frame features (B, T, D): their mean, changed by all `Part.video_features`."""
         video = mean_pool(frames)
         for part in self._in_order:
             video = part.video_features(video, frames)

@@ -269,7 +269,7 @@ def test_half_precision_texts_are_the_same_texts(
 
 
 class Header(nn.Module):
-    """A temporal header as Text4Vis and GA2-CLIP describe it, of torch's own layers: 77 frame numbers, blocks of CLIP."""
+    """A temporal header as Text4Vis and GA2-CLIP have it, of torch's own layers: 77 positions, blocks of CLIP."""
 
     def __init__(self, width: int, heads: int, layers: int) -> None:
         super().__init__()

@@ -11,10 +11,10 @@ from ga2clip.registry import PARTS
 class TrendPooling(Part):
     """mean(x) + W slope(x̂) of frame features x (T, D), with a matrix W (D, D) that starts at zero.
 
-    x̂ are the frames, each normalised to mean 0 and variance 1, and the slope is that of their least-squares line over the
-    time from 0 to 1: Σ_t (τ_t − ½) x̂_t / Σ_t (τ_t − ½)² with τ_t = (t + ½) / T. The reversed video has the opposite
-    slope, so what is added says which way the video goes and nothing else; one frame has none. Weights of the frames that
-    rise with time: approximate rank pooling (Dynamic image networks, CVPR 2016), on features and with a learned map.
+    x̂ are the frames, each normalised to mean 0 and variance 1, and the slope is that of their least-squares line over
+    the time from 0 to 1: Σ_t (τ_t − ½) x̂_t / Σ_t (τ_t − ½)² with τ_t = (t + ½) / T. The reversed video has the opposite
+    slope, so what is added says which way the video goes and nothing else; one frame has none. Weights of the frames
+    that rise with time: approximate rank pooling (Dynamic image networks, CVPR 2016), on features, with a learned map.
     """
 
     def __init__(self, width: int) -> None:
