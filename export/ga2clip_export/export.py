@@ -180,15 +180,15 @@ def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *,
     )
     frames = slice(None) if static else slice(_PROBE_FRAMES)
     shown = expected.frame_features[:1, frames]
-    pooled = {"video_features": verify.video_features(model, shown)} if model.pools else {}
-    np.savez(
-        folder / PROBE,
-        frames=expected.clips[:1, frames],
-        frame_features=shown,
-        **pooled,
-        ids=expected.ids[0][None],
-        text_features=expected.text_features[:1],
-    )
+    probe = {
+        "frames": expected.clips[:1, frames],
+        "frame_features": shown,
+        "ids": expected.ids[0][None],
+        "text_features": expected.text_features[:1],
+    }
+    if model.pools:
+        probe["video_features"] = verify.video_features(model, shown)
+    np.savez(folder / PROBE, allow_pickle=False, **probe)
 
 
 def _card(

@@ -174,7 +174,7 @@ def prepared_clips(clips: object, size: int) -> np.ndarray:
     return _pixels("prepared clips", clips, "B", "T", size, size, 3)
 
 
-def frame_features(features: object) -> np.ndarray:
+def float_features(features: object) -> np.ndarray:
     """Features float32 (B, T, D) of any B, T and D ≥ 1. Raises UserError for anything else."""
     if not isinstance(features, np.ndarray) or features.dtype != np.float32:
         found = getattr(features, "dtype", type(features).__name__)

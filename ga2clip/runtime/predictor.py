@@ -23,7 +23,7 @@ from ga2clip.runtime.arguments import (
     at_least_one,
     class_names,
     flag,
-    frame_features,
+    float_features,
     prepared_clips,
     prepared_frames,
     rgb_frames,
@@ -312,7 +312,7 @@ class Predictor:
         Raises:
             UserError: another type or shape.
         """
-        return self.model.pool(frame_features(features))
+        return self.model.pool(float_features(features))
 
     def encode_classes(self, names: Iterable[str], template: str | None = None) -> np.ndarray:
         """Encode class names.

@@ -99,5 +99,8 @@ class _Part:
             self._before = self._inside.popleft()[1]
 
     def _pooled(self) -> np.ndarray:
-        frames = [feature for _, feature in self._inside] or [self._before]  # a part begins with a frame
-        return self._pool(np.stack(frames)[None])[0]  # type: ignore[arg-type]
+        frames = [feature for _, feature in self._inside]
+        if not frames:
+            assert self._before is not None  # a part begins with a frame
+            frames = [self._before]
+        return self._pool(np.stack(frames)[None])[0]

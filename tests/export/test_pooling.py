@@ -1,6 +1,8 @@
 """Temporal pooling in a bundle: a graph of its own, that gives what torch gives for any number of frames."""
 
+import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import onnx
 import pytest
 import torch
 
+from ga2clip.errors import UserError
+from ga2clip.evaluation.torch_model import TorchModel
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.runtime.bundle import open_bundle
@@ -96,6 +100,40 @@ def test_order_changes_the_answer_and_the_mean_knows_none(
 def test_before_training_the_bundle_is_the_mean(clip_file: Path, tmp_path: Path) -> None:
     ours = BundleModel(export_model(make(clip_file, "attention", moved=False), tmp_path / "b"), cache=False)
     np.testing.assert_allclose(ours.pool(features(5)), features(5).mean(axis=1), atol=1e-6)
+
+
+def test_a_pooling_graph_is_checked_before_it_runs(
+    exported: Callable[[str], tuple[VideoCLIP, Path]], tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(exported("trend")[1], tmp_path / "bundle"))
+    card = json.loads((path / "bundle.json").read_text())
+    shutil.copy(path / "text_encoder.onnx", path / "pooling.onnx")
+    card["files"]["pooling.onnx"] = card["files"]["text_encoder.onnx"]
+    (path / "bundle.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=r"pooling.onnx is not a graph that this bundle may hold"):
+        BundleModel(path, cache=False)
+    with pytest.raises(UserError, match=r"pooling.onnx is not a graph that this bundle may hold"):
+        open_bundle(path).verify()
+    del card["files"]["pooling.onnx"]
+    (path / "bundle.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=r"lists no pooling.onnx"):
+        open_bundle(path)
+
+
+def test_the_probe_says_what_its_frames_are_pooled_to(
+    exported: Callable[[str], tuple[VideoCLIP, Path]],
+) -> None:
+    """So that a client can test its pooling, and a run knows whether a bundle was made from it."""
+    model, path = exported("trend")
+    bundle = open_bundle(path)
+    probe = bundle.probe()
+    np.testing.assert_allclose(
+        BundleModel(path, cache=False).pool(probe.frame_features), probe.video_features, rtol=1e-4, atol=1e-5
+    )
+    assert TorchModel(model, "this", device="cpu")._pools_as(probe)
+    other = copy.deepcopy(model)
+    move(other, 0.5)
+    assert not TorchModel(other, "other", device="cpu")._pools_as(probe)
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ class TransformerPooling(Part):
         """Add what the transformer makes of the frames, times the gate."""
         x = frames + spread(self.positions, frames)
         for block in self.blocks:
-            x = run_block(block, x)  # type: ignore[arg-type]
+            x = run_block(block, x)
         return video + self.gate * x.mean(dim=1)
 
     def describe(self) -> str:
