@@ -118,8 +118,9 @@ class BundleModel:
     def _run(self, engine: Engine, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         outputs = engine.run(inputs)
         if not all(np.isfinite(output).all() for output in outputs.values()):
+            name = "video encoder" if engine is self._engine else "pooling"
             raise UserError(
-                f"{self.bundle.path}: the video encoder gave numbers that are not finite",
+                f"{self.bundle.path}: the {name} gave numbers that are not finite",
                 "export with --precision fp32"
                 if self.card.precision != "fp32"
                 else "export the bundle again",

@@ -13,6 +13,9 @@ from ga2clip.model.towers import run_block
 from ga2clip.registry import PARTS
 
 _STD = 0.02  # of the weights, as published
+_POSITIONS_STD = 1.0
+"""Published: 0.02, far below the features, which the few updates of a few-shot tuning don't overcome
+(docs/benchmarks.md)."""
 
 
 @PARTS.register("pooling_transformer")
@@ -27,7 +30,7 @@ class TransformerPooling(Part):
 
     def __init__(self, width: int, heads: int, layers: int, frames: int) -> None:
         super().__init__()
-        self.positions = nn.Parameter(torch.randn(frames, width) * _STD)
+        self.positions = nn.Parameter(torch.randn(frames, width) * _POSITIONS_STD)
         norm = partial(nn.LayerNorm, eps=1e-12)
         self.blocks = nn.ModuleList(
             ResidualAttentionBlock(width, heads, act_layer=QuickGELU, norm_layer=norm) for _ in range(layers)
