@@ -128,7 +128,7 @@ def test_it_computes_what_its_formula_says(make: Make, kind: str) -> None:
     for given, pooled in zip(features(4).double().numpy(), ours, strict=True):
         twin = {"trend": numpy_trend, "attention": numpy_attention, "transformer": numpy_transformer}[kind]
         expected = twin(given, state)
-        np.testing.assert_allclose(pooled, expected, rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(pooled, expected, rtol=1e-5, atol=1e-6)  # moments of time are float32
 
 
 @pytest.mark.parametrize("kind", KINDS)
