@@ -112,8 +112,8 @@ def train(settings: Settings, task: Task, features: dict[str, torch.Tensor]) -> 
 
 
 @torch.no_grad()
-def hits(model: VideoCLIP, part: EvalSet, features: dict[str, torch.Tensor]) -> dict[str, list[int]]:
-    """Whether each clip is nearer to its class than to the other one of its pair, and than to all others."""
+def hits(model: VideoCLIP, part: EvalSet, features: dict[str, torch.Tensor]) -> dict[str, str]:
+    """1 or 0 for each clip: whether it is nearer to its class than to the other of its pair, and than to all others."""
     classes = F.normalize(model.encode_classes(list(part.classes)), dim=-1)
     videos = F.normalize(model.pool(torch.stack([features[clip.id] for clip in part.clips])), dim=-1)
     scores = videos @ classes.T
@@ -122,9 +122,18 @@ def hits(model: VideoCLIP, part: EvalSet, features: dict[str, torch.Tensor]) -> 
     other = torch.tensor([row[OTHER[str(clip.label)]] for clip in part.clips])
     index = torch.arange(len(own))
     return {
-        "pair": (scores[index, own] > scores[index, other]).int().tolist(),
-        "top1": (scores.argmax(dim=1) == own).int().tolist(),
+        "pair": _digits(scores[index, own] > scores[index, other]),
+        "top1": _digits(scores.argmax(dim=1) == own),
     }
+
+
+def _digits(right: torch.Tensor) -> str:
+    return "".join(str(int(value)) for value in right)
+
+
+def _table(lines: Sequence[dict[str, Any]], half: str, score: str) -> np.ndarray:
+    """(S, N) of S runs and N clips."""
+    return np.array([[int(digit) for digit in line["hits"][half][score]] for line in lines])
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -178,12 +187,13 @@ def report(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
         own = sorted((line for line in lines if line["row"] == kind), key=lambda line: line["seed"])
         if not own:
             continue
-        cells = [interval([line["hits"][half][score] for line in own]) for half, score in columns]
-        seeds = {line["seed"] for line in own}
-        plain = sorted(
-            (n for n in lines if n["row"] == "mean" and n["seed"] in seeds), key=lambda n: n["seed"]
+        cells = [interval(_table(own, half, score)) for half, score in columns]
+        both = {n["seed"] for n in lines if n["row"] == "mean"} & {line["seed"] for line in own}
+        paired, plain = (
+            sorted((n for n in lines if n["row"] == row and n["seed"] in both), key=lambda n: n["seed"])
+            for row in (kind, "mean")
         )
-        ours, theirs = ([np.mean(n["hits"]["novel"]["pair"]) for n in part] for part in (own, plain))
+        ours, theirs = (_table(part, "novel", "pair").mean(axis=1).tolist() for part in (paired, plain))
         gain = float(np.mean(ours) - np.mean(theirs))
         against = f"{percent(gain, difference_interval(ours, theirs))}, p {p_value(paired_t(ours, theirs))}"
         cost = (np.median([line[name] for line in own]) for name in ("seconds", "per_clip"))
@@ -194,9 +204,9 @@ def report(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
         )
 
 
-def interval(table: Sequence[Sequence[int]]) -> str:
+def interval(table: np.ndarray) -> str:
     """The mean accuracy of runs × clips with its interval."""
-    values = [float(np.mean(row)) for row in table]
+    values = table.mean(axis=1).tolist()
     return percent(float(np.mean(values)), mean_interval(values, clip_variance(table)))
 
 
