@@ -86,9 +86,12 @@ def test_a_stopped_training_ends_as_one_that_was_not(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_train_as_one(settings: Make, tmp_path: Path, kind: str) -> None:
-    chosen = settings("promptsrc", method={"pooling": kind}, training={"epochs": 3, "micro_batch": 1})
+    """With SGD: AdamW divides by the gradients' size, and what a gate at zero hides has gradients near rounding."""
+    training = {"epochs": 3, "micro_batch": 1, "optimiser": "sgd", "lr": 0.1}
+    chosen = settings("promptsrc", method={"pooling": kind}, training=training)
     _train(chosen, tmp_path / "one")
     in_two_processes(_train, chosen, tmp_path / "two")
     one, two = (load_run(tmp_path / name).state() for name in ("one", "two"))
+    assert any(value.any() for name, value in one.items() if name.endswith(("gate", "output.weight")))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
