@@ -22,7 +22,7 @@ from ga2clip.hard_prompt import flat_weights, hard_prompt_from_file
 from ga2clip.labels import check_class_names, read_class_list
 from ga2clip.model import class_texts
 from ga2clip.model.architecture import OPENAI, OPENAI_HEAD_WIDTH, VOCABULARY
-from ga2clip.model.backbone import Backbone, some
+from ga2clip.model.backbone import Backbone
 from ga2clip.model.checkpoint import read_checkpoint
 from ga2clip.model.load_backbone import backbone_from_weights
 from ga2clip.model.methods import method_settings
@@ -30,6 +30,7 @@ from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.model.weights import read_weights
 from ga2clip.run import BACKBONE, HARD_PROMPT, write_run
 from ga2clip.settings import Settings
+from ga2clip.text import some
 
 _DEEP = re.compile(r"(image|text)_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow")
 _TEMPORAL_HEADER = "fusion_model_state_dict"
@@ -70,8 +71,7 @@ def load_published(
         >>> model = load_published("ga2.pth", "ViT-B-16.pt", "hard_prompts.pth", classes="ucf101.txt")
         >>> predictor = open_predictor(model)
     """
-    names = list(read_class_list(Path(classes))) if isinstance(classes, (str, Path)) else list(classes)
-    check_class_names(names)
+    names = _class_names(classes)
     published = _read_published(checkpoint)
     backbone, _ = _published_backbone(published, checkpoint, clip)
     hard = None if hard_prompts is None else hard_prompt_from_file(Path(hard_prompts))
@@ -94,7 +94,7 @@ def import_run(
     class text that the checkpoint was tuned with goes into the run's settings. Other arguments and errors: as
     `load_published`; also UserError if `out` is not empty.
     """
-    names = read_class_list(classes)
+    names = _class_names(classes)
     published = _read_published(checkpoint)
     backbone, tuned = _published_backbone(published, checkpoint, clip)
     hard = None if hard_prompts is None else hard_prompt_from_file(hard_prompts)
@@ -111,6 +111,12 @@ def import_run(
         with replacing(out / weights) as temporary:
             save_file({name: value.contiguous() for name, value in tuned.items()}, temporary)
     return out
+
+
+def _class_names(classes: Sequence[str] | str | Path) -> tuple[str, ...]:
+    if isinstance(classes, str | Path):
+        return check_class_names(read_class_list(Path(classes)), classes)
+    return check_class_names(classes)
 
 
 def _read_published(checkpoint: str | Path) -> dict[str, Tensor]:

@@ -84,14 +84,15 @@ def video_features(model: VideoCLIP, frames: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Reference:
-    """Run torch on prepared clips, uint8 (N, T, S, S, 3), on the model's class names and on a few other texts.
+    """Run torch on prepared clips, uint8 (N, T, S, S, 3), on the model's class texts and on a few other ones.
 
     Raises UserError for a model whose features are not finite.
     """
     frames = frame_features(model, clips)
-    names = [*model.classes[:_MOST_TEXTS], *(phrase for phrase in _PHRASES if phrase not in model.classes)]
+    own = [text for texts in model.texts_of(model.classes).values() for text in texts][:_MOST_TEXTS]
+    others = model.class_texts.missing(phrase for phrase in _PHRASES if phrase not in model.classes)
     prompts = model.prompts()
-    tokens = [model.class_tokens([name]) for name in names]
+    tokens = [model.token_ids([text]) for text in own] + [model.class_tokens([name]) for name in others]
     features = [_numpy(model.encode_tokens(ids, prompts))[0] for ids in tokens]
     start = np.array([model.backbone.text.start_id] + [placeholder] * model.text_tokens, np.int64)
     result = Reference(
@@ -110,7 +111,7 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
             raise UserError(
                 f"the model gives {name} that are not finite", "the training diverged: train again"
             )
-    _refuse_changed_names(model, names[len(model.classes[:_MOST_TEXTS]) :], features)
+    _refuse_changed_names(model, others, features)
     return result
 
 

@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -100,9 +101,16 @@ class BundleModel:
             return mean_over_frames(features)
         return self._run(self._pooling, {"frame_features": features})["video_features"]
 
-    def encode_classes(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
-        """As `ClipModel`; names of the text bank keep their folded features unless a template is given."""
-        return self._text.encode(names, template)
+    def encode_classes(
+        self,
+        names: Sequence[str],
+        template: str | None = None,
+        sentences: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> np.ndarray:
+        """As `ClipModel`; names of the text bank keep their folded features unless a template or sentences are
+        given.
+        """
+        return self._text.encode(names, template, sentences)
 
     def close(self) -> None:
         """Release the encoders."""

@@ -22,6 +22,7 @@ from pydantic import (
 
 from ga2clip.choices import BundlePrecision
 from ga2clip.errors import UserError
+from ga2clip.labels import check_class_names
 from ga2clip.text import printable
 
 SCHEMA_VERSION: Final = 2
@@ -170,6 +171,8 @@ class BundleCard(_Part):
     embedding: int = Field(ge=1, le=65536)
     reject: RejectCard | None
     negatives: Names
+    descriptions: dict[Text, Names] = {}
+    """Sentences by class name. Those of `classes` are folded into the text bank already, others are known by name."""
     onnx: OnnxCard
     agreement: Agreement
     accuracy: dict[str, float] = {}
@@ -184,8 +187,6 @@ class BundleCard(_Part):
         needed = {*self.graphs, TEXT_BANK, TOKENIZER, PROBE}
         if missing := needed - set(self.files):
             raise ValueError(f"lists no {', '.join(sorted(missing))}")
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError("'classes' holds a name twice")
         if missing := {"frame_features", "video_features", "text_features"} - set(self.agreement.outputs):
             raise ValueError(f"lacks the agreement of {', '.join(sorted(missing))}")
         if self.reject is not None and not self.negatives:
@@ -220,13 +221,15 @@ def parse_card(text: str, source: str) -> BundleCard:
     if version == 1:
         tree = _from_1(tree)
     try:
-        return BundleCard.model_validate(tree)
+        card = BundleCard.model_validate(tree)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:60] for part in first["loc"]) or "the card"
         raise UserError(printable(f"{source}: {where}: {first['msg']}"), "export the bundle again") from None
     except RecursionError:
         raise UserError(f"{source} is nested too deeply", "export the bundle again") from None
+    check_class_names(card.classes, printable(source))
+    return card
 
 
 def _short(value: object) -> str:

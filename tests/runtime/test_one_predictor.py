@@ -161,7 +161,7 @@ def test_a_model_of_one_s_own_is_enough(clip_path) -> None:
         def pool(self, features):
             return features.mean(axis=1)
 
-        def encode_classes(self, names, template):
+        def encode_classes(self, names, template, sentences):
             return np.float32([[name != "bright", name == "bright"] for name in names])
 
         def close(self):
