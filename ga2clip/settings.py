@@ -41,6 +41,7 @@ InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
 Preset = Literal["ours", "authors"]
 Schedule = Literal["cosine", "timm", "dassl"]
+Pooling = Literal["mean", "trend", "attention", "transformer"]
 AnchorLoss = Literal["margin", "contrast", "preserve", "published"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 _TOO_LARGE = 2**31  # for the whole numbers of NumPy's and PyTorch's functions
@@ -166,6 +167,11 @@ class MethodSettings(_Section):
     """Linear maps between the branches' prompts, one per prompted layer."""
     inter_modal_free: bool = True
     """True: the mapped prompt is added to a free one (ViLT-CLIP); False: it replaces it (MaPLe)."""
+    pooling: Pooling = "mean"
+    """How the features of the frames become the feature of the video. All but the mean see the order of the frames and
+    start as the mean."""
+    pooling_layers: int = Field(default=1, ge=1)
+    """Blocks of the pooling `transformer`; the published one has 6."""
     linear_probe: bool = False
     """A linear classifier on the frozen video feature instead of class texts."""
     tune: Tune = "prompts"

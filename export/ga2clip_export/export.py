@@ -171,9 +171,8 @@ def _known_precision(name: str) -> ExportPrecision:
 def _threshold(model: VideoCLIP, task: Task, expected: verify.Reference, count: int) -> RejectCard:
     settings = model.settings
     clips = anchors_of(task, settings.anchors.source, model.preprocess, settings.data.frames, count)
-    return fit_threshold(
-        expected, None if clips is None else verify.frame_features(model, clips).mean(axis=1)
-    )
+    anchors = None if clips is None else verify.video_features(model, verify.frame_features(model, clips))
+    return fit_threshold(expected, anchors)
 
 
 def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *, static: bool) -> None:
@@ -185,13 +184,16 @@ def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *,
         negatives=expected.negatives,
     )
     frames = slice(None) if static else slice(_PROBE_FRAMES)
-    np.savez(
-        folder / PROBE,
-        frames=expected.clips[:1, frames],
-        frame_features=expected.frame_features[:1, frames],
-        ids=expected.ids[0][None],
-        text_features=expected.text_features[:1],
-    )
+    shown = expected.frame_features[:1, frames]
+    probe = {
+        "frames": expected.clips[:1, frames],
+        "frame_features": shown,
+        "ids": expected.ids[0][None],
+        "text_features": expected.text_features[:1],
+    }
+    if model.pools:
+        probe["video_features"] = verify.video_features(model, shown)
+    np.savez(folder / PROBE, allow_pickle=False, **probe)
 
 
 def _card(
@@ -221,6 +223,7 @@ def _card(
             placeholder=_placeholder(model),
             context=backbone.context_length,
         ),
+        pooling="graph" if model.pools else "mean",
         scoring=ScoringCard(scale=float(model.scale.detach())),
         embedding=backbone.embed_dim,
         reject=threshold,
