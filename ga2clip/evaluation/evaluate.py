@@ -18,13 +18,16 @@ from ga2clip.compute.precision import autocast, autocast_dtype
 from ga2clip.data.class_names import RAW, READABLE, named
 from ga2clip.data.manifest import Clip, Manifest, read_dataset
 from ga2clip.data.protocols import EvalSet, make_task
+from ga2clip.errors import UserError
 from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.report import Measured, Report, SetReport
 from ga2clip.files import file_sha256
-from ga2clip.model.video_clip import VideoCLIP
-from ga2clip.run import PROMPTS, Run, load_run, runs_in
-from ga2clip.settings import DataSettings, Settings
+from ga2clip.model.load_backbone import load_backbone
+from ga2clip.model.methods import method_settings
+from ga2clip.model.video_clip import VideoCLIP, build_model
+from ga2clip.run import BACKBONE, PROMPTS, Run, load_run, runs_in
+from ga2clip.settings import DataSettings, Settings, merge
 from ga2clip.text import printable
 
 _log = logging.getLogger(__name__)
@@ -145,6 +148,37 @@ def _evaluate(
         for report in reports:
             report.write(run.path / "eval" / report.folder)
     return reports
+
+
+def evaluate_untuned(
+    run: Run,
+    *,
+    protocol: str,
+    dataset: str,
+    views: tuple[int, int],
+    class_names: str,
+    root: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> Report:
+    """What the run's backbone reaches as it is, zero-shot, on the clips and class names of a measurement of the run.
+
+    Raises:
+        UserError: as `evaluate_run`; an imported run keeps its own tuned backbone alone.
+    """
+    if run.settings.backbone.pretrained == BACKBONE:
+        raise UserError(f"{run.path} holds a tuned backbone: there is no untuned one to compare with")
+    settings = _test_settings(run.settings, protocol, dataset, root, views, class_names)
+    tree = settings.model_dump(include={"data": True, "backbone": True, "training": {"seed", "precision"}})
+    template = {"method": {"scenario_template": settings.method.scenario_template}}
+    settings = Settings().updated(merge(merge(tree, template), method_settings("zero-shot")), "zero-shot")
+    manifest = _manifest(
+        run, settings.data, None if class_names == run.settings.data.class_names else class_names
+    )
+    with join_group(device) as group:
+        model = build_model(load_backbone(settings.backbone), settings, run.classes).to(group.device)
+        bar = progress and group.is_first
+        return evaluate_model(model, settings, [protocol], group, manifest, bar=bar)[0]
 
 
 def measurement_folder(run: Run, settings: Settings) -> str:

@@ -124,3 +124,21 @@ def test_every_parameter_under_a_heading_exists() -> None:
     named = [name for names in PANELS.values() for name in names]
     assert len(set(named)) == len(named)
     assert set(named) <= set(inspect.signature(train).parameters)
+
+
+def test_a_run_gets_its_page(walk, runs: list[str]) -> None:
+    """Also one that was not measured yet; a second call writes the same page without measuring again."""
+    run = runs[1]
+    (page,) = walk("report", run).split()
+    assert page == f"{run}/eval/stickfigures-base-to-novel/report.html"
+    text = (walk.folder / page).read_text(encoding="utf-8")
+    measured = json.loads((walk.folder / page).with_name("report.json").read_text())
+    assert f"{100 * measured['novel']['top1']:.1f}" in text
+    assert text.count("data:image/jpeg;base64,") > 1
+    assert "no frames:" not in text
+    assert "Not compared with zero-shot" not in text
+    walk("report", run, "--out", "again.html")
+    assert "measuring" not in walk.err
+    assert (walk.folder / "again.html").read_text(encoding="utf-8") == text
+    walk("report", runs[0], "--out", "zero.html")
+    assert "the run is the untuned backbone itself" in (walk.folder / "zero.html").read_text()
