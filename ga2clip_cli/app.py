@@ -21,6 +21,7 @@ from ga2clip_cli import (
     report,
     reproduce,
     settings,
+    sweep,
     train,
 )
 from ga2clip_cli.options import examples, name_lists
@@ -121,6 +122,7 @@ for _name, _module, _function in (
     ("info", info, info.info),
     ("bench", bench, bench.bench),
     ("cache", cache, cache.cache),
+    ("sweep", sweep, sweep.sweep),
     ("reproduce", reproduce, reproduce.reproduce),
 ):
     app.command(_name, cls=_Command, epilog=examples(*_module.EXAMPLES))(_function)

@@ -68,7 +68,7 @@ def train_once(settings: Settings, folder: Path, *, device: str = "auto", progre
         train(settings, folder, device=device, progress=progress)
         return
     refuse_another(folder, settings)
-    if _finished(folder):
+    if is_finished(folder):
         _log.info("%s is finished and stays as it is", folder)
         return
     _log.info("%s was stopped and goes on", folder)
@@ -86,7 +86,8 @@ def refuse_another(folder: Path, settings: Settings) -> None:
         )
 
 
-def _finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
+    """Whether the folder holds a run whose training is complete."""
     if not (folder / PROMPTS).is_file():
         return False
     meta = load_run(folder).meta

@@ -60,6 +60,19 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     return _load_open_clip(settings.name, settings.pretrained)
 
 
+def backbone_to_time(settings: BackboneSettings) -> Backbone:
+    """A CLIP that costs the same to compute: with random weights where the real ones would have to be downloaded.
+
+    Raises UserError as `load_backbone`, but for the download.
+    """
+    if settings.from_file or settings.pretrained == "builtin":
+        return load_backbone(settings)
+    architecture = named(f"{settings.name}/{settings.pretrained}")
+    return Backbone(
+        architecture.build(), name=architecture.source, licence="none", preprocess=architecture.pixels
+    )
+
+
 def backbone_from_weights(
     weights: Mapping[str, Tensor],
     *,

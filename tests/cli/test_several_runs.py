@@ -142,3 +142,43 @@ def test_a_run_gets_its_page(walk, runs: list[str]) -> None:
     assert (walk.folder / "again.html").read_text(encoding="utf-8") == text
     walk("report", runs[0], "--out", "zero.html")
     assert "the run is the untuned backbone itself" in (walk.folder / "zero.html").read_text()
+
+
+SWEEP = """
+methods = ["zero-shot", "ivlp"]
+datasets = ["stickfigures"]
+seeds = "1..2"
+[settings]
+training = {epochs = 1, batch_size = 8}
+data = {shots = 1, frames = 2}
+method = {text_length = 2, vision_length = 2}
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_and_does_what_is_new(walk, invoke) -> None:
+    file = walk.folder / "season.toml"
+    file.write_text(SWEEP.replace("1..2", "1"))
+    shown = walk("sweep", "season.toml", "--dry-run", "--device", "cpu")
+    assert "runs/season/stickfigures-ivlp/seed-1       training and testing  about " in shown
+    assert not (walk.folder / "runs/season").exists()
+    table = walk("sweep", "season.toml", "--device", "cpu", "--format", "markdown")
+    assert "| ivlp | zero-shot | novel |" in table
+    assert (walk.folder / "runs/season/table.md").read_text() == table
+    first = walk.folder / "runs/season/stickfigures-ivlp/seed-1/prompts.safetensors"
+    before = first.stat().st_mtime_ns
+    file.write_text(SWEEP)
+    rows = list(
+        csv.DictReader(io.StringIO(walk("sweep", "season.toml", "--device", "cpu", "--format", "csv")))
+    )
+    assert {row["method"]: row["seeds"] for row in rows if not row["against"]} == {
+        "zero-shot": "2",
+        "ivlp": "2",
+    }
+    assert first.stat().st_mtime_ns == before
+    done = walk("sweep", "season.toml", "--dry-run").splitlines()
+    assert [line.split()[1] for line in done[:-1]] == ["done"] * 4
+    file.write_text(SWEEP.replace("epochs = 1", "epochs = 2"))
+    code, out, err = invoke(walk.folder, ["sweep", "season.toml"])
+    assert (code, out) == (1, "")
+    assert "seed-1 holds another training: training.epochs differs" in err
