@@ -34,6 +34,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as training.lr=0.01; repeatable."),
 ]
+TableForm = Annotated[str, typer.Option("--format", metavar="FORM", help="Of the table: {forms}.")]
 Provider = Annotated[
     str,
     typer.Option("--provider", metavar="NAME", help="Engine of a bundle: {providers}."),
@@ -51,7 +52,7 @@ Verify = Annotated[
 def choices() -> dict[str, tuple[str, ...]]:
     """The names that `{…}` stands for in help texts, from where they are decided; none of them loads torch."""
     from ga2clip import settings
-    from ga2clip.choices import DEVICES, PROVIDERS, ExportPrecision
+    from ga2clip.choices import DEVICES, PROVIDERS, TABLE_SUFFIXES, ExportPrecision
     from ga2clip.experiments.published import HALVES
     from ga2clip.model.methods import METHODS
     from ga2clip.registry import DATASETS
@@ -60,6 +61,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "anchor_losses": get_args(settings.AnchorLoss),
         "datasets": DATASETS.names(),
         "devices": DEVICES,
+        "forms": tuple(TABLE_SUFFIXES),
         "methods": tuple(METHODS),
         "precisions": get_args(ExportPrecision),
         "presets": get_args(settings.Preset),

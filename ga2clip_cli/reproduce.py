@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import Device, Overrides, Root
+from ga2clip_cli.options import Device, Overrides, Root, TableForm
 
 EXAMPLES = (
     "ga2clip reproduce ucf101 --dry-run",
@@ -24,9 +24,7 @@ def reproduce(
     ] = None,
     overrides: Overrides = None,
     device: Device = "auto",
-    form: Annotated[
-        str, typer.Option("--format", metavar="FORM", help="text, markdown, csv or latex.")
-    ] = "text",
+    form: TableForm = "text",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show commands, data and time needed, and stop.")
     ] = False,

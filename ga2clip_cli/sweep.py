@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import Device
+from ga2clip_cli.options import Device, TableForm
 
 EXAMPLES = (
     "ga2clip sweep season.toml --dry-run",
@@ -24,9 +24,7 @@ def sweep(
         Path | None, typer.Option(metavar="DIR", help="Folder of the runs [default: runs/FILE].")
     ] = None,
     device: Device = "auto",
-    form: Annotated[
-        str, typer.Option("--format", metavar="FORM", help="text, markdown, csv or latex.")
-    ] = "text",
+    form: TableForm = "text",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs with what is left and its time, and stop.")
     ] = False,

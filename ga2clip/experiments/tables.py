@@ -4,23 +4,22 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ga2clip.choices import TABLE_SUFFIXES
 from ga2clip.errors import unknown_name
 from ga2clip.files import write_text
 
 Rows = Sequence[Sequence[str]]
-SUFFIXES = {"text": ".txt", "markdown": ".md", "csv": ".csv", "latex": ".tex"}
-"""The formats of all tables, and how a file of each ends."""
 
 
 def check_form(form: str) -> None:
     """Raises UserError for a name that is no format."""
     if form not in SUFFIXES:
-        raise unknown_name("format", form, SUFFIXES)
+        raise unknown_name("format", form, TABLE_SUFFIXES)
 
 
 def write_table(folder: Path, text: str, form: str) -> Path:
     """Write a table beside the runs that it is of, as `table` with the format's suffix. Raises as `write_text`."""
-    path = folder / f"table{SUFFIXES[form]}"
+    path = folder / f"table{TABLE_SUFFIXES[form]}"
     write_text(path, text + "\n")
     return path
 
