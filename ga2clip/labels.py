@@ -14,6 +14,8 @@ _PLAIN_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^ a-z0-9]+")
 SCENARIO_TEMPLATE = "a video of a person doing {}."
 """The template for class names when no prompt is learned."""
 
+_LIST_SUFFIXES = {".txt", ".csv", ".tsv", ".json", ".pbtxt"}
+
 _HOLE = re.compile(r"\{_?\}")
 _WORD_BOUNDARIES = re.compile(
     r"(?<=[a-z])(?=[A-Z])"  # eye|Makeup
@@ -42,6 +44,33 @@ def read_class_list(path: Path) -> list[str]:
                 "delete one of them",
             )
     return [label.name for label in labels]
+
+
+def read_classes(text: str) -> list[str]:
+    """The class names that `--classes` gives: a file, or names separated by commas.
+
+    A name of a file that exists is that file. Text with a comma is a list, unless a file is called so.
+
+    Raises:
+        UserError: as `read_class_list`; a list that is also the name of a file, or that looks like one.
+    """
+    file = Path(text)
+    names = [name.strip() for name in text.split(",")]
+    if file.is_file() and len(names) > 1 and file.name == text:
+        raise UserError(
+            f"--classes '{text}' is a list of names and a file in this folder",
+            f"write ./{text} for the file, or put the names into a file, one per line",
+        )
+    if file.is_file() or len(names) == 1:
+        if not file.is_file() and not file.suffix and "/" not in text:
+            raise UserError(
+                f"there is no file '{text}' to read class names from",
+                "names themselves are separated by commas: --classes 'juggling, riding a bike'",
+            )
+        return read_class_list(file)
+    if file.suffix.lower() in _LIST_SUFFIXES:
+        raise UserError(f"there is no file '{text}' to read class names from")
+    return list(check_class_names(names))
 
 
 def check_class_names(names: Iterable[str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def methods(
     --couple, --anchors and --scenario-weight of `ga2clip train`. `ga2clip train --preset authors` uses the settings
     that a method's authors publish.
     """
-    from ga2clip.model.overview import method_table
+    from ga2clip.model.method_table import method_table
 
     rows = method_table(backbone, only=name)
     if as_json:

@@ -8,9 +8,11 @@ import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Classes = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--classes", metavar="FILE", help="Class names, one a line or id,name (UTF-8; # starts a comment)."
+        "--classes",
+        metavar="FILE|A,B",
+        help="A file with class names, one a line or id,name (UTF-8; # starts a comment), or names with commas.",
     ),
 ]
 ClassNames = Annotated[
@@ -35,6 +37,13 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as training.lr=0.01; repeatable."),
 ]
 TableForm = Annotated[str, typer.Option("--format", metavar="FORM", help="Of the table: {forms}.")]
+NewestRun = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="A folder that training or import wrote [default: the newest finished run here].",
+    ),
+]
 Provider = Annotated[
     str,
     typer.Option("--provider", metavar="NAME", help="Engine of a bundle: {providers}."),
@@ -47,6 +56,16 @@ Verify = Annotated[
         "--verify", metavar="PUBKEY", help="Refuse a bundle that this public key (PEM) did not sign."
     ),
 ]
+
+
+def newest_run() -> Path:
+    """The run that a command takes where none is named: the newest finished one in the working folder; says which."""
+    from ga2clip.run import newest_run as newest
+    from ga2clip_cli import console
+
+    run = newest(Path())
+    console.note(f"run: {run}")
+    return run
 
 
 def choices() -> dict[str, tuple[str, ...]]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import Device, Root
+from ga2clip_cli.options import Device, NewestRun, Root, newest_run
 
 EXAMPLES = (
     "ga2clip report runs/ga2",
@@ -16,7 +16,7 @@ EXAMPLES = (
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that training or import wrote.")],
+    run: NewestRun = None,
     measurement: Annotated[
         str | None,
         typer.Option(
@@ -36,7 +36,8 @@ def report(
     for whom, frames of wrong and unsure clips, and the settings; it needs no network. What `ga2clip eval` has not
     measured yet, the run or its untuned backbone, is measured first.
     """
+    place = run or newest_run()
     from ga2clip.experiments.report_page import write_page
 
-    page = write_page(run, measurement, out=out, root=root, device=device, progress=console.has_terminal())
+    page = write_page(place, measurement, out=out, root=root, device=device, progress=console.has_terminal())
     console.emit(str(page))

@@ -204,9 +204,6 @@ def train(
             "workers": workers,
         },
     }
-    from ga2clip.training.train import result_table, resume_settings, summary
-    from ga2clip.training.train import train as run_training
-
     if seed is not None and seeds is not None:
         raise typer.BadParameter("give --seed or --seeds, not both")
     if resume is not None:
@@ -214,6 +211,8 @@ def train(
             raise typer.BadParameter(
                 "a run continues with its own settings; only --set may stand beside --resume"
             )
+        from ga2clip.training.train import resume_settings
+
         settings, folder = resume_settings(resume, overrides or ()), resume
     else:
         from ga2clip.training.configure import configure
@@ -229,6 +228,10 @@ def train(
         )
         name = f"{settings.data.dataset}-{settings.method.name}"
         folder = out or Path("runs") / (name if seeds else f"{name}-{settings.training.seed}")
+    # Loads torch, which a mistyped setting need not wait for.
+    from ga2clip.training.train import result_table, summary
+    from ga2clip.training.train import train as run_training
+
     if dry_run:
         console.emit(summary(settings, device=device))
         return

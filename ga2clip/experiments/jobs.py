@@ -10,8 +10,8 @@ from ga2clip.data.protocols import Task, load_task
 from ga2clip.errors import UserError
 from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.experiments.compare import Measurement, is_measured, measurements
-from ga2clip.experiments.seeds import is_finished, refuse_another, train_once
-from ga2clip.run import SETTINGS, load_run
+from ga2clip.experiments.seeds import refuse_another, train_once
+from ga2clip.run import SETTINGS, is_finished, load_run
 from ga2clip.settings import Settings
 from ga2clip.training.expected import Expected, expected_time
 from ga2clip.training.signals import StoppedError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ga2clip.errors import UserError
-from ga2clip.run import PROMPTS, SETTINGS, another_training, load_run, read_settings
+from ga2clip.run import SETTINGS, another_training, is_finished, read_settings
 from ga2clip.settings import Settings
 from ga2clip.training.train import resume_settings, train
 
@@ -84,12 +84,3 @@ def refuse_another(folder: Path, settings: Settings) -> None:
         raise UserError(
             f"{folder} holds another training: {changed} differs", "choose another --out, or remove that run"
         )
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the folder holds a run whose training is complete."""
-    if not (folder / PROMPTS).is_file():
-        return False
-    meta = load_run(folder).meta
-    # Earlier versions did not write `finished`.
-    return bool(meta.get("finished", meta.get("step") == meta.get("steps")))

@@ -13,7 +13,7 @@ Rows = Sequence[Sequence[str]]
 
 def check_form(form: str) -> None:
     """Raises UserError for a name that is no format."""
-    if form not in SUFFIXES:
+    if form not in TABLE_SUFFIXES:
         raise unknown_name("format", form, TABLE_SUFFIXES)
 
 

@@ -181,9 +181,19 @@ class _Job:
         )
 
     def summary(self) -> str:
-        """The summary (`summary.describe`)."""
+        """The summary (`summary.describe`); warns of what the training would warn of."""
         with memory_errors(self.updater, "while the cost of a step was measured"):
             cost = estimate(self.updater) if self.plan.steps else None
+        if (
+            self.group.is_first
+            and self.settings.method.coupling == "mapping"
+            and 0 < self.plan.steps < _SETTLED
+        ):
+            _log.warning(
+                "the mapping layer starts from random values, and %d updates may be too few to train it: "
+                "train longer, or take --set method.coupling=residual, which starts from the soft prompt",
+                self.plan.steps,
+            )
         where = f"{self.group.size} × {self.group.device}" if self.group.size > 1 else str(self.group.device)
         where = f"{where}, {precision_name(self.updater.dtype)}"
         return describe(self.model, self.task, self.plan, cost, where)
@@ -194,12 +204,6 @@ class _Job:
         if self.group.is_first:
             for line in text.splitlines():
                 _log.info(line)
-            if self.settings.method.coupling == "mapping" and 0 < self.plan.steps < _SETTLED:
-                _log.warning(
-                    "the mapping layer starts from random values, and %d updates may be too few to train it: "
-                    "train longer, or take --set method.coupling=residual, which starts from the soft prompt",
-                    self.plan.steps,
-                )
 
     def position(self, out: Path) -> Position:
         """Load the state of a resumed run; returns its position.

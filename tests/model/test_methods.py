@@ -245,3 +245,8 @@ def test_unknown_method_offers_the_nearest() -> None:
     with pytest.raises(UserError) as caught:
         get_method("vlit")
     assert "did you mean 'vilt'" in str(caught.value.hint)
+
+
+def test_the_stored_table_is_that_of_the_methods() -> None:
+    """`ga2clip methods` reads it without torch; `make docs` writes it anew."""
+    assert method_table() == built_table()
