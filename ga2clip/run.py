@@ -54,6 +54,7 @@ MAY_CHANGE = {
         "compile",
         "workers",
         "checkpoint_minutes",
+        "logger",
         "tensorboard",
     },
 }

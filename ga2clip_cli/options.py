@@ -74,13 +74,14 @@ def choices() -> dict[str, tuple[str, ...]]:
     from ga2clip.choices import DEVICES, PROVIDERS, TABLE_SUFFIXES, ExportPrecision
     from ga2clip.experiments.published import HALVES
     from ga2clip.model.methods import METHODS
-    from ga2clip.registry import DATASETS
+    from ga2clip.registry import DATASETS, LOGGERS
 
     return {
         "anchor_losses": get_args(settings.AnchorLoss),
         "datasets": DATASETS.names(),
         "devices": DEVICES,
         "forms": tuple(TABLE_SUFFIXES),
+        "loggers": LOGGERS.names(),
         "methods": tuple(METHODS),
         "precisions": get_args(ExportPrecision),
         "presets": get_args(settings.Preset),

@@ -148,6 +148,7 @@ def train(
         int | None,
         typer.Option(min=0, help="Loader processes; 0 loads in the training process."),
     ] = None,
+    logger: Annotated[str | None, typer.Option(metavar="NAME", help="Metrics also go to {loggers}.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -202,6 +203,7 @@ def train(
             "lr": lr,
             "classes_per_step": classes_per_step,
             "workers": workers,
+            "logger": logger,
         },
     }
     if seed is not None and seeds is not None:

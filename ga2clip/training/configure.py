@@ -103,6 +103,8 @@ def configure(
     # give way to what a method declares.
     own_sizes = written.get("method", {}).keys() if named == chosen_method else ()
     tree = _without_sizes(composed["method"], tree, but=own_sizes)
+    if not named and "coupling" not in composed["method"]:  # a recipe says how methods couple, not which
+        tree = _without_coupling(tree)
     settings = Settings().updated(merge(sentence, composed), "method").updated(tree, source)
     if preset == "authors":
         settings = _as_authors(settings, chosen_method, dataset, case)
@@ -150,6 +152,10 @@ def _without_sizes(
     """The recipe without the lengths and depths of prompts that the method declares itself, except those in `but`."""
     gone = _SIZES & declared.keys() - set(but)
     return {**tree, "method": {k: v for k, v in tree.get("method", {}).items() if k not in gone}}
+
+
+def _without_coupling(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {**tree, "method": {k: v for k, v in tree.get("method", {}).items() if k != "coupling"}}
 
 
 def _as_authors(settings: Settings, method: str, dataset: str, case: Case) -> Settings:

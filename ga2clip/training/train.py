@@ -23,6 +23,7 @@ from ga2clip.errors import UserError
 from ga2clip.hard_prompt import read_hard_prompt
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
+from ga2clip.registry import LOGGERS
 from ga2clip.run import (
     MAY_CHANGE,
     PROMPTS,
@@ -45,7 +46,7 @@ from ga2clip.training.estimate import estimate
 from ga2clip.training.features import CachedBatches, video_features
 from ga2clip.training.loop import Batches, Plan, fit
 from ga2clip.training.memory import loader_errors, memory_errors
-from ga2clip.training.progress import Recorder, Silent, event_writer_class
+from ga2clip.training.progress import Recorder, Silent
 from ga2clip.training.schedule import Rate
 from ga2clip.training.signals import StoppedError, stop_flag
 from ga2clip.training.summary import describe
@@ -290,8 +291,8 @@ class _Stream:
 
 
 def _prepare(settings: Settings, group: Group) -> _Job:
-    if settings.training.tensorboard:
-        event_writer_class()  # refused before anything is written
+    for name in settings.training.loggers:
+        LOGGERS[name].check()  # refused before anything is written
     task = load_task(settings)
     model = make_model(settings, task.classes).to(group.device)
     return _Job(settings, task, model, group)

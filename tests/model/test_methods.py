@@ -11,7 +11,9 @@ from torch import Tensor
 from ga2clip.errors import UserError
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.frozen_text import frozen_text_features
+from ga2clip.model.method_table import method_table
 from ga2clip.model.methods import METHODS, get_method, method_settings
+from ga2clip.model.overview import built_table
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.settings import Settings
 
