@@ -88,8 +88,8 @@ def export_run(
         The bundle's folder.
 
     Raises:
-        UserError: the run can't be read, a folder is not empty, the key is not valid, or the bundle disagrees with
-            torch.
+        UserError: the run can't be read, a folder is not empty, the key is not valid, the bundle disagrees with
+            torch, or test clips to verify the accuracy on were trained on.
 
     Example:
         >>> bundle = export("runs/ga2", precision="int8")
@@ -102,6 +102,8 @@ def export_run(
             "there are no test clips to verify the accuracy on",
             "prepare the run's dataset, or give --root DIR",
         )
+    if verify_accuracy and task is not None:
+        run.refuse_trained([clip for part in task.evals for clip in part.clips])
     return export_model(
         run.model(),
         run.path / name if out is None else Path(out),

@@ -132,7 +132,7 @@ def _expected(
 
 def _task(settings: Settings, unprepared: Callable[[Settings], Task] | None) -> Task:
     try:
-        return load_task(settings)
+        return load_task(settings)[1]
     except UserError:
         if unprepared is None:
             raise

@@ -32,6 +32,7 @@ from ga2clip.files import write_text
 from ga2clip.run import Run, load_run, read_metrics
 from ga2clip.settings import DataSettings, Settings
 from ga2clip.text import printable
+from ga2clip.training.validation import ACCURACY, LOSS
 from ga2clip.video import Preprocess, VideoError
 
 _log = logging.getLogger(__name__)
@@ -309,10 +310,12 @@ def _curves(run: Run) -> list[_Curve]:
     lines = read_metrics(run.path)
     if not lines:
         return []
-    names = [name for name in lines[0] if name not in _NOT_CURVES]
-    terms = [name for name in names if name not in ("lr", "loss", "accuracy")]
+    names = dict.fromkeys(name for line in lines for name in line if name not in _NOT_CURVES)
+    terms = [name for name in names if name not in ("lr", "loss", "accuracy", ACCURACY, LOSS)]
     alone = terms if len(terms) == 1 else []  # then it is the loss itself
-    return [_curve(name, [line[name] for line in lines]) for name in names if name not in alone]
+    # Validation stands in the last line of every epoch alone.
+    known = {name: [line[name] for line in lines if name in line] for name in names if name not in alone}
+    return [_curve(name, values) for name, values in known.items()]
 
 
 def _curve(name: str, values: Sequence[float]) -> _Curve:

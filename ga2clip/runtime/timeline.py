@@ -77,14 +77,24 @@ class Timeline:
         }
 
     def to_csv(self) -> str:
-        """CSV with the columns `start,end,label,score`, a row per segment; a gap has no label and score."""
+        """CSV with the columns `path,start,end,label,score`, a row per segment; a gap has no label and score.
+
+        `ga2clip prepare --dataset csv` reads it, also after corrections by hand.
+        """
         rows = [
-            (f"{part.start:.3f}", f"{part.end:.3f}", "", "")
-            if isinstance(part, Gap)
-            else (f"{part.start:.3f}", f"{part.end:.3f}", part.label, f"{part.score:.6f}")
+            (self.file, f"{part.start:.3f}", f"{part.end:.3f}")
+            + (("", "") if isinstance(part, Gap) else (part.label, f"{part.score:.6f}"))
             for part in self._in_order()
         ]
-        return csv_lines([("start", "end", "label", "score"), *rows])
+        return csv_lines([("path", "start", "end", "label", "score"), *rows])
+
+    def to_vtt(self) -> str:
+        """Subtitles in WebVTT (W3C), a cue per segment: its label and probability, for any player."""
+        cues = [
+            f"{_clock(s.start)} --> {_clock(s.end)}\n{_cue_text(s.label)} ({100 * s.score:.0f} %)\n"
+            for s in self.segments
+        ]
+        return "\n".join(["WEBVTT\n", *cues])
 
     def table(self) -> str:
         """A readable table of segments and gaps, with the number of encoded frames."""
@@ -103,6 +113,17 @@ class Timeline:
     def _in_order(self) -> list[Segment | Gap]:
         parts: list[Segment | Gap] = [*self.segments, *self.gaps]
         return sorted(parts, key=lambda part: part.start)
+
+
+def _clock(seconds: float) -> str:
+    """A time as `HH:MM:SS.mmm`."""
+    whole = round(1000 * seconds)
+    return f"{whole // 3_600_000:02d}:{whole // 60_000 % 60:02d}:{whole // 1000 % 60:02d}.{whole % 1000:03d}"
+
+
+def _cue_text(label: str) -> str:
+    """A label as text of a cue, without markup (WebVTT, section 4.2.2)."""
+    return printable(label).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def timeline(

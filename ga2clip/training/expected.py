@@ -58,7 +58,8 @@ def expected_time(settings: Settings, task: Task, *, device: str = "auto") -> Ex
             if training.cache_features and not model.trains("vision"):
                 seconds = updates * cost.text_seconds + clips * (forward + loading)
             else:
-                seconds = updates * cost.seconds + training.epochs * clips * loading
+                val = len(task.val) * (forward + loading)
+                seconds = updates * cost.seconds + training.epochs * (clips * loading + val)
         return Expected(seconds, tests * (views * forward + loading), read is not None)
 
 

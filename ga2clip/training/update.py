@@ -7,9 +7,9 @@ the accumulated gradients into the parts and the text tower.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from ga2clip.errors import UserError
 from ga2clip.model.part import Prompts
 from ga2clip.model.towers import BlockWeights
 from ga2clip.model.video_clip import LossOutput, VideoCLIP
-from ga2clip.training.averaging import StateAverage
+from ga2clip.training.averaging import BestState, StateAverage
 from ga2clip.training.optimiser import build_optimiser, set_lr
 
 _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
@@ -56,6 +56,8 @@ class Outcome:
     grad_norm: float
     stop: bool
     """Whether any process was asked to stop."""
+    validation: Mapping[str, float] = field(default_factory=dict)
+    """After the last update of an epoch: what `Validation.measure` gives."""
 
 
 class Updater:
@@ -67,6 +69,8 @@ class Updater:
         self.parameters = model.trainable_parameters()
         self.optimiser = build_optimiser(model.parameter_groups(), settings)
         self.average = StateAverage(self.parameters, model.settings.average)
+        averaged = model.settings.average.kind != "none"
+        self.best = BestState({} if averaged else self.parameters)
         self.dtype = autocast_dtype(settings.precision, group.device, model.backbone.vision.width)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=self.dtype == torch.float16)
         self._frozen_classes: Tensor | None = None

@@ -47,7 +47,8 @@ def test_a_file_means_every_combination_once(tmp_path: Path) -> None:
     ]
     settings = asked.jobs[-1].settings
     assert (settings.method.name, settings.training.lr, settings.training.seed) == ("coop", 0.02, 2)
-    assert (settings.training.epochs, settings.data.frames, settings.data.root) == (3, 4, "elsewhere")
+    assert (settings.training.epochs, settings.data.frames) == (3, 4)
+    assert settings.data.root == str(Path("elsewhere").absolute())
     assert settings.parts == {"lora": {"rank": 2}}
     plain = read_sweep(sweep(tmp_path, "methods = ['vpt']\ndatasets = ['stickfigures']\nseeds = [3]"))
     assert [str(job.folder) for job in plain.jobs] == ["runs/season/stickfigures-vpt/seed-3"]
@@ -111,7 +112,7 @@ def test_the_time_counts_what_is_left(tmp_path: Path, monkeypatch: pytest.Monkey
         return Expected(100 * settings.training.lr, 1.0, reading=True)
 
     monkeypatch.setattr(jobs, "expected_time", measure)
-    monkeypatch.setattr(jobs, "load_task", lambda settings: None)
+    monkeypatch.setattr(jobs, "load_task", lambda settings: (None, None))
     grid = [
         Job(tmp_path / f"{lr}-{seed}", Settings().updated({"training": {"lr": lr, "seed": seed}}, "test"))
         for lr in (0.1, 0.2)
@@ -125,7 +126,7 @@ def test_the_time_counts_what_is_left(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_expected_time_is_of_the_chosen_backbone_and_the_clips_that_are_there(settings) -> None:
     small = settings()
-    found = expected_time(small, load_task(small), device="cpu")
+    found = expected_time(small, load_task(small)[1], device="cpu")
     assert found.reading
     assert 0 < found.training < 60
     assert 0 < found.testing < 30
@@ -147,6 +148,6 @@ def test_the_expected_time_adds_up(
     monkeypatch.setattr(expected, "_forward_seconds", lambda *_: 0.1)
     monkeypatch.setattr(expected, "_read_seconds", lambda *_: 0.5)
     small = settings(method)
-    found = expected_time(small, load_task(small), device="cpu")
+    found = expected_time(small, load_task(small)[1], device="cpu")
     assert found.training == pytest.approx(training)
     assert found.testing == pytest.approx(8 * (0.1 + 0.5))

@@ -100,7 +100,7 @@ def test_a_timeline_claims_nothing_in_a_gap(gapped: Path, tmp_path: Path) -> Non
     assert all(w.end <= gap.start or w.start >= gap.end for w in found.windows)
     assert len(found.windows) < 25
     assert found.to_json()["gaps"] == [{"start": gap.start, "end": gap.end}]
-    assert found.to_csv().splitlines()[2] == f"{gap.start:.3f},{gap.end:.3f},,"
+    assert found.to_csv().splitlines()[2] == f"{found.file},{gap.start:.3f},{gap.end:.3f},,"
     assert "gap: no frames" in found.table().splitlines()[2]
     assert plot(found, tmp_path / "gap.png").stat().st_size > 0
     assert probe(render(gapped, found, tmp_path / "rendered.mp4")).frames == 60

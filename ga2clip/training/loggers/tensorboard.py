@@ -19,7 +19,7 @@ class TensorBoard(Logger):
         """Raises MissingExtraError when TensorBoard is not installed."""
         _writer_class()
 
-    def __init__(self, folder: Path, settings: Settings, step: int) -> None:
+    def __init__(self, folder: Path, settings: Settings, step: int) -> None:  # noqa: ARG002
         self._events = _writer_class()(str(folder / "tensorboard"), purge_step=step + 1)
 
     def log(self, values: Mapping[str, float], step: int) -> None:

@@ -25,7 +25,7 @@ class WeightsAndBiases(Logger):
         """Raises MissingExtraError when wandb is not installed."""
         _client()
 
-    def __init__(self, folder: Path, settings: Settings, step: int) -> None:
+    def __init__(self, folder: Path, settings: Settings, step: int) -> None:  # noqa: ARG002
         wandb = _client()
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "ga2clip"),
@@ -43,7 +43,7 @@ class WeightsAndBiases(Logger):
                 disable_code=True,
                 x_disable_stats=True,
                 x_disable_meta=True,
-            ),  # fmt: skip
+            ),
         )
 
     def log(self, values: Mapping[str, float], step: int) -> None:
