@@ -6,7 +6,7 @@ It is called the same way in a single process and in each process that torchrun 
 import logging
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -46,6 +46,7 @@ from ga2clip.run import (
 )
 from ga2clip.settings import Settings, TrainingSettings, parse_overrides
 from ga2clip.training.averaging import StartValues
+from ga2clip.training.callbacks import Callback, Callbacks
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
 from ga2clip.training.estimate import estimate
@@ -74,6 +75,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train and write a run.
 
@@ -85,6 +87,7 @@ def train(
         resume: continue a run from its last checkpoint.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         progress: show a progress bar on stderr.
+        callbacks: told the metrics of every epoch, see `Callback`.
 
     Returns:
         `out`.
@@ -101,7 +104,7 @@ def train(
         elif group.is_first:
             refuse_occupied(out)
         group.wait()
-        job = _prepare(settings, group)
+        job = _prepare(settings, group, callbacks)
         job.log_summary()
         position = job.position(out) if resume else Position()
         if resume:
@@ -198,12 +201,19 @@ class _Job:
     """A training that is set up but not started."""
 
     def __init__(
-        self, settings: Settings, manifest: Manifest, task: Task, model: VideoCLIP, group: Group
+        self,
+        settings: Settings,
+        manifest: Manifest,
+        task: Task,
+        model: VideoCLIP,
+        group: Group,
+        callbacks: Sequence[Callback],
     ) -> None:
         self.settings, self.model, self.group = settings, model, group
         self.manifest, self.task = manifest, task
         self.updater = Updater(model, group)
         self.validation = Validation(self.updater, task)
+        self.callbacks = Callbacks(callbacks, group, averaged=settings.average.kind != "none")
         # Before a resumed run loads its state: a new model has the values that the training started from.
         self.start = StartValues(model.parameter_groups()["parts"], settings.method.interpolate_parts)
         training = settings.training
@@ -301,12 +311,19 @@ class _Job:
             with stop_flag() as stop, loader_errors(self.settings.training.workers):
                 watcher = recorder or Silent()
                 position = fit(
-                    self.updater, self._batches(), self.plan, watcher, position, stop, self.validation
+                    self.updater,
+                    self._batches(),
+                    self.plan,
+                    watcher,
+                    position,
+                    stop,
+                    self.validation,
+                    self.callbacks,
                 )
         finally:
             if recorder:
                 recorder.close()
-        if not self._is_over(position):
+        if not (self.callbacks.stopped or self._is_over(position)):
             number = stop.signal
             raise StoppedError(
                 f"stopped by {number.name if number else 'another process'} after step {position.step}",
@@ -369,14 +386,14 @@ class _Stream:
         return islice(self._running, self.per_epoch - skip)
 
 
-def _prepare(settings: Settings, group: Group) -> _Job:
+def _prepare(settings: Settings, group: Group, callbacks: Sequence[Callback] = ()) -> _Job:
     for name in settings.training.loggers:
         LOGGERS[name].check()  # refused before anything is written
     check_validation(settings)
     _refuse_untrained(settings)
     manifest, task = load_task(settings)
     model = make_model(settings, task.classes).to(group.device)
-    return _Job(settings, manifest, task, model, group)
+    return _Job(settings, manifest, task, model, group, callbacks)
 
 
 def _refuse_untrained(settings: Settings) -> None:
