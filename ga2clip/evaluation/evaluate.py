@@ -3,7 +3,9 @@
 Every clip is decoded and encoded once, whatever the number of test sets, splits and protocols that contain it.
 """
 
+import hashlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from ga2clip.compute.features import ClipFeatures, encode_clips
 from ga2clip.compute.precision import autocast, autocast_dtype
 from ga2clip.data.class_names import RAW, READABLE, named
 from ga2clip.data.lineage import Seen
-from ga2clip.data.manifest import Clip, Manifest, read_dataset
+from ga2clip.data.manifest import Clip, Manifest, dataset_root, read_dataset
 from ga2clip.data.protocols import EvalSet, make_task
 from ga2clip.errors import UserError
 from ga2clip.evaluation.clips import ClipAnswer
@@ -147,7 +149,7 @@ def _evaluate(
         "method": settings.method.name,
         "seed": settings.training.seed,
     }
-    folder = measurement_folder(run, settings)
+    folder = measurement_folder(run, settings, elsewhere=_is_elsewhere(run, settings, manifest))
     _refuse_other_data(run, settings, manifest, protocols)
     with join_group(device) as group:
         model = run.model(group.device)
@@ -203,6 +205,16 @@ def _is_own(run: Run, settings: Settings, manifest: Manifest) -> bool:
     return any(clip in used for clip in manifest.clips)
 
 
+def _is_elsewhere(run: Run, settings: Settings, manifest: Manifest) -> bool:
+    """Whether it is another dataset under the name of the run's, as another `folder` or `csv` is."""
+    name, own = settings.data.dataset, run.settings.data
+    if name != own.dataset or DATASETS[name].classes:
+        return False
+    if dataset_root(settings.data).absolute() == dataset_root(own).absolute():
+        return False
+    return run.record() is None or not _is_own(run, settings, manifest)
+
+
 def _refuse_other_data(run: Run, settings: Settings, manifest: Manifest, protocols: Sequence[str]) -> None:
     """Raises UserError for measurements that would not be what they say.
 
@@ -245,14 +257,16 @@ def _log_other_classes(run: Run, manifest: Manifest) -> None:
             )
 
 
-def measurement_folder(run: Run, settings: Settings) -> str:
+def measurement_folder(run: Run, settings: Settings, *, elsewhere: bool = False) -> str:
     """The name below `RUN/eval` of what is measured, with `{protocol}` in it: other views and names get their own.
 
-    settings: those of the measurement; the run's own where nothing else was asked for.
+    settings: those of the measurement; the run's own where nothing else was asked for. elsewhere: whether the data is
+    another one of the same name, as two class folders are; its folder then has a place of its own, too.
     """
     data = settings.data
     views = (data.test_clips, data.test_crops)
-    parts = [data.dataset or "dataset", "{protocol}"]
+    place = [_place_label(dataset_root(data))] if elsewhere else []
+    parts = [data.dataset or "dataset", *place, "{protocol}"]
     parts += [f"{views[0]}x{views[1]}"] if views != (1, 1) else []
     own = run.settings.data.class_names if data.dataset == run.settings.data.dataset else READABLE
     if data.class_names != own:
@@ -260,13 +274,23 @@ def measurement_folder(run: Run, settings: Settings) -> str:
     return "-".join(parts)
 
 
+def _place_label(root: Path) -> str:
+    """The name of a folder, and a digest of its path, since two folders may share a name."""
+    path = root.absolute()
+    return f"{_safe(path.name)}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+
+
+def _safe(name: str) -> str:
+    """A name as part of a file's name; braces, which `{protocol}` has, are left out as well."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name)[:40]
+
+
 def _names_label(class_names: str) -> str:
     """`raw` or `readable`; for a file its name, and a digest of its content, since two files may share a name."""
     if class_names in (READABLE, RAW):
         return class_names
     file = Path(class_names)
-    stem = "".join(letter if letter.isalnum() else "_" for letter in file.stem)[:40]
-    return f"{stem}-{file_sha256(file)[:8]}"
+    return f"{_safe(file.stem)}-{file_sha256(file)[:8]}"
 
 
 def _manifest(run: Run, data: DataSettings, class_names: str | None) -> Manifest:

@@ -159,3 +159,14 @@ def test_a_dry_run_warns_of_what_the_training_warns_of(folder: Path, invoke) -> 
     code, _, err = invoke(folder, words)
     assert code == 0
     assert "the mapping layer starts from random values" in err
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("ga2clip ev", "eval"), ("ga2clip train --me", "--method")])
+def test_the_shell_completes(monkeypatch: pytest.MonkeyPatch, typed: str, offered: str) -> None:
+    """As bash asks: the words so far and the place of the last one, in the environment."""
+    monkeypatch.setenv("_GA2CLIP_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
+    script = "import sys; sys.argv[0] = 'ga2clip'; from ga2clip_cli.__main__ import main; main()"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert ended.stdout.split() == [offered], ended.stderr
