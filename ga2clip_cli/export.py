@@ -71,7 +71,7 @@ def export(
         Path | None, typer.Option(metavar="KEY", help="Sign the bundle with this Ed25519 key (PEM).")
     ] = None,
 ) -> None:
-    """Export a run, or a backbone as it is, as a verified ONNX bundle.
+    """Export a run or a backbone as an ONNX bundle.
 
     Prompts and mapping layers are folded into constants; the bundle predicts without torch. If torch and ONNX Runtime
     differ on real frames and texts by more than the precision's tolerance, the export fails and writes nothing.

@@ -4,29 +4,11 @@ Without torch for the built-in backbone, whose rows are stored (`make docs` writ
 """
 
 import json
-from dataclasses import asdict, dataclass
 from importlib import resources
-from typing import Any
 
-from ga2clip.model.methods import get_method
+from ga2clip.model.methods import MethodRow, get_method
 
 _BUILTIN = "tiny"
-
-
-@dataclass(frozen=True)
-class MethodRow:
-    """One method: a description of its parts, its loss terms, and its number of trainable parameters."""
-
-    name: str
-    summary: str
-    source: str
-    parts: str
-    losses: str
-    parameters: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as a dict."""
-        return asdict(self)
 
 
 def method_table(backbone: str = _BUILTIN, only: str | None = None) -> list[MethodRow]:

@@ -12,8 +12,7 @@ import torch
 
 from ga2clip.errors import unknown_name
 from ga2clip.model.load_backbone import BUILTIN
-from ga2clip.model.method_table import MethodRow
-from ga2clip.model.methods import METHODS, get_method, method_settings
+from ga2clip.model.methods import METHODS, MethodRow, get_method, method_settings
 from ga2clip.model.part import Site, TowerSize, build_parts
 from ga2clip.model.term import active_terms
 from ga2clip.settings import Settings
