@@ -180,7 +180,8 @@ def evaluate_untuned(
     """
     if run.settings.backbone.pretrained == BACKBONE:
         raise UserError(f"{run.path} holds a tuned backbone: there is no untuned one to compare with")
-    settings = _test_settings(run.settings, protocol, dataset, root, views, class_names)
+    # Under its own protocol, whose clips `evaluate_model` chooses; all classes is no protocol of settings.
+    settings = _test_settings(run.settings, None, dataset, root, views, class_names)
     tree = settings.model_dump(include={"data": True, "backbone": True, "training": {"seed", "precision"}})
     template = {"method": {"scenario_template": settings.method.scenario_template}}
     settings = Settings().updated(merge(merge(tree, template), method_settings("zero-shot")), "zero-shot")

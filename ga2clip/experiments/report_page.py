@@ -94,7 +94,6 @@ def _data(measured: Measurement, root: str | Path | None) -> DataSettings:
     clips, crops = _views(report["views"])
     change = {
         "dataset": report["dataset"],
-        "protocol": report["protocol"],
         "class_names": report["class_names"],
         "root": folder,
         "test_clips": clips,
@@ -123,7 +122,7 @@ def _untuned(
     try:
         report = evaluate_untuned(
             run,
-            protocol=data.protocol,
+            protocol=measured.report["protocol"],
             dataset=data.dataset,
             views=(data.test_clips, data.test_crops),
             class_names=data.class_names,

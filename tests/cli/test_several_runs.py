@@ -140,6 +140,9 @@ def test_a_run_gets_its_page(walk, runs: list[str]) -> None:
     walk("report", run, "--out", "again.html")
     assert "measuring" not in walk.err
     assert (walk.folder / "again.html").read_text(encoding="utf-8") == text
+    walk("eval", run, "--protocol", "all")
+    (all_classes,) = walk("report", run, "--eval", "stickfigures-all-classes").split()
+    assert "Not compared with zero-shot" not in (walk.folder / all_classes).read_text(encoding="utf-8")
     walk("report", runs[0], "--out", "zero.html")
     assert "the run is the untuned backbone itself" in (walk.folder / "zero.html").read_text()
 
