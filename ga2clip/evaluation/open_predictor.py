@@ -82,6 +82,11 @@ def open_predictor(
         return Predictor(TorchModel(model, "in memory", device=place, threads=threads), classes=names)
     chosen = newest_bundle(Path()) if model is None else os.fspath(model)
     if chosen is None:
+        if names is None:
+            raise UserError(
+                "no bundle in this folder, and the built-in model 'tiny' has no classes of its own",
+                "give --classes FILE, or classes=[…] in Python; or name a model",
+            )
         _log.warning(
             "no bundle in this folder: taking the built-in model 'tiny'. It knows the drawn world of the dataset "
             "'stickfigures' only, and what it says of real videos means nothing; --model names another"
