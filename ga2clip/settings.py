@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from ga2clip.descriptions import checked
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.labels import SCENARIO_TEMPLATE
 from ga2clip.registry import LOGGERS, PARTS, TERMS, Registry
@@ -35,18 +36,27 @@ SETTINGS_FILE = "settings.toml"
 """The file by which a folder is recognised as a run."""
 
 Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
-CouplingKind = Literal["none", "concat", "mapping", "residual"]
+CouplingKind = Literal["none", "concat", "mapping", "residual", "gated"]
 InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
 Preset = Literal["ours", "authors"]
 Schedule = Literal["cosine", "timm", "dassl"]
+Pooling = Literal["mean", "trend", "attention", "transformer"]
 AnchorLoss = Literal["margin", "contrast", "preserve", "published"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
+_TOO_LARGE = 2**31  # for the whole numbers of NumPy's and PyTorch's functions
 
 
 class _Section(BaseModel):
     # Docstrings below fields are their descriptions, which `ga2clip settings` shows.
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _is_countable(cls, value: Any) -> Any:
+        if isinstance(value, int) and value >= _TOO_LARGE:
+            raise PydanticCustomError("large", f"must be less than {_TOO_LARGE}")
+        return value
 
 
 class DataSettings(_Section):
@@ -75,7 +85,7 @@ class DataSettings(_Section):
     class_names: str = "readable"
     """Class names: `readable`, `raw` (the dataset's labels, unchanged), or a file with a name for each class in the
     dataset's order, or with lines `raw,name`."""
-    frames: int = Field(default=8, ge=1)
+    frames: int = Field(default=8, ge=1, le=4096)
     """Frames taken from a clip (T)."""
     test_clips: int = Field(default=1, ge=1)
     """Temporal views in evaluation."""
@@ -133,11 +143,11 @@ class MethodSettings(_Section):
     """Name of the composition; `ga2clip methods` lists them."""
     preset: Preset = "ours"
     """The settings that a run was started with: this project's, or those that the method's authors publish."""
-    text_length: int = Field(default=16, ge=0)
+    text_length: int = Field(default=16, ge=0, le=1024)
     """Soft text prompt tokens; 0: no text prompt."""
     text_depth: int = Field(default=9, ge=0)
     """Number of prompted text blocks, including the input layer; in a tower with fewer layers, all."""
-    vision_length: int = Field(default=16, ge=0)
+    vision_length: int = Field(default=16, ge=0, le=1024)
     """Soft vision prompt tokens; 0: no vision prompt."""
     vision_depth: int = Field(default=9, ge=0)
     """Vision blocks that are prompted, the input layer included; a tower with fewer layers: all."""
@@ -147,7 +157,8 @@ class MethodSettings(_Section):
     """Whether deeper text prompts start from the frozen tower's hidden states of the phrase, or at random."""
     coupling: CouplingKind = "none"
     """How the frozen hard prompt is combined with the soft one: not at all, as extra tokens (`concat`), through the
-    mapping layer ReLU(Linear(2W → W)) (`mapping`), or with the mapping added to the soft prompt (`residual`)."""
+    mapping layer ReLU(Linear(2W → W)) (`mapping`), with the mapping added to the soft prompt (`residual`), or with the
+    mapping added through a gate that starts at zero, so that training starts from the soft prompt itself (`gated`)."""
     coupling_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Dropout in the mapping layer, in training."""
     hard_prompts: str = "builtin"
@@ -156,6 +167,11 @@ class MethodSettings(_Section):
     """Linear maps between the branches' prompts, one per prompted layer."""
     inter_modal_free: bool = True
     """True: the mapped prompt is added to a free one (ViLT-CLIP); False: it replaces it (MaPLe)."""
+    pooling: Pooling = "mean"
+    """How the features of the frames become the feature of the video. All but the mean see the order of the frames and
+    start as the mean."""
+    pooling_layers: int = Field(default=1, ge=1)
+    """Blocks of the pooling `transformer`; the published one has 6."""
     linear_probe: bool = False
     """A linear classifier on the frozen video feature instead of class texts."""
     tune: Tune = "prompts"
@@ -276,7 +292,7 @@ class TrainingSettings(_Section):
     optimiser: Literal["adamw", "sgd"] = "adamw"
     """The rule of the updates."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW: decay of the first and second moment."""
+    """AdamW: decay of the first and second moment, each from 0 to below 1."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD."""
     lr: float = Field(default=2e-3, gt=0)
@@ -310,7 +326,7 @@ class TrainingSettings(_Section):
     0: all."""
     cache_features: bool = True
     """Compute a tower's features once when nothing in it trains. Training clips are then not augmented."""
-    seed: int = 1
+    seed: int = Field(default=1, ge=0)
     """Of the drawn clips, the start of the prompts, and the order and augmentation of the clips."""
     deterministic: bool = True
     """Take deterministic kernels where there are some, so that a seed gives the same run again on one device."""
@@ -336,6 +352,13 @@ class TrainingSettings(_Section):
         """The names of all that are on."""
         return tuple(dict.fromkeys(filter(None, [self.logger, "tensorboard" if self.tensorboard else ""])))
 
+    @field_validator("betas")
+    @classmethod
+    def _are_decays(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise PydanticCustomError("decay", "must be two numbers from 0 to below 1")
+        return betas
+
 
 OPTIMISATION = frozenset(
     {"epochs", "batch_size", "optimiser", "betas", "momentum", "lr", "backbone_lr", "weight_decay"}
@@ -358,12 +381,22 @@ class Settings(_Section):
     training: TrainingSettings = TrainingSettings()
     parts: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of the parts that `[method]` does not compose, by name: the table `[parts.NAME]` switches one on."""
+    descriptions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Sentences about classes, `"class name" = ["sentence", …]`: each takes the place of the class text, and their
+    features are averaged. `ga2clip train --descriptions FILE` fills this table."""
 
     @field_validator("parts", mode="after")
     @classmethod
     def _known_parts(cls, parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         _check_names("parts", parts, PARTS)
         return parts
+
+    @field_validator("descriptions", mode="before")
+    @classmethod
+    def _sentences(cls, table: Any) -> dict[str, tuple[str, ...]]:
+        if not isinstance(table, Mapping):
+            raise PydanticCustomError("table", "a table of class names with lists of sentences")
+        return checked(table, "descriptions")
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any], source: str) -> "Settings":

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson, ClassNames, Device, Root, newest_run
+from ga2clip_cli.options import AsJson, ClassNames, Descriptions, Device, Root, newest_run
 
 EXAMPLES = (
     "ga2clip eval",
@@ -41,6 +41,7 @@ def evaluate(
         ),
     ] = None,
     class_names: ClassNames = None,
+    descriptions: Descriptions = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -62,6 +63,7 @@ def evaluate(
         root=root,
         views=_views(views),
         class_names=class_names,
+        descriptions=descriptions,
         device=device,
         progress=console.has_terminal(),
     ):

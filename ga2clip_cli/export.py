@@ -89,9 +89,9 @@ def export(
             raise typer.BadParameter("--backbone is exported without a run, its --root and --verify-accuracy")
         if classes is None or out is None:
             raise typer.BadParameter("--backbone needs --classes FILE and --out DIR")
-        from ga2clip.labels import read_classes
+        from ga2clip.descriptions import given_classes
 
-        names = read_classes(classes)
+        names = list(given_classes(classes))
         from ga2clip_export.export import export_backbone
 
         path = export_backbone(

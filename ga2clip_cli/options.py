@@ -12,7 +12,16 @@ Classes = Annotated[
     typer.Option(
         "--classes",
         metavar="FILE|A,B",
-        help="A file with class names, one a line or id,name (UTF-8; # starts a comment), or names with commas.",
+        help="Names with commas, or a file: one a line or id,name (UTF-8; # starts a comment), or names "
+        "with descriptions, such as JSON {name: [sentence, …]}.",
+    ),
+]
+Descriptions = Annotated[
+    str | None,
+    typer.Option(
+        "--descriptions",
+        metavar="FILE|builtin",
+        help='Sentences about classes: JSON {"name": ["sentence"]}, TOML, or CSV name,description.',
     ),
 ]
 ClassNames = Annotated[

@@ -7,12 +7,15 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast, get_args
+from types import FrameType
+from typing import Any, NoReturn, cast, get_args
 
 import numpy as np
 
@@ -208,9 +211,8 @@ def _known_precision(name: str) -> ExportPrecision:
 def _threshold(model: VideoCLIP, task: Task, expected: verify.Reference, count: int) -> RejectCard:
     settings = model.settings
     clips = anchors_of(task, settings.anchors.source, model.preprocess, settings.data.frames, count)
-    return fit_threshold(
-        expected, None if clips is None else verify.frame_features(model, clips).mean(axis=1)
-    )
+    anchors = None if clips is None else verify.video_features(model, verify.frame_features(model, clips))
+    return fit_threshold(expected, anchors)
 
 
 def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *, static: bool) -> None:
@@ -222,13 +224,16 @@ def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *,
         negatives=expected.negatives,
     )
     frames = slice(None) if static else slice(_PROBE_FRAMES)
-    np.savez(
-        folder / PROBE,
-        frames=expected.clips[:1, frames],
-        frame_features=expected.frame_features[:1, frames],
-        ids=expected.ids[0][None],
-        text_features=expected.text_features[:1],
-    )
+    shown = expected.frame_features[:1, frames]
+    probe = {
+        "frames": expected.clips[:1, frames],
+        "frame_features": shown,
+        "ids": expected.ids[0][None],
+        "text_features": expected.text_features[:1],
+    }
+    if model.pools:
+        probe["video_features"] = verify.video_features(model, shown)
+    np.savez(folder / PROBE, allow_pickle=False, **probe)
 
 
 def _card(
@@ -258,10 +263,12 @@ def _card(
             placeholder=_placeholder(model),
             context=backbone.context_length,
         ),
+        pooling="graph" if model.pools else "mean",
         scoring=ScoringCard(scale=float(model.scale.detach())),
         embedding=backbone.embed_dim,
         reject=threshold,
         negatives=settings.anchors.negatives,
+        descriptions=settings.descriptions,
         onnx=encoders.card,
         agreement=encoders.agreement,
         trained=dict(trained),
@@ -317,21 +324,22 @@ def _refuse_occupied(out: Path) -> None:
 def _new_folder(out: Path) -> Iterator[Path]:
     """A working folder that replaces `out` (also an older bundle) when the block ends without an error.
 
-    Leftovers of killed exports to the same place are removed first. If `out` is a link, the folder that it points to is
-    replaced. Raises UserError when files can't be written.
+    Leftovers of killed exports to the same place are removed first; SIGTERM leaves none. If `out` is a link, the folder
+    that it points to is replaced. Raises UserError when files can't be written.
     """
     out = Path(os.path.realpath(out))
     work = out.with_name(f".{out.name}.{os.getpid()}")
     old = _old(work)
     try:
-        _clear_leftovers(out)
-        work.mkdir(parents=True)
-        yield work
-        sync_tree(work)
-        if out.exists():
-            out.rename(old)
-        work.rename(out)
-        sync(out.parent)
+        with _unwound_by_sigterm():
+            _clear_leftovers(out)
+            work.mkdir(parents=True)
+            yield work
+            sync_tree(work)
+            if out.exists():
+                out.rename(old)
+            work.rename(out)
+            sync(out.parent)
     except UserError:
         raise
     except Exception as error:
@@ -340,7 +348,31 @@ def _new_folder(out: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if old.exists() and not out.exists():  # stopped between the two renames
+            old.rename(out)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _unwound_by_sigterm() -> Iterator[None]:
+    """While the block runs, SIGTERM raises SystemExit with the usual exit code; a second one ends the process at once.
+
+    Outside the main thread, and where the caller handles SIGTERM, nothing is changed.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _old(work: Path) -> Path:

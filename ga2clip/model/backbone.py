@@ -1,12 +1,13 @@
 """`Backbone`, a frozen CLIP as two towers; strict loading of weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from ga2clip.errors import UserError
 from ga2clip.model.family import towers_of
+from ga2clip.text import some
 from ga2clip.video import Preprocess
 
 
@@ -42,8 +43,3 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
     if problems:
         raise UserError(f"{source} does not fit the model: {'; '.join(problems)}")
     module.load_state_dict({key: value.to(own[key].dtype) for key, value in tensors.items()})
-
-
-def some(names: Sequence[str]) -> str:
-    """The first six names of a list, and how many more there are."""
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

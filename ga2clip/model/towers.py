@@ -201,6 +201,11 @@ def with_weights(tower: _T, weights: LayerWeights) -> _T:
     return tower
 
 
+def run_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """A block of open_clip with its own weights over tokens (N, L, W)."""
+    return _block(block, _OWN, x)
+
+
 def _own(block: ResidualAttentionBlock) -> Iterator[nn.Parameter]:
     """A block's weights in the order of `BlockWeights`."""
     yield block.attn.in_proj_weight

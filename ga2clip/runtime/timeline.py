@@ -1,6 +1,6 @@
 """The timeline of a long video: segments (start, end, label, score), in memory that doesn't grow with the video.
 
-Each frame is encoded once, at `fps` frames per second. Sliding windows average the frame features (`sliding.py`) and
+Each frame is encoded once, at `fps` frames per second. Sliding windows pool the frame features (`sliding.py`) and
 give class probabilities, which may be smoothed over time. Consecutive windows with the same best class form a segment.
 Windows and segments end at a gap in the video (`ga2clip.video.clock`).
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from ga2clip.runtime.arguments import video_path, zero_or_more
 from ga2clip.runtime.frames import frame_features
-from ga2clip.runtime.predictor import Predictor
+from ga2clip.runtime.predictor import Classes, Predictor
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
 from ga2clip.text import csv_lines, printable
 from ga2clip.video import Gap
@@ -133,7 +133,7 @@ def timeline(
     window: float = 2.0,
     stride: float = 0.5,
     fps: float = 4.0,
-    classes: Sequence[str] | None = None,
+    classes: Classes | None = None,
     template: str | None = None,
     reject: bool = False,
     smooth: float = 0.0,
@@ -145,7 +145,7 @@ def timeline(
     Args:
         predictor: the model.
         source: the file.
-        window: seconds of video that one answer averages over.
+        window: seconds of video that one answer is about.
         stride: seconds from one answer to the next.
         fps: frames encoded per second of video, at most.
         classes: names to choose from; None: `Predictor.classes`.
@@ -165,7 +165,8 @@ def timeline(
     zero_or_more("min_length", min_length)
     scorer = predictor.scorer(classes, template, reject)
     counter = _Counter(progress)
-    parts = windows(counter.watch(frame_features(predictor, source, fps)), window, stride, 1 / fps)
+    features = counter.watch(frame_features(predictor, source, fps))
+    parts = windows(features, window, stride, 1 / fps, predictor.pool)
     scored = (w if isinstance(w, Gap) else (w, scorer.probabilities(w.feature[None])[0]) for w in parts)
     builder = _Segments(scorer.labels, min_length)
     answers: list[Answer] = []

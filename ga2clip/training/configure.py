@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ga2clip.data.manifest import dataset_root
+from ga2clip.descriptions import read_descriptions
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.methods import method_settings
 from ga2clip.registry import DATASETS
@@ -67,6 +68,7 @@ def configure(
     protocol: str | None = None,
     recipe: str | Path | None = None,
     preset: str | None = None,
+    descriptions: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     overrides: Iterable[str] = (),
 ) -> Settings:
@@ -76,11 +78,14 @@ def configure(
         dataset, method, protocol: None: the recipe's, or the default.
         recipe: a file, or the name of a shipped recipe; None: the dataset's own.
         preset: `authors`: override the recipe by the settings that the method's authors publish.
+        descriptions: a file of class descriptions, or `builtin` for those that come with the dataset; None: the
+            recipe's.
         options: a nested tree of settings, such as {"training": {"seed": 2}}.
         overrides: `section.key=value` strings.
 
     Raises:
-        UserError: an unknown dataset, method, protocol, recipe or setting; the hint has the nearest name.
+        UserError: an unknown dataset, method, protocol, recipe or setting (the hint has the nearest name), or
+            descriptions that can't be read.
     """
     wishes = _with_whole_backbone(merge(options or {}, parse_overrides(overrides)))
     data = wishes.get("data", {})
@@ -109,6 +114,8 @@ def configure(
     settings = Settings().updated(merge(sentence, composed), "method").updated(tree, source)
     if preset == "authors":
         settings = _as_authors(settings, chosen_method, dataset, case)
+    if descriptions is not None:
+        settings = settings.model_copy(update={"descriptions": read_descriptions(descriptions, dataset)})
     chosen: dict[str, Any] = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
     if dataset != settings.data.dataset:  # the folder of a recipe's dataset is not that of another one
         chosen["data"]["root"] = ""

@@ -19,10 +19,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.precision import precision_name
+from ga2clip.data.class_names import described_as_named
 from ga2clip.data.lineage import Record, record, training_changes
 from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
-from ga2clip.data.manifest import Manifest, relative_path
+from ga2clip.data.manifest import Manifest, read_dataset, relative_path
 from ga2clip.data.protocols import Task, load_task
+from ga2clip.descriptions import no_class, refuse_missing
 from ga2clip.errors import UserError
 from ga2clip.hard_prompt import read_hard_prompt
 from ga2clip.model.load_backbone import load_backbone
@@ -45,12 +47,13 @@ from ga2clip.run import (
     start_run,
 )
 from ga2clip.settings import Settings, TrainingSettings, parse_overrides
+from ga2clip.text import some
 from ga2clip.training.averaging import StartValues
 from ga2clip.training.callbacks import Callback, Callbacks
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
 from ga2clip.training.estimate import estimate
-from ga2clip.training.features import CachedBatches, video_features
+from ga2clip.training.features import CachedBatches, frozen_features
 from ga2clip.training.loop import Batches, Plan, fit
 from ga2clip.training.memory import loader_errors, memory_errors
 from ga2clip.training.progress import Recorder, Silent
@@ -112,9 +115,9 @@ def train(
             job.refuse_extension_of_ended(out, position)
         note = {"devices_used": group.size}
         if group.is_first and resume:
-            continue_run(out, settings, note)
+            continue_run(out, job.settings, note)
         elif group.is_first:
-            start_run(out, settings, note, job.record(out))
+            start_run(out, job.settings, note, job.record(out))
             held.enter_context(lock_run(out))
         redirect = logging_redirect_tqdm() if progress and group.is_first else nullcontext()
         with redirect:
@@ -235,7 +238,7 @@ class _Job:
         ):
             _log.warning(
                 "the mapping layer starts from random values, and %d updates may be too few to train it: "
-                "train longer, or take --set method.coupling=residual, which starts from the soft prompt",
+                "train longer, or take --set method.coupling=gated, which starts from the soft prompt",
                 self.plan.steps,
             )
         where = f"{self.group.size} × {self.group.device}" if self.group.size > 1 else str(self.group.device)
@@ -357,7 +360,7 @@ class _Job:
         if self.plan.steps and self.settings.training.cache_features and not self.model.trains("vision"):
             clips = [*self.task.train, *self.task.anchors]
             _log.info("the vision tower does not train: computing the features of %d clips once", len(clips))
-            features = video_features(self.model, clips, self.settings, self.group)
+            features = frozen_features(self.model, clips, self.settings, self.group)
             return CachedBatches(self.task, self.settings, self.group, features)
         return _Stream(self.task, self.settings, self.model.preprocess, self.group)
 
@@ -392,6 +395,8 @@ def _prepare(settings: Settings, group: Group, callbacks: Sequence[Callback] = (
     check_validation(settings)
     _refuse_untrained(settings)
     manifest, task = load_task(settings)
+    if settings.descriptions:
+        settings = _described(settings, manifest, task)
     model = make_model(settings, task.classes).to(group.device)
     return _Job(settings, manifest, task, model, group, callbacks)
 
@@ -413,6 +418,17 @@ def _stages(training: TrainingSettings, epochs: int, per_epoch: int) -> Rate | S
     if not training.extended:
         return rate
     return Stages((*(_rate(training, count, per_epoch) for count in training.extended), rate))
+
+
+def _described(settings: Settings, manifest: Manifest, task: Task) -> Settings:
+    """The settings with descriptions under the names of the task's classes. Raises UserError where one has none."""
+    table = described_as_named(settings.descriptions, manifest, read_dataset(settings.data).classes)
+    tested = [name for part in task.evals for name in part.classes]
+    names = list(dict.fromkeys([*task.classes, *tested]))
+    refuse_missing(table, names)
+    if strangers := no_class(table, names):
+        _log.info("%d described names are no class here: %s", len(strangers), some(strangers))
+    return settings.model_copy(update={"descriptions": table})
 
 
 def _rate(training: TrainingSettings, epochs: int, per_epoch: int) -> Rate:

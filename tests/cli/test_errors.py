@@ -189,7 +189,7 @@ def test_interrupt(empty: Path) -> None:
     waits = (
         "import sys, signal, ga2clip.labels as labels\n"
         "def wait(path):\n    print('ready', flush=True)\n    signal.pause()\n"
-        "labels.read_classes = wait\n"
+        "labels.names_or_file = wait\n"
         "sys.argv = ['ga2clip', 'predict', 'a.mp4', '--classes', 'x']\n"
         "from ga2clip_cli.__main__ import main\nmain()\n"
     )

@@ -322,7 +322,13 @@ def test_a_gap_is_one_record(walk, bundle: Path, clips) -> None:
     assert [line["gap"] for line in lines if not line["predictions"]] == [gap]
     rows = walk_csv(walk, source)
     assert [row for row in rows if not row["label"]] == [
-        {"start": f"{gap['start']:.3f}", "end": f"{gap['end']:.3f}", "label": "", "score": ""}
+        {
+            "path": str(source),
+            "start": f"{gap['start']:.3f}",
+            "end": f"{gap['end']:.3f}",
+            "label": "",
+            "score": "",
+        }
     ]
     assert "gap: no frames" in walk("predict", str(source), "--follow")
 
