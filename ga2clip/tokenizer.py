@@ -162,6 +162,16 @@ class ClipTokenizer:
         return [token for word in split_words(text) for token in self._word_ids(word)]
 
     @property
+    def start(self) -> int:
+        """The id of the start token."""
+        return self._id[START]
+
+    @property
+    def pad(self) -> int:
+        """The id that fills texts up."""
+        return 0
+
+    @property
     def end(self) -> int:
         """The id of the end token."""
         return self._id[END]
