@@ -74,7 +74,7 @@ def built_in(preprocess: Preprocess, frames: int, count: int) -> np.ndarray:
 
 def read_clip(path: Path, preprocess: Preprocess, frames: int) -> np.ndarray:
     """One clip as the runtime reads it: uint8 (T, S, S, 3). Raises VideoError."""
-    clip = sample_frames(path, SamplingRule(frames=frames), size=preprocess.size)
+    clip = sample_frames(path, SamplingRule(frames=frames), size=preprocess)
     return preprocess.frames(clip.frames)
 
 

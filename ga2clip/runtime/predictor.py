@@ -327,7 +327,7 @@ class Predictor:
 
     def _decode(self, path: str, time_limit: float | None) -> _Clip:
         pixels = self.model.preprocess
-        clip = sample_frames(path, self._rule, size=pixels.size, time_limit=time_limit)
+        clip = sample_frames(path, self._rule, size=pixels, time_limit=time_limit)
         return _Clip(pixels.frames(clip.frames), clip.info.duration, tuple(clip.warnings))
 
     def _decode_or_reason(self, path: str, time_limit: float) -> "_Clip | str":
