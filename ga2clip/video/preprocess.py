@@ -96,7 +96,9 @@ class Preprocess:
         kinds: dict[str, Any] = {key: data[key] for key in _KINDS if key in data}
         for key, known in (("resize_mode", get_args(ResizeMode)), ("interpolation", get_args(Interpolation))):
             if key in kinds and kinds[key] not in known:
-                raise UserError(f"preprocessing: '{key}' must be one of {', '.join(known)}, not {kinds[key]!r:.60}")
+                raise UserError(
+                    f"preprocessing: '{key}' must be one of {', '.join(known)}, not {kinds[key]!r:.60}"
+                )
         if "fill" in kinds:
             _whole_number(data, "fill", 0, 255)
         return cls(size, mean, std, **kinds)
@@ -168,7 +170,9 @@ def _pad(frames: Frames, size: int, fill: int) -> Frames:
 def _whole_number(data: dict[str, Any], key: str, least: int, most: int) -> int:
     value = data[key]
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise UserError(f"preprocessing: '{key}' must be a whole number from {least} to {most}, not {value!r:.60}")
+        raise UserError(
+            f"preprocessing: '{key}' must be a whole number from {least} to {most}, not {value!r:.60}"
+        )
     return value
 
 
