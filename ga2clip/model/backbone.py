@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ga2clip.choices import ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.model.family import towers_of
 from ga2clip.video import Preprocess
@@ -22,8 +23,19 @@ class Backbone(nn.Module):
         self.vision, self.text, self.logit_scale = towers.vision, towers.text, towers.logit_scale
         self.context_length, self.embed_dim = towers.context_length, towers.embed_dim
         self.tokenizer, self._conventions = towers.tokenizer, towers.conventions
+        self.logit_bias: nn.Parameter | None = None
         self.name, self.licence, self.preprocess = name, licence, preprocess
         self.requires_grad_(False).eval()
+
+    @property
+    def scoring(self) -> ScoringRule:
+        """`sigmoid` for a model that was trained with a bias on its logits (SigLIP), else `softmax`."""
+        return "softmax" if self.logit_bias is None else "sigmoid"
+
+    @property
+    def bias(self) -> float:
+        """What is added to scale times cosine before a sigmoid; 0 with a softmax."""
+        return 0.0 if self.logit_bias is None else float(self.logit_bias.detach())
 
     def conventions(self) -> dict[str, Any]:
         """What influences its features but can't be seen in its weights, as JSON: heads, activation, preprocessing."""

@@ -6,17 +6,16 @@ Training, evaluation, export and runtime all use this one recipe, which is store
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ga2clip.choices import Interpolation, ResizeMode
 from ga2clip.errors import UserError
 
 Frames = npt.NDArray[np.uint8]
-ResizeMode = Literal["shortest", "squash", "longest"]
-Interpolation = Literal["bicubic", "bilinear"]
 
 # Radford et al. 2021; the values of the published preprocessing.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -96,7 +95,9 @@ class Preprocess:
         kinds: dict[str, Any] = {key: data[key] for key in _KINDS if key in data}
         for key, known in (("resize_mode", get_args(ResizeMode)), ("interpolation", get_args(Interpolation))):
             if key in kinds and kinds[key] not in known:
-                raise UserError(f"preprocessing: '{key}' must be one of {', '.join(known)}, not {kinds[key]!r:.60}")
+                raise UserError(
+                    f"preprocessing: '{key}' must be one of {', '.join(known)}, not {kinds[key]!r:.60}"
+                )
         if "fill" in kinds:
             _whole_number(data, "fill", 0, 255)
         return cls(size, mean, std, **kinds)
@@ -168,7 +169,9 @@ def _pad(frames: Frames, size: int, fill: int) -> Frames:
 def _whole_number(data: dict[str, Any], key: str, least: int, most: int) -> int:
     value = data[key]
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise UserError(f"preprocessing: '{key}' must be a whole number from {least} to {most}, not {value!r:.60}")
+        raise UserError(
+            f"preprocessing: '{key}' must be a whole number from {least} to {most}, not {value!r:.60}"
+        )
     return value
 
 
