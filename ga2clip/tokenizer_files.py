@@ -8,7 +8,8 @@ from typing import Any, Literal
 from ga2clip.choices import Cleaning
 from ga2clip.errors import UserError
 from ga2clip.tokenizer import ClipTokenizer, Tokenizer
-from ga2clip.tokenizer_json import JsonTokenizer
+from ga2clip.tokenizer_json import JsonTokenizer, parse, read_text
+from ga2clip.tokenizer_schema import check_tokenizer
 
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
@@ -19,6 +20,8 @@ _CLEANINGS: dict[str, Cleaning] = {
     "canonicalize": "canonicalize",
 }
 """open_clip's names for the rules of cleaning."""
+_BEGUN_BY_CLASS = ("GemmaTokenizer", "LlamaTokenizer")
+"""Classes of transformers whose special tokens, and the side of the padding, come from the class and its config."""
 _PUBLISHER = "take it from the model's publisher"
 
 
@@ -72,6 +75,7 @@ def tokenizer_like(tokenizer: Any) -> Tokenizer:
     if cleaning and kind == "SimpleTokenizer" and tokenizer.reduction_fn is None:
         return ClipTokenizer.from_open_clip(cleaning)
     if cleaning and kind == "HFTokenizer" and library is not None and not tokenizer.tokenizer_mode:
+        _refuse_left(tokenizer.tokenizer.padding_side, "the model's tokenizer")
         pad = tokenizer.tokenizer.pad_token_id
         if pad is None:
             raise UserError("the model's tokenizer has no padding token")
@@ -87,16 +91,18 @@ def tokenizer_like(tokenizer: Any) -> Tokenizer:
 
 def _from_folder(folder: Path, cleaning: Cleaning, blank_end: bool) -> JsonTokenizer:
     """The tokenizer of a folder as `transformers.AutoTokenizer` reads it: its config has the last word."""
+    path, beside = folder / FILE, str(folder / CONFIG)
     config = _read_config(folder / CONFIG)
-    plain = JsonTokenizer.from_file(folder / FILE, cleaning=cleaning, pad=0)
-    tree = json.loads(plain.to_json())
+    tree = parse(read_text(path), str(path))
+    check_tokenizer(tree, str(path))
     ids = _ids(tree)
-    if processor := _post_processor(config, ids, str(folder / CONFIG)):
+    if processor := _post_processor(config, ids, beside):
         tree["post_processor"] = processor
-    _refuse_contradiction(config, tree, str(folder / CONFIG))
-    pad = _token_id(config.get("pad_token"), ids, "pad_token", str(folder / CONFIG))
+    _refuse_contradiction(config, tree, beside)
+    _refuse_left(config.get("padding_side", _usual_side(config)), beside)
+    pad = _token_id(config.get("pad_token"), ids, "pad_token", beside)
     content = json.dumps(tree, ensure_ascii=False)
-    return JsonTokenizer(content, str(folder / FILE), cleaning=cleaning, pad=pad, blank_end=blank_end)
+    return JsonTokenizer(content, str(path), cleaning=cleaning, pad=pad, blank_end=blank_end)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -135,15 +141,10 @@ def _token_id(token: Any, ids: Mapping[str, int], key: str, source: str) -> int:
 
 def _post_processor(config: Mapping[str, Any], ids: Mapping[str, int], source: str) -> dict[str, Any] | None:
     """The special tokens around a text, where the class of the tokenizer sets them and not its file."""
-    kind = str(config.get("tokenizer_class", "")).removesuffix("Fast")
-    start = end = None
-    if kind in ("GemmaTokenizer", "LlamaTokenizer"):
-        start = config.get("bos_token", "<bos>") if config.get("add_bos_token", True) else None
-        end = config.get("eos_token", "<eos>") if config.get("add_eos_token", False) else None
-    elif kind == "NllbTokenizer" and not config.get("legacy_behaviour"):
-        start, end = config.get("src_lang") or "eng_Latn", config.get("eos_token", "</s>")
-    else:
+    if not str(config.get("tokenizer_class", "")).startswith(_BEGUN_BY_CLASS):
         return None
+    start = config.get("bos_token", "<bos>") if config.get("add_bos_token", True) else None
+    end = config.get("eos_token", "<eos>") if config.get("add_eos_token", False) else None
     sides: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
     special = {}
     for token, place in ((start, 0), (end, len(sides) + bool(start))):
@@ -153,6 +154,19 @@ def _post_processor(config: Mapping[str, Any], ids: Mapping[str, int], source: s
             special[spelling] = {"id": spelling, "ids": [number], "tokens": [spelling]}
             sides.insert(place, {"SpecialToken": {"id": spelling, "type_id": 0}})
     return {"type": "TemplateProcessing", "single": sides, "pair": [], "special_tokens": special}
+
+
+def _usual_side(config: Mapping[str, Any]) -> str:
+    """The side on which transformers' class of the tokenizer pads where its config does not say it."""
+    return "left" if str(config.get("tokenizer_class", "")).startswith(_BEGUN_BY_CLASS) else "right"
+
+
+def _refuse_left(side: str, source: str) -> None:
+    if side != "right":
+        raise UserError(
+            f"{source} fills texts up on the {side}, which no model of open_clip was trained with",
+            'its publisher\'s tokenizer_config.json says "padding_side": "right"',
+        )
 
 
 def _refuse_contradiction(config: Mapping[str, Any], tree: Mapping[str, Any], source: str) -> None:

@@ -54,7 +54,7 @@ class JsonTokenizer:
         blank_end: bool = False,
     ) -> None:
         self.cleaning, self.pad, self.blank_end, self._source = cleaning, pad, blank_end, source
-        self._tree = _parse(content, source)
+        self._tree = parse(content, source)
         template = check_tokenizer(self._tree, source)
         self.start = _at_most_one(template, "start", source)
         end = _at_most_one(template, "end", source)
@@ -67,15 +67,7 @@ class JsonTokenizer:
         cls, path: Path, *, cleaning: Cleaning, pad: int, blank_end: bool = False
     ) -> "JsonTokenizer":
         """The tokenizer of a file. Raises as the class."""
-        try:
-            if path.stat().st_size > _LARGEST_FILE:
-                raise UserError(f"{path} is too large to be a tokenizer.json", _AGAIN)
-            content = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot read tokenizer {path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise UserError(f"{path} is not UTF-8 text", _AGAIN) from None
-        return cls(content, str(path), cleaning=cleaning, pad=pad, blank_end=blank_end)
+        return cls(read_text(path), str(path), cleaning=cleaning, pad=pad, blank_end=blank_end)
 
     def to_json(self) -> str:
         """The tokenizer's file, without line breaks."""
@@ -122,7 +114,20 @@ class JsonTokenizer:
         return UserError(f"{self._source}: {what}: {first_line(error)[:200]}", _AGAIN)
 
 
-def _parse(content: str, source: str) -> dict[str, Any]:
+def read_text(path: Path) -> str:
+    """The content of a `tokenizer.json`. Raises UserError for a file that is too large or no text."""
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise UserError(f"{path} is too large to be a tokenizer.json", _AGAIN)
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read tokenizer {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text", _AGAIN) from None
+
+
+def parse(content: str, source: str) -> dict[str, Any]:
+    """The JSON object of a `tokenizer.json`, not checked further. Raises UserError for anything else."""
     try:
         tree = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
