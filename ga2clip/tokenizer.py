@@ -56,6 +56,11 @@ class Tokenizer(Protocol):
         """The id that fills texts up."""
         ...
 
+    @property
+    def size(self) -> int:
+        """Number of ids: the largest is `size` − 1."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, without start and end tokens."""
         ...
@@ -206,6 +211,11 @@ class ClipTokenizer:
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, without start and end tokens."""
         return [token for word in split_words(text, self.cleaning) for token in self._word_ids(word)]
+
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+        return len(self._symbols)
 
     @property
     def start(self) -> int:

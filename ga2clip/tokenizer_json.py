@@ -69,6 +69,13 @@ class JsonTokenizer:
         """The tokenizer of a file. Raises as the class."""
         return cls(read_text(path), str(path), cleaning=cleaning, pad=pad, blank_end=blank_end)
 
+    @property
+    def size(self) -> int:
+        """Number of ids: the largest is `size` − 1."""
+        vocabulary = self._tree["model"]["vocab"]
+        largest = len(vocabulary) - 1 if isinstance(vocabulary, list) else max(vocabulary.values())
+        return 1 + max([largest, *(token["id"] for token in self._tree.get("added_tokens", ()))])
+
     def to_json(self) -> str:
         """The tokenizer's file, without line breaks."""
         return _compact(self._tree)

@@ -22,6 +22,7 @@ from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.report import Measured, Report, SetReport
 from ga2clip.files import file_sha256
+from ga2clip.model.scoring import class_probabilities
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import PROMPTS, Run, load_run, runs_in
 from ga2clip.settings import DataSettings, Settings
@@ -257,7 +258,7 @@ def _score_set(
     if whole:
         views = torch.stack([encoded.features[part.clips[index].id] for index in whole]).to(group.device)
         logits = model.logits(views.flatten(0, 1), classes.float()).unflatten(0, views.shape[:2])
-        probabilities = logits.softmax(dim=-1).mean(dim=1).cpu().numpy()
+        probabilities = class_probabilities(logits, model.backbone.scoring).mean(dim=1).cpu().numpy()
         ranked[whole] = rank_classes(probabilities)
         scores[whole] = np.take_along_axis(probabilities, ranked[whole], axis=1)
     broken = tuple((clip.id, encoded.broken[clip.id]) for clip in part.clips if clip.id in encoded.broken)
