@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ga2clip.choices import BundlePrecision
+from ga2clip.choices import BundlePrecision, ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.runtime.card import Agreement, OutputAgreement
@@ -47,7 +47,7 @@ class Reference:
         text_features: float32 (M, D).
         bank: class features, float32 (C, D), L2-normalised.
         negatives: features of the negative prompts, float32 (K, D), L2-normalised.
-        scale: factor on cosines before the softmax.
+        scale, rule, bias: as `Scorer` has them.
         pad: id that fills texts up.
     """
 
@@ -58,6 +58,8 @@ class Reference:
     bank: np.ndarray
     negatives: np.ndarray
     scale: float
+    rule: ScoringRule = "softmax"
+    bias: float = 0.0
     pad: int = 0
 
     @property
@@ -68,7 +70,9 @@ class Reference:
     def probabilities(self, video: np.ndarray) -> np.ndarray:
         """Video features (N, D) → probabilities (N, C) over the model's own classes."""
         labels = tuple(map(str, range(len(self.bank))))
-        return Scorer(labels, self.bank, self.negatives, self.scale).probabilities(video)
+        return Scorer(
+            labels, self.bank, self.negatives, self.scale, rule=self.rule, bias=self.bias
+        ).probabilities(video)
 
 
 @torch.no_grad()
@@ -100,6 +104,8 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
         bank=normalise(_numpy(model.encode_classes(model.classes))),
         negatives=normalise(_numpy(model.negatives)),
         scale=float(model.scale.detach()),
+        rule=model.backbone.scoring,
+        bias=model.backbone.bias,
         pad=model.backbone.text.pad_id,
     )
     for name, values in vars(result).items():

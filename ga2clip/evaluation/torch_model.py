@@ -54,7 +54,8 @@ class TorchModel:
         self.classes = tuple(model.classes)
         self.preprocess = model.preprocess
         self.frames = model.settings.data.frames
-        self.scale = float(model.scale.detach())
+        self.scale, self.scoring = float(model.scale.detach()), model.backbone.scoring
+        self.logit_bias = model.backbone.bias
         self.negatives = normalise(_array(model.negatives))
 
     @cached_property

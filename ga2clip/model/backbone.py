@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ga2clip.choices import ScoringRule
 from ga2clip.errors import UserError
-from ga2clip.model.family import Tokenizer, towers_of
-from ga2clip.model.scoring import Scoring
-from ga2clip.tokenizer import ClipTokenizer
+from ga2clip.model.family import towers_of
+from ga2clip.tokenizer import ClipTokenizer, Tokenizer
 from ga2clip.video import Preprocess
 
 
@@ -43,9 +43,14 @@ class Backbone(nn.Module):
         self.requires_grad_(False).eval()
 
     @property
-    def scoring(self) -> Scoring:
+    def scoring(self) -> ScoringRule:
         """How logits become probabilities: a softmax over the classes, or a sigmoid of each."""
         return "softmax" if self.logit_bias is None else "sigmoid"
+
+    @property
+    def bias(self) -> float:
+        """What is added to scale times cosine before a sigmoid; 0 with a softmax."""
+        return 0.0 if self.logit_bias is None else float(self.logit_bias.detach())
 
     def ids(self, texts: Sequence[str], prompt_tokens: int = 0) -> Tensor:
         """Ids (N, S) int64 of texts as the text tower takes them: behind SOT and `prompt_tokens` prompt positions.

@@ -3,11 +3,9 @@
 Each family is one file in `ga2clip/model/backbones/` or in a user's own package, registered in `BACKBONES`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import open_clip
 from torch import nn
 
@@ -15,36 +13,11 @@ from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.text_tower import CLIP_START, TextTower, text_of
 from ga2clip.model.towers import VisionTower
 from ga2clip.registry import BACKBONES
+from ga2clip.tokenizer import Tokenizer
 
 Level = Literal["full", "text", "none"]
 """What can be done with a backbone. full: everything. text: everything but what enters the vision tower (vision
 prompts, maps into it, LoRA there). none: nothing."""
-
-
-class Tokenizer(Protocol):
-    """Turns texts into token ids. `ClipTokenizer` is one."""
-
-    @property
-    def start(self) -> int | None:
-        """The id before every text; None for a tokenizer without one."""
-
-    @property
-    def pad(self) -> int:
-        """The id that fills texts up."""
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text, without start and end tokens."""
-
-    def tokens(
-        self, texts: Sequence[str], length: int | None = None, context: int = ...
-    ) -> npt.NDArray[np.int64]:
-        """Start, ids, end of each text, filled up to the longest: int64 (N, L).
-
-        Raises UserError for a text that needs more than `context` tokens.
-        """
-
-    def to_json(self) -> str:
-        """The tokenizer as Hugging Face's `tokenizer.json`."""
 
 
 class Towers(NamedTuple):

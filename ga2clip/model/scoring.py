@@ -1,13 +1,10 @@
 """Scores of videos against classes."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Scoring = Literal["softmax", "sigmoid"]
-"""How logits become probabilities: a softmax over the classes (CLIP), or a sigmoid of each logit (SigLIP)."""
+from ga2clip.choices import ScoringRule
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -19,6 +16,6 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
         return F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T
 
 
-def class_probabilities(logits: Tensor, scoring: Scoring) -> Tensor:
+def class_probabilities(logits: Tensor, scoring: ScoringRule) -> Tensor:
     """Probabilities (…, C) of logits (…, C). Those of a sigmoid model don't add up to 1."""
     return logits.sigmoid() if scoring == "sigmoid" else logits.softmax(dim=-1)

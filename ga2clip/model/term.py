@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from ga2clip.choices import ScoringRule
 from ga2clip.errors import UserError
-from ga2clip.model.scoring import Scoring
 from ga2clip.registry import TERMS
 from ga2clip.settings import Settings
 
@@ -40,7 +40,7 @@ class Features:
     """(A, D) anchor videos; A may be 0."""
     negatives: Tensor
     """(K, D) frozen features of the negative prompts."""
-    scoring: Scoring = "softmax"
+    scoring: ScoringRule = "softmax"
     """How logits become probabilities: over all classes, or each on its own."""
     scenario: Tensor | None = None
     """(C, D) frozen features of the scenario template filled with the class names."""

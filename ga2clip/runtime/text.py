@@ -3,12 +3,12 @@
 import threading
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ga2clip.errors import UserError
+from ga2clip.errors import MissingExtraError, UserError
 from ga2clip.labels import fill
 from ga2clip.runtime.bundle import Bundle, TextBank
 from ga2clip.runtime.card import PROVIDER_LIMIT, TEXT_ENCODER, TOKENIZER, BundleCard
@@ -35,7 +35,15 @@ def origin(card: BundleCard, provider: str) -> dict[str, Any]:
         "embedding": card.embedding,
         "provider": provider,
         "ftfy": version("ftfy"),  # cleans the text before the tokenizer
+        **({"tokenizers": _library_version()} if card.text.tokenizer == "json" else {}),
     }
+
+
+def _library_version() -> str:
+    try:
+        return version("tokenizers")
+    except PackageNotFoundError:
+        raise MissingExtraError("reading this model's class names", "multilingual") from None
 
 
 class ClassEncoder:
@@ -93,7 +101,7 @@ class ClassEncoder:
         computed: dict[str, np.ndarray] = {}
         for start in range(0, len(rows), _TEXTS_PER_RUN):
             part = rows[start : start + _TEXTS_PER_RUN]
-            ids = np.zeros((len(part), part[-1][1].size), np.int64)
+            ids = np.full((len(part), part[-1][1].size), self._bundle.card.text.pad, np.int64)
             for index, (_, row) in enumerate(part):
                 ids[index, : row.size] = row
             assert self._engine is not None
@@ -110,16 +118,21 @@ class ClassEncoder:
         """Ids of [start, prompt positions, words, end], int64 (L,)."""
         card = self._bundle.card.text
         plain = self._tokenizer.tokens([text], context=card.context - card.prompt_tokens)[0]
-        return np.concatenate([plain[:1], np.full(card.prompt_tokens, card.placeholder, np.int64), plain[1:]])
+        start = 0 if self._tokenizer.start is None else 1
+        prompt = np.full(card.prompt_tokens, card.placeholder, np.int64)
+        return np.concatenate([plain[:start], prompt, plain[start:]])
 
     def _load(self) -> None:
         # Imported here: it loads ftfy and regex, which names of the text bank and the cache don't need.
-        from ga2clip.tokenizer import ClipTokenizer
+        from ga2clip.tokenizer_files import read_tokenizer
 
         bundle = self._bundle
         engine = bundle.engine(TEXT_ENCODER, self._provider, threads=self._threads)
         if engine.provider != "cpu":
             probe, limit = bundle.probe(), PROVIDER_LIMIT[bundle.card.precision]
             check_provider(engine, "ids", probe.ids, "features", probe.text_features, limit)
-        self._tokenizer = ClipTokenizer.from_json(bundle.file(TOKENIZER))
+        card = bundle.card.text
+        self._tokenizer = read_tokenizer(
+            bundle.file(TOKENIZER), card.tokenizer, card.cleaning, card.pad, blank_end=card.blank_end
+        )
         self._engine = engine

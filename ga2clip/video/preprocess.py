@@ -6,17 +6,16 @@ Training, evaluation, export and runtime all use this one recipe, which is store
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ga2clip.choices import Interpolation, ResizeMode
 from ga2clip.errors import UserError
 
 Frames = npt.NDArray[np.uint8]
-ResizeMode = Literal["shortest", "squash", "longest"]
-Interpolation = Literal["bicubic", "bilinear"]
 
 # Radford et al. 2021; the values of the published preprocessing.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

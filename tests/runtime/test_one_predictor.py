@@ -187,7 +187,7 @@ def test_a_bundle_of_schema_1_predicts_the_same(bundle, clip_path, tmp_path) -> 
     shutil.copytree(bundle, old)
     as_schema_1(old)
     card = open_bundle(bundle).card
-    assert card.schema_version == 2
+    assert card.schema_version == 3
     assert open_bundle(old).card == card
     open_bundle(old).verify()
     for question in QUESTIONS:
@@ -208,7 +208,7 @@ def test_a_card_of_schema_1_is_checked_like_any_other(bundle, tmp_path) -> None:
         ({"logit_scale": None}, "scoring.scale"),
         ({"extra": 1}, "extra"),
         ({"schema_version": 1.0}, "schema version 1.0"),
-        ({"schema_version": 3}, "reads versions 1 and 2"),
+        ({"schema_version": 4}, "reads versions 1 to 3"),
     ]:
         (old / "bundle.json").write_text(json.dumps(card | change))
         with pytest.raises(UserError, match=message):

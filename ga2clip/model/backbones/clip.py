@@ -6,10 +6,11 @@ from typing import Any
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import nn
 
-from ga2clip.model.family import Support, Tokenizer, Towers, assemble
+from ga2clip.model.family import Support, Towers, assemble
 from ga2clip.model.text_tower import CUSTOM_BLOCKS, text_config_refusal, text_refusal
 from ga2clip.model.towers import OpenClipVision
 from ga2clip.registry import BACKBONES
+from ga2clip.tokenizer import Tokenizer
 
 _POOLED_BY_QUERIES = "its vision tower is pooled by queries that a decoder reads (CoCa)"
 _OTHER_BLOCKS = "its vision tower has attention blocks of another kind than CLIP's"

@@ -8,10 +8,11 @@ from open_clip.timm_model import TimmModel
 from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
-from ga2clip.model.family import Support, Tokenizer, Towers, assemble
+from ga2clip.model.family import Support, Towers, assemble
 from ga2clip.model.text_tower import text_config_refusal, text_refusal
 from ga2clip.model.towers import LayerPrompts, LayerWeights, VisionTower
 from ga2clip.registry import BACKBONES
+from ga2clip.tokenizer import Tokenizer
 
 _MODULES = ("convnext", "fastvit", "resnet", "byobnet", "resnetv2", "regnet")
 _NO_PROMPTS = "its vision tower is convolutional and has no tokens that prompts could join"

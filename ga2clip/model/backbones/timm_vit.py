@@ -10,10 +10,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ga2clip.model.blocks import TIMM, is_timm_block
-from ga2clip.model.family import Support, Tokenizer, Towers, assemble
+from ga2clip.model.family import Support, Towers, assemble
 from ga2clip.model.text_tower import text_config_refusal, text_refusal
 from ga2clip.model.towers import VisionTower
 from ga2clip.registry import BACKBONES
+from ga2clip.tokenizer import Tokenizer
 
 _MODULES = ("vision_transformer", "vision_transformer_hybrid", "eva")
 _POOLS = ("token", "avg", "map")
