@@ -27,7 +27,7 @@ class FoldedVideoEncoder(nn.Module):
     def __init__(self, model: VideoCLIP) -> None:
         super().__init__()
         prompts = model.prompts()
-        self.tower = with_weights(model.backbone.vision, prompts.vision_weights)
+        self.tower = with_weights(model.backbone.vision.simplified(), prompts.vision_weights)
         self.pixels: nn.Module = nn.Identity()
         mean, std = model.preprocess.mean, model.preprocess.std
         if name := self.tower.first_convolution:

@@ -119,6 +119,10 @@ class VisionTower(Tower):
         """The feature (N, D) of the tokens (N, R, W) that are read."""
         raise NotImplementedError
 
+    def simplified(self) -> "VisionTower":
+        """The same function for inference alone: a tower that may have fewer layers, or this one."""
+        return self
+
     def _context(self, prompt: Tensor | None, index: int, x: Tensor) -> Tensor | None:
         """A layer's prompt as tokens (1, m, W)."""
         if prompt is None:

@@ -286,6 +286,14 @@ def _gemm(node: Node, inputs: Sequence[Value]) -> Result:
     return Result((shape,), work=math.prod(shape) * a[1], scratch=inputs[1].size)
 
 
+def _batch_norm(node: Node, inputs: Sequence[Value]) -> Result:
+    """With the moments of training as weights, one of each per channel."""
+    shape = inputs[0].shape
+    if whole(node, "training_mode", 0) or len(shape) < 2 or any(v.shape != shape[1:2] for v in inputs[1:]):
+        raise GraphError(f"a batch normalisation of {shape} by {inputs[1].shape} is not read")
+    return Result((shape,))
+
+
 _BLOCK = 16
 """Engines lay channels out in blocks of up to this many and fill what is missing."""
 
@@ -373,6 +381,7 @@ OPERATORS: dict[str, tuple[int, int, int, _Rule]] = {
     "ArgMax": (1, 1, 1, _arg_max),
     "Attention": (3, 4, 1, _attention),
     "AveragePool": (1, 1, 1, _average_pool),
+    "BatchNormalization": (5, 5, 1, _batch_norm),
     "Cast": (1, 1, 1, _cast),
     "Clip": (1, 3, 1, _like_first),
     "Concat": (1, 64, 1, _concat),

@@ -15,6 +15,7 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 from timm.models import _registry
+from timm.models.vision_transformer_hybrid import ConvStem
 from torch import nn
 
 SMALL_VIT = {"embed_dim": 32, "depth": 2, "num_heads": 2, "img_size": 32, "patch_size": 8}
@@ -22,7 +23,7 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
     "vit_base_patch16_siglip_224": SMALL_VIT,
     "eva02_base_patch16_clip_224": {**SMALL_VIT, "ref_feat_shape": (4, 4)},
     "vit_pe_core_tiny_patch16_384": {**SMALL_VIT, "ref_feat_shape": (2, 2), "attn_pool_num_heads": 2},
-    "vit_base_mci_224": {"depth": 2, "img_size": 32},
+    "vit_base_mci_224": {"embed_dim": 32, "depth": 2, "num_heads": 2, "img_size": 32},
     "fastvit_mci0": {"layers": (1, 1, 1, 1), "embed_dims": (8, 16, 32, 64)},
     "convnext_base": {"depths": (1, 1, 1, 1), "dims": (8, 16, 32, 64)},
 }
@@ -128,7 +129,13 @@ def small_timm() -> Iterator[None]:
 
         return build
 
-    with patch.dict(_registry._model_entrypoints, {name: smaller(name) for name in ENTRY_POINTS}):
+    def stem(channels: object, **rest: Any) -> nn.Module:
+        return ConvStem(channels=(8, 8, 32), **rest)
+
+    with (
+        patch.dict(_registry._model_entrypoints, {name: smaller(name) for name in ENTRY_POINTS}),
+        patch("timm.models.vision_transformer_hybrid.ConvStem", stem),
+    ):
         yield
 
 
@@ -140,7 +147,7 @@ def make_model(member: str) -> Any:
     model = kind(**config).eval().requires_grad_(False)
     for parameter in model.parameters():
         if parameter.ndim:
-            parameter.add_(0.05 * torch.randn_like(parameter))
+            parameter.add_(0.1 * torch.randn_like(parameter))
     for name, buffer in model.named_buffers():
         if name.endswith("running_mean"):
             buffer.normal_(std=0.1)

@@ -216,6 +216,14 @@ HOSTILE: dict[str, tuple[Edit, str]] = {
         ),
         "strides (0, 0)",
     ),
+    "a batch normalisation of fewer channels": (
+        before_frames(
+            *IMAGE,
+            node("BatchNormalization", "image two two two two", "bomb"),
+            constants={"nchw": [-1, 3, 8, 8], "two": np.ones(2, np.float32)},
+        ),
+        "a batch normalisation of",
+    ),
     "a window that is larger than the image": (
         before_frames(
             *IMAGE,

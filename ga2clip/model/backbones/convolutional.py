@@ -6,6 +6,7 @@ from typing import Any
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from timm.models import is_model_in_modules
+from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
 from ga2clip.model.family import Support, Towers, assemble
@@ -45,6 +46,10 @@ class ConvolutionalVision(VisionTower):
         assert not prompts
         assert not any(weights)
         return self.run(self.visual, pixels)
+
+    def simplified(self) -> VisionTower:
+        """As `VisionTower`: parallel branches and batch norms of FastViT (MobileCLIP, CVPR 2024) in one convolution."""
+        return ConvolutionalVision(reparameterize_model(self.visual), self._width).eval()
 
 
 class ConvolutionalFamily:
