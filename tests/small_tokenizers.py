@@ -61,7 +61,7 @@ def charsmap(replaced: Mapping[str, str]) -> str:
 
 PRECOMPILED = {
     "type": "Precompiled",
-    "precompiled_charsmap": charsmap({"ﬁ": "fi", "½": "1/2", "ｆ": "f", "\u200b": " ", "\t": " "}),
+    "precompiled_charsmap": charsmap({"ﬁ": "fi", "½": "1/2", "ｆ": "f", "\u200b": "-"}),
 }
 METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
 BLANKS = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"}
@@ -127,12 +127,13 @@ def xlm_v() -> Model:
         pre_tokenizer={"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, METASPACE]},
         post_processor=template([("<s>", 0)], [("</s>", 2)]),
     )
-    config = {"tokenizer_class": "XLMRobertaTokenizer", "pad_token": {"content": "<pad>"}}
+    pad = {"__type": "AddedToken", "content": "<pad>"}
+    config = {"tokenizer_class": "XLMRobertaTokenizer", "pad_token": pad}
     return Model(tree, config, {"context_length": 77, "hf_tokenizer_name": "x/xlm-v"})
 
 
 def gemma() -> Model:
-    """As SigLIP 2's: byte-pair encoding that falls back to bytes; the config says which special tokens are added."""
+    """As SigLIP 2's: byte-pair encoding that falls back to bytes."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
@@ -145,7 +146,7 @@ def gemma() -> Model:
     )
     tree = _trained(tokenizer, trainer)
     tree["added_tokens"] = tree["added_tokens"][:4]
-    tree["post_processor"] = template([("<bos>", 2)], [])  # which the config overrules
+    tree["post_processor"] = template([], [("<eos>", 1)])
     config = {
         "tokenizer_class": "GemmaTokenizer",
         "add_bos_token": False,

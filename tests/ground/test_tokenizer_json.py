@@ -38,10 +38,7 @@ class FastTokenizer:
     padding_side = "right"
 
     def __init__(self, model: Model) -> None:
-        tree = model.tree
-        if "add_eos_token" in model.config:  # what the class does
-            tree = {**tree, "post_processor": template([], [("<eos>", 1)])}
-        self.backend_tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tree))
+        self.backend_tokenizer = tokenizers.Tokenizer.from_str(json.dumps(model.tree))
         pad = model.config["pad_token"]
         self._pad = pad if isinstance(pad, str) else pad["content"]
         self.pad_token_id = self.backend_tokenizer.token_to_id(self._pad)
@@ -205,6 +202,9 @@ def test_neither_torch_nor_the_library_is_imported_early() -> None:
 # Files that can't be had, or contradict each other
 
 
+GEMMA = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": False, "add_eos_token": True}
+
+
 def changed(
     model: Model, tree: dict | None = None, config: dict | None = None, text: dict | None = None
 ) -> Model:
@@ -222,7 +222,10 @@ def changed(
         ({"config": {"pad_token": "<other>"}}, "pad_token '<other>' is not a token of tokenizer.json"),
         ({"config": {"pad_token": None}}, "pad_token None is not a token"),
         ({"config": {"padding_side": "left"}}, "fills texts up on the left"),
-        ({"config": {"tokenizer_class": "GemmaTokenizerFast", "bos_token": "</s>"}}, "on the left"),
+        ({"config": {"tokenizer_class": "GemmaTokenizerFast"}}, "add_bos_token = True"),
+        ({"config": {"tokenizer_class": "GemmaTokenizer", "add_bos_token": False}}, "add_eos_token = False"),
+        ({"config": {**GEMMA, "padding_side": "left"}}, "on the left"),
+        ({"config": GEMMA}, "on the left"),
         ({"config": {"added_tokens_decoder": {"9": {"content": "<new>"}}}}, "adds the token '<new>'"),
         ({"tree": {"post_processor": template([], [("</s>", 1), ("<pad>", 0)])}}, "adds 2 tokens at the end"),
     ],
