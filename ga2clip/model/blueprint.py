@@ -18,6 +18,8 @@ from ga2clip.errors import UserError, first_line, unknown_name
 from ga2clip.model.architecture import is_plain, open_clip_pixels, read_json
 from ga2clip.model.backbone import load_exactly
 from ga2clip.model.family import support_of
+from ga2clip.tokenizer import VOCABULARY, ClipTokenizer, Tokenizer
+from ga2clip.tokenizer_files import tokenizer_for
 from ga2clip.video import Preprocess
 
 # Keys without an effect here: initialisation, dropout, downloads, and what our tokenizer is told elsewhere.
@@ -72,6 +74,25 @@ class Blueprint:
         if given != self.source:
             return given
         return str(vision.get("timm_model_name") or f"{vision.get('width', 768)}x{vision.get('layers', 12)}")
+
+    def tokenizer(self, folder: Path | None) -> Tokenizer:
+        """The tokenizer that the model was trained with.
+
+        Args:
+            folder: where its weights are; a tokenizer that isn't CLIP's is read from there.
+
+        Raises:
+            UserError: it isn't there, or has another number of ids than the text tower.
+        """
+        text = self.config["text_cfg"]
+        tokenizer = tokenizer_for(text, folder)
+        held, needed = getattr(tokenizer, "size", VOCABULARY), text.get("vocab_size", VOCABULARY)
+        if held > needed or (isinstance(tokenizer, ClipTokenizer) and held != needed):
+            raise UserError(
+                f"{self.source} has a vocabulary of {needed:,}; its tokenizer has {held:,}",
+                "it was trained with another tokenizer, so it would be given the wrong words",
+            )
+        return tokenizer
 
     def build(self) -> nn.Module:
         """The model with random weights, in float32 on the default device.

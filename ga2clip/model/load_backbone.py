@@ -40,7 +40,6 @@ from ga2clip.model.blueprint import (
 )
 from ga2clip.model.checkpoint import Checkpoint, read_checkpoint, with_text_tower
 from ga2clip.model.family import support
-from ga2clip.model.read_tokenizer import read_tokenizer
 from ga2clip.model.weights import read_weights
 from ga2clip.settings import BackboneSettings
 from ga2clip.tokenizer import VOCABULARY
@@ -167,7 +166,7 @@ def _load_stated(checkpoint: Checkpoint, stated: Sequence[Blueprint], settings: 
     if preprocess is None:
         _log.warning(_ASSUMED_PIXELS.format(file))
     blueprint = replace(stated[-1], quick_gelu=quick_gelu, preprocess=preprocess)
-    tokenizer = read_tokenizer(blueprint.config["text_cfg"], checkpoint.file.parent, file)
+    tokenizer = blueprint.tokenizer(checkpoint.file.parent)
     model = load_model(blueprint, checkpoint.tensors, file)
     return Backbone(
         model,
@@ -356,7 +355,7 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
     architecture = blueprint_of_name(f"{name}/{tag}")
     if (known := support(name)).level == "none":
         raise UserError(f"the backbone {name} is not supported: {known.reason}", "see `ga2clip backbones`")
-    tokenizer = read_tokenizer(architecture.config["text_cfg"], None, name)
+    tokenizer = architecture.tokenizer(None)
     try:
         clip = open_clip.create_model(name, pretrained=tag, force_quick_gelu=bool(architecture.quick_gelu))
     except (OSError, RuntimeError) as error:

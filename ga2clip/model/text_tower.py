@@ -118,7 +118,7 @@ class TextTower(Tower):
 
     def _whole(self, ids: Tensor, prefix: Tensor, prompts: LayerPrompts, weights: LayerWeights) -> Tensor:
         """The state (C, W) that is read, in a tower without mask: whole contexts."""
-        count, split, start = len(ids), prefix.shape[1], self.start_tokens
+        count, split, start = ids.shape[0], prefix.shape[1], self.start_tokens
         x = torch.cat([prefix.expand(count, -1, -1), self.embed(ids)], dim=1)
         x = x + self.positional_embedding.to(x.dtype)
         place = torch.zeros_like(ids[:, 0]) if self.pool == "first" else split + self._place(ids)

@@ -52,7 +52,7 @@ def _timm(
 
 NO_MASK = {"no_causal_mask": True}
 SIGLIP_TEXT = {
-    "context_length": 16,
+    "context_length": 32,
     "no_causal_mask": True,
     "proj_bias": True,
     "pool_type": "last",
@@ -70,7 +70,7 @@ MEMBERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
                 "pool_type": "avg",
                 "final_ln_after_pool": True,
             },
-            "text_cfg": {**CLIP_TEXT, "context_length": 20, "pool_type": "last", "no_causal_mask": True},
+            "text_cfg": {**CLIP_TEXT, "context_length": 32, "pool_type": "last", "no_causal_mask": True},
         },
         {**CLIP, "interpolation": "bilinear", "resize_mode": "squash"},
     ),
@@ -138,7 +138,7 @@ def make_model(member: str) -> Any:
     torch.manual_seed(1)
     kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
     model = kind(**config).eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if parameter.ndim:
             parameter.add_(0.05 * torch.randn_like(parameter))
     for name, buffer in model.named_buffers():
