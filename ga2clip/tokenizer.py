@@ -297,6 +297,22 @@ def rows(
     return result
 
 
+def refuse_same_ids(texts: Sequence[str], ids: Iterable[npt.NDArray[np.int64]]) -> None:
+    """Raises UserError for two class texts that a tokenizer gives the same ids (L,): they would share a feature.
+
+    What CLIP's tokenizer tells apart, another one may not: punctuation that its cleaning removes, or characters that
+    are not in its vocabulary.
+    """
+    seen: dict[bytes, str] = {}
+    for text, row in zip(texts, ids, strict=True):
+        other = seen.setdefault(row.tobytes(), text)
+        if other != text:
+            raise UserError(
+                f"class texts '{_shortened(other)}' and '{_shortened(text)}' are the same to the model's tokenizer",
+                "class names must differ in more than punctuation and characters that it does not know",
+            )
+
+
 def clean(text: str, rule: Cleaning) -> str:
     """The text, cleaned by a rule."""
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()

@@ -9,7 +9,7 @@ from ga2clip.choices import Cleaning
 from ga2clip.errors import UserError
 from ga2clip.tokenizer import ClipTokenizer, Tokenizer
 from ga2clip.tokenizer_json import JsonTokenizer, parse, read_text
-from ga2clip.tokenizer_schema import check_tokenizer
+from ga2clip.tokenizer_schema import Template, check_tokenizer
 
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
@@ -90,18 +90,14 @@ def tokenizer_like(tokenizer: Any) -> Tokenizer:
 
 
 def _from_folder(folder: Path, cleaning: Cleaning, blank_end: bool) -> JsonTokenizer:
-    """The tokenizer of a folder as `transformers.AutoTokenizer` reads it: its config has the last word."""
+    """The tokenizer of a folder as `transformers.AutoTokenizer` reads it."""
     path, beside = folder / FILE, str(folder / CONFIG)
-    config = _read_config(folder / CONFIG)
-    tree = parse(read_text(path), str(path))
-    check_tokenizer(tree, str(path))
-    ids = _ids(tree)
-    if processor := _post_processor(config, ids, beside):
-        tree["post_processor"] = processor
+    config, content = _read_config(folder / CONFIG), read_text(path)
+    tree = parse(content, str(path))
+    _refuse_other_marks(config, check_tokenizer(tree, str(path)), beside)
     _refuse_contradiction(config, tree, beside)
     _refuse_left(config.get("padding_side", _usual_side(config)), beside)
-    pad = _token_id(config.get("pad_token"), ids, "pad_token", beside)
-    content = json.dumps(tree, ensure_ascii=False)
+    pad = _pad_id(config.get("pad_token"), _ids(tree), beside)
     return JsonTokenizer(content, str(path), cleaning=cleaning, pad=pad, blank_end=blank_end)
 
 
@@ -129,31 +125,28 @@ def _ids(tree: Mapping[str, Any]) -> dict[str, int]:
     return {**vocabulary, **{token["content"]: token["id"] for token in tree.get("added_tokens", ())}}
 
 
-def _token_id(token: Any, ids: Mapping[str, int], key: str, source: str) -> int:
+def _pad_id(token: Any, ids: Mapping[str, int], source: str) -> int:
     spelling = token.get("content") if isinstance(token, dict) else token
     if not isinstance(spelling, str) or spelling not in ids:
         raise UserError(
-            f"{source}: {key} {spelling!r:.60} is not a token of {FILE} beside it",
+            f"{source}: pad_token {spelling!r:.60} is not a token of {FILE} beside it",
             f"both must be of the same model; {_PUBLISHER}",
         )
     return ids[spelling]
 
 
-def _post_processor(config: Mapping[str, Any], ids: Mapping[str, int], source: str) -> dict[str, Any] | None:
-    """The special tokens around a text, where the class of the tokenizer sets them and not its file."""
+def _refuse_other_marks(config: Mapping[str, Any], template: Template, source: str) -> None:
+    """Refuse special tokens around a text that the config states otherwise than the file: whether the one or the other
+    counts depends on the version of transformers (4: the config; 5: the file).
+    """
     if not str(config.get("tokenizer_class", "")).startswith(_BEGUN_BY_CLASS):
-        return None
-    start = config.get("bos_token", "<bos>") if config.get("add_bos_token", True) else None
-    end = config.get("eos_token", "<eos>") if config.get("add_eos_token", False) else None
-    sides: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
-    special = {}
-    for token, place in ((start, 0), (end, len(sides) + bool(start))):
-        if token is not None:
-            spelling = token["content"] if isinstance(token, dict) else token
-            number = _token_id(token, ids, "a special token", source)
-            special[spelling] = {"id": spelling, "ids": [number], "tokens": [spelling]}
-            sides.insert(place, {"SpecialToken": {"id": spelling, "type_id": 0}})
-    return {"type": "TemplateProcessing", "single": sides, "pair": [], "special_tokens": special}
+        return
+    for key, usual, ids in (("add_bos_token", True, template.start), ("add_eos_token", False, template.end)):
+        if bool(config.get(key, usual)) != bool(ids):
+            raise UserError(
+                f"{source} has {key} = {bool(config.get(key, usual))}, and {FILE} beside it the opposite",
+                _PUBLISHER,
+            )
 
 
 def _usual_side(config: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ga2clip.choices import ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.model.family import towers_of
-from ga2clip.tokenizer import ClipTokenizer, Tokenizer
+from ga2clip.tokenizer import ClipTokenizer, Tokenizer, refuse_same_ids
 from ga2clip.video import Preprocess
 
 
@@ -52,12 +52,15 @@ class Backbone(nn.Module):
         """What is added to scale times cosine before a sigmoid; 0 with a softmax."""
         return 0.0 if self.logit_bias is None else float(self.logit_bias.detach())
 
-    def ids(self, texts: Sequence[str], prompt_tokens: int = 0) -> Tensor:
+    def ids(self, texts: Sequence[str], prompt_tokens: int = 0, *, distinct: bool = False) -> Tensor:
         """Ids (N, S) int64 of texts as the text tower takes them: behind SOT and `prompt_tokens` prompt positions.
 
-        Raises UserError for a text that is too long for what the prompt leaves of the context.
+        Raises UserError for a text that is too long for what the prompt leaves of the context, and with `distinct` for
+        two different texts with the same ids.
         """
         ids = self.tokenizer.tokens(texts, context=self.context_length - prompt_tokens)
+        if distinct:
+            refuse_same_ids(texts, ids)
         return torch.from_numpy(ids[:, self.text.start_tokens :]).to(self.logit_scale.device)
 
     def conventions(self) -> dict[str, Any]:

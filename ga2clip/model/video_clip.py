@@ -222,10 +222,11 @@ class VideoCLIP(nn.Module):
     def class_tokens(self, names: Sequence[str], template: str | None = None) -> Tensor:
         """Class names → ids (C, S) int64 behind SOT and the prompt: words, EOT, zeros; S is the longest needed.
 
-        template: instead of `class_template`. Raises UserError for a name too long for the context.
+        template: instead of `class_template`. Raises UserError for a name too long for the context, and for names that
+        the tokenizer gives the same ids.
         """
         texts = [fill(self.class_template if template is None else template, name) for name in names]
-        return self.backbone.ids(texts, self.text_tokens)
+        return self.backbone.ids(texts, self.text_tokens, distinct=True)
 
     def logits(self, video: Tensor, classes: Tensor) -> Tensor:
         """Features (B, D), (C, D) → exp(logit_scale) · cosine, plus the bias of a sigmoid model: (B, C) float32."""

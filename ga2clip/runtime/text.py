@@ -64,13 +64,18 @@ class ClassEncoder:
         """Features of class names, float32 (C, D), L2-normalised. Without a template, the names of the text bank keep
         their stored features.
 
-        Raises UserError for a template without `{}` and for a name that is too long for the context.
+        Raises UserError for a template without `{}`, for a name that is too long for the context, and for names that
+        the tokenizer gives the same ids.
         """
         pattern = self._bundle.card.text.template if template is None else template
         texts = [fill(pattern, name) for name in names]
         known = self._known if template is None else {}
         missing = [text for name, text in zip(names, texts, strict=True) if name not in known]
         computed = self._features(missing) if missing else {}
+        if self._engine is not None:
+            from ga2clip.tokenizer import refuse_same_ids
+
+            refuse_same_ids(texts, map(self._ids, texts))
         rows = [
             known[name] if name in known else computed[text] for name, text in zip(names, texts, strict=True)
         ]
