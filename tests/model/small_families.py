@@ -148,6 +148,8 @@ def make_model(member: str) -> Any:
     for parameter in model.parameters():
         if parameter.ndim:
             parameter.add_(0.1 * torch.randn_like(parameter))
+    if model.logit_bias is not None:
+        model.logit_bias.fill_(-2.0)  # probabilities that are not all near 0
     for name, buffer in model.named_buffers():
         if name.endswith("running_mean"):
             buffer.normal_(std=0.1)
