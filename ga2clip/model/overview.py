@@ -9,7 +9,7 @@ import open_clip
 import torch
 from torch import nn
 
-from ga2clip.errors import unknown_name
+from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.blueprint import blueprint_of_name
 from ga2clip.model.family import Towers, towers_of
 from ga2clip.model.load_backbone import BUILTIN
@@ -73,7 +73,12 @@ def _towers(backbone: str) -> Towers:
 def _row(name: str, towers: Towers, base: Settings) -> MethodRow:
     settings = base.updated(method_settings(name), name)
     site = _site(settings, towers)
-    parts = dict(build_parts(site))
+    try:
+        parts = dict(build_parts(site))
+    except UserError as error:
+        if not site.vision.no_prompts:
+            raise
+        return MethodRow(name, METHODS[name].summary, METHODS[name].source, f"refused: {error.message}", "-", 0)
     return MethodRow(
         name=name,
         summary=METHODS[name].summary,
