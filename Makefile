@@ -45,9 +45,11 @@ demo: $(VENV)/.train ## the whole path on the built-in data, into demo/
 bench: $(VENV)/.dev ## start-up, decoding and runtime benchmarks
 	$(BIN)/python benchmarks/startup.py
 
-docs: $(VENV)/.train ## write docs/settings.md anew from the settings themselves
-	{ sed '/^<!-- generated -->$$/q' docs/settings.md; $(BIN)/ga2clip settings --markdown; } > docs/settings.new
-	mv docs/settings.new docs/settings.md
+docs: $(VENV)/.train ## write the generated tables of docs/ anew: settings and backbones
+	for page in settings backbones; do \
+	  { sed '/^<!-- generated -->$$/q' docs/$$page.md; $(BIN)/ga2clip $$page --markdown; } > docs/$$page.new \
+	    && mv docs/$$page.new docs/$$page.md || exit 1; \
+	done
 
 clean: ## remove the environment and what demo and tests left
 	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -40,6 +40,7 @@ from ga2clip.model.blueprint import (
 )
 from ga2clip.model.checkpoint import Checkpoint, read_checkpoint, with_text_tower
 from ga2clip.model.family import support
+from ga2clip.model.licences import licence_of
 from ga2clip.model.weights import read_weights
 from ga2clip.settings import BackboneSettings
 from ga2clip.tokenizer import VOCABULARY
@@ -361,7 +362,7 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
     except (OSError, RuntimeError) as error:
         hint = "check the network connection, or give weights on disk: --pretrained FILE"
         raise UserError(f"could not get the weights '{tag}' of {name}: {first_line(error)}", hint) from None
-    licence = "MIT" if tag == "openai" else "as its publisher says"
+    licence = licence_of(name, tag).name
     return Backbone(
         clip.float(),
         name=f"{name}/{tag}",
