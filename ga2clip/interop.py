@@ -65,8 +65,7 @@ def load_published(
         >>> model = load_published("ga2.pth", "ViT-B-16.pt", "hard_prompts.pth", classes="ucf101.txt")
         >>> predictor = open_predictor(model)
     """
-    names = list(read_class_list(Path(classes))) if isinstance(classes, (str, Path)) else list(classes)
-    check_class_names(names)
+    names = _class_names(classes)
     published = _read_published(checkpoint)
     backbone, _ = _published_backbone(published, checkpoint, clip)
     hard = None if hard_prompts is None else hard_prompt_from_file(Path(hard_prompts))
@@ -89,7 +88,7 @@ def import_run(
     class text that the checkpoint was tuned with goes into the run's settings. Other arguments and errors: as
     `load_published`; also UserError if `out` is not empty.
     """
-    names = read_class_list(classes)
+    names = _class_names(classes)
     published = _read_published(checkpoint)
     backbone, tuned = _published_backbone(published, checkpoint, clip)
     hard = None if hard_prompts is None else hard_prompt_from_file(hard_prompts)
@@ -106,6 +105,12 @@ def import_run(
         with replacing(out / weights) as temporary:
             save_file({name: value.contiguous() for name, value in tuned.items()}, temporary)
     return out
+
+
+def _class_names(classes: Sequence[str] | str | Path) -> tuple[str, ...]:
+    if isinstance(classes, str | Path):
+        return check_class_names(read_class_list(Path(classes)), classes)
+    return check_class_names(classes)
 
 
 def _read_published(checkpoint: str | Path) -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
 """Class names: reading them from files, checking them, and filling them into templates."""
 
+import io
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from ga2clip.errors import UserError
@@ -10,6 +12,7 @@ from ga2clip.label_files import read_labels
 # Printable ASCII without HTML escapes: the tokenizer's cleaning doesn't change it, so its words can be split here.
 _PLAIN = re.compile(r"[ -%'-~]*")
 _PLAIN_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^ a-z0-9]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 SCENARIO_TEMPLATE = "a video of a person doing {}."
 """The template for class names when no prompt is learned."""
@@ -44,37 +47,71 @@ def read_class_list(path: Path) -> list[str]:
     return [label.name for label in labels]
 
 
-def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The names as a tuple, after checking that CLIP can tell all of them apart.
+def check_class_names(names: object, where: str | os.PathLike[str] = "") -> tuple[str, ...]:
+    """The names in the order given, each a plain `str`, after checking that everybody can tell all of them apart.
+
+    Args:
+        names: a list, or another sequence or iterator, of texts.
+        where: the file or folder that holds them, for the message.
 
     Raises:
-        UserError: not a list of strings, an empty list, an empty name, or two names that the tokenizer reads as the
-            same words (it ignores case, whitespace, Unicode normalisation and HTML escapes).
+        UserError: anything else, or no names at all; a name that is empty, shows nothing or is not Unicode text; two
+            names that the tokenizer reads as the same words (it ignores case, whitespace, Unicode normalisation, HTML
+            escapes and control characters), or that differ only in invisible characters.
     """
+    prefix = f"{where}: " if where else ""
     hint = 'such as ["juggling", "riding a bike"]'
     if isinstance(names, str | bytes):
-        raise UserError(f"class names must be a list of strings, got the string {names!r:.60}", hint)
+        raise UserError(f"{prefix}class names must be a list of strings, got the string {names!r:.60}", hint)
+    if isinstance(names, Set | Mapping | io.IOBase):
+        raise UserError(
+            f"{prefix}class names must be a list of strings, got {type(names).__name__}",
+            "their order decides which probability is whose: make a list of it first",
+        )
     try:
-        listed = tuple(names)
+        listed: tuple[object, ...] = tuple(names)  # type: ignore[arg-type]
     except TypeError:
-        raise UserError(f"class names must be a list of strings, got {type(names).__name__}", hint) from None
+        message = f"{prefix}class names must be a list of strings, got {type(names).__name__}"
+        raise UserError(message, hint) from None
     if not listed:
-        raise UserError("there are no class names", "give at least one")
+        raise UserError(f"{prefix}there are no class names", "give at least one")
     seen: dict[str, str] = {}
     for position, name in enumerate(listed, start=1):
+        this = f"{prefix}class name {position} of {len(listed)} is"
         if not isinstance(name, str):
-            kind = f"{type(name).__name__}, not a string"
-            raise UserError(f"class name {position} of {len(listed)} is {kind}", hint)
-        key = comparable(name)
-        if not key:
-            raise UserError(f"class name {position} of {len(listed)} is empty")
-        if key in seen:
+            raise UserError(f"{this} {type(name).__name__}, not a string", hint)
+        if not is_unicode(name):
             raise UserError(
-                f"class name {name!a} occurs twice (as {seen[key]!a}): the tokenizer reads both as '{key}'",
-                "class names must differ",
+                f"{this} not Unicode text: {name!a}", "write it, and the file or folder, in UTF-8"
             )
-        seen[key] = name
-    return listed
+        key = comparable(_visible(name))
+        if not key:
+            raise UserError(f"{this} empty: {name!a} shows nothing" if name.strip() else f"{this} empty")
+        if key in seen:
+            raise UserError(prefix + _confusion(name, seen[key]), "class names must differ")
+        seen[key] = str.__str__(name)
+    return tuple(seen.values())
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold the text: it has no halves of characters, which stand for bytes that were no text."""
+    return not _SURROGATE.search(text)
+
+
+def _visible(name: str) -> str:
+    """Without soft hyphens, zero-width blanks and joiners, and the like (Unicode's default ignorable characters)."""
+    if name.isascii():
+        return name
+    import regex  # a list of plain names does without
+
+    return regex.sub(r"\p{Default_Ignorable_Code_Point}", "", name)
+
+
+def _confusion(name: str, other: str) -> str:
+    key = comparable(name)
+    if key == comparable(other):
+        return f"class name {name!a} occurs twice (as {other!a}): the tokenizer reads both as '{key}'"
+    return f"class names {other!a} and {name!a} differ only in what can't be seen"
 
 
 def readable_name(raw: str) -> str:

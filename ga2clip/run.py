@@ -23,6 +23,7 @@ from ga2clip.data.protocols import Task, make_task
 from ga2clip.environment import environment
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
+from ga2clip.labels import check_class_names
 from ga2clip.lock import locked
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
@@ -209,7 +210,6 @@ def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None 
     meta = {
         "schema": SCHEMA,
         "classes": list(model.classes),
-        "class_names": model.settings.data.class_names,
         "method": model.settings.method.name,
         "backbone": model.backbone.name,
         "licence": model.backbone.licence,
@@ -269,7 +269,7 @@ def _read_meta(file: Path) -> dict[str, Any]:
             raise UserError(
                 f"{file} has schema {meta.get('schema')}; this version reads 1 to {SCHEMA}", "update ga2clip"
             )
-        _Header.model_validate(meta)
+        check_class_names(_Header.model_validate(meta).classes, file)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(

@@ -42,11 +42,19 @@ Preset = Literal["ours", "authors"]
 Schedule = Literal["cosine", "timm", "dassl"]
 AnchorLoss = Literal["margin", "contrast", "preserve", "published"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
+_TOO_LARGE = 2**31  # for the whole numbers of NumPy's and PyTorch's functions
 
 
 class _Section(BaseModel):
     # Docstrings below fields are their descriptions, which `ga2clip settings` shows.
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _is_countable(cls, value: Any) -> Any:
+        if isinstance(value, int) and value >= _TOO_LARGE:
+            raise PydanticCustomError("large", f"must be less than {_TOO_LARGE}")
+        return value
 
 
 class DataSettings(_Section):
@@ -71,7 +79,7 @@ class DataSettings(_Section):
     class_names: str = "readable"
     """Class names: `readable`, `raw` (the dataset's labels, unchanged), or a file with a name for each class in the
     dataset's order, or with lines `raw,name`."""
-    frames: int = Field(default=8, ge=1)
+    frames: int = Field(default=8, ge=1, le=4096)
     """Frames taken from a clip (T)."""
     test_clips: int = Field(default=1, ge=1)
     """Temporal views in evaluation."""
@@ -129,11 +137,11 @@ class MethodSettings(_Section):
     """Name of the composition; `ga2clip methods` lists them."""
     preset: Preset = "ours"
     """The settings that a run was started with: this project's, or those that the method's authors publish."""
-    text_length: int = Field(default=16, ge=0)
+    text_length: int = Field(default=16, ge=0, le=1024)
     """Soft text prompt tokens; 0: no text prompt."""
     text_depth: int = Field(default=9, ge=0)
     """Number of prompted text blocks, including the input layer; in a tower with fewer layers, all."""
-    vision_length: int = Field(default=16, ge=0)
+    vision_length: int = Field(default=16, ge=0, le=1024)
     """Soft vision prompt tokens; 0: no vision prompt."""
     vision_depth: int = Field(default=9, ge=0)
     """Vision blocks that are prompted, the input layer included; a tower with fewer layers: all."""
@@ -267,7 +275,7 @@ class TrainingSettings(_Section):
     optimiser: Literal["adamw", "sgd"] = "adamw"
     """The rule of the updates."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW: decay of the first and second moment."""
+    """AdamW: decay of the first and second moment, each from 0 to below 1."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD."""
     lr: float = Field(default=2e-3, gt=0)
@@ -301,7 +309,7 @@ class TrainingSettings(_Section):
     0: all."""
     cache_features: bool = True
     """Compute a tower's features once when nothing in it trains. Training clips are then not augmented."""
-    seed: int = 1
+    seed: int = Field(default=1, ge=0)
     """Of the drawn clips, the start of the prompts, and the order and augmentation of the clips."""
     deterministic: bool = True
     """Take deterministic kernels where there are some, so that a seed gives the same run again on one device."""
@@ -311,6 +319,13 @@ class TrainingSettings(_Section):
     """Minutes between checkpoints inside an epoch."""
     tensorboard: bool = False
     """Write TensorBoard events into the run beside `metrics.jsonl`; needs the `tensorboard` extra."""
+
+    @field_validator("betas")
+    @classmethod
+    def _are_decays(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise PydanticCustomError("decay", "must be two numbers from 0 to below 1")
+        return betas
 
 
 OPTIMISATION = frozenset(

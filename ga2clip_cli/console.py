@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ga2clip.errors import MissingExtraError, UserError
+from ga2clip.errors import MissingExtraError, UserError, first_line
 from ga2clip.text import printable, printable_lines
 
 T = TypeVar("T")
@@ -219,7 +219,7 @@ def report(error: BaseException, *, debug: bool) -> int:
         return 130
     error = _as_user_error(error)
     if not isinstance(error, UserError):
-        note(f"error: unexpected {type(error).__name__}: {_first_line(error)}")
+        note(f"error: unexpected {type(error).__name__}: {first_line(error)}")
         note("hint: run again with --debug for the traceback; it belongs into a bug report")
         return 1
     note(f"error: {printable(error.message)}")
@@ -244,7 +244,3 @@ def _as_user_error(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{error.filename}: {error.strerror}")
     return error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or ["(no message)"])[0]

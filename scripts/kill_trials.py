@@ -35,6 +35,7 @@ from ga2clip.runtime import open_bundle
 from ga2clip.video import write_video
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+JOURNAL = "checked.jsonl"
 CLASSES = ("waving a flag", "kicking a ball", "riding a bike", "rowing a boat")
 _GONE_SECONDS = 15.0
 """In which all processes of a killed group must be gone; loaders look for their parent every second."""
@@ -110,12 +111,20 @@ def write_clips(root: Path) -> None:
 
 
 def digests(folder: Path, names: Iterator[Path]) -> dict[str, str]:
-    """SHA-256 of files by their place in the folder."""
+    """SHA-256 of files by their place in the folder.
+
+    The lines of a journal are sorted: `prepare` writes them as its processes finish, in any order, each line once.
+    """
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(folder)): hashlib.sha256(_in_order(path)).hexdigest()
         for path in names
         if path.is_file()
     }
+
+
+def _in_order(path: Path) -> bytes:
+    content = path.read_bytes()
+    return b"".join(sorted(content.splitlines(keepends=True))) if path.name == JOURNAL else content
 
 
 def tensors(run_folder: Path) -> dict[str, str]:
@@ -243,6 +252,8 @@ def main() -> int:
     parser.add_argument("--only", default="prepare,train-0,train-2,export,predict", metavar="STAGE,…")
     parser.add_argument("--keep", type=Path, help="folder for what failed trials left [default: removed]")
     options = parser.parse_args()
+    # A shell that starts this in the background lets it ignore Ctrl-C; the commands that it starts must not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary, "base")
         known = stages(base)

@@ -7,13 +7,16 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import cast, get_args
+from types import FrameType
+from typing import NoReturn, cast, get_args
 
 import numpy as np
 
@@ -283,21 +286,22 @@ def _refuse_occupied(out: Path) -> None:
 def _new_folder(out: Path) -> Iterator[Path]:
     """A working folder that replaces `out` (also an older bundle) when the block ends without an error.
 
-    Leftovers of killed exports to the same place are removed first. If `out` is a link, the folder that it points to is
-    replaced. Raises UserError when files can't be written.
+    Leftovers of killed exports to the same place are removed first; SIGTERM leaves none. If `out` is a link, the folder
+    that it points to is replaced. Raises UserError when files can't be written.
     """
     out = Path(os.path.realpath(out))
     work = out.with_name(f".{out.name}.{os.getpid()}")
     old = _old(work)
     try:
-        _clear_leftovers(out)
-        work.mkdir(parents=True)
-        yield work
-        sync_tree(work)
-        if out.exists():
-            out.rename(old)
-        work.rename(out)
-        sync(out.parent)
+        with _unwound_by_sigterm():
+            _clear_leftovers(out)
+            work.mkdir(parents=True)
+            yield work
+            sync_tree(work)
+            if out.exists():
+                out.rename(old)
+            work.rename(out)
+            sync(out.parent)
     except UserError:
         raise
     except Exception as error:
@@ -306,7 +310,31 @@ def _new_folder(out: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if old.exists() and not out.exists():  # stopped between the two renames
+            old.rename(out)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _unwound_by_sigterm() -> Iterator[None]:
+    """While the block runs, SIGTERM raises SystemExit with the usual exit code; a second one ends the process at once.
+
+    Outside the main thread, and where the caller handles SIGTERM, nothing is changed.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _old(work: Path) -> Path:

@@ -86,6 +86,9 @@ class _Constants(nn.Module):
 class _Normalisation(nn.Module):
     """Pixels 0…255 (N, 3, H, W) → (pixel / 255 − mean) / std."""
 
+    factor: Tensor
+    shift: Tensor
+
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
         means, stds = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (mean, std))
@@ -109,8 +112,8 @@ def _fold_normalisation(
     folded = nn.Conv2d(
         convolution.in_channels,
         convolution.out_channels,
-        kernel_size=convolution.kernel_size,  # type: ignore[arg-type]
-        stride=convolution.stride,  # type: ignore[arg-type]
+        kernel_size=convolution.kernel_size,
+        stride=convolution.stride,
     )
     bias = -(weight * means / stds).sum(dim=(1, 2, 3))
     if convolution.bias is not None:

@@ -35,10 +35,9 @@ def named(manifest: Manifest, class_names: str) -> Manifest:
     if class_names == READABLE:
         return manifest
     if class_names == RAW:
-        names: Sequence[str] = _raw_names(manifest)
-        check_class_names(names)
+        names = check_class_names(_raw_names(manifest), f"raw names of {manifest.root}")
     elif Path(class_names).is_file():
-        names = _names_in(Path(class_names), manifest)
+        names = check_class_names(_names_in(Path(class_names), manifest), class_names)
     else:
         raise UserError(f"no class names '{class_names}'", f"{READABLE}, {RAW}, or a file of names")
     return _renamed(manifest, names)
@@ -142,7 +141,6 @@ def _names_in(file: Path, manifest: Manifest) -> tuple[str, ...]:
         )
     if len(pairs) < len(rows) or len(names) < len(pairs):
         raise UserError(f"{file} must have exactly one line raw,name for each of the {len(raw)} classes")
-    check_class_names(list(names.values()))
     return tuple(names[label] for label in raw)
 
 

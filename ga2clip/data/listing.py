@@ -53,10 +53,7 @@ def scan(dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: i
         raise UserError(f"cannot read {error.filename or root}: {error.strerror}") from None
     if not listing.entries:
         raise source.refuse(f"{root} holds none of the videos of '{dataset.name}'")
-    check_class_names(listing.classes)
-    for name in listing.classes:
-        if not _is_text(name):
-            raise UserError(f"class name {name!a} in {root} is not UTF-8 text", "rename it")
+    check_class_names(listing.classes, root)
     if dataset.classes and len(listing.classes) != dataset.classes:
         logger.warning(
             "%s has %d classes, '%s' has %d", root, len(listing.classes), dataset.name, dataset.classes
@@ -202,8 +199,3 @@ def _nearest(candidates: Sequence[Path], name: str) -> Path | None:
     placed = [path for path in candidates if folder in path.as_posix().casefold()]
     chosen = exact or placed or candidates
     return chosen[0] if chosen else None
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file name is UTF-8; other bytes appear as surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
+from ga2clip.labels import check_class_names
 from ga2clip.registry import DATASETS
 from ga2clip.settings import DataSettings
 
@@ -160,6 +161,7 @@ class Manifest:
             content = _Content.model_validate(tree)
         except ValidationError as error:
             raise UserError(f"{path} is damaged: {first_fault(error)}", _AGAIN) from None
+        check_class_names(content.classes, path)
         return cls(
             dataset=content.dataset,
             root=root,
@@ -240,8 +242,6 @@ class _Content(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "_Content":
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError("a class occurs twice")
         if not set(self.base_classes) <= set(self.classes):
             raise ValueError("a base class is not among the classes")
         if len(self.raw_names) not in (0, len(self.classes)):

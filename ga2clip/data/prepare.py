@@ -114,10 +114,12 @@ def prepare(
         progress: see `pool.Progress`.
 
     Raises:
-        UserError: unknown dataset, a folder without the expected layout (the hint says where to get the data), no
-            decodable clip, or a folder that can't be written to.
+        UserError: unknown dataset, a negative seed, a folder without the expected layout (the hint says where to get
+            the data), no decodable clip, or a folder that can't be written to.
     """
     declaration: Dataset = DATASETS[dataset]
+    if seed < 0:
+        raise UserError(f"a seed must be 0 or more, got {seed}")
     workers = workers or default_workers()
     listing = None
     if declaration.read:

@@ -84,7 +84,7 @@ def read_label_names(path: Path, *, raw: bool = False) -> dict[int, str]:
     """
     labels = read_labels(path, "label file")
     names = {label.id: label.name if raw else readable_name(label.name) for label in labels}
-    check_class_names(list(names.values()))
+    check_class_names(list(names.values()), path)
     return names
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from ga2clip.choices import check_device
 from ga2clip.errors import UserError
+from ga2clip.labels import check_class_names
 from ga2clip.runtime import Predictor, is_bundle
-from ga2clip.runtime.arguments import class_names
 from ga2clip.runtime.card import CARD
 from ga2clip.settings import SETTINGS_FILE
 
@@ -67,7 +67,7 @@ def open_predictor(
         >>> with open_predictor("runs/ga2/bundle") as predictor:
         ...     print(predictor.predict("clip.mp4").predictions[0])
     """
-    names = None if classes is None else class_names(classes)
+    names = None if classes is None else check_class_names(classes)
     check_device(device)
     place = _one_of(provider, device)
     if not isinstance(model, str | os.PathLike | None):

@@ -4,6 +4,7 @@ The towers walk a model's own blocks with its weights, because prompts enter bet
 one class of blocks computes; attention itself, which is the same for all, is called by the towers.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -197,7 +198,7 @@ def _linear(layer: nn.Linear, weight: Tensor | None, x: Tensor) -> Tensor:
     return layer(x) if weight is None else F.linear(x, weight, layer.bias)
 
 
-def _packed(weights: list[Tensor]) -> Tensor:
+def _packed(weights: Sequence[Tensor]) -> Tensor:
     return weights[0] if len(weights) == 1 else torch.cat(weights)
 
 

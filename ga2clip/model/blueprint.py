@@ -190,6 +190,12 @@ def load_model(blueprint: Blueprint, tensors: Mapping[str, Tensor], source: str)
     Raises:
         UserError: missing, unexpected or misshapen tensors, listed by name; fewer numbers than the model has.
     """
+    for section in ("vision_cfg", "text_cfg"):  # before time is spent on building as many
+        layers = blueprint.config[section].get("layers", 1)
+        if isinstance(layers, int) and layers > len(tensors):
+            raise UserError(
+                f"{blueprint.source} says layers = {layers}, and the file has {len(tensors)} tensors"
+            )
     with torch.device("meta"):
         hollow = blueprint.build()
     needed = sum(p.numel() for p in hollow.parameters())

@@ -86,7 +86,7 @@ def assemble(
     vision_conventions: heads and activation of the vision tower, and what else its weights don't show.
     """
     text = TextTower(text_of(model), tokenizer.start, tokenizer.pad)
-    block = text.blocks[0]
+    block: Any = text.blocks[0]
     ours = {"heads": block.attn.num_heads, "activation": type(block.mlp.gelu).__name__}
     keys = sorted(ours.keys() | vision_conventions.keys())
     conventions: dict[str, Any] = {
@@ -146,4 +146,5 @@ def support_of(config: Mapping[str, Any]) -> Support:
         family: Family = BACKBONES[family_name]
         if (found := family.support(config)) is not None:
             return found
-    return Support("", "none", "no family takes its vision tower")
+    tower = config["vision_cfg"].get("timm_model_name", "")
+    return Support("", "none", f"its vision tower {tower} is of a kind that no family takes")

@@ -61,8 +61,9 @@ class TextTower(Tower):
         """Width of a feature (D)."""
         if self.text_projection is None:
             return self.width
-        linear = isinstance(self.text_projection, nn.Linear)
-        return self.text_projection.out_features if linear else self.text_projection.shape[1]
+        if isinstance(self.text_projection, nn.Linear):
+            return self.text_projection.out_features
+        return self.text_projection.shape[1]
 
     @property
     def start_tokens(self) -> int:

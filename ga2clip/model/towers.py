@@ -224,5 +224,10 @@ def per_layer(entries: Sequence[_Entry | None], depth: int) -> list[_Entry | Non
 
 
 def _added(own: BlockWeights, before: BlockWeights, change: BlockWeights) -> BlockWeights:
-    weights = zip(own, before, change, strict=True)
-    return BlockWeights(*(b if c is None else (w if b is None else b) + c for w, b, c in weights))
+    def sum_of(weight: Tensor | None, earlier: Tensor | None, added: Tensor | None) -> Tensor | None:
+        if added is None:
+            return earlier
+        start = weight if earlier is None else earlier
+        return added if start is None else start + added
+
+    return BlockWeights(*map(sum_of, own, before, change))

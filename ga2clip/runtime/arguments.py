@@ -1,19 +1,14 @@
 """Checks of the arguments of public functions. Each returns the value in the expected type or raises UserError."""
 
-import io
 import math
 import operator
 import os
-import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable
 
 import numpy as np
 
 from ga2clip.errors import UserError
-from ga2clip.labels import check_class_names, comparable, fill
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Halves of characters, which stand for bytes that were no text; UTF-8 has none."""
+from ga2clip.labels import fill, is_unicode
 
 
 def at_least_one(name: str, value: object) -> int:
@@ -102,54 +97,13 @@ def video_paths(paths: object) -> Iterable[object]:
     return paths
 
 
-def class_names(names: object) -> tuple[str, ...]:
-    """Class names in the order given, each a plain `str`.
-
-    Raises:
-        UserError: for anything but a list (or another sequence or iterator) of texts, and for names that can't be
-            told apart, by the tokenizer or by the eye.
-    """
-    if isinstance(names, Set | Mapping | io.IOBase):
-        raise UserError(
-            f"class names must be a list of strings, got {type(names).__name__}",
-            "their order decides which probability is whose: make a list of it first",
-        )
-    listed = check_class_names(names)  # type: ignore[arg-type]
-    if all(name.isascii() for name in listed):
-        return tuple(map(str.__str__, listed))
-    seen: dict[str, str] = {}
-    for position, name in enumerate(listed, start=1):
-        if _SURROGATE.search(name):
-            raise UserError(
-                f"class name {position} of {len(listed)} is not Unicode text: {name!a}",
-                "read the file that it is from as UTF-8",
-            )
-        key = comparable(_visible(name))
-        if not key:
-            raise UserError(f"class name {position} of {len(listed)} is empty: {name!a} shows nothing")
-        if key in seen:
-            raise UserError(
-                f"class names {seen[key]!a} and {name!a} differ only in what can't be seen",
-                "class names must differ",
-            )
-        seen[key] = name
-    return tuple(map(str.__str__, listed))
-
-
-def _visible(name: str) -> str:
-    """Without soft hyphens, zero-width blanks and joiners, and the like (Unicode's default ignorable characters)."""
-    import regex  # a list of plain names does without
-
-    return regex.sub(r"\p{Default_Ignorable_Code_Point}", "", name)
-
-
 def sentence(template: object) -> str | None:
     """A template for class names, None: the model's own. Raises UserError for what is no text with one `{}`."""
     if template is None:
         return None
     if not isinstance(template, str):
         raise UserError(f"the template must be a string with {{}}, got {template!r:.40}")
-    if _SURROGATE.search(template):
+    if not is_unicode(template):
         raise UserError(f"the template is not Unicode text: {template!a:.80}")
     fill(template, "")
     return template

@@ -23,6 +23,7 @@ from pydantic import (
 
 from ga2clip.choices import BundlePrecision, Cleaning, Interpolation, ResizeMode, ScoringRule
 from ga2clip.errors import UserError
+from ga2clip.labels import check_class_names
 from ga2clip.text import printable
 
 SCHEMA_VERSION: Final = 3
@@ -198,8 +199,6 @@ class BundleCard(_Part):
     def _is_whole(self) -> "BundleCard":
         if missing := {VIDEO_ENCODER, TEXT_BANK, TEXT_ENCODER, TOKENIZER, PROBE} - set(self.files):
             raise ValueError(f"lists no {', '.join(sorted(missing))}")
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError("'classes' holds a name twice")
         if missing := {"frame_features", "video_features", "text_features"} - set(self.agreement.outputs):
             raise ValueError(f"lacks the agreement of {', '.join(sorted(missing))}")
         if self.reject is not None and not self.negatives:
@@ -228,13 +227,15 @@ def parse_card(text: str, source: str) -> BundleCard:
     while tree["schema_version"] in _OLDER:
         tree = _OLDER[tree["schema_version"]](tree)
     try:
-        return BundleCard.model_validate(tree)
+        card = BundleCard.model_validate(tree)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:60] for part in first["loc"]) or "the card"
         raise UserError(printable(f"{source}: {where}: {first['msg']}"), "export the bundle again") from None
     except RecursionError:
         raise UserError(f"{source} is nested too deeply", "export the bundle again") from None
+    check_class_names(card.classes, printable(source))
+    return card
 
 
 def _short(value: object) -> str:

@@ -19,11 +19,10 @@ import numpy as np
 
 from ga2clip.choices import ScoringRule
 from ga2clip.errors import UserError
-from ga2clip.labels import comparable
+from ga2clip.labels import check_class_names, comparable
 from ga2clip.predictions import Failure, Prediction, rank
 from ga2clip.runtime.arguments import (
     at_least_one,
-    class_names,
     flag,
     prepared_clips,
     prepared_frames,
@@ -89,7 +88,7 @@ class Predictor:
         cache: bool = True,
         signed_by: str | os.PathLike[str] | None = None,
     ) -> None:
-        own = None if classes is None else class_names(classes)
+        own = None if classes is None else check_class_names(classes)
         if not isinstance(model, str | os.PathLike) and not hasattr(model, "encode_clips"):
             raise UserError(f"a model is the folder of a bundle, got {model!r:.60}", "such as 'run/bundle'")
         cache = flag("cache", cache)
@@ -257,7 +256,7 @@ class Predictor:
                 f"{self.name} has no threshold for '{NONE_LABEL}'",
                 "`ga2clip export RUN` fits it where the run's dataset is prepared",
             )
-        names = self.classes if classes is None else class_names(classes)
+        names = self.classes if classes is None else check_class_names(classes)
         if reject and NONE_LABEL in map(comparable, names):
             raise UserError(
                 f"a class is called '{NONE_LABEL}', which is the answer of a model that may reject",
@@ -331,7 +330,7 @@ class Predictor:
             UserError: names that can't be told apart or are too long; a template that is not a string with one `{}`.
         """
         template = sentence(template)
-        return self.model.encode_classes(class_names(names), template)
+        return self.model.encode_classes(check_class_names(names), template)
 
     def _predict_many(
         self, paths: Iterable[object], scorer: Scorer, top: int, batch: int, workers: int, limit: float

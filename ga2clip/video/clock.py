@@ -7,7 +7,8 @@ Time stamps are used as long as they are plausible. Otherwise:
 | are missing, or repeated more than three times | advance by one frame step |
 | are repeated, or go back by a few frames | advance by less than a step, so that the stamps catch up |
 | go back further | advance by one frame step: a jump, with a warning |
-| go forward by more than 10 s, in a format with discontinuous time (MPEG-TS, HLS, live sources) | the same |
+| go forward by more than 1 s or ten frame steps, in a format with discontinuous time (MPEG-TS, HLS, …) | the same |
+| go forward by more than 10 s, in a live source | the same |
 | go forward by more than 10 s, in any other format | follow the stamps: a gap, in which nothing is shown |
 | are all missing, in a pipe or a live source | are the times of arrival |
 """
@@ -23,7 +24,11 @@ from ga2clip.video.source import OpenVideo
 
 # FFmpeg's own threshold of a discontinuity (ffmpeg -dts_delta_threshold), in seconds.
 _LONG_STEP = 10.0
-# The same for steps back (ffmpeg_demux.c, ts_discontinuity_detect).
+# In formats with discontinuous time, the longest step that is believed: this many seconds, or frames if that is longer.
+# MPEG demands a time stamp at least every 0.7 s (ISO/IEC 13818-1, section 2.7.4): a longer step is a cut or a joint.
+_JUMP = 1.0
+_JUMP_STEPS = 10
+# FFmpeg's threshold for steps back (ffmpeg_demux.c, ts_discontinuity_detect).
 _STEP_BACK = 0.1
 # Nominal frame rates below one frame per minute are not trusted.
 _SLOWEST = 60.0
@@ -56,6 +61,7 @@ class Clock:
         self._steps: deque[float] = deque(maxlen=9)
         self._limit = max(_LONG_STEP, 2 * self._nominal)
         self._discontinuous = video.discontinuous
+        self._live = video.live
         # AVI has no presentation times: what FFmpeg invents runs backwards with packed B-frames (UCF101 has
         # them), while the order of decoding is right.
         self._by_decoding = video.format == "avi"
@@ -95,7 +101,8 @@ class Clock:
         expected = 0.0 if last is None else last + self._step()
         if stamp is None:
             return self._go_to(expected)
-        if self._last_stamp is not None and 0 < (stamp - self._last_stamp) * self._unit <= self._limit:
+        longest = self._longest_step()
+        if self._last_stamp is not None and 0 < (stamp - self._last_stamp) * self._unit <= longest:
             self._steps.append((stamp - self._last_stamp) * self._unit)
         self._last_stamp = stamp
         if self._first is None:
@@ -106,10 +113,10 @@ class Clock:
         if stamped <= last + _ROUNDING:
             return self._go_to(self._without_progress(stamp, stamped, last, expected))
         self._repeats = 0
-        if stamped - last > self._limit and self._discontinuous:
+        if stamped - last > longest and self._discontinuous:
             self._restart(stamp, expected, stamped - last)
             stamped = expected
-        elif stamped - last > self._limit:
+        elif stamped - last > longest:
             self._note_gap(self.until, stamped)
         return self._go_to(stamped)
 
@@ -123,6 +130,12 @@ class Clock:
     def _step(self) -> float:
         """Seconds per frame: the median of the last steps and of the header's frame rate, which may be wrong."""
         return statistics.median_low([*self._steps, self._nominal])
+
+    def _longest_step(self) -> float:
+        """Seconds from one frame to the next that are believed. In live sources, time does pass while nothing comes."""
+        if self._discontinuous and not self._live:
+            return min(self._limit, max(_JUMP, _JUMP_STEPS * self._step()))
+        return self._limit
 
     def _go_to(self, time: float) -> float:
         self._last = time

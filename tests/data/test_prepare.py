@@ -282,6 +282,13 @@ def test_a_folder_without_any_picture_is_an_error_and_writes_nothing(tmp_path: P
     assert not (tmp_path / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("dataset", ["folder", "stickfigures"])
+def test_a_negative_seed_is_refused_before_anything_is_written(tmp_path: Path, dataset: str) -> None:
+    with pytest.raises(UserError, match="a seed must be 0 or more, got -1"):
+        prepare(dataset, tmp_path / "data", seed=-1, workers=1)
+    assert not (tmp_path / "data").exists()
+
+
 def test_torch_is_not_needed() -> None:
     code = "import sys; import ga2clip.data.prepare, ga2clip.data.reader; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -44,7 +44,7 @@ def names(run: Path, **where: object) -> dict[str, tuple[str, ...]]:
 def test_a_run_says_its_names_and_is_tested_with_them(settings: Make, root: Path, tmp_path: Path) -> None:
     run = tune(settings, root, tmp_path / "raw", "raw")
     assert load_run(run).classes == RAW[:2]
-    assert load_run(run).meta["class_names"] == "raw"
+    assert load_run(run).settings.data.class_names == "raw"
     assert names(run) == {"base": RAW[:2], "novel": RAW[2:]}
     assert load_run(run).task().evals[1].classes == RAW[2:]
     readable = Manifest.read(root).classes

@@ -64,6 +64,7 @@ def use(folder: Path, *, text: bool = False) -> None:
         (lambda c: c["preprocess"].update(std=[0, 1, 1]), "preprocess.std"),
         (lambda c: c["sampling"].update(frames=0), "sampling.frames"),
         (lambda c: c.update(classes=["a", "a", "b"]), "twice"),
+        (lambda c: c.update(classes=["a", "a\u200b"]), "what can't be seen"),
         (lambda c: c.update(classes=[]), "classes"),
         (lambda c: c.update(embedding=7), "features"),
         (lambda c: c["agreement"]["outputs"].pop("video_features"), "video_features"),

@@ -1,6 +1,7 @@
 """What killed exports leave beside a bundle: the next export clears it away, and nothing else."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +56,33 @@ def test_numbers_that_no_process_can_have(tmp_path: Path) -> None:
     with export._new_folder(tmp_path / "bundle"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("place", ["middle", "renames"])
+def test_sigterm_leaves_nothing(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in the middle nor between the two renames, where the old bundle is not in its place."""
+    (folder(tmp_path / "bundle") / "bundle.json").write_text("old")
+    rename = Path.rename
+
+    def terminate() -> None:
+        assert callable(signal.getsignal(signal.SIGTERM))  # else this process would end
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def renamed(path: Path, other: Path) -> None:
+        rename(path, other)
+        if other.name.endswith(".old"):
+            terminate()
+
+    def write() -> None:
+        with export._new_folder(tmp_path / "bundle") as work:
+            (work / "video_encoder.onnx").write_bytes(b"half")
+            if place == "middle":
+                terminate()
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    with pytest.raises(SystemExit) as ended:
+        write()
+    assert ended.value.code == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert (tmp_path / "bundle" / "bundle.json").read_text() == "old"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

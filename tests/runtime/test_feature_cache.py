@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ga2clip.errors import UserError
 from ga2clip.runtime import BundleCard, Predictor, open_bundle
 from ga2clip.runtime.feature_cache import FeatureCache, cache_folder, check_cache, clear_cache
 from ga2clip.runtime.text import ClassEncoder, origin
@@ -73,6 +74,20 @@ def test_a_bundle_cannot_change_what_another_one_reads(bundle, encode, tmp_path,
     encode(copy)
     np.testing.assert_array_equal(encode(), honest)
     assert len(check_cache()) == 2
+
+
+def test_a_copy_whose_weights_alone_were_changed_computes_nothing_and_remembers_nothing(
+    bundle, encode, tmp_path
+) -> None:
+    """Its card, and so its key, is that of the honest bundle."""
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    encoder = copy / "text_encoder.onnx"
+    encoder.write_bytes(encoder.read_bytes()[:-1] + b"\0")
+    assert cache_of(copy).path == cache_of(bundle).path
+    with pytest.raises(UserError, match=r"text_encoder\.onnx is damaged"):
+        encode(copy)
+    assert check_cache() == []
 
 
 def changed_cards(card: BundleCard) -> dict[str, tuple[BundleCard, str]]:

@@ -88,6 +88,23 @@ def test_what_was_changed_or_signed_by_another_is_refused(
         open_bundle(signed, signed_by=keys[1])
 
 
+def test_the_signature_of_another_bundle_is_refused(
+    signed: Path, handmade: Path, tmp_path: Path, keys: tuple[Path, Path]
+) -> None:
+    """The same key, but another card."""
+    other = tmp_path / "other"
+    shutil.copytree(handmade, other)
+    card = json.loads((other / "bundle.json").read_text(encoding="utf-8"))
+    (other / "bundle.json").write_text(json.dumps(card | {"method": "another"}), encoding="utf-8")
+    shutil.copy(signed / SIGNATURE, other / SIGNATURE)
+    with pytest.raises(UserError, match="was not signed with the key"):
+        open_bundle(other, signed_by=keys[1])
+    for content in (b"", b"\0" * 64, b"\0" * 65, (signed / SIGNATURE).read_bytes() + b"\n"):
+        (signed / SIGNATURE).write_bytes(content)
+        with pytest.raises(UserError, match="was not signed with the key"):
+            open_bundle(signed, signed_by=keys[1])
+
+
 def test_a_signed_card_does_not_cover_for_another_file(signed: Path, keys: tuple[Path, Path]) -> None:
     path = signed / "tokenizer.json"
     path.write_bytes(path.read_bytes() + b" ")

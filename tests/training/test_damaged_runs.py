@@ -178,6 +178,7 @@ def test_damaged_tensors_are_refused(
     ("key", "value"),
     [
         *[("classes", value) for value in ("3", '"abc"', "[1]", "null", "[" * 50_000)],
+        *[("classes", json.dumps(names)) for names in (["a", "A"], ["a", "a\u200b"], ["a", "\udc80"])],
         *[("method", value) for value in ("3", "null")],
         ("licence", "{}"),
         ("step", '"4"'),

@@ -18,12 +18,15 @@ Shown = Callable[[np.ndarray], list[int]]
 STEP = 40  # milliseconds at 25 frames per second
 
 
-def clock(*, discontinuous: bool = False, rate: int | Fraction = 25, first: int | None = None) -> Clock:
+def clock(
+    *, discontinuous: bool = False, live: bool = False, rate: int | Fraction = 25, first: int | None = None
+) -> Clock:
     video: Any = SimpleNamespace(
         stream=SimpleNamespace(guessed_rate=Fraction(rate), average_rate=None),
         time_base=Fraction(1, 1000),
         format="any",
-        discontinuous=discontinuous,
+        discontinuous=discontinuous or live,
+        live=live,
         untimed=False,
     )
     return Clock(video, first)
@@ -54,11 +57,21 @@ REGULAR = [0, 40, 80, 120]
         pytest.param([0, 40, 0, 40, 80], [0, 40, 60, 70, 80], id="a frame again"),
         pytest.param([900, 940, 0, 40], REGULAR, id="back"),
         pytest.param([10**9, 10**9 + 40, 0, 40], REGULAR, id="far back"),
-        pytest.param([0, 40, 5040, 5080], [0, 40, 5040, 5080], id="a still of 5 s"),
+        pytest.param([0, 40, 1040, 1080], [0, 40, 1040, 1080], id="a still of 1 s"),
     ],
 )
 def test_time_stamps(stamps: list[int | None], expected: list[float], discontinuous: bool) -> None:
     assert times(stamps, discontinuous=discontinuous) == expected
+
+
+def test_how_long_a_step_forward_is_believed() -> None:
+    """Discontinuous: 1 s or ten frames; MPEG itself allows 0.7 s from one time stamp to the next. Elsewhere: 10 s."""
+    still, jump = [0, 40, 5040, 5080], [0, 40, 80, 120]
+    assert times(still) == times(still, live=True) == still
+    assert times(still, discontinuous=True) == times([0, 40, 1041, 1081], discontinuous=True) == jump
+    assert times([0, 500, 5500, 6000], discontinuous=True, rate=2) == [0, 500, 5500, 6000]
+    assert times([0, 500, 5501, 6001], discontinuous=True, rate=2) == [0, 500, 1000, 1500]
+    assert times([0, 15_000, 30_000], discontinuous=True, rate=Fraction(1, 15)) == [0, 15_000, 30_000]
 
 
 def test_slow_streams_that_go_back_by_a_few_frames_are_joined() -> None:

@@ -19,7 +19,7 @@ Weight = Literal["q", "k", "v", "o", "mlp"]
 class Options(BaseModel):
     """The table `[parts.lora]`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rank: int = Field(default=2, ge=1)
     alpha: float = Field(default=1.0, gt=0)
