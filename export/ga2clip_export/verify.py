@@ -68,7 +68,7 @@ class Reference:
         return self.frame_features.mean(axis=1)
 
     def probabilities(self, video: np.ndarray, rule: ScoringRule | None = None) -> np.ndarray:
-        """Probabilities (N, C) of video features (N, D) over the model's own classes, by its rule or by the given one."""
+        """Probabilities (N, C) of video features (N, D) over the model's own classes, by its or the given rule."""
         labels = tuple(map(str, range(len(self.bank))))
         return Scorer(
             labels, self.bank, self.negatives, self.scale, rule=rule or self.rule, bias=self.bias
