@@ -21,7 +21,7 @@ from ga2clip.hard_prompt import flat_weights, hard_prompt_from_file
 from ga2clip.labels import check_class_names, read_class_list
 from ga2clip.model import class_texts
 from ga2clip.model.architecture import OPENAI, OPENAI_HEAD_WIDTH, VOCABULARY
-from ga2clip.model.backbone import Backbone, some
+from ga2clip.model.backbone import Backbone
 from ga2clip.model.checkpoint import read_checkpoint
 from ga2clip.model.load_backbone import backbone_from_weights
 from ga2clip.model.methods import method_settings
@@ -29,6 +29,7 @@ from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.model.weights import read_weights
 from ga2clip.run import BACKBONE, HARD_PROMPT, write_run
 from ga2clip.settings import Settings
+from ga2clip.text import some
 
 _DEEP = re.compile(r"(image|text)_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow")
 _TEMPORAL_HEADER = "fusion_model_state_dict"

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from ga2clip.descriptions import checked
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.labels import SCENARIO_TEMPLATE
 from ga2clip.registry import PARTS, TERMS, Registry
@@ -35,7 +36,7 @@ SETTINGS_FILE = "settings.toml"
 """The file by which a folder is recognised as a run."""
 
 Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
-CouplingKind = Literal["none", "concat", "mapping", "residual"]
+CouplingKind = Literal["none", "concat", "mapping", "residual", "gated"]
 InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
 Preset = Literal["ours", "authors"]
@@ -151,7 +152,8 @@ class MethodSettings(_Section):
     """Whether deeper text prompts start from the frozen tower's hidden states of the phrase, or at random."""
     coupling: CouplingKind = "none"
     """How the frozen hard prompt is combined with the soft one: not at all, as extra tokens (`concat`), through the
-    mapping layer ReLU(Linear(2W → W)) (`mapping`), or with the mapping added to the soft prompt (`residual`)."""
+    mapping layer ReLU(Linear(2W → W)) (`mapping`), with the mapping added to the soft prompt (`residual`), or with the
+    mapping added through a gate that starts at zero, so that training starts from the soft prompt itself (`gated`)."""
     coupling_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Dropout in the mapping layer, in training."""
     hard_prompts: str = "builtin"
@@ -349,12 +351,22 @@ class Settings(_Section):
     training: TrainingSettings = TrainingSettings()
     parts: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of the parts that `[method]` does not compose, by name: the table `[parts.NAME]` switches one on."""
+    descriptions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Sentences about classes, `"class name" = ["sentence", …]`: each takes the place of the class text, and their
+    features are averaged. `ga2clip train --descriptions FILE` fills this table."""
 
     @field_validator("parts", mode="after")
     @classmethod
     def _known_parts(cls, parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         _check_names("parts", parts, PARTS)
         return parts
+
+    @field_validator("descriptions", mode="before")
+    @classmethod
+    def _sentences(cls, table: Any) -> dict[str, tuple[str, ...]]:
+        if not isinstance(table, Mapping):
+            raise PydanticCustomError("table", "a table of class names with lists of sentences")
+        return checked(table, "descriptions")
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any], source: str) -> "Settings":

@@ -77,8 +77,9 @@ def predict(
 ) -> None:
     """Name the action in videos.
 
-    --classes gives any list of actions, also ones that the model was not trained on; without it, the model's own
-    classes are ranked. The name of the model is printed on stderr.
+    --classes gives any list of actions, also ones that the model was not trained on, or JSON {"name": ["sentence"]}
+    with descriptions of them; without it, the model's own classes are ranked. The name of the model is printed on
+    stderr.
     """
     outputs = {"--json": as_json, "--csv": csv, "--jsonl": jsonl, "--resume": resume}
     kind = "--timeline" if timeline else "--follow" if follow else ""
@@ -87,13 +88,13 @@ def predict(
     if timeline and follow:
         raise typer.BadParameter("--timeline and --follow exclude each other")
     _keep_what_is_there(kind, files, csv or jsonl, render)
+    from ga2clip.descriptions import read_classes
     from ga2clip.evaluation.open_predictor import open_predictor
-    from ga2clip.labels import read_class_list
     from ga2clip.video import local_file
     from ga2clip_cli import answers
     from ga2clip_cli import timeline as spans
 
-    names = None if classes is None else read_class_list(classes)
+    names = None if classes is None else read_classes(classes)
     with open_predictor(
         model, classes=names, provider=provider, device=device, threads=threads, signed_by=verify
     ) as predictor:

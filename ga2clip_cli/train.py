@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import ClassNames, Device, Overrides, Protocol, Root
+from ga2clip_cli.options import ClassNames, Descriptions, Device, Overrides, Protocol, Root
 
 EXAMPLES = (
     "ga2clip train --dataset stickfigures --shots 16",
@@ -14,6 +14,7 @@ EXAMPLES = (
     "ga2clip train --dataset ucf101 --root data/ucf101 --backbone ViT-B-16 --pretrained openai --dry-run",
     "ga2clip train --dataset stickfigures --set training.lr=0.01 --set data.frames=4",
     "ga2clip train --dataset ucf101 --root data/ucf101 --class-names raw",
+    "ga2clip train --dataset ucf101 --root data/ucf101 --descriptions ucf_prompts_full.json",
     "ga2clip train --dataset stickfigures --seeds 1..5 --out runs/five",
     "ga2clip train --resume runs/plugged",
     "ga2clip train --resume runs/plugged --set training.micro_batch=2",
@@ -21,7 +22,7 @@ EXAMPLES = (
 
 PANELS = {
     "Data": (
-        *("dataset", "root", "protocol", "shots", "frames", "class_names"),
+        *("dataset", "root", "protocol", "shots", "frames", "class_names", "descriptions"),
         *("split_file", "test_split_file", "labels"),
     ),
     "Method": (
@@ -42,6 +43,7 @@ def train(
     shots: Annotated[int | None, typer.Option(min=0, help="Clips per class; 0: all.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Frames taken from a clip.")] = None,
     class_names: ClassNames = None,
+    descriptions: Descriptions = None,
     split_file: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="A shared training list, lines `path label`."),
@@ -210,7 +212,7 @@ def train(
     if seed is not None and seeds is not None:
         raise typer.BadParameter("give --seed or --seeds, not both")
     if resume is not None:
-        if _compact(given) or any((dataset, protocol, method, recipe, preset, out, seeds)):
+        if _compact(given) or any((dataset, protocol, method, recipe, preset, descriptions, out, seeds)):
             raise typer.BadParameter(
                 "a run continues with its own settings; only --set may stand beside --resume"
             )
@@ -224,6 +226,7 @@ def train(
             protocol=protocol,
             recipe=recipe,
             preset=preset,
+            descriptions=descriptions,
             options=_compact(given),
             overrides=overrides or [],
         )

@@ -210,10 +210,31 @@ MUTANTS = (
         "tests/data/test_class_names.py",
     ),
     Mutant(
+        "long features of sentences count more",
+        "ga2clip/model/scoring.py",
+        "F.normalize(part, dim=-1).mean(dim=0)",
+        "part.mean(dim=0)",
+        "tests/model/test_descriptions.py",
+    ),
+    Mutant(
+        "a bundle forgets what training described",
+        "ga2clip/runtime/text.py",
+        "ClassTexts(bundle.card.descriptions)",
+        "ClassTexts({})",
+        "tests/runtime/test_descriptions.py",
+    ),
+    Mutant(
+        "a gated coupling has no gate",
+        "ga2clip/model/parts/coupling.py",
+        "mixed = self.gate * mixed",
+        "mixed = mixed * 1",
+        "tests/model/test_parts.py",
+    ),
+    Mutant(
         "the torch model ignores --template",
         "ga2clip/evaluation/torch_model.py",
-        "self._model.class_tokens(names, template)",
-        "self._model.class_tokens(names)",
+        "{name: [fill(template, name)] for name in names}",
+        "self._model.texts_of(names)",
         "tests/runtime/test_one_predictor.py tests/evaluation",
     ),
     Mutant(

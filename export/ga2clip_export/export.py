@@ -231,6 +231,7 @@ def _card(
         embedding=backbone.embed_dim,
         reject=threshold,
         negatives=settings.anchors.negatives,
+        descriptions=settings.descriptions,
         onnx=encoders.card,
         agreement=encoders.agreement,
         trained=dict(trained),

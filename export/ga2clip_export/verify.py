@@ -84,15 +84,17 @@ def frame_features(model: VideoCLIP, clips: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Reference:
-    """Run torch on prepared clips, uint8 (N, T, S, S, 3), on the model's class names and on a few other texts.
+    """Run torch on prepared clips, uint8 (N, T, S, S, 3), on the model's class texts and on a few other ones.
 
     Raises UserError for a model whose features are not finite.
     """
     frames = frame_features(model, clips)
-    others = [phrase for phrase in _PHRASES if phrase not in model.classes and _fits(model, phrase)]
-    names = [*model.classes[:_MOST_TEXTS], *others]
+    own = [text for texts in model.texts_of(model.classes).values() for text in texts][:_MOST_TEXTS]
+    others = model.class_texts.missing(
+        phrase for phrase in _PHRASES if phrase not in model.classes and _fits(model, phrase)
+    )
     prompts = model.prompts()
-    tokens = [model.class_tokens([name]) for name in names]
+    tokens = [model.token_ids([text]) for text in own] + [model.class_tokens([name]) for name in others]
     features = [_numpy(model.encode_tokens(ids, prompts))[0] for ids in tokens]
     marks = [] if model.backbone.text.start_id is None else [model.backbone.text.start_id]
     start = np.array(marks + [placeholder] * model.text_tokens, np.int64)
@@ -113,7 +115,7 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
             raise UserError(
                 f"the model gives {name} that are not finite", "the training diverged: train again"
             )
-    _refuse_changed_names(model, names[len(model.classes[:_MOST_TEXTS]) :], features)
+    _refuse_changed_names(model, others, features)
     return result
 
 

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ga2clip.compute.distributed import choose_device
+from ga2clip.labels import fill
 from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
@@ -60,8 +62,12 @@ class TorchModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """As `ClipModel`: SHA-256 of all weights, the frames of a clip, class text, and what weights don't show."""
+        """As `ClipModel`: SHA-256 of all weights, the frames of a clip, class text and descriptions, and what weights
+        don't show.
+        """
         recipe = [self.frames, self._model.class_template, self._model.backbone.conventions()]
+        if described := self._model.settings.descriptions:
+            recipe.append(json.dumps(described))
         digest = hashlib.sha256(json.dumps(recipe).encode())
         for name, value in sorted(self._model.state_dict().items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -92,12 +98,25 @@ class TorchModel:
         return _array(self._model.encode_video(self._pixels(clips), self._prompts))
 
     @torch.inference_mode()
-    def encode_classes(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
+    def encode_classes(
+        self,
+        names: Sequence[str],
+        template: str | None = None,
+        sentences: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> np.ndarray:
         """As `ClipModel`."""
-        if template is None:
-            return normalise(_array(self._model.encode_classes(names, self._prompts)))
-        ids = self._model.class_tokens(names, template)
-        return normalise(_array(self._model.encode_tokens(ids, self._prompts)))
+        if template is not None:
+            texts: Mapping[str, Sequence[str]] = {name: [fill(template, name)] for name in names}
+            features = normalise(_array(self._model.encode_texts(texts, self._prompts)))
+            self._model.class_tokens(names, template)  # refuses names that the tokenizer can't tell apart
+            return features
+        own = [name for name in names if name not in sentences]
+        self._model.check_classes(own)
+        rows = dict(zip(own, self._model.encode_classes(own, self._prompts), strict=True)) if own else {}
+        if sentences:
+            described = self._model.encode_texts(sentences, self._prompts)
+            rows |= dict(zip(sentences, described, strict=True))
+        return normalise(_array(torch.stack([rows[name] for name in names])))
 
     def close(self) -> None:
         """Release the weights."""

@@ -24,7 +24,7 @@ from ga2clip.runtime.onnx_scan import Graph, read_graph
 from ga2clip.runtime.signature import check_signature
 from ga2clip.text import printable
 
-_LARGEST_CARD = 4 * 2**20  # ten thousand classes take less than one
+_LARGEST_CARD = 16 * 2**20  # ten thousand classes take less than one, a thousand with a hundred sentences ten
 _LENGTH_ERROR = 1e-3
 _AGAIN = "copy the bundle again, or export it again with: ga2clip export RUN"
 

@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -89,9 +90,16 @@ class BundleModel:
             return self._encode(clips)["video_features"]
         return np.concatenate([self._encode(clip[None])["video_features"] for clip in clips])
 
-    def encode_classes(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
-        """As `ClipModel`; names of the text bank keep their folded features unless a template is given."""
-        return self._text.encode(names, template)
+    def encode_classes(
+        self,
+        names: Sequence[str],
+        template: str | None = None,
+        sentences: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> np.ndarray:
+        """As `ClipModel`; names of the text bank keep their folded features unless a template or sentences are
+        given.
+        """
+        return self._text.encode(names, template, sentences)
 
     def close(self) -> None:
         """Release the encoders."""

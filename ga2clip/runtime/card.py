@@ -186,6 +186,8 @@ class BundleCard(_Part):
     embedding: int = Field(ge=1, le=65536)
     reject: RejectCard | None
     negatives: Names
+    descriptions: dict[Text, Names] = {}
+    """Sentences by class name. Those of `classes` are folded into the text bank already, others are known by name."""
     onnx: OnnxCard
     agreement: Agreement
     accuracy: dict[str, float] = {}

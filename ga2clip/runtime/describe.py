@@ -26,7 +26,7 @@ def describe(card: BundleCard, where: str) -> str:
         "trained": trained,
         "classes": f"{len(card.classes)}: {shown}{more}",
         "class text": f"{card.text.template!r} behind {card.text.prompt_tokens} prompt positions, "
-        f"context {card.text.context}",
+        f"context {card.text.context}{_descriptions(card)}",
         "frames": f"{card.sampling.frames} per clip, {card.preprocess.size}×{card.preprocess.size}, "
         f"{_RESIZING[card.preprocess.resize_mode]}, {card.preprocess.interpolation}",
         "precision": f"{card.precision}, opset {card.onnx.opset}"
@@ -42,6 +42,11 @@ def describe(card: BundleCard, where: str) -> str:
         "made with": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
     }
     return "\n".join(f"{key:<11}{printable(value)}" for key, value in rows.items())
+
+
+def _descriptions(card: BundleCard) -> str:
+    sentences, classes = (sum(map(kind, card.descriptions.values())) for kind in (len, bool))
+    return f"; {classes} classes are described by {sentences} sentences" if classes else ""
 
 
 def _reject(card: BundleCard) -> str:

@@ -1,6 +1,6 @@
 """`ClipModel`, what `Predictor` needs of a model: features of frames, clips and class names, and the scoring rule."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -55,10 +55,13 @@ class ClipModel(Protocol):
         """Clips uint8 (B, T, S, S, 3) → video features float32 (B, D): the mean over frames."""
         ...
 
-    def encode_classes(self, names: Sequence[str], template: str | None) -> np.ndarray:
+    def encode_classes(
+        self, names: Sequence[str], template: str | None, sentences: Mapping[str, Sequence[str]]
+    ) -> np.ndarray:
         """Class names → features float32 (C, D), L2-normalised.
 
-        template: a sentence with `{}` for the name in place of the model's own class text.
+        template: a sentence with `{}` for the name in place of the model's own class text. sentences: descriptions of
+        some of the names, in place of what the model knows of them; empty where there is a template.
         """
         ...
 

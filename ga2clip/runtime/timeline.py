@@ -15,7 +15,7 @@ import numpy as np
 
 from ga2clip.runtime.arguments import video_path, zero_or_more
 from ga2clip.runtime.frames import frame_features
-from ga2clip.runtime.predictor import Predictor
+from ga2clip.runtime.predictor import Classes, Predictor
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
 from ga2clip.text import csv_lines, printable
 from ga2clip.video import Gap
@@ -112,7 +112,7 @@ def timeline(
     window: float = 2.0,
     stride: float = 0.5,
     fps: float = 4.0,
-    classes: Sequence[str] | None = None,
+    classes: Classes | None = None,
     template: str | None = None,
     reject: bool = False,
     smooth: float = 0.0,

@@ -13,7 +13,7 @@ def state_weights(settings: AverageSettings, count: int) -> list[float]:
     """How much each of the states 1…count of a training counts in its average; the sum is 1.
 
     gaussian: the normal density at the state's number, PromptSRC (ICCV 2023), eq. 7 and 8, as its authors' code
-    has it. uniform: stochastic weight averaging (UAI 2018), eq. in sec. 3.2. exponential: decay^(count − number),
+    has it. uniform: stochastic weight averaging (UAI 2018), sec. 3.2, algorithm 1. exponential: decay^(count − number),
     the exponential moving average that starts at the first state instead of at the untrained model, so that
     nothing of the random start is left in a short training.
     """
@@ -66,7 +66,7 @@ class StateAverage:
 class StartValues:
     """The values that parameters have now, to be mixed into the trained ones; with share 1 there is nothing in it.
 
-    Source: WiSE-FT (CVPR 2022), eq. 3, which interpolates whole models; here what the parts train.
+    Source: WiSE-FT (CVPR 2022), sec. 3, step 2, which interpolates whole models; here what the parts train.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], share: float) -> None:

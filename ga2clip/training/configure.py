@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
+from ga2clip.descriptions import read_descriptions
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.methods import method_settings
 from ga2clip.registry import DATASETS
@@ -63,6 +64,7 @@ def configure(
     protocol: str | None = None,
     recipe: str | Path | None = None,
     preset: str | None = None,
+    descriptions: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     overrides: Iterable[str] = (),
 ) -> Settings:
@@ -72,11 +74,14 @@ def configure(
         dataset, method, protocol: None: the recipe's, or the default.
         recipe: a file, or the name of a shipped recipe; None: the dataset's own.
         preset: `authors`: override the recipe by the settings that the method's authors publish.
+        descriptions: a file of class descriptions, or `builtin` for those that come with the dataset; None: the
+            recipe's.
         options: a nested tree of settings, such as {"training": {"seed": 2}}.
         overrides: `section.key=value` strings.
 
     Raises:
-        UserError: an unknown dataset, method, protocol, recipe or setting; the hint has the nearest name.
+        UserError: an unknown dataset, method, protocol, recipe or setting (the hint has the nearest name), or
+            descriptions that can't be read.
     """
     wishes = _with_whole_backbone(merge(options or {}, parse_overrides(overrides)))
     data = wishes.get("data", {})
@@ -104,6 +109,8 @@ def configure(
     if preset == "authors":
         settings = _as_authors(settings, chosen_method, dataset, case)
     chosen = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
+    if descriptions is not None:
+        settings = settings.model_copy(update={"descriptions": read_descriptions(descriptions, dataset)})
     settings = settings.updated(merge(chosen, wishes), "the command line")
     _check_parts(settings)
     return settings

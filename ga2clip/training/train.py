@@ -17,8 +17,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.precision import precision_name
+from ga2clip.data.class_names import described_as_named, named
 from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
+from ga2clip.data.manifest import read_dataset
 from ga2clip.data.protocols import Task, load_task
+from ga2clip.descriptions import no_class, refuse_missing
 from ga2clip.errors import UserError
 from ga2clip.hard_prompt import read_hard_prompt
 from ga2clip.model.load_backbone import load_backbone
@@ -38,6 +41,7 @@ from ga2clip.run import (
     start_run,
 )
 from ga2clip.settings import Settings, TrainingSettings, parse_overrides
+from ga2clip.text import some
 from ga2clip.training.averaging import StartValues
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
@@ -98,9 +102,9 @@ def train(
         position = job.position(out) if resume else Position()
         note = {"devices_used": group.size}
         if group.is_first and resume:
-            continue_run(out, settings, note)
+            continue_run(out, job.settings, note)
         elif group.is_first:
-            start_run(out, settings, note)
+            start_run(out, job.settings, note)
             held.enter_context(lock_run(out))
         redirect = logging_redirect_tqdm() if progress and group.is_first else nullcontext()
         with redirect:
@@ -197,7 +201,7 @@ class _Job:
             if self.settings.method.coupling == "mapping" and 0 < self.plan.steps < _SETTLED:
                 _log.warning(
                     "the mapping layer starts from random values, and %d updates may be too few to train it: "
-                    "train longer, or take --set method.coupling=residual, which starts from the soft prompt",
+                    "train longer, or take --set method.coupling=gated, which starts from the soft prompt",
                     self.plan.steps,
                 )
 
@@ -289,8 +293,23 @@ def _prepare(settings: Settings, group: Group) -> _Job:
     if settings.training.tensorboard:
         event_writer_class()  # refused before anything is written
     task = load_task(settings)
+    if settings.descriptions:
+        settings = _described(settings, task)
     model = make_model(settings, task.classes).to(group.device)
     return _Job(settings, task, model, group)
+
+
+def _described(settings: Settings, task: Task) -> Settings:
+    """The settings with descriptions under the names of the task's classes. Raises UserError where one has none."""
+    prepared = read_dataset(settings.data)
+    manifest = named(prepared, settings.data.class_names)
+    table = described_as_named(settings.descriptions, manifest, prepared.classes)
+    tested = [name for part in task.evals for name in part.classes]
+    names = list(dict.fromkeys([*task.classes, *tested]))
+    refuse_missing(table, names)
+    if strangers := no_class(table, names):
+        _log.info("%d described names are no class here: %s", len(strangers), some(strangers))
+    return settings.model_copy(update={"descriptions": table})
 
 
 def _rate(training: TrainingSettings, epochs: int, per_epoch: int) -> Rate:

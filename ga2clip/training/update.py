@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
 
 from ga2clip.compute.distributed import Group
 from ga2clip.compute.precision import autocast, autocast_dtype
@@ -216,13 +215,8 @@ class Updater:
         return self._frozen_classes if class_ids is None else self._frozen_classes[class_ids]
 
     def _encode(self, names: Sequence[str], prompts: Prompts) -> Tensor:
-        """Class features; with many classes, in chunks whose activations are recomputed."""
-        size = self.settings.class_chunk or len(names)
-        if size >= len(names):
-            return self.model.encode_classes(names, prompts)
-        parts = [names[start : start + size] for start in range(0, len(names), size)]
-        encode = self.model.encode_classes
-        return torch.cat([checkpoint(encode, part, prompts, use_reentrant=False) for part in parts])
+        """Class features; with many texts, in chunks whose activations are recomputed."""
+        return self.model.encode_classes(names, prompts, chunk=self.settings.class_chunk)
 
     def _no_sync(self) -> AbstractContextManager[Any]:
         if isinstance(self._losses, DistributedDataParallel):

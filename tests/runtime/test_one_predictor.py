@@ -158,7 +158,7 @@ def test_a_model_of_one_s_own_is_enough(clip_path) -> None:
         def encode_clips(self, clips):
             return np.stack([self.encode_frames(clip).mean(axis=0) for clip in clips])
 
-        def encode_classes(self, names, template):
+        def encode_classes(self, names, template, sentences):
             return np.float32([[name != "bright", name == "bright"] for name in names])
 
         def close(self):

@@ -166,7 +166,7 @@ def test_a_frozen_text_tower_is_encoded_once(
     calls = []
     original = VideoCLIP.encode_classes
     monkeypatch.setattr(
-        VideoCLIP, "encode_classes", lambda self, *args: calls.append(1) or original(self, *args)
+        VideoCLIP, "encode_classes", lambda self, *args, **kw: calls.append(1) or original(self, *args, **kw)
     )
     for step in range(3):
         updater.run(make_batch(8, 0), step, factor=1.0)
