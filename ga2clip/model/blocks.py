@@ -199,7 +199,7 @@ def _linear(layer: nn.Linear, weight: Tensor | None, x: Tensor) -> Tensor:
 
 
 def _packed(weights: Sequence[Tensor]) -> Tensor:
-    return weights[0] if len(weights) == 1 else torch.cat(weights)
+    return weights[0] if len(weights) == 1 else torch.cat(tuple(weights))
 
 
 def _inputs(attention: Any) -> list[nn.Linear]:
