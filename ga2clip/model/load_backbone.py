@@ -156,7 +156,7 @@ def _load_stated(checkpoint: Checkpoint, stated: Sequence[Blueprint], settings: 
     activations += [(f"{file} ({checkpoint.origin})", True)] if checkpoint.origin else []
     activation = _agreed(file, [(who, _ACTIVATIONS.get(value)) for who, value in activations], "{0}")
     preprocess = _agreed(file, [(b.source, b.preprocess) for b in stated], _PIXELS)
-    quick_gelu = None if activation is None else activation == _ACTIVATIONS[True]
+    quick_gelu = _is_quick(activation)
     if quick_gelu is None and (tags := differing_tags(settings.name)):
         _log.warning(
             f"{file} is read as open_clip's {settings.name}, with GELU; for the published weights {', '.join(tags)}, "
@@ -203,8 +203,13 @@ def _known_architecture(
     activations = [(s.source, s.quick_gelu) for s in sources] + [("backbone.quick_gelu", settings.quick_gelu)]
     activation = _agreed(file, [(who, _ACTIVATIONS.get(value)) for who, value in activations], "{0}")
     preprocess = _agreed(file, [(s.source, s.preprocess) for s in sources], _PIXELS)
-    quick_gelu = None if activation is None else activation == _ACTIVATIONS[True]
+    quick_gelu = _is_quick(activation)
     return replace(sources[0], quick_gelu=quick_gelu, preprocess=preprocess)
+
+
+def _is_quick(activation: str | None) -> bool | None:
+    """Whether an activation is QuickGELU; None for None."""
+    return None if activation is None else activation == _ACTIVATIONS[True]
 
 
 def _agreed(file: str, said: Sequence[tuple[str, T | None]], words: str) -> T | None:

@@ -78,7 +78,9 @@ def _row(name: str, towers: Towers, base: Settings) -> MethodRow:
     except UserError as error:
         if not site.vision.no_prompts:
             raise
-        return MethodRow(name, METHODS[name].summary, METHODS[name].source, f"refused: {error.message}", "-", 0)
+        return MethodRow(
+            name, METHODS[name].summary, METHODS[name].source, f"refused: {error.message}", "-", 0
+        )
     return MethodRow(
         name=name,
         summary=METHODS[name].summary,

@@ -9,7 +9,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ga2clip.model.blocks import TIMM, is_timm_block
+from ga2clip.model.blocks import TIMM, activation_name, is_timm_block
 from ga2clip.model.family import Support, Towers, assemble
 from ga2clip.model.text_tower import text_config_refusal, text_refusal
 from ga2clip.model.towers import VisionTower
@@ -112,7 +112,7 @@ class TimmViTFamily:
         block = trunk.blocks[0]
         conventions = {
             "heads": block.attn.num_heads,
-            "activation": type(block.mlp.act).__name__,
+            "activation": activation_name(block.mlp.act),
             "pool": trunk.global_pool,
             "trunk": f"{type(trunk).__name__}, norm eps {block.norm1.eps:g}",
         }
