@@ -61,9 +61,17 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     """The CLIP that the settings name, in float32 on the CPU.
 
     Raises:
-        UserError: unknown name or tag, failed download, missing file, unknown or contradictory architecture, or
-            weights that don't match the architecture exactly.
+        UserError: unknown name or tag, failed download, missing file, unknown or contradictory architecture, weights
+            that don't match the architecture exactly, or an image size that the model can't take.
     """
+    backbone = _load(settings)
+    if settings.image_size not in (0, backbone.preprocess.size):
+        backbone.vision.resize(settings.image_size)
+        backbone.preprocess = replace(backbone.preprocess, size=settings.image_size)
+    return backbone
+
+
+def _load(settings: BackboneSettings) -> Backbone:
     if settings.from_file:
         return _load_file(settings)
     if settings.text_from:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ga2clip.model.blocks import TIMM, activation_name, is_timm_block
 from ga2clip.model.family import Support, Towers, assemble
 from ga2clip.model.text_tower import text_config_refusal, text_refusal
-from ga2clip.model.towers import VisionTower
+from ga2clip.model.towers import VisionTower, refuse_size
 from ga2clip.registry import BACKBONES
 from ga2clip.tokenizer import Tokenizer
 
@@ -58,6 +58,13 @@ class TimmVision(VisionTower):
     def enter(self, prompts: Tensor) -> Tensor:
         """As `VisionTower`."""
         return self.visual.trunk.norm_pre(prompts)
+
+    def resize(self, size: int) -> None:
+        """As `VisionTower`. timm interpolates the positions and computes the rotary ones anew."""
+        trunk: Any = self.visual.trunk
+        refuse_size(size, trunk.patch_embed.img_size[0] // trunk.patch_embed.grid_size[0])
+        trunk.set_input_size(img_size=(size, size))
+        self.visual.image_size = (size, size)
 
     def read(self, tokens: int) -> slice:
         """As `VisionTower`."""
