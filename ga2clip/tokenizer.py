@@ -297,7 +297,7 @@ def rows(
     return result
 
 
-def refuse_same_ids(texts: Sequence[str], ids: Iterable[npt.NDArray[np.int64]]) -> None:
+def refuse_same_ids(texts: Sequence[str], ids: Iterable[npt.NDArray[Any]]) -> None:
     """Raises UserError for two class texts that a tokenizer gives the same ids (L,): they would share a feature.
 
     What CLIP's tokenizer tells apart, another one may not: punctuation that its cleaning removes, or characters that

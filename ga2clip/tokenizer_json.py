@@ -6,6 +6,7 @@ refusals are done here, and equal open_clip's `HFTokenizer` except that a text w
 A file may come with an untrusted bundle, so it is checked before the library sees it (`tokenizer_schema.py`).
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,6 +76,12 @@ class JsonTokenizer:
         vocabulary = self._tree["model"]["vocab"]
         largest = len(vocabulary) - 1 if isinstance(vocabulary, list) else max(vocabulary.values())
         return 1 + max([largest, *(token["id"] for token in self._tree.get("added_tokens", ()))])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, 64 hexadecimal digits, of the file and of how it is used."""
+        used = f"{self.cleaning} {self.pad} {self.blank_end} {self.to_json()}"
+        return hashlib.sha256(used.encode("utf-8", "surrogatepass")).hexdigest()
 
     def to_json(self) -> str:
         """The tokenizer's file, without line breaks."""

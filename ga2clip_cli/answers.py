@@ -5,12 +5,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from ga2clip.choices import ScoringRule
 from ga2clip.predictions import Asked, Failure, Prediction, as_json
 from ga2clip.text import printable
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
+    from ga2clip.choices import ScoringRule
     from ga2clip.runtime import Predictor
     from ga2clip.runtime.results import ResultFile
 
@@ -37,7 +37,7 @@ class JsonAnswers:
 
     done: frozenset[str] = frozenset()
 
-    def __init__(self, model: str, provider: str, asked: Asked, scoring: ScoringRule) -> None:
+    def __init__(self, model: str, provider: str, asked: Asked, scoring: "ScoringRule") -> None:
         self._model, self._provider, self._asked, self._scoring = model, provider, asked, scoring
         self._parts: list[Prediction | Failure] = []
 

@@ -20,7 +20,7 @@ def backbones(
     markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the backbones: size, cost, what is supported, and the licences of published weights.
+    """List the backbones: size, cost, support, licences.
 
     Parameters are those of both towers in millions, GFLOP those of one frame (a multiply-add is two). "text side": text
     prompts, the linear probe, full tuning and export work, vision prompts don't.

@@ -67,11 +67,11 @@ class Reference:
         """(N, D): means over frames."""
         return self.frame_features.mean(axis=1)
 
-    def probabilities(self, video: np.ndarray) -> np.ndarray:
-        """Video features (N, D) → probabilities (N, C) over the model's own classes."""
+    def probabilities(self, video: np.ndarray, rule: ScoringRule | None = None) -> np.ndarray:
+        """Probabilities (N, C) of video features (N, D) over the model's own classes, by its or the given rule."""
         labels = tuple(map(str, range(len(self.bank))))
         return Scorer(
-            labels, self.bank, self.negatives, self.scale, rule=self.rule, bias=self.bias
+            labels, self.bank, self.negatives, self.scale, rule=rule or self.rule, bias=self.bias
         ).probabilities(video)
 
 
@@ -166,7 +166,7 @@ def measure(
     return Agreement(
         outputs=outputs,
         top1=float((truth.argmax(axis=1) == onnx.argmax(axis=1)).mean()),
-        top1_but_ties=_top1_but_ties(truth, onnx),
+        top1_but_ties=_top1_but_ties(expected, means),
         max_probability_error=float(np.abs(truth - onnx).max()),
         clips=len(expected.clips),
         texts=len(expected.ids),
@@ -177,8 +177,7 @@ def measure(
 def video_agreement(video: Engine, expected: Reference, *, static: bool) -> tuple[float, float]:
     """The smallest cosine of a video feature to torch's, and the fraction of clips with the same top-1 class."""
     means = _encode_clips(video, expected.clips, 1 if static else _CLIPS_PER_RUN)[1]
-    truth, onnx = expected.probabilities(expected.video_features), expected.probabilities(means)
-    return _compare(expected.video_features, means).min_cosine, _top1_but_ties(truth, onnx)
+    return _compare(expected.video_features, means).min_cosine, _top1_but_ties(expected, means)
 
 
 def text_cosine(text: Engine, expected: Reference) -> float:
@@ -212,8 +211,14 @@ def check(agreement: Agreement, precision: BundlePrecision) -> None:
         raise UserError(f"the {precision} export does not agree with torch: {'; '.join(problems)}", hint)
 
 
-def _top1_but_ties(truth: np.ndarray, onnx: np.ndarray) -> float:
-    """The fraction of rows (N, C) whose top-1 class of `onnx` has, in `truth`, the top probability within `_TIE`."""
+def _top1_but_ties(expected: Reference, means: np.ndarray) -> float:
+    """The fraction of clips whose best class by video features (N, D) is torch's, or a tie with it.
+
+    Ties are told from the shares of a softmax, also for a sigmoid model: where all of its probabilities are small,
+    every class would tie.
+    """
+    truth = expected.probabilities(expected.video_features, "softmax")
+    onnx = expected.probabilities(means, "softmax")
     chosen = np.take_along_axis(truth, onnx.argmax(axis=1)[:, None], axis=1)[:, 0]
     return float((chosen >= truth.max(axis=1) - _TIE).mean())
 

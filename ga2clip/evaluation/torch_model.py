@@ -60,8 +60,8 @@ class TorchModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """As `ClipModel`: SHA-256 of all weights, the frames of a clip, pixels and class text."""
-        recipe = [self.frames, self._model.class_template, str(self.preprocess)]
+        """As `ClipModel`: SHA-256 of all weights, the frames of a clip, class text, and what weights don't show."""
+        recipe = [self.frames, self._model.class_template, self._model.backbone.conventions()]
         digest = hashlib.sha256(json.dumps(recipe).encode())
         for name, value in sorted(self._model.state_dict().items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

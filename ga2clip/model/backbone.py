@@ -10,6 +10,7 @@ from ga2clip.choices import ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.model.family import towers_of
 from ga2clip.tokenizer import ClipTokenizer, Tokenizer, refuse_same_ids
+from ga2clip.tokenizer_json import JsonTokenizer
 from ga2clip.video import Preprocess
 
 
@@ -64,8 +65,13 @@ class Backbone(nn.Module):
         return torch.from_numpy(ids[:, self.text.start_tokens :]).to(self.logit_scale.device)
 
     def conventions(self) -> dict[str, Any]:
-        """What influences its features but can't be seen in its weights, as JSON: heads, activation, preprocessing."""
-        return {**self._conventions, "preprocess": self.preprocess.to_json()}
+        """What influences its features but can't be seen in its weights, as JSON: heads, activation, preprocessing, and
+        the tokenizer where it is not CLIP's.
+        """
+        tree = {**self._conventions, "preprocess": self.preprocess.to_json()}
+        if isinstance(self.tokenizer, JsonTokenizer):
+            tree["tokenizer"] = self.tokenizer.fingerprint
+        return tree
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

@@ -36,6 +36,7 @@ _LISTED: tuple[tuple[str, str, Licence], ...] = (
     ("MobileCLIP*", "*", _APPLE_RESEARCH),
     ("*", "dfn*", Licence("Apple sample code", "https://huggingface.co/apple/DFN2B-CLIP-ViT-L-14-39B")),
     ("*", "laion*", Licence("MIT", _LAION)),
+    ("*", "frozen_laion*", Licence("MIT", _LAION)),
     ("*", "commonpool*", Licence("MIT", _LAION)),
     ("*", "datacomp_*", Licence("MIT", _LAION)),
     ("coca_*", "mscoco*", Licence("MIT", _LAION)),

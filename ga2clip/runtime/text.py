@@ -71,20 +71,28 @@ class ClassEncoder:
         texts = [fill(pattern, name) for name in names]
         known = self._known if template is None else {}
         missing = [text for name, text in zip(names, texts, strict=True) if name not in known]
-        computed = self._features(missing) if missing else {}
-        if self._engine is not None:
-            from ga2clip.tokenizer import refuse_same_ids
-
-            refuse_same_ids(texts, map(self._ids, texts))
+        if missing and self._bundle.card.text.cleaning == "canonicalize":
+            self._refuse_same_words(texts)  # what is in the cache is not split into tokens
+        computed = self._features(missing, texts) if missing else {}
         rows = [
             known[name] if name in known else computed[text] for name, text in zip(names, texts, strict=True)
         ]
         return np.stack(rows)
 
-    def _features(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    def _refuse_same_words(self, texts: Sequence[str]) -> None:
+        """Raises UserError for texts that are equal once punctuation is removed, which CLIP's rule tells apart."""
+        from ga2clip.tokenizer import clean, refuse_same_ids
+
+        words = (clean(text, "canonicalize") for text in texts)
+        refuse_same_ids(
+            texts, (np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4") for text in words)
+        )
+
+    def _features(self, texts: Sequence[str], among: Sequence[str]) -> dict[str, np.ndarray]:
+        """Features (D,) by text. among: all texts of the question, which new ones must differ from to the tokenizer."""
         cached = self._cache.get(texts) if self._remember else {}
         missing = sorted({text for text in texts if text not in cached})
-        computed = self._run(missing) if missing else {}
+        computed = self._run(missing, among) if missing else {}
         if self._remember:
             self._cache.put(computed)
         return cached | computed
@@ -96,11 +104,14 @@ class ClassEncoder:
         card = self._bundle.card
         return FeatureCache(origin(card, self._provider), card.embedding)
 
-    def _run(self, texts: list[str]) -> dict[str, np.ndarray]:
+    def _run(self, texts: list[str], among: Sequence[str]) -> dict[str, np.ndarray]:
         """Encode texts, in batches of similar length so that little padding is computed; features (D,) by text."""
         with self._lock:
             if self._engine is None:
                 self._load()
+        from ga2clip.tokenizer import refuse_same_ids
+
+        refuse_same_ids(among, map(self._ids, among))
         rows = [(text, self._ids(text)) for text in texts]
         rows.sort(key=lambda row: row[1].size)
         computed: dict[str, np.ndarray] = {}

@@ -109,7 +109,7 @@ def test_without_torch_and_from_the_cache(exported, tmp_path: Path, monkeypatch)
 
 
 def test_the_card_says_what_the_model_is(exported) -> None:
-    _, bundle, member = exported
+    model, bundle, member = exported
     card = open_bundle(bundle).card
     assert card.text.tokenizer == "json"
     assert (card.text.pad, card.text.blank_end) == {
@@ -119,7 +119,7 @@ def test_the_card_says_what_the_model_is(exported) -> None:
     }[member]
     assert card.text.cleaning == ("canonicalize" if member == "siglip" else "whitespace")
     assert card.preprocess.resize_mode == ("shortest" if member == "worldwide" else "squash")
-    rule = ("sigmoid", -10.0) if member == "siglip" else ("softmax", 0.0)
+    rule = ("sigmoid", model.backbone.bias) if member == "siglip" else ("softmax", 0.0)
     assert (card.scoring.rule, card.scoring.bias) == rule
     text = open_bundle(bundle).describe()
     assert ("need not sum to 1" in text) == (member == "siglip")
@@ -149,6 +149,31 @@ def test_names_that_the_tokenizer_confuses_are_refused(exported) -> None:
                 predictor.encode_classes([*pair, "yoga"])
             with pytest.raises(UserError, match="the same to the model's tokenizer"):
                 model.class_tokens(pair)
+
+
+def test_names_that_are_confused_are_refused_from_the_cache_too(
+    exported, tmp_path: Path, monkeypatch
+) -> None:
+    _, bundle, member = exported
+    if member != "siglip":
+        pytest.skip("only its cleaning removes punctuation")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with Predictor(bundle, provider="cpu") as predictor:
+        for name in ("C++", "C#"):
+            predictor.encode_classes([name])
+    with (
+        Predictor(bundle, provider="cpu") as predictor,
+        pytest.raises(UserError, match="the same to the model's tokenizer"),
+    ):
+        predictor.encode_classes(["C++", "C#"])
+
+
+def test_another_tokenizer_is_another_model(exported) -> None:
+    model, _, _ = exported
+    own = model.backbone.conventions()["tokenizer"]
+    with patch.object(model.backbone.tokenizer, "pad", 3):
+        assert model.backbone.conventions()["tokenizer"] != own
+    assert model.backbone.conventions()["tokenizer"] == own
 
 
 def test_new_names_need_the_library_and_known_ones_don_t(exported, monkeypatch) -> None:
