@@ -167,6 +167,12 @@ class TimmBlock:
 OPEN_CLIP, TIMM = OpenClipBlock(), TimmBlock()
 
 
+def activation_name(module: nn.Module) -> str:
+    """The class of an activation, and whether a GELU is the approximate one."""
+    approximate = getattr(module, "approximate", "none")
+    return type(module).__name__ + ("" if approximate == "none" else f" ({approximate})")
+
+
 def is_timm_block(block: nn.Module) -> bool:
     """Whether `TimmBlock` computes what the block does."""
     attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
@@ -199,7 +205,7 @@ def _linear(layer: nn.Linear, weight: Tensor | None, x: Tensor) -> Tensor:
 
 
 def _packed(weights: Sequence[Tensor]) -> Tensor:
-    return weights[0] if len(weights) == 1 else torch.cat(weights)
+    return weights[0] if len(weights) == 1 else torch.cat(tuple(weights))
 
 
 def _inputs(attention: Any) -> list[nn.Linear]:

@@ -10,6 +10,7 @@ import open_clip
 from torch import nn
 
 from ga2clip.errors import UserError, unknown_name
+from ga2clip.model.blocks import activation_name
 from ga2clip.model.text_tower import CLIP_START, TextTower, text_of
 from ga2clip.model.towers import VisionTower
 from ga2clip.registry import BACKBONES
@@ -87,7 +88,7 @@ def assemble(
     """
     text = TextTower(text_of(model), tokenizer.start, tokenizer.pad)
     block: Any = text.blocks[0]
-    ours = {"heads": block.attn.num_heads, "activation": type(block.mlp.gelu).__name__}
+    ours = {"heads": block.attn.num_heads, "activation": activation_name(block.mlp.gelu)}
     keys = sorted(ours.keys() | vision_conventions.keys())
     conventions: dict[str, Any] = {
         key: {

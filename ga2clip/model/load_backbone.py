@@ -61,9 +61,17 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     """The CLIP that the settings name, in float32 on the CPU.
 
     Raises:
-        UserError: unknown name or tag, failed download, missing file, unknown or contradictory architecture, or
-            weights that don't match the architecture exactly.
+        UserError: unknown name or tag, failed download, missing file, unknown or contradictory architecture, weights
+            that don't match the architecture exactly, or an image size that the model can't take.
     """
+    backbone = _load(settings)
+    if settings.image_size not in (0, backbone.preprocess.size):
+        backbone.vision.resize(settings.image_size)
+        backbone.preprocess = replace(backbone.preprocess, size=settings.image_size)
+    return backbone
+
+
+def _load(settings: BackboneSettings) -> Backbone:
     if settings.from_file:
         return _load_file(settings)
     if settings.text_from:
@@ -156,7 +164,7 @@ def _load_stated(checkpoint: Checkpoint, stated: Sequence[Blueprint], settings: 
     activations += [(f"{file} ({checkpoint.origin})", True)] if checkpoint.origin else []
     activation = _agreed(file, [(who, _ACTIVATIONS.get(value)) for who, value in activations], "{0}")
     preprocess = _agreed(file, [(b.source, b.preprocess) for b in stated], _PIXELS)
-    quick_gelu = None if activation is None else activation == _ACTIVATIONS[True]
+    quick_gelu = _is_quick(activation)
     if quick_gelu is None and (tags := differing_tags(settings.name)):
         _log.warning(
             f"{file} is read as open_clip's {settings.name}, with GELU; for the published weights {', '.join(tags)}, "
@@ -203,8 +211,13 @@ def _known_architecture(
     activations = [(s.source, s.quick_gelu) for s in sources] + [("backbone.quick_gelu", settings.quick_gelu)]
     activation = _agreed(file, [(who, _ACTIVATIONS.get(value)) for who, value in activations], "{0}")
     preprocess = _agreed(file, [(s.source, s.preprocess) for s in sources], _PIXELS)
-    quick_gelu = None if activation is None else activation == _ACTIVATIONS[True]
+    quick_gelu = _is_quick(activation)
     return replace(sources[0], quick_gelu=quick_gelu, preprocess=preprocess)
+
+
+def _is_quick(activation: str | None) -> bool | None:
+    """Whether an activation is QuickGELU; None for None."""
+    return None if activation is None else activation == _ACTIVATIONS[True]
 
 
 def _agreed(file: str, said: Sequence[tuple[str, T | None]], words: str) -> T | None:

@@ -13,6 +13,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ga2clip.errors import UserError
 from ga2clip.model.blocks import OPEN_CLIP, OWN, BlockKind, BlockWeights, Heads, rotated
 
 LayerPrompts = Sequence[Tensor | None]
@@ -119,6 +120,13 @@ class VisionTower(Tower):
         """The feature (N, D) of the tokens (N, R, W) that are read."""
         raise NotImplementedError
 
+    def resize(self, size: int) -> None:
+        """Take frames of size × size pixels from now on, with interpolated positions of patches.
+
+        Raises UserError for a size that its patches don't divide.
+        """
+        raise NotImplementedError
+
     def simplified(self) -> "VisionTower":
         """The same function for inference alone: a tower that may have fewer layers, or this one."""
         return self
@@ -188,6 +196,18 @@ class OpenClipVision(VisionTower):
         """As `VisionTower`."""
         return self.visual.ln_pre(prompts)
 
+    def resize(self, size: int) -> None:
+        """As `VisionTower`. The positions are interpolated as open_clip does: bicubic, antialiased."""
+        refuse_size(size, self.visual.patch_size[0])
+        before, after = self.visual.grid_size, (size // self.visual.patch_size[0],) * 2
+        positions = self.visual.positional_embedding
+        grid = positions[1:].detach().T.unflatten(1, before)[None]
+        grid = F.interpolate(grid, size=after, mode="bicubic", antialias=True, align_corners=False)
+        self.visual.positional_embedding = nn.Parameter(
+            torch.cat([positions[:1].detach(), grid[0].flatten(1).T]), positions.requires_grad
+        )
+        self.visual.image_size, self.visual.grid_size = (size, size), after
+
     def read(self, tokens: int) -> slice:
         """As `VisionTower`."""
         return slice(1) if self.visual.pool_type == "tok" else slice(1, tokens)
@@ -216,6 +236,15 @@ def with_weights(tower: _T, weights: LayerWeights) -> _T:
     for block, changed in zip(tower.blocks, weights, strict=True):
         tower.kind.store(block, changed or OWN)
     return tower
+
+
+def refuse_size(size: int, patch: int) -> None:
+    """Raises UserError for an image size that patches of this size don't divide."""
+    if size % patch:
+        near = max(round(size / patch), 1) * patch
+        raise UserError(
+            f"an image size of {size} is no multiple of the backbone's {patch} pixels", f"such as {near}"
+        )
 
 
 def per_layer(entries: Sequence[_Entry | None], depth: int) -> list[_Entry | None]:

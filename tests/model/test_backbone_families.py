@@ -3,12 +3,15 @@
 Prompts are compared with a plain reading: open_clip's or timm's own blocks over all tokens, prompts among them.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
+from open_clip.model import resize_pos_embed
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import text_global_pool
 from torch import Tensor
@@ -256,3 +259,33 @@ def test_what_would_enter_a_convolutional_tower_is_refused(member: str, folders:
     assert all(gradient is not None for gradient in trained)
     before = {name: value.clone() for name, value in model.state_dict().items() if "running" in name}
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("member", [name for name in MEMBERS if name != "resnet"])
+def test_frames_of_another_size(member: str, folders: Callable[..., Any]) -> None:
+    """Positions as open_clip interpolates them when it loads weights for another size, and timm its own."""
+    folder, reference = folders(member)
+    size = 96 if member in CONVOLUTIONAL else 64
+    backbone, pixels = load(folder, image_size=size), torch.randn(2, 3, size, size)
+    assert backbone.preprocess.size == size
+    if isinstance(reference.visual, TimmModel):
+        larger = copy.deepcopy(reference)
+        if member in TRANSFORMERS:
+            larger.visual.trunk.set_input_size(img_size=(size, size))
+    else:
+        config = copy.deepcopy(MEMBERS[member][0])
+        config["vision_cfg"]["image_size"] = size
+        larger, state = open_clip.CLIP(**config).eval(), dict(reference.state_dict())
+        resize_pos_embed(state, larger)
+        larger.load_state_dict(state)
+    prompts = [torch.randn(2, backbone.vision.width)] if member in TRANSFORMERS else []
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.vision(pixels), larger.encode_image(pixels), atol=1e-5, rtol=1e-5)
+        assert backbone.vision(pixels, prompts).isfinite().all()
+    with pytest.raises(UserError, match="is no multiple of the backbone's"):
+        load(folder, image_size=size + 1)
+
+
+def test_a_resnet_keeps_the_size_of_its_attention_pooling(folders: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match="takes frames of the size it was trained with alone"):
+        load(folders("resnet")[0], image_size=96)

@@ -6,6 +6,7 @@ from typing import Any
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import nn
 
+from ga2clip.model.blocks import activation_name
 from ga2clip.model.family import Support, Towers, assemble
 from ga2clip.model.text_tower import CUSTOM_BLOCKS, text_config_refusal, text_refusal
 from ga2clip.model.towers import OpenClipVision
@@ -46,7 +47,7 @@ class ClipFamily:
         """As `Family`."""
         visual = model.visual
         block = visual.transformer.resblocks[0]
-        conventions = {"heads": block.attn.num_heads, "activation": type(block.mlp.gelu).__name__}
+        conventions = {"heads": block.attn.num_heads, "activation": activation_name(block.mlp.gelu)}
         if visual.pool_type != "tok":
             conventions["pool"] = (
                 f"{visual.pool_type}, norm {'after' if visual.final_ln_after_pool else 'before'}"

@@ -9,13 +9,15 @@ from timm.models import is_model_in_modules
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
+from ga2clip.errors import UserError
 from ga2clip.model.family import Support, Towers, assemble
 from ga2clip.model.text_tower import text_config_refusal, text_refusal
-from ga2clip.model.towers import LayerPrompts, LayerWeights, VisionTower
+from ga2clip.model.towers import LayerPrompts, LayerWeights, VisionTower, refuse_size
 from ga2clip.registry import BACKBONES
 from ga2clip.tokenizer import Tokenizer
 
 _MODULES = ("convnext", "fastvit", "resnet", "byobnet", "resnetv2", "regnet")
+_STRIDE = 32
 _NO_PROMPTS = "its vision tower is convolutional and has no tokens that prompts could join"
 
 
@@ -46,6 +48,15 @@ class ConvolutionalVision(VisionTower):
         assert not prompts
         assert not any(weights)
         return self.run(self.visual, pixels)
+
+    def resize(self, size: int) -> None:
+        """As `VisionTower`: a convolution takes any size. Attention pooling (ResNet) has positions."""
+        refuse_size(size, _STRIDE)
+        if isinstance(self.visual, ModifiedResNet):
+            raise UserError(
+                "a ResNet that is pooled by attention takes frames of the size it was trained with alone",
+                "leave out backbone.image_size",
+            )
 
     def simplified(self) -> VisionTower:
         """As `VisionTower`: parallel branches and batch norms of FastViT (MobileCLIP, CVPR 2024) in one convolution."""

@@ -9,10 +9,10 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ga2clip.model.blocks import TIMM, is_timm_block
+from ga2clip.model.blocks import TIMM, activation_name, is_timm_block
 from ga2clip.model.family import Support, Towers, assemble
 from ga2clip.model.text_tower import text_config_refusal, text_refusal
-from ga2clip.model.towers import VisionTower
+from ga2clip.model.towers import VisionTower, refuse_size
 from ga2clip.registry import BACKBONES
 from ga2clip.tokenizer import Tokenizer
 
@@ -58,6 +58,13 @@ class TimmVision(VisionTower):
     def enter(self, prompts: Tensor) -> Tensor:
         """As `VisionTower`."""
         return self.visual.trunk.norm_pre(prompts)
+
+    def resize(self, size: int) -> None:
+        """As `VisionTower`. timm interpolates the positions and computes the rotary ones anew."""
+        trunk: Any = self.visual.trunk
+        refuse_size(size, trunk.patch_embed.img_size[0] // trunk.patch_embed.grid_size[0])
+        trunk.set_input_size(img_size=(size, size))
+        self.visual.image_size = (size, size)
 
     def read(self, tokens: int) -> slice:
         """As `VisionTower`."""
@@ -112,7 +119,7 @@ class TimmViTFamily:
         block = trunk.blocks[0]
         conventions = {
             "heads": block.attn.num_heads,
-            "activation": type(block.mlp.act).__name__,
+            "activation": activation_name(block.mlp.act),
             "pool": trunk.global_pool,
             "trunk": f"{type(trunk).__name__}, norm eps {block.norm1.eps:g}",
         }
