@@ -167,7 +167,7 @@ def _step(settings: Any) -> Callable[[], Any]:
     from ga2clip.training.train import make_model
     from ga2clip.training.update import FeatureBatch, Updater
 
-    task = load_task(settings)
+    _, task = load_task(settings)
     model = make_model(settings, task.classes).train()
     batch: Any = next(iter(train_batches(task, settings, model.preprocess, epoch=0)))
     if not model.trains("vision"):

@@ -41,6 +41,7 @@ InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
 Preset = Literal["ours", "authors"]
 Schedule = Literal["cosine", "timm", "dassl"]
+Pooling = Literal["mean", "trend", "attention", "transformer"]
 AnchorLoss = Literal["margin", "contrast", "preserve", "published"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 _TOO_LARGE = 2**31  # for the whole numbers of NumPy's and PyTorch's functions
@@ -69,6 +70,10 @@ class DataSettings(_Section):
     """Which classes are trained on and tested: the field's four protocols."""
     shots: int = Field(default=16, ge=0)
     """Training clips per class; 0 takes all."""
+    val: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the training clips of each class that are kept for validation: measured after every epoch, never
+    trained on. Clips of one group stay together. The run keeps the epoch with the best accuracy there (of equal ones
+    that with the smaller loss), unless an average over the training is on, which needs its end; 0: no validation."""
     split: int = Field(default=1, ge=1)
     """The number of the official split, for datasets with several."""
     split_file: str = ""
@@ -165,6 +170,11 @@ class MethodSettings(_Section):
     """Linear maps between the branches' prompts, one per prompted layer."""
     inter_modal_free: bool = True
     """True: the mapped prompt is added to a free one (ViLT-CLIP); False: it replaces it (MaPLe)."""
+    pooling: Pooling = "mean"
+    """How the features of the frames become the feature of the video. All but the mean see the order of the frames and
+    start as the mean."""
+    pooling_layers: int = Field(default=1, ge=1)
+    """Blocks of the pooling `transformer`; the published one has 6."""
     linear_probe: bool = False
     """A linear classifier on the frozen video feature instead of class texts."""
     tune: Tune = "prompts"
@@ -273,6 +283,11 @@ class TrainingSettings(_Section):
 
     epochs: int = Field(default=10, ge=0)
     """Passes over the training clips."""
+    extended: tuple[int, ...] = ()
+    """The epochs that the training had before `train --resume RUN --epochs N` made them more; until there the rate is
+    that of a training of so many epochs, after it that of a longer one."""
+    patience: int = Field(default=0, ge=0)
+    """Epochs without a better validation (`data.val`) after which the training ends; 0: it runs to its last epoch."""
     batch_size: int = Field(default=16, ge=1)
     """Clips per update, over all devices."""
     micro_batch: int = Field(default=0, ge=0)

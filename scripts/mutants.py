@@ -142,9 +142,23 @@ MUTANTS = (
     Mutant(
         "every chunk draws its own dropout",
         "ga2clip/training/update.py",
-        "features = video if cached else self.model.encode_video(video, shared.prompts)",
-        "features = video if cached else self.model.encode_video(video)",
+        "features = self.model.pool(video) if cached else self.model.encode_video(video, shared.prompts)",
+        "features = self.model.pool(video) if cached else self.model.encode_video(video)",
         "tests/training/test_update.py",
+    ),
+    Mutant(
+        "cached frozen videos are pooled as the tuned ones are",
+        "ga2clip/training/update.py",
+        "frozen = mean_pool(video) if cached",
+        "frozen = self.model.pool(video) if cached",
+        "tests/training/test_pooling.py",
+    ),
+    Mutant(
+        "positions of frames are numbers of frames, whatever their count",
+        "ga2clip/model/pooling.py",
+        "* (count / length)",
+        "* 1.0",
+        "tests/model/test_pooling.py",
     ),
     Mutant(
         "the dataset's flip rule is ignored in training",

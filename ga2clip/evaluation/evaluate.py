@@ -18,20 +18,26 @@ from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.features import ClipFeatures, encode_clips
 from ga2clip.compute.precision import autocast, autocast_dtype
 from ga2clip.data.class_names import RAW, READABLE, described_as_named, named
+from ga2clip.data.lineage import Seen
 from ga2clip.data.manifest import Clip, Manifest, read_dataset
 from ga2clip.data.protocols import EvalSet, make_task
 from ga2clip.descriptions import ClassTexts, read_descriptions, said
+from ga2clip.errors import UserError
 from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.report import Measured, Report, SetReport
 from ga2clip.files import file_sha256
 from ga2clip.model.scoring import class_probabilities
 from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.registry import DATASETS
 from ga2clip.run import PROMPTS, Run, load_run, runs_in
 from ga2clip.settings import DataSettings, Settings
 from ga2clip.text import printable, some
 
 _log = logging.getLogger(__name__)
+
+ALL_CLASSES = "all-classes"
+"""The name of the measurement of a run on all classes of its dataset, which is no protocol to train under."""
 
 
 def evaluate_run(
@@ -94,12 +100,16 @@ def evaluate_all(
     write: bool = False,
 ) -> list[Report]:
     """Test a run under every protocol of a dataset: the base classes and the novel classes among themselves, then all
-    classes on every official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
+    classes. Clips are encoded once. Arguments and errors as `evaluate_run`.
+
+    On another dataset than the run's, all classes are tested zero-shot, on every official split; on the run's own on
+    its split, as `all-classes`.
     """
     run = load_run(run_path)
     settings = _test_settings(run.settings, None, dataset, root, views, class_names, descriptions)
     manifest = _manifest(run, settings.data, class_names)
-    return _evaluate(run, settings, manifest, ["base-to-novel", "zero-shot"], device, progress, write)
+    protocols = ["base-to-novel", ALL_CLASSES if _is_own(run, settings, manifest) else "zero-shot"]
+    return _evaluate(run, settings, manifest, protocols, device, progress, write)
 
 
 def evaluate_runs(
@@ -147,6 +157,7 @@ def _evaluate(
         "method": settings.method.name,
         "seed": settings.training.seed,
     }
+    _refuse_other_data(run, settings, manifest, protocols)
     with join_group(device) as group:
         model = run.model(group.device)
         model.class_texts = ClassTexts(settings.descriptions)
@@ -157,6 +168,60 @@ def _evaluate(
         for report in reports:
             report.write(run.path / "eval" / report.folder)
     return reports
+
+
+def _is_own(run: Run, settings: Settings, manifest: Manifest) -> bool:
+    """Whether this is the run's dataset; a `folder` or `csv` elsewhere is if it has some of its training clips."""
+    name = settings.data.dataset
+    if name != run.settings.data.dataset:
+        return False
+    trained = run.record()
+    if DATASETS[name].classes or settings.data.root == run.settings.data.root or trained is None:
+        return True
+    used = Seen(trained.trained)
+    return any(clip in used for clip in manifest.clips)
+
+
+def _refuse_other_data(run: Run, settings: Settings, manifest: Manifest, protocols: Sequence[str]) -> None:
+    """Raises UserError for measurements that would not be what they say.
+
+    They are: zero-shot accuracies of a run on the dataset that it was tuned on, base classes that are not those that
+    it was tuned on, and test clips that it was trained on. Classes that came or went are logged.
+    """
+    dataset, own = settings.data.dataset, run.tuned and _is_own(run, settings, manifest)
+    if own and "zero-shot" in protocols:
+        raise UserError(
+            f"{run.path} was tuned on {dataset}: its accuracy there is not zero-shot",
+            "take --protocol all, which tests all classes; or another --dataset",
+        )
+    wanted = {name: _protocol(manifest, settings, name)[1] for name in protocols}
+    if own and settings.data.class_names == run.settings.data.class_names:
+        base = {
+            name
+            for _, part in wanted.get("base-to-novel", ())
+            if part.name == "base"
+            for name in part.classes
+        }
+        if base and base != set(run.classes) and run.settings.data.protocol == "base-to-novel":
+            other = min(base.symmetric_difference(run.classes))
+            raise UserError(
+                f"the base classes of {dataset} are not the {len(run.classes)} classes that {run.path} was tuned on: "
+                f"'{printable(other)}' is only in one of them",
+                "take --protocol few-shot, which tests all classes; or train again, if the dataset has changed",
+            )
+        _log_other_classes(run, manifest)
+    run.refuse_trained([clip for parts in wanted.values() for _, part in parts for clip in part.clips])
+
+
+def _log_other_classes(run: Run, manifest: Manifest) -> None:
+    trained = run.record()
+    before, now = set(trained.classes if trained else manifest.classes), set(manifest.classes)
+    for names, what in ((now - before, "came to"), (before - now, "went from")):
+        if names:
+            _log.warning(
+                "%d classes %s %s since %s was trained, such as '%s'",
+                *(len(names), what, manifest.dataset, run.path, printable(min(names))),
+            )
 
 
 def measurement_folder(run: Run, settings: Settings) -> str:
@@ -263,8 +328,10 @@ def _protocol(manifest: Manifest, settings: Settings, protocol: str) -> tuple[tu
     splits = range(1, manifest.splits + 1) if several else [settings.data.split]
     parts: _Sets = []
     rule = ""
+    # To test all classes, no training clip needs to be there.
+    tested = "zero-shot" if protocol == ALL_CLASSES else protocol
     for split in splits:
-        data = settings.updated({"data": {"protocol": protocol, "split": split}}, "the protocol").data
+        data = settings.updated({"data": {"protocol": tested, "split": split}}, "the protocol").data
         task = make_task(manifest, data, settings.training.seed)
         rule = rule or task.rule
         parts += [(split, part) for part in task.evals]

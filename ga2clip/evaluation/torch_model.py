@@ -19,6 +19,7 @@ from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import load_run
 from ga2clip.runtime import is_bundle, open_bundle
 from ga2clip.runtime.arguments import thread_count
+from ga2clip.runtime.bundle import Probe
 from ga2clip.runtime.scoring import normalise
 from ga2clip.settings import Settings
 
@@ -84,8 +85,13 @@ class TorchModel:
         if rule is None or probe.frames.shape[2:4] != (self.preprocess.size, self.preprocess.size):
             return None
         known, own = normalise(probe.frame_features[0]), normalise(self.encode_frames(probe.frames[0]))
-        same = known.shape == own.shape and float((known * own).sum(axis=-1).min()) >= _SAME_MODEL
+        same = _alike(known, own) and self._pools_as(probe)
         return rule.threshold if same and _close(bundle.text_bank().negatives, self.negatives) else None
+
+    def _pools_as(self, probe: Probe) -> bool:
+        if probe.video_features is None or not self._model.pools:
+            return probe.video_features is None and not self._model.pools
+        return _alike(normalise(probe.video_features), normalise(self.pool(probe.frame_features)))
 
     @torch.inference_mode()
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
@@ -96,6 +102,11 @@ class TorchModel:
     def encode_clips(self, clips: np.ndarray) -> np.ndarray:
         """As `ClipModel`."""
         return _array(self._model.encode_video(self._pixels(clips), self._prompts))
+
+    @torch.inference_mode()
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return _array(self._model.pool(torch.from_numpy(features).to(self._model.device)))
 
     @torch.inference_mode()
     def encode_classes(
@@ -144,6 +155,11 @@ def zero_shot_model(
     settings = Settings().updated(tree, "zero-shot")
     model = build_model(load_backbone(settings.backbone), settings, classes)
     return TorchModel(model, pretrained, device=device, threads=threads)
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether features (…, D), L2-normalised, can be from one model."""
+    return a.shape == b.shape and float((a * b).sum(axis=-1).min()) >= _SAME_MODEL
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:

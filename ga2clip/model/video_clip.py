@@ -1,7 +1,7 @@
 """`VideoCLIP`: a backbone with the parts of a method; scores videos (B, T, 3, H, W) against classes.
 
-Video features are means of unnormalised frame features, as in the published GA2-CLIP; logits are exp(logit_scale) times
-cosines, plus the bias of a sigmoid model.
+Video features are means of unnormalised frame features, as in the published GA2-CLIP, unless a part pools them
+otherwise; logits are exp(logit_scale) times cosines, plus the bias of a sigmoid model.
 """
 
 import logging
@@ -19,7 +19,7 @@ from ga2clip.labels import fill
 from ga2clip.model.backbone import Backbone, load_exactly
 from ga2clip.model.frozen_text import class_text_features, negative_features, outlier_words, phrase_prompts
 from ga2clip.model.part import LearningRate, Part, Prompts, Site, Tower, build_parts, tower_size
-from ga2clip.model.pooling import pool
+from ga2clip.model.pooling import mean_pool
 from ga2clip.model.scoring import cosine, mean_directions
 from ga2clip.model.term import Features, active_terms, needs_of, share_of_update
 from ga2clip.model.towers import LayerWeights
@@ -192,8 +192,20 @@ class VideoCLIP(nn.Module):
         return features
 
     def encode_video(self, video: Tensor, prompts: Prompts | None = None) -> Tensor:
-        """Video features (B, D), the means of frame features, of a normalised clip tensor (B, T, 3, H, W)."""
-        return pool(self.encode_frames(video.flatten(0, 1), prompts).unflatten(0, video.shape[:2]))
+        """Video features (B, D), the pooled frame features, of a normalised clip tensor (B, T, 3, H, W)."""
+        return self.pool(self.encode_frames(video.flatten(0, 1), prompts).unflatten(0, video.shape[:2]))
+
+    @property
+    def pools(self) -> bool:
+        """Whether a part changes the mean of the frame features."""
+        return any(type(part).video_features is not Part.video_features for part in self._in_order)
+
+    def pool(self, frames: Tensor) -> Tensor:
+        """Video features (B, D) of frame features (B, T, D): their mean, changed by all `Part.video_features`."""
+        video = mean_pool(frames)
+        for part in self._in_order:
+            video = part.video_features(video, frames)
+        return video
 
     def encode_classes(
         self, names: Sequence[str], prompts: Prompts | None = None, *, chunk: int = 0
@@ -305,7 +317,7 @@ class VideoCLIP(nn.Module):
 
     @torch.no_grad()
     def encode_frozen_video(self, video: Tensor, labels: Tensor) -> Tensor | None:
-        """As `encode_video`, by the vision tower without prompts and with its own weights: (B + A, D).
+        """The means of frame features by the vision tower without prompts and with its own weights: (B + A, D).
 
         labels: (B + A,) int64. Videos that no loss term needs have zeros. None if no term needs these features.
         """
@@ -317,7 +329,7 @@ class VideoCLIP(nn.Module):
         if not wanted.any():
             return None
         frames = self.backbone.vision(video[wanted].flatten(0, 1))
-        features = pool(frames.unflatten(0, (-1, video.shape[1])))
+        features = mean_pool(frames.unflatten(0, (-1, video.shape[1])))
         return features.new_zeros(len(video), features.shape[1]).index_put((wanted,), features)
 
     def objective(

@@ -1,7 +1,7 @@
 """A bundle's card as a short readable text (`ga2clip info`)."""
 
 from ga2clip.choices import ResizeMode
-from ga2clip.runtime.card import BundleCard
+from ga2clip.runtime.card import POOLING, BundleCard
 from ga2clip.text import printable
 
 _CLASSES_SHOWN = 12
@@ -29,6 +29,7 @@ def describe(card: BundleCard, where: str) -> str:
         f"context {card.text.context}{_descriptions(card)}",
         "frames": f"{card.sampling.frames} per clip, {card.preprocess.size}×{card.preprocess.size}, "
         f"{_RESIZING[card.preprocess.resize_mode]}, {card.preprocess.interpolation}",
+        "pooling": "mean of the frames" if card.pooling == "mean" else f"{POOLING}, which sees their order",
         "precision": f"{card.precision}, opset {card.onnx.opset}"
         + (f", {len(card.onnx.float_layers)} layers in float32" if card.onnx.float_layers else ""),
         "agreement": f"cosine ≥ {videos.min_cosine:.6f}, same top-1 on {100 * card.agreement.top1:.1f} % of "

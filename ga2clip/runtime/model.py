@@ -52,7 +52,14 @@ class ClipModel(Protocol):
         ...
 
     def encode_clips(self, clips: np.ndarray) -> np.ndarray:
-        """Clips uint8 (B, T, S, S, 3) → video features float32 (B, D): the mean over frames."""
+        """Clips uint8 (B, T, S, S, 3) → video features float32 (B, D): the pooled features of their frames."""
+        ...
+
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        """Frame features float32 (B, T, D) in the order of time → video features float32 (B, D), for any T ≥ 1.
+
+        The frames are taken as evenly spaced. Each row depends on its own frames alone.
+        """
         ...
 
     def encode_classes(

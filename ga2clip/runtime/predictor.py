@@ -25,6 +25,7 @@ from ga2clip.predictions import Failure, Prediction, rank
 from ga2clip.runtime.arguments import (
     at_least_one,
     flag,
+    float_features,
     prepared_clips,
     prepared_frames,
     rgb_frames,
@@ -316,12 +317,27 @@ class Predictor:
             clips: uint8 (B, T, S, S, 3), frames as `prepare` returns them.
 
         Returns:
-            Video features, float32 (B, D), not normalised: the mean of the frame features.
+            Video features, float32 (B, D), not normalised: the pooled frame features, as `pool` has them.
 
         Raises:
             UserError: another type or shape.
         """
         return self.model.encode_clips(prepared_clips(clips, self.model.preprocess.size))
+
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        """Make video features of frame features: their mean, or what the model's temporal pooling makes of them.
+
+        Args:
+            features: float32 (B, T, D), as `encode_frames` returns them, in the order of time and evenly spaced; of any
+                B and T ≥ 1.
+
+        Returns:
+            Video features, float32 (B, D), not normalised.
+
+        Raises:
+            UserError: another type or shape.
+        """
+        return self.model.pool(float_features(features))
 
     def encode_classes(self, names: Classes, template: str | None = None) -> np.ndarray:
         """Encode class names.

@@ -88,7 +88,7 @@ def _follow(
             else (item[0], predictor.encode_frames(predictor.prepare(item[1][None]))[0])
             for item in reader.frames()
         )
-        for part in windows(features, window, stride, 1 / fps):
+        for part in windows(features, window, stride, 1 / fps, predictor.pool):
             if isinstance(part, Gap):
                 yield StreamResult(part.end, (), reader.dropped, part)
                 continue

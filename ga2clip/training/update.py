@@ -7,9 +7,9 @@ the accumulated gradients into the parts and the text tower.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -24,8 +24,9 @@ from ga2clip.data.mix import mix_clips
 from ga2clip.errors import UserError
 from ga2clip.model.blocks import BlockWeights
 from ga2clip.model.part import Prompts
+from ga2clip.model.pooling import mean_pool
 from ga2clip.model.video_clip import LossOutput, VideoCLIP
-from ga2clip.training.averaging import StateAverage
+from ga2clip.training.averaging import BestState, StateAverage
 from ga2clip.training.optimiser import build_optimiser, set_lr
 
 _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
@@ -33,9 +34,10 @@ _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """A batch of precomputed video features, for models whose vision tower does not train.
+    """A batch of precomputed frame features, for models whose vision tower does not train.
 
-    features: (B + A, D) float32; labels: (B + A,) int64, −1 for anchors, which come last.
+    features: (B + A, T, D) float32, T is 1 where the mean over the frames is all that the model needs; labels:
+    (B + A,) int64, −1 for anchors, which come last.
     """
 
     features: Tensor
@@ -55,6 +57,8 @@ class Outcome:
     grad_norm: float
     stop: bool
     """Whether any process was asked to stop."""
+    validation: Mapping[str, float] = field(default_factory=dict)
+    """After the last update of an epoch: what `Validation.measure` gives."""
 
 
 class Updater:
@@ -66,6 +70,8 @@ class Updater:
         self.parameters = model.trainable_parameters()
         self.optimiser = build_optimiser(model.parameter_groups(), settings)
         self.average = StateAverage(self.parameters, model.settings.average)
+        averaged = model.settings.average.kind != "none"
+        self.best = BestState({} if averaged else self.parameters)
         self.dtype = autocast_dtype(settings.precision, group.device, model.backbone.vision.width)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=self.dtype == torch.float16)
         self._frozen_classes: Tensor | None = None
@@ -180,7 +186,7 @@ class Updater:
     def _mixed(self, video: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
         """The video with MixUp or CutMix of labelled clips, if it is on, and targets (B, C) or None."""
         augment = self.model.settings.augment
-        if video.ndim == 2 or not (augment.mixup or augment.cutmix):
+        if video.ndim == 3 or not (augment.mixup or augment.cutmix):
             return video, None
         return mix_clips(video, labels, len(self.model.classes), augment, rng)
 
@@ -315,10 +321,10 @@ class _ChunkLosses(nn.Module):
         targets: Tensor | None,
         counts: tuple[int, int] | None,
     ) -> LossOutput:
-        """video: (B + A, T, 3, H, W) pixels or (B + A, D) features; the rest as `VideoCLIP.objective`."""
-        cached = video.ndim == 2
-        features = video if cached else self.model.encode_video(video, shared.prompts)
-        frozen = video if cached else self.model.encode_frozen_video(video, labels)
+        """video: (B + A, T, 3, H, W) pixels or (B + A, T, D) features; the rest as `VideoCLIP.objective`."""
+        cached = video.ndim == 3
+        features = self.model.pool(video) if cached else self.model.encode_video(video, shared.prompts)
+        frozen = mean_pool(video) if cached else self.model.encode_frozen_video(video, labels)
         return self.model.objective(
             features,
             labels,

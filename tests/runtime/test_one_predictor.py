@@ -156,7 +156,10 @@ def test_a_model_of_one_s_own_is_enough(clip_path) -> None:
             return np.float32([[1 - f.mean() / 255, f.mean() / 255] for f in frames])
 
         def encode_clips(self, clips):
-            return np.stack([self.encode_frames(clip).mean(axis=0) for clip in clips])
+            return self.pool(np.stack([self.encode_frames(clip) for clip in clips]))
+
+        def pool(self, features):
+            return features.mean(axis=1)
 
         def encode_classes(self, names, template, sentences):
             return np.float32([[name != "bright", name == "bright"] for name in names])
