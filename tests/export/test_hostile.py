@@ -50,7 +50,7 @@ def use(folder: Path, *, text: bool = False) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema_version=3), "schema version 3"),
+        (lambda c: c.update(schema_version=4), "schema version 4"),
         (lambda c: c.update(schema_version=True), "schema version True"),
         (lambda c: c.pop("schema_version"), "schema version None"),
         (lambda c: c["scoring"].update(scale=float("nan")), "NaN"),
