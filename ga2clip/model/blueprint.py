@@ -86,7 +86,7 @@ class Blueprint:
         """
         text = self.config["text_cfg"]
         tokenizer = tokenizer_for(text, folder)
-        held, needed = getattr(tokenizer, "size", VOCABULARY), text.get("vocab_size", VOCABULARY)
+        held, needed = tokenizer.size, text.get("vocab_size", VOCABULARY)
         if held > needed or (isinstance(tokenizer, ClipTokenizer) and held != needed):
             raise UserError(
                 f"{self.source} has a vocabulary of {needed:,}; its tokenizer has {held:,}",
