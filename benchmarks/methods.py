@@ -71,6 +71,11 @@ ABLATION_ROWS = [
     Row("residual + anchors, margin", "ga2", _RESIDUAL),
     Row("residual + anchors, preserve", "ga2", {**_RESIDUAL, "anchors": {"loss": "preserve"}}),
 ]
+FEW_SHOT_ROWS = [
+    *(Row(name, name, {}) for name in METHODS),
+    Row("ga2, residual", "ga2", _RESIDUAL),
+    Row("ga2, gated", "ga2", {"method": {"coupling": "gated"}}),
+]
 # Rows of the ablation that are a method of the first table: trained once.
 SAME = {
     row.name: method.name
@@ -89,7 +94,7 @@ class Job(NamedTuple):
     shots: int
 
 
-def jobs(tables: list[str], seeds: list[int]) -> Iterator[Job]:
+def jobs(tables: list[str], seeds: list[int], shots: list[int]) -> Iterator[Job]:
     """All jobs of the tables, seed by seed, so that a stopped benchmark has whole seeds."""
     for seed in seeds:
         if "methods" in tables:
@@ -97,7 +102,7 @@ def jobs(tables: list[str], seeds: list[int]) -> Iterator[Job]:
         if "ablation" in tables:
             yield from (Job("ablation", row, seed, 16) for row in ABLATION_ROWS if row.name not in SAME)
         if "few-shot" in tables:
-            yield from (Job("few-shot", Row(m, m, {}), seed, shots) for m in METHODS for shots in SHOTS)
+            yield from (Job("few-shot", row, seed, k) for k in shots for row in FEW_SHOT_ROWS)
 
 
 def job_settings(job: Job, root: str) -> Any:
@@ -162,7 +167,7 @@ def _step(settings: Any) -> Callable[[], Any]:
     from ga2clip.training.train import make_model
     from ga2clip.training.update import FeatureBatch, Updater
 
-    task = load_task(settings)
+    _, task = load_task(settings)
     model = make_model(settings, task.classes).train()
     batch: Any = next(iter(train_batches(task, settings, model.preprocess, epoch=0)))
     if not model.trains("vision"):
@@ -305,6 +310,7 @@ def main() -> None:
         "--tables", nargs="+", default=["methods"], choices=["methods", "ablation", "few-shot"]
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--shots", nargs="+", type=int, default=list(SHOTS), help="few-shot: only these")
     parser.add_argument("--rows", nargs="+", help="only these rows")
     parser.add_argument("--root", default="data/stickfigures")
     parser.add_argument("--share", default="0/1", help="this process's share of the jobs, such as 0/2")
@@ -331,7 +337,9 @@ def main() -> None:
     done = {key(line) for line in lines}
     mine, sharing = map(int, options.share.split("/"))
     wanted = [
-        job for job in jobs(options.tables, options.seeds) if not options.rows or job.row.name in options.rows
+        job
+        for job in jobs(options.tables, options.seeds, options.shots)
+        if not options.rows or job.row.name in options.rows
     ]
     for job in wanted[mine::sharing]:
         if (job.table, job.row.name, job.seed, job.shots) in done:

@@ -46,6 +46,7 @@ def train(
     method: str | None = None,
     protocol: str | None = None,
     recipe: str | Path | None = None,
+    descriptions: str | Path | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     device: str = "auto",
     progress: bool = False,
@@ -58,7 +59,10 @@ def train(
         method: one of the methods that `ga2clip methods` lists; None: the recipe's.
         protocol: `base-to-novel`, `few-shot`, `zero-shot` or `full`; None: the recipe's.
         recipe: a settings file (TOML) or the name of a shipped recipe; None: the dataset's own.
-        settings: single settings by section, which override the recipe.
+        descriptions: a file with sentences about each class, or `builtin` for those of a generated dataset; None:
+            none.
+        settings: single settings by section, which override the recipe; `{"descriptions": {name: [sentence, …]}}`
+            are descriptions in place of a file.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         progress: show a progress bar on stderr.
 
@@ -76,5 +80,12 @@ def train(
     from ga2clip.training.configure import configure
     from ga2clip.training.train import train as train_run
 
-    chosen = configure(dataset=dataset, method=method, protocol=protocol, recipe=recipe, options=settings)
+    chosen = configure(
+        dataset=dataset,
+        method=method,
+        protocol=protocol,
+        recipe=recipe,
+        descriptions=descriptions,
+        options=settings,
+    )
     return train_run(chosen, Path(out), device=device, progress=progress)

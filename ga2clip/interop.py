@@ -1,8 +1,9 @@
 """Converts published checkpoints to our models and runs.
 
 Supported: GA2-CLIP's training checkpoint (`model_state_dict` with `prompt_learner.*`, `image_encoder.*`,
-`text_encoder.*`), its plain hard-prompt file, and ViFi-CLIP's checkpoints (`model`), prompted (the context named `ctx`)
-or fully fine-tuned. Reading is safe: nothing in a file can run code, and unknown tensors are an error.
+`text_encoder.*`), with or without the temporal header `Transf`, its plain hard-prompt file, and ViFi-CLIP's checkpoints
+(`model`), prompted (the context named `ctx`) or fully fine-tuned. Reading is safe: nothing in a file can run code, and
+unknown tensors are an error.
 """
 
 import re
@@ -21,7 +22,7 @@ from ga2clip.hard_prompt import flat_weights, hard_prompt_from_file
 from ga2clip.labels import check_class_names, read_class_list
 from ga2clip.model import class_texts
 from ga2clip.model.architecture import OPENAI, OPENAI_HEAD_WIDTH, VOCABULARY
-from ga2clip.model.backbone import Backbone, some
+from ga2clip.model.backbone import Backbone
 from ga2clip.model.checkpoint import read_checkpoint
 from ga2clip.model.load_backbone import backbone_from_weights
 from ga2clip.model.methods import method_settings
@@ -29,9 +30,14 @@ from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.model.weights import read_weights
 from ga2clip.run import BACKBONE, HARD_PROMPT, write_run
 from ga2clip.settings import Settings
+from ga2clip.text import some
 
 _DEEP = re.compile(r"(image|text)_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow")
 _TEMPORAL_HEADER = "fusion_model_state_dict"
+_HEADER = "fusion_model."  # before the names of its tensors, once they are among the others
+_HEADER_BLOCK = re.compile(rf"{re.escape(_HEADER)}transformer\.resblocks\.(\d+)\.(.+)")
+_POOLING = "parts.pooling_transformer"
+_POSITIONS = f"{_POOLING}.positions"
 _TOKEN_EMBEDDING = "token_embedding.weight"
 _CONTEXTS = ("prompt_learner.ctx_VPT", "prompt_learner.ctx")
 
@@ -58,8 +64,8 @@ def load_published(
         A model in evaluation mode, float32, on the CPU. Pass it to `ga2clip.open_predictor` to predict.
 
     Raises:
-        UserError: the checkpoint has unknown, missing or misfitting tensors, numbers that are not finite, a temporal
-            header or no class texts, or the CLIP, the classes or the template are not those of the checkpoint.
+        UserError: the checkpoint has unknown, missing or misfitting tensors, numbers that are not finite or no class
+            texts, or the CLIP, the classes or the template are not those of the checkpoint.
 
     Example:
         >>> model = load_published("ga2.pth", "ViT-B-16.pt", "hard_prompts.pth", classes="ucf101.txt")
@@ -114,15 +120,12 @@ def _class_names(classes: Sequence[str] | str | Path) -> tuple[str, ...]:
 
 
 def _read_published(checkpoint: str | Path) -> dict[str, Tensor]:
-    """The flat weights of a checkpoint. Raises UserError unless its video features are means of frame features."""
+    """The flat weights of a checkpoint, those of a temporal header with `_HEADER` before their names."""
     content = read_weights(checkpoint)
-    if header := content.get(_TEMPORAL_HEADER):
-        raise UserError(
-            f"{checkpoint} has a temporal header ({_TEMPORAL_HEADER}: {some(sorted(map(str, header)))}); "
-            "without it the checkpoint would give other answers, and ga2clip has no such header",
-            "import a checkpoint that averages its frames (meanP), as GA2-CLIP publishes them",
-        )
     published = flat_weights(content, checkpoint)
+    if header := content.get(_TEMPORAL_HEADER):
+        tensors = flat_weights({"state_dict": header}, f"{checkpoint} ({_TEMPORAL_HEADER})")
+        published |= {_HEADER + name: value for name, value in tensors.items()}
     if any(name.startswith(("visual.", "vision_model.")) for name in published):
         raise UserError(
             f"{checkpoint} is a CLIP to start from (a backbone), not a checkpoint of tuned prompts",
@@ -233,6 +236,7 @@ def _assemble(
     source: str,
 ) -> VideoCLIP:
     state = published_prompts(published, hard, source)
+    _fit_header(state, base.data.frames, source)
     method = _describe(state)
     prompted = bool(method["text_length"])
     template = class_texts.find_template(published, backbone, classes, source, template, prompted=prompted)
@@ -241,6 +245,26 @@ def _assemble(
     model = build_model(backbone, settings, classes, state.get(HARD_PROMPT))
     model.load_trainable_state(state, source)
     return model.eval()
+
+
+def _fit_header(state: dict[str, Tensor], frames: int, source: str) -> None:
+    """Turn a published temporal header into our pooling for as many frames as it is used with.
+
+    It has a position for each of 77 frame numbers, of which the first T are used, and adds all of its output.
+    """
+    pooling = [name for name in state if name.startswith(f"{_POOLING}.")]
+    if not pooling:
+        return
+    positions = state.get(_POSITIONS)
+    if positions is None or positions.ndim != 2 or len(pooling) == 1:
+        lacking = "blocks" if positions is not None else "positions"
+        raise UserError(f"{source} is incomplete; missing: the {lacking} of its temporal header")
+    if frames > len(positions):
+        raise UserError(
+            f"{source} has positions for {len(positions)} frames, not {frames}", "set data.frames lower"
+        )
+    state[_POSITIONS] = positions[:frames].clone()
+    state[f"{_POOLING}.gate"] = torch.ones(positions.shape[1])
 
 
 def published_prompts(published: Mapping[str, Tensor], hard: Tensor | None, source: str) -> dict[str, Tensor]:
@@ -276,6 +300,10 @@ def _our_name(name: str) -> str | None:
         return "parts.vision_prompt.layers.0"
     if name.startswith("prompt_learner.proj_b2n_VPT.0."):
         return "parts.coupling.mapping." + name.rsplit(".", 1)[1]
+    if name == f"{_HEADER}frame_position_embeddings.weight":
+        return _POSITIONS
+    if block := _HEADER_BLOCK.fullmatch(name):
+        return f"{_POOLING}.blocks.{block[1]}.{block[2]}"
     deep = _DEEP.fullmatch(name)
     if deep:
         return f"parts.{'vision' if deep[1] == 'image' else 'text'}_prompt.layers.{deep[2]}"
@@ -291,6 +319,8 @@ def _describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
     (text_length, text_depth), (vision_length, vision_depth) = size("text"), size("vision")
     coupled = HARD_PROMPT in state
+    blocks = {name.split(".")[3] for name in state if name.startswith(f"{_POOLING}.blocks.")}
+    pooling = {"pooling": "transformer", "pooling_layers": len(blocks)} if blocks else {}
     prompted = "ga2" if coupled else "ivlp"
     return {
         "name": prompted if text_length or vision_length else "zero-shot",  # of a backbone that may be tuned
@@ -300,4 +330,5 @@ def _describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "vision_depth": vision_depth,
         "coupling": "mapping" if coupled else "none",
         "hard_prompts": "imported" if coupled else "builtin",
+        **pooling,
     }

@@ -38,7 +38,7 @@ _SYNTAX = re.compile(
 )
 # `key: value` or `a) name`; refused if every line is of this form.
 _KEY = re.compile(r"[A-Za-z_][\w-]*(?:\s+\d+)?\s*[:=]\s|[A-Za-z][.)]\s")
-_JSON = re.compile(r"\s*(?:\{\s*(?:[\"'}\d]|$)|\[\s*(?:[\"'\[{\]]|$))")
+JSON_TEXT = re.compile(r"\s*(?:\{\s*(?:[\"'}\d]|$)|\[\s*(?:[\"'\[{\]]|$))")
 _BLOCK = re.compile(r"\s*\w+\s*\{(?=[^{}:]*:)([^{}]*)\}\s*")
 _FIELD = re.compile(r"(\w+)\s*:\s*(?:\"([^\"\n]*)\"|'([^'\n]*)'|(\w+))")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -118,7 +118,7 @@ def read_labels(path: Path, what: str = "class list") -> list[Label]:
         UserError: the file can't be read, holds no name, or is ambiguous.
     """
     text = read_text(path, what)
-    if path.suffix.lower() == ".json" or _JSON.match(text):
+    if path.suffix.lower() == ".json" or JSON_TEXT.match(text):
         labels = _from_json(text, f"{what} {path}")
     elif _BLOCK.match(text):
         labels = _from_blocks(text, f"{what} {path}")
@@ -188,11 +188,11 @@ def _path_and_labels(line: str, where: str) -> list[str]:
 
 def _from_json(text: str, where: str) -> list[Label]:
     try:
-        tree = json.loads(text, object_pairs_hook=_Pairs)
+        tree = json.loads(text, object_pairs_hook=JsonPairs)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is not valid JSON: {error}", f"give {_FORMS}") from None
     pairs: list[tuple[Any, Any]]
-    if isinstance(tree, _Pairs):
+    if isinstance(tree, JsonPairs):
         pairs = [(key, value) if _is_id(value) else (value, key) for key, value in tree]
     elif isinstance(tree, list):
         pairs = [(name, number) for number, name in enumerate(tree)]
@@ -200,7 +200,7 @@ def _from_json(text: str, where: str) -> list[Label]:
         pairs = [(None, None)]
     if not pairs:
         raise UserError(f"{where} holds no class name", f"give {_FORMS}")
-    keys = Counter(key for key, _ in tree) if isinstance(tree, _Pairs) else Counter[str]()
+    keys = Counter(key for key, _ in tree) if isinstance(tree, JsonPairs) else Counter[str]()
     if repeated := [key for key, count in keys.items() if count > 1]:
         raise UserError(f"{where}: '{repeated[0]}' occurs twice", "every class needs its own name and number")
     for number, (name, id) in enumerate(pairs, start=1):
@@ -212,7 +212,7 @@ def _from_json(text: str, where: str) -> list[Label]:
     return [Label(name.strip().strip('"').strip(), int(id), n) for n, (name, id) in enumerate(pairs, start=1)]
 
 
-class _Pairs(list[tuple[str, Any]]):
+class JsonPairs(list[tuple[str, Any]]):
     """A JSON object as pairs, to keep repeated keys."""
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Set
 from pathlib import Path
 
@@ -150,3 +151,9 @@ def comparable(name: str) -> str:
     from ga2clip.tokenizer import split_words
 
     return " ".join(split_words(text))
+
+
+def letters(name: str) -> str:
+    """A name in lower case without blanks and punctuation, to compare different spellings."""
+    folded = unicodedata.normalize("NFC", name).casefold()
+    return "".join(character for character in folded if unicodedata.category(character)[0] not in "PZ")

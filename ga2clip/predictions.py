@@ -5,7 +5,7 @@ The JSON shapes here are read by programs outside the project.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -54,7 +54,7 @@ class Asked:
     model_sha256: str
     """`Predictor.fingerprint`."""
     classes_sha256: str
-    """Of the class names in their order, and of `reject`."""
+    """Of the class names in their order, with their sentences where there are some, and of `reject`."""
     template_sha256: str
     """Of `template`, which is None for the model's own class text."""
     top: int
@@ -70,10 +70,18 @@ class Asked:
 
     @classmethod
     def of(
-        cls, model_sha256: str, classes: Sequence[str], template: str | None, *, reject: bool, top: int
+        cls,
+        model_sha256: str,
+        classes: Sequence[str] | Mapping[str, Sequence[str]],
+        template: str | None,
+        *,
+        reject: bool,
+        top: int,
     ) -> "Asked":
         """The fingerprints of a question; the arguments are those of `Predictor.predict`."""
-        return cls(model_sha256, _sha256([list(classes), reject]), _sha256(template), top)
+        described = isinstance(classes, Mapping) and any(classes.values())
+        asked = list(classes.items()) if described else list(classes)  # type: ignore[union-attr]
+        return cls(model_sha256, _sha256([asked, reject]), _sha256(template), top)
 
     def to_json(self) -> dict[str, Any]:
         """`{"model_sha256", "classes_sha256", "template_sha256", "top"}`."""

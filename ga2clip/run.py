@@ -1,11 +1,14 @@
 """The folder of a run: creating, locking, continuing and loading it.
 
-A run holds `settings.toml`, `prompts.safetensors` (everything that was tuned, and the frozen hard prompt; no untuned
-backbone weights), `metrics.jsonl`, `environment.json` and `state/` (for resuming; may be deleted). `run_files` reads
-and checks the single files.
+A run holds `settings.toml`, `data.json` (the fingerprint of the data and of each clip that it was trained on),
+`prompts.safetensors` (everything that was tuned, and the frozen hard prompt; no untuned backbone weights),
+`metrics.jsonl`, `environment.json` and `state/` (for resuming; may be deleted). `run_files` reads and checks the single
+files.
 """
 
 import json
+import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from ga2clip.data.class_names import named, named_as_tuned
-from ga2clip.data.manifest import Manifest, read_dataset
+from ga2clip.data.lineage import Record, leaked
+from ga2clip.data.manifest import FILE_NAME, Clip, Manifest, dataset_root, read_dataset
 from ga2clip.data.protocols import Task, make_task
 from ga2clip.environment import environment
 from ga2clip.errors import UserError
@@ -35,10 +39,14 @@ from ga2clip.run_files import read_header, read_tensors, save_tensors, write_set
 from ga2clip.run_files import read_metrics as read_metrics
 from ga2clip.run_files import read_settings as read_settings
 from ga2clip.settings import DataSettings, Settings
+from ga2clip.text import printable
+
+_log = logging.getLogger(__name__)
 
 SCHEMA = 2
 PROMPTS = "prompts.safetensors"
 ENVIRONMENT = "environment.json"
+DATA = "data.json"
 STATE = "state"
 BACKBONE = "backbone.safetensors"
 """The tuned backbone of an imported run, if the checkpoint had one."""
@@ -57,7 +65,7 @@ MAY_CHANGE = {
     },
 }
 """Settings by section that may change when a run is resumed, since they don't change its updates."""
-_LEFTOVER = re.compile(r"\.(settings|environment|prompts|metrics|curves|checkpoint)\..*\.\w+")
+_LEFTOVER = re.compile(r"\.(settings|environment|data|prompts|metrics|curves|checkpoint)\..*\.\w+")
 """Temporary files that a killed process leaves; see `files.replacing`."""
 
 
@@ -98,6 +106,39 @@ class Run:
             state["backbone.logit_scale"] = backbone.logit_scale.detach()  # did not train then
         model.load_trainable_state(state, str(self.path / PROMPTS))
         return model.to(device).eval()
+
+    def record(self) -> Record | None:
+        """What the run was trained on; None for runs of earlier versions, imports, and runs that trained nothing.
+
+        Raises UserError for a damaged file.
+        """
+        return read_record(self.path)
+
+    def refuse_trained(self, clips: Sequence[Clip]) -> None:
+        """Raises UserError when the run was trained or validated on one of these test clips.
+
+        Only a warning is logged for clips that were duplicates in training and testing from the beginning.
+        """
+        trained = self.record()
+        if trained is None:
+            return
+        since, known = leaked(trained, clips)
+        if since:
+            raise UserError(
+                f"{self.path} was trained on {len(since)} of the {len(clips)} test clips, such as "
+                f"{printable(since[0].id)}: the dataset's splits are no longer those of the run",
+                f"train again: ga2clip train --recipe {self.path} --out DIR; or bring the dataset back as it was",
+            )
+        if known:
+            _log.warning(
+                "%d of %d test clips have the same content as training clips, such as %s",
+                *(len(known), len(clips), printable(known[0].id)),
+            )
+
+    @property
+    def tuned(self) -> bool:
+        """Whether it was trained here: False for zero-shot runs and imported checkpoints."""
+        return bool(self.meta.get("step"))
 
     def task(self, root: str = "") -> Task:
         """The run's training and test clips. root: the dataset's folder, if it has moved."""
@@ -143,9 +184,16 @@ class _Header(BaseModel):
     """Of the training that wrote it; None in files of earlier versions."""
 
 
-def start_run(folder: Path, settings: Settings, note: Mapping[str, Any] | None = None) -> None:
-    """Create a run's folder with its settings and environment. Raises UserError when the folder is not empty."""
+def start_run(
+    folder: Path, settings: Settings, note: Mapping[str, Any] | None = None, data: Record | None = None
+) -> None:
+    """Create a run's folder with its settings, environment and record of the data.
+
+    Raises UserError when the folder is not empty.
+    """
     refuse_occupied(folder)
+    if data is not None:
+        write_text(folder / DATA, json.dumps(data.model_dump(), indent=1) + "\n")
     _write_beginning(folder, settings, note)
 
 
@@ -173,11 +221,23 @@ def another_training(settings: Settings, before: Mapping[str, Mapping[str, Any]]
     before: a tree of settings, perhaps with fewer settings, from an earlier version.
     """
     now = settings.model_dump(mode="json")
+    longer = _EXTENSION if _is_extension(now["training"], before.get("training", {})) else set()
     for section, values in before.items():
-        for key in values.keys() - MAY_CHANGE.get(section, set()):
+        allowed = MAY_CHANGE.get(section, set()) | (longer if section == "training" else set())
+        for key in values.keys() - allowed:
             if key in now.get(section, {}) and now[section][key] != values[key]:
                 return f"{section}.{key}"
     return None
+
+
+_EXTENSION = {"epochs", "extended"}
+
+
+def _is_extension(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether a training is the one of `before`, made longer."""
+    stages = [*now["extended"], now["epochs"]]
+    known = [*before.get("extended", ()), before.get("epochs")]
+    return len(stages) > len(known) and stages[: len(known)] == known
 
 
 @contextmanager
@@ -242,7 +302,7 @@ def load_run(path: str | Path) -> Run:
             f"{path} is a run without {PROMPTS}: its training was stopped before the first checkpoint",
             "train it again into another folder",
         )
-    settings, meta = read_settings(path), _read_meta(path / PROMPTS)
+    settings, meta = located(path, read_settings(path)), _read_meta(path / PROMPTS)
     changed = another_training(settings, meta.pop("settings", None) or {})
     if changed:
         raise UserError(
@@ -250,6 +310,38 @@ def load_run(path: str | Path) -> Run:
             "restore the original file",
         )
     return Run(path, settings, tuple(meta["classes"]), meta)
+
+
+def read_record(folder: Path) -> Record | None:
+    """See `Run.record`."""
+    file = folder / DATA
+    try:
+        return Record.model_validate_json(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{file} is damaged: {str(error).splitlines()[0]}", "restore it") from None
+
+
+def located(folder: Path, settings: Settings) -> Settings:
+    """The settings of a run with the root of its dataset where it lies now, so that any working folder will do.
+
+    It is where the settings say; else where it lay seen from the run, if both were moved; else, for relative roots of
+    earlier versions, below one of the folders above the run. If it is nowhere, the settings stay as they are.
+    """
+    if not (settings.data.dataset or settings.data.root):
+        return settings
+    root = dataset_root(settings.data)
+    known = read_record(folder)
+    places = [root, *([folder / known.root] if known and known.root else [])]
+    if not root.is_absolute():
+        places += [above / root for above in folder.absolute().parents]
+    for place in places:
+        if (place / FILE_NAME).is_file():
+            return settings.updated({"data": {"root": os.path.abspath(place)}}, "the dataset's place")
+    return settings
 
 
 def runs_in(folders: Sequence[Path]) -> list[Path]:

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from ga2clip.descriptions import checked
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.labels import SCENARIO_TEMPLATE
 from ga2clip.registry import PARTS, TERMS, Registry
@@ -35,11 +36,12 @@ SETTINGS_FILE = "settings.toml"
 """The file by which a folder is recognised as a run."""
 
 Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
-CouplingKind = Literal["none", "concat", "mapping", "residual"]
+CouplingKind = Literal["none", "concat", "mapping", "residual", "gated"]
 InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]
 Tune = Literal["none", "prompts", "vision", "text", "both"]
 Preset = Literal["ours", "authors"]
 Schedule = Literal["cosine", "timm", "dassl"]
+Pooling = Literal["mean", "trend", "attention", "transformer"]
 AnchorLoss = Literal["margin", "contrast", "preserve", "published"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 _TOO_LARGE = 2**31  # for the whole numbers of NumPy's and PyTorch's functions
@@ -68,6 +70,10 @@ class DataSettings(_Section):
     """Which classes are trained on and tested: the field's four protocols."""
     shots: int = Field(default=16, ge=0)
     """Training clips per class; 0 takes all."""
+    val: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the training clips of each class that are kept for validation: measured after every epoch, never
+    trained on. Clips of one group stay together. The run keeps the epoch with the best accuracy there (of equal ones
+    that with the smaller loss), unless an average over the training is on, which needs its end; 0: no validation."""
     split: int = Field(default=1, ge=1)
     """The number of the official split, for datasets with several."""
     split_file: str = ""
@@ -154,7 +160,8 @@ class MethodSettings(_Section):
     """Whether deeper text prompts start from the frozen tower's hidden states of the phrase, or at random."""
     coupling: CouplingKind = "none"
     """How the frozen hard prompt is combined with the soft one: not at all, as extra tokens (`concat`), through the
-    mapping layer ReLU(Linear(2W → W)) (`mapping`), or with the mapping added to the soft prompt (`residual`)."""
+    mapping layer ReLU(Linear(2W → W)) (`mapping`), with the mapping added to the soft prompt (`residual`), or with the
+    mapping added through a gate that starts at zero, so that training starts from the soft prompt itself (`gated`)."""
     coupling_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Dropout in the mapping layer, in training."""
     hard_prompts: str = "builtin"
@@ -163,6 +170,11 @@ class MethodSettings(_Section):
     """Linear maps between the branches' prompts, one per prompted layer."""
     inter_modal_free: bool = True
     """True: the mapped prompt is added to a free one (ViLT-CLIP); False: it replaces it (MaPLe)."""
+    pooling: Pooling = "mean"
+    """How the features of the frames become the feature of the video. All but the mean see the order of the frames and
+    start as the mean."""
+    pooling_layers: int = Field(default=1, ge=1)
+    """Blocks of the pooling `transformer`; the published one has 6."""
     linear_probe: bool = False
     """A linear classifier on the frozen video feature instead of class texts."""
     tune: Tune = "prompts"
@@ -271,6 +283,11 @@ class TrainingSettings(_Section):
 
     epochs: int = Field(default=10, ge=0)
     """Passes over the training clips."""
+    extended: tuple[int, ...] = ()
+    """The epochs that the training had before `train --resume RUN --epochs N` made them more; until there the rate is
+    that of a training of so many epochs, after it that of a longer one."""
+    patience: int = Field(default=0, ge=0)
+    """Epochs without a better validation (`data.val`) after which the training ends; 0: it runs to its last epoch."""
     batch_size: int = Field(default=16, ge=1)
     """Clips per update, over all devices."""
     micro_batch: int = Field(default=0, ge=0)
@@ -352,12 +369,22 @@ class Settings(_Section):
     training: TrainingSettings = TrainingSettings()
     parts: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of the parts that `[method]` does not compose, by name: the table `[parts.NAME]` switches one on."""
+    descriptions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Sentences about classes, `"class name" = ["sentence", …]`: each takes the place of the class text, and their
+    features are averaged. `ga2clip train --descriptions FILE` fills this table."""
 
     @field_validator("parts", mode="after")
     @classmethod
     def _known_parts(cls, parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         _check_names("parts", parts, PARTS)
         return parts
+
+    @field_validator("descriptions", mode="before")
+    @classmethod
+    def _sentences(cls, table: Any) -> dict[str, tuple[str, ...]]:
+        if not isinstance(table, Mapping):
+            raise PydanticCustomError("table", "a table of class names with lists of sentences")
+        return checked(table, "descriptions")
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any], source: str) -> "Settings":

@@ -57,10 +57,9 @@ def as_markdown(tables: Iterable[SectionTable]) -> str:
 def _section(name: str) -> SectionTable:
     field = Settings.model_fields[name]
     model = field.annotation
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):  # `parts`, a table of tables
-        return SectionTable(
-            name, f"{_paragraph(field.description)} Registered: {', '.join(PARTS.names())}.", ()
-        )
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):  # a table with free names
+        registered = f" Registered: {', '.join(PARTS.names())}." if name == "parts" else ""
+        return SectionTable(name, _paragraph(field.description) + registered, ())
     lines = tuple(_line(f"{name}.{key}", inner) for key, inner in model.model_fields.items())
     if name == "loss":
         lines += tuple(

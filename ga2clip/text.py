@@ -55,3 +55,8 @@ class _Lines(list[str]):
     def write(self, line: str) -> None:
         """Add a line, ending in LF."""
         self.append(line.removesuffix("\r\n") + "\n")
+
+
+def some(names: Sequence[str]) -> str:
+    """The first six names of a list, and how many more there are."""
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson, ClassNames, Device, Root
+from ga2clip_cli.options import AsJson, ClassNames, Descriptions, Device, Root
 
 EXAMPLES = (
     "ga2clip eval runs/stickfigures-ga2-1",
@@ -39,6 +39,7 @@ def evaluate(
         ),
     ] = None,
     class_names: ClassNames = None,
+    descriptions: Descriptions = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -59,6 +60,7 @@ def evaluate(
         root=root,
         views=_views(views),
         class_names=class_names,
+        descriptions=descriptions,
         device=device,
         progress=console.has_terminal(),
     ):

@@ -22,8 +22,9 @@ def methods(
     """List the methods with their parts.
 
     Prompts are given as tokens × layers. Coupling, anchors and the scenario term can be added to any method: see
-    --couple, --anchors and --scenario-weight of `ga2clip train`. `ga2clip train --preset authors` uses the settings
-    that a method's authors publish.
+    --couple, --anchors and --scenario-weight of `ga2clip train`; so can temporal pooling, which sees the order of the
+    frames: --set method.pooling=trend. `ga2clip train --preset authors` uses the settings that a method's authors
+    publish.
     """
     from ga2clip.model.overview import method_table
 

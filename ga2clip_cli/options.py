@@ -10,7 +10,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 Classes = Annotated[
     Path | None,
     typer.Option(
-        "--classes", metavar="FILE", help="Class names, one a line or id,name (UTF-8; # starts a comment)."
+        "--classes",
+        metavar="FILE",
+        help="Class names, one a line or id,name (UTF-8; # starts a comment). Or names "
+        "with descriptions, such as JSON {name: [sentence, …]}.",
+    ),
+]
+Descriptions = Annotated[
+    str | None,
+    typer.Option(
+        "--descriptions",
+        metavar="FILE|builtin",
+        help='Sentences about classes: JSON {"name": ["sentence"]}, TOML, or CSV name,description.',
     ),
 ]
 ClassNames = Annotated[

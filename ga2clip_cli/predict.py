@@ -16,6 +16,7 @@ EXAMPLES = (
     "ga2clip predict clip.mp4 --model ViT-B-16:openai --classes labels.txt --json",
     "ga2clip predict https://host/clip.mp4 --classes labels.txt",
     "ga2clip predict long.mp4 --timeline --window 2 --stride 0.5 --plot timeline.png",
+    "ga2clip predict long.mp4 --timeline --csv spans.csv --vtt long.vtt",
     "ga2clip predict rtsp://camera/stream --follow --classes labels.txt",
 )
 
@@ -70,6 +71,9 @@ def predict(
     fps: Annotated[float, typer.Option(min=0.1, help="Timeline: frames encoded per second.")] = 4.0,
     smooth: Annotated[float, typer.Option(min=0, help="Timeline: seconds of smoothing.")] = 0.0,
     min_length: Annotated[float, typer.Option(min=0, help="Timeline: shortest segment, seconds.")] = 0.0,
+    vtt: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Timeline: write subtitles (WebVTT).")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Timeline: draw a chart.")] = None,
     render: Annotated[
         Path | None, typer.Option(metavar="MP4", help="Timeline: write the video with labels.")
@@ -77,23 +81,26 @@ def predict(
 ) -> None:
     """Name the action in videos.
 
-    --classes gives any list of actions, also ones that the model was not trained on; without it, the model's own
-    classes are ranked. The name of the model is printed on stderr.
+    --classes gives any list of actions, also ones that the model was not trained on, or JSON {"name": ["sentence"]}
+    with descriptions of them; without it, the model's own classes are ranked. The name of the model is printed on
+    stderr.
     """
     outputs = {"--json": as_json, "--csv": csv, "--jsonl": jsonl, "--resume": resume}
     kind = "--timeline" if timeline else "--follow" if follow else ""
-    _check_outputs(kind, outputs | {"--plot": plot, "--render": render})
+    _check_outputs(kind, outputs | {"--vtt": vtt, "--plot": plot, "--render": render})
     _check_videos(kind, files)
     if timeline and follow:
         raise typer.BadParameter("--timeline and --follow exclude each other")
     _keep_what_is_there(kind, files, csv or jsonl, render)
+    if vtt is not None:
+        _keep_what_is_there(kind, files, vtt, None)
+    from ga2clip.descriptions import read_classes
     from ga2clip.evaluation.open_predictor import open_predictor
-    from ga2clip.labels import read_class_list
     from ga2clip.video import local_file
     from ga2clip_cli import answers
     from ga2clip_cli import timeline as spans
 
-    names = None if classes is None else read_class_list(classes)
+    names = None if classes is None else read_classes(classes)
     with open_predictor(
         model, classes=names, provider=provider, device=device, threads=threads, signed_by=verify
     ) as predictor:
@@ -109,7 +116,9 @@ def predict(
             question |= {"smooth": smooth, "min_length": min_length}
             with local_file(files[0]) as video:
                 result = spans.find_segments(predictor, video, **question)
-                spans.show_segments(result, video, as_json=as_json, csv=csv, plot_to=plot, render_to=render)
+                spans.show_segments(
+                    result, video, as_json=as_json, csv=csv, vtt=vtt, plot_to=plot, render_to=render
+                )
         else:
             question |= {"top": top, "batch": batch, "workers": workers}
             sink = answers.open_sink(
@@ -121,7 +130,7 @@ def predict(
 
 _OUTPUTS = {
     "": {"--json", "--csv", "--jsonl", "--resume"},
-    "--timeline": {"--json", "--csv", "--plot", "--render"},
+    "--timeline": {"--json", "--csv", "--vtt", "--plot", "--render"},
     "--follow": {"--json"},
 }
 """The output options of each kind of answer."""
@@ -135,7 +144,7 @@ def _check_outputs(kind: str, outputs: dict[str, Any]) -> None:
             raise typer.BadParameter(
                 f"{option} does not go with {kind}" if kind else f"{option} needs {owners[0]}"
             )
-    exclusive = [option for option in given if option not in ("--plot", "--render")]
+    exclusive = [option for option in given if option not in ("--vtt", "--plot", "--render")]
     if len(exclusive) > 1:
         raise typer.BadParameter(f"{exclusive[0]} and {exclusive[1]} exclude each other")
 

@@ -12,6 +12,7 @@ EXAMPLES = (
     "ga2clip prepare --dataset stickfigures",
     "ga2clip prepare --dataset ucf101 --root data/ucf101 --cache",
     "ga2clip prepare --dataset folder --root my-clips",
+    "ga2clip prepare --dataset folder --root my-clips --group-pattern '(.+)_part[0-9]+'",
     "ga2clip prepare --dataset csv --root my-clips --list clips.csv",
 )
 
@@ -26,8 +27,20 @@ def prepare(
     ],
     root: Root = None,
     list_file: Annotated[
-        Path | None, typer.Option("--list", metavar="FILE", help="csv: lines path,label or path,label,split.")
+        Path | None,
+        typer.Option(
+            "--list",
+            metavar="FILE",
+            help="csv: path,label[,split], or a header that may add group, start, end (seconds).",
+        ),
     ] = None,
+    group_pattern: Annotated[
+        str,
+        typer.Option(
+            metavar="REGEX",
+            help="folder, csv: what its parentheses match in a file name is the recording; its clips stay together.",
+        ),
+    ] = "",
     cache: Annotated[
         bool, typer.Option("--cache", help="Decode every clip once into a compact frame cache.")
     ] = False,
@@ -46,7 +59,8 @@ def prepare(
     """Check a dataset's clips and write its manifest.
 
     Every clip is decoded once; a stopped command continues where it was. Missing and broken clips are listed in a
-    table and a CSV. If the data is missing, the hint says where to get it and how the folder must look.
+    table and a CSV. A folder can be prepared again at any time: splits that were drawn stay, and what came, went or
+    moved is said. If the data is missing, the hint says where to get it and how the folder must look.
     """
     from ga2clip.data.declaration import Size
     from ga2clip.data.prepare import prepare as run_preparation
@@ -64,6 +78,7 @@ def prepare(
             cache=cache,
             recheck=recheck,
             size=size,
+            group_pattern=group_pattern,
             progress=show,
         )
     console.emit(report.table())

@@ -29,10 +29,16 @@ def show_segments(
     *,
     as_json: bool,
     csv: Path | None,
+    vtt: Path | None,
     plot_to: Path | None,
     render_to: Path | None,
 ) -> None:
-    """Print the segments or write them to a CSV file; draw or render them if asked for."""
+    """Print the segments or write them to a CSV file; write subtitles, draw or render them if asked for."""
+    from ga2clip.files import write_text
+
+    if vtt is not None:
+        write_text(vtt, result.to_vtt())
+        console.note(f"subtitles: {vtt}")
     if plot_to is not None:
         from ga2clip.runtime.draw_timeline import plot
 
@@ -42,8 +48,6 @@ def show_segments(
 
         console.note(f"video: {render(video, result, render_to)}")
     if csv is not None:
-        from ga2clip.files import write_text
-
         write_text(csv, result.to_csv())
     elif as_json:
         console.emit_json(result.to_json())

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import ClassNames, Device, Overrides, Protocol, Root
+from ga2clip_cli.options import ClassNames, Descriptions, Device, Overrides, Protocol, Root
 
 EXAMPLES = (
     "ga2clip train --dataset stickfigures --shots 16",
@@ -14,14 +14,17 @@ EXAMPLES = (
     "ga2clip train --dataset ucf101 --root data/ucf101 --backbone ViT-B-16 --pretrained openai --dry-run",
     "ga2clip train --dataset stickfigures --set training.lr=0.01 --set data.frames=4",
     "ga2clip train --dataset ucf101 --root data/ucf101 --class-names raw",
+    "ga2clip train --dataset ucf101 --root data/ucf101 --descriptions ucf_prompts_full.json",
     "ga2clip train --dataset stickfigures --seeds 1..5 --out runs/five",
     "ga2clip train --resume runs/plugged",
+    "ga2clip train --dataset folder --root my-clips --val 0.2 --patience 5 --epochs 50",
     "ga2clip train --resume runs/plugged --set training.micro_batch=2",
+    "ga2clip train --resume runs/plugged --epochs 20",
 )
 
 PANELS = {
     "Data": (
-        *("dataset", "root", "protocol", "shots", "frames", "class_names"),
+        *("dataset", "root", "protocol", "shots", "val", "frames", "class_names", "descriptions"),
         *("split_file", "test_split_file", "labels"),
     ),
     "Method": (
@@ -37,7 +40,7 @@ PANELS = {
         ),
         *("scenario_weight", "tune", "interpolate"),
     ),
-    "Optimisation": ("epochs", "batch_size", "lr", "classes_per_step", "seed", "seeds"),
+    "Optimisation": ("epochs", "patience", "batch_size", "lr", "classes_per_step", "seed", "seeds"),
 }
 """Headings in the help, with the parameters below them; the others are `Options`."""
 
@@ -51,6 +54,7 @@ def train(
     shots: Annotated[int | None, typer.Option(min=0, help="Clips per class; 0: all.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Frames taken from a clip.")] = None,
     class_names: ClassNames = None,
+    descriptions: Descriptions = None,
     split_file: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="A shared training list, lines `path label`."),
@@ -131,7 +135,17 @@ def train(
             help="Share of the tuned backbone, mixed with the original.",
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the clips.")] = None,
+    val: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.99, help="Share of the training clips for validation."),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=0, help="Epochs without a better validation, then it ends; 0: none."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help="Passes over the clips; extends a --resume RUN.")
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Clips per update, over all devices."),
@@ -182,7 +196,7 @@ def train(
     ] = None,
     overrides: Overrides = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")
+        Path | None, typer.Option(metavar="RUN", help="Continue a stopped run, or extend one by --epochs.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would train, and stop.")] = False,
 ) -> None:
@@ -195,6 +209,7 @@ def train(
         "data": {
             "root": None if root is None else str(root),
             "shots": shots,
+            "val": val,
             "frames": frames,
             "split_file": split_file,
             "test_split_file": test_split_file,
@@ -213,6 +228,7 @@ def train(
         "training": {
             "seed": seed,
             "epochs": epochs,
+            "patience": patience,
             "batch_size": batch_size,
             "lr": lr,
             "classes_per_step": classes_per_step,
@@ -225,11 +241,12 @@ def train(
     if seed is not None and seeds is not None:
         raise typer.BadParameter("give --seed or --seeds, not both")
     if resume is not None:
-        if _compact(given) or any((dataset, protocol, method, recipe, preset, out, seeds)):
+        del given["training"]["epochs"]
+        if _compact(given) or any((dataset, protocol, method, recipe, preset, descriptions, out, seeds)):
             raise typer.BadParameter(
-                "a run continues with its own settings; only --set may stand beside --resume"
+                "a run continues with its own settings; only --epochs and --set may stand beside --resume"
             )
-        settings, folder = resume_settings(resume, overrides or ()), resume
+        settings, folder = resume_settings(resume, overrides or (), epochs=epochs), resume
     else:
         from ga2clip.training.configure import configure
 
@@ -239,6 +256,7 @@ def train(
             protocol=protocol,
             recipe=recipe,
             preset=preset,
+            descriptions=descriptions,
             options=_compact(given),
             overrides=overrides or [],
         )

@@ -50,6 +50,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
             "files",
             "labels",
             "label_files",
+            "descriptions",
             "lock",
             "tokenizer",
             "tokenizer_json",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ga2clip.data import clip_frames
 from ga2clip.data.anchors import anchor_clips
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.data.protocols import Task
@@ -54,9 +55,10 @@ def _read(
     task: Task, clips: Sequence[Clip], preprocess: Preprocess, frames: int, count: int
 ) -> np.ndarray | None:
     readable = []
+    rule = SamplingRule(frames=frames)
     for clip in _spread(clips, count):
         try:
-            readable.append(read_clip(task.root / clip.path, preprocess, frames))
+            readable.append(preprocess.frames(clip_frames.read_clip(task.root, clip, rule, preprocess)[0]))
         except VideoError as error:
             _log.warning("left out: %s", error.message)
     return np.stack(readable) if readable else None

@@ -1,6 +1,7 @@
-"""Writes both encoders of a model as ONNX files of one precision and measures their agreement with torch.
+"""Writes the encoders of a model as ONNX files of one precision and measures their agreement with torch.
 
 fp32 and fp16 graphs use plain operators (opset 20); int8 keeps attention as one operator (opset 23), which is faster.
+A temporal pooling takes features of float32 and stays float32, whatever the precision.
 """
 
 import logging
@@ -12,13 +13,19 @@ from tempfile import TemporaryDirectory
 from ga2clip.choices import BundlePrecision, ExportPrecision
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
-from ga2clip.runtime.card import TEXT_ENCODER, VIDEO_ENCODER, Agreement, OnnxCard
+from ga2clip.runtime.card import POOLING, TEXT_ENCODER, VIDEO_ENCODER, Agreement, OnnxCard
 from ga2clip.runtime.engine import Engine, has_cuda, open_engine
 from ga2clip_export import verify
 from ga2clip_export.float16 import to_float16
-from ga2clip_export.graphs import ATTENTION_OPSET, PLAIN_OPSET, export_text_encoder, export_video_encoder
+from ga2clip_export.graphs import (
+    ATTENTION_OPSET,
+    PLAIN_OPSET,
+    export_pooling,
+    export_text_encoder,
+    export_video_encoder,
+)
 from ga2clip_export.quantise import to_int8
-from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
+from ga2clip_export.towers import FoldedPooling, FoldedTextEncoder, FoldedVideoEncoder
 
 _log = logging.getLogger(__name__)
 
@@ -73,14 +80,19 @@ def _write(
         raise UserError(f"opset {version} is too old for these graphs", f"take {PLAIN_OPSET} or more")
     video, text, context = folder / VIDEO_ENCODER, folder / TEXT_ENCODER, model.backbone.context_length
     kept: tuple[str, ...] = ()
+    if model.pools:
+        export_pooling(
+            FoldedPooling(model), folder / POOLING, width=model.backbone.embed_dim, opset=opset or PLAIN_OPSET
+        )
+    pooling = _engine(folder / POOLING) if model.pools else None
     if precision == "fp32":
         _trace(model, folder, expected, version, static)
     else:
         with TemporaryDirectory(dir=folder) as floats:
             _trace(model, Path(floats), expected, version, static)
-            kept = _convert(Path(floats), folder, expected, precision, static)
+            kept = _convert(Path(floats), folder, expected, precision, static, pooling)
     agreement = verify.measure(
-        _engine(video), _engine(text), expected, context=context, precision=precision, static=static
+        _engine(video), _engine(text), pooling, expected, context=context, precision=precision, static=static
     )
     verify.check(agreement, precision)
     return Encoders(precision, OnnxCard(opset=version, static=static, float_layers=kept), agreement)
@@ -96,14 +108,19 @@ def _trace(model: VideoCLIP, folder: Path, expected: verify.Reference, opset: in
 
 
 def _convert(
-    floats: Path, folder: Path, expected: verify.Reference, precision: BundlePrecision, static: bool
+    floats: Path,
+    folder: Path,
+    expected: verify.Reference,
+    precision: BundlePrecision,
+    static: bool,
+    pooling: Engine | None,
 ) -> tuple[str, ...]:
     """Both encoders from one folder into the other. Returns the layers that stay float32."""
     clip = {"frames": expected.clips[:1] if static else expected.clips[:1, :_FRAMES_INSIDE]}
     longest = {"ids": max(expected.ids, key=len)[None]}
     kept: tuple[str, ...] = ()
     for name, inputs, good_enough in (
-        (VIDEO_ENCODER, clip, partial(_video_is_good, expected=expected, static=static)),
+        (VIDEO_ENCODER, clip, partial(_video_is_good, pooling=pooling, expected=expected, static=static)),
         (TEXT_ENCODER, longest, partial(_text_is_good, expected=expected)),
     ):
         if precision == "fp16":
@@ -113,8 +130,8 @@ def _convert(
     return kept
 
 
-def _video_is_good(path: Path, expected: verify.Reference, static: bool) -> bool:
-    cosine, top1 = verify.video_agreement(_engine(path), expected, static=static)
+def _video_is_good(path: Path, pooling: Engine | None, expected: verify.Reference, static: bool) -> bool:
+    cosine, top1 = verify.video_agreement(_engine(path), pooling, expected, static=static)
     return cosine >= _MARGIN and top1 >= verify.TOLERANCES["int8"]["top1_but_ties"]
 
 

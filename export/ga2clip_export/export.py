@@ -89,8 +89,8 @@ def export_run(
         The bundle's folder.
 
     Raises:
-        UserError: the run can't be read, a folder is not empty, the key is not valid, or the bundle disagrees with
-            torch.
+        UserError: the run can't be read, a folder is not empty, the key is not valid, the bundle disagrees with
+            torch, or test clips to verify the accuracy on were trained on.
 
     Example:
         >>> bundle = export("runs/ga2", precision="int8")
@@ -106,6 +106,8 @@ def export_run(
             "there are no test clips to verify the accuracy on",
             "prepare the run's dataset, or give --root DIR",
         )
+    if verify_accuracy and task is not None:
+        run.refuse_trained([clip for part in task.evals for clip in part.clips])
     path = export_model(
         run.model(),
         out or run.path / name,
@@ -171,9 +173,8 @@ def _known_precision(name: str) -> ExportPrecision:
 def _threshold(model: VideoCLIP, task: Task, expected: verify.Reference, count: int) -> RejectCard:
     settings = model.settings
     clips = anchors_of(task, settings.anchors.source, model.preprocess, settings.data.frames, count)
-    return fit_threshold(
-        expected, None if clips is None else verify.frame_features(model, clips).mean(axis=1)
-    )
+    anchors = None if clips is None else verify.video_features(model, verify.frame_features(model, clips))
+    return fit_threshold(expected, anchors)
 
 
 def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *, static: bool) -> None:
@@ -185,13 +186,16 @@ def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *,
         negatives=expected.negatives,
     )
     frames = slice(None) if static else slice(_PROBE_FRAMES)
-    np.savez(
-        folder / PROBE,
-        frames=expected.clips[:1, frames],
-        frame_features=expected.frame_features[:1, frames],
-        ids=expected.ids[0][None],
-        text_features=expected.text_features[:1],
-    )
+    shown = expected.frame_features[:1, frames]
+    probe = {
+        "frames": expected.clips[:1, frames],
+        "frame_features": shown,
+        "ids": expected.ids[0][None],
+        "text_features": expected.text_features[:1],
+    }
+    if model.pools:
+        probe["video_features"] = verify.video_features(model, shown)
+    np.savez(folder / PROBE, allow_pickle=False, **probe)
 
 
 def _card(
@@ -227,10 +231,12 @@ def _card(
             placeholder=_placeholder(model),
             context=backbone.context_length,
         ),
+        pooling="graph" if model.pools else "mean",
         scoring=ScoringCard(rule=expected.rule, scale=expected.scale, bias=expected.bias),
         embedding=backbone.embed_dim,
         reject=threshold,
         negatives=settings.anchors.negatives,
+        descriptions=settings.descriptions,
         onnx=encoders.card,
         agreement=encoders.agreement,
         trained=dict(trained),

@@ -19,7 +19,7 @@ from torch.export import Dim
 
 from ga2clip.errors import UserError, first_line
 from ga2clip.runtime.ort import onnxruntime
-from ga2clip_export.towers import FoldedTextEncoder, FoldedVideoEncoder
+from ga2clip_export.towers import FoldedPooling, FoldedTextEncoder, FoldedVideoEncoder
 
 PLAIN_OPSET = 20
 """With this opset all operators are supported by ONNX Runtime since 1.17 and by other engines."""
@@ -33,13 +33,20 @@ _LARGEST_FILE = 1_900_000_000
 def export_video_encoder(
     encoder: FoldedVideoEncoder, path: Path, *, size: int, frames: int, opset: int, static: bool
 ) -> None:
-    """Write `video_encoder.onnx`: `frames` uint8 (batch, frames, S, S, 3) → `frame_features`,
-    `video_features`.
+    """Write `video_encoder.onnx`: `frames` uint8 (batch, frames, S, S, 3) → `frame_features` and, without temporal
+    pooling, `video_features`.
     """
     example = torch.zeros((1, frames, size, size, 3) if static else (2, 3, size, size, 3), dtype=torch.uint8)
     shapes = {0: Dim("batch", min=1), 1: Dim("frames", min=1)}
-    outputs = ["frame_features", "video_features"]
+    outputs = ["frame_features"] if encoder.pools else ["frame_features", "video_features"]
     _export(encoder, {"frames": example}, outputs, {"frames": {} if static else shapes}, path, opset)
+
+
+def export_pooling(pooling: FoldedPooling, path: Path, *, width: int, opset: int) -> None:
+    """Write `pooling.onnx`: `frame_features` float32 (batch, frames, D) → `video_features`, for any T."""
+    shapes = {0: Dim("batch", min=1), 1: Dim("frames", min=1)}
+    example = {"frame_features": torch.zeros(2, 3, width)}
+    _export(pooling, example, ["video_features"], {"frame_features": shapes}, path, opset)
 
 
 def export_text_encoder(encoder: FoldedTextEncoder, path: Path, *, context: int, opset: int) -> None:

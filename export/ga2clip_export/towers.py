@@ -1,7 +1,8 @@
 """The two towers of a `VideoCLIP` as plain modules: prompts, changed weights and pixel normalisation are constants.
 
-`FoldedVideoEncoder`: frames uint8 (B, T, S, S, 3) → frame features (B, T, D) and video features (B, D),
-unnormalised. `FoldedTextEncoder`: token ids int64 (N, L) → features (N, D), unnormalised.
+`FoldedVideoEncoder`: frames uint8 (B, T, S, S, 3) → frame features (B, T, D) and, where nothing pools them, their
+means (B, D), unnormalised. `FoldedPooling`: frame features (B, T, D) → video features (B, D). `FoldedTextEncoder`:
+token ids int64 (N, L) → features (N, D), unnormalised.
 """
 
 import copy
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ga2clip.model.pooling import pool
+from ga2clip.model.pooling import mean_pool
 from ga2clip.model.towers import LayerPrompts, with_weights
 from ga2clip.model.video_clip import VideoCLIP
 
@@ -40,12 +41,26 @@ class FoldedVideoEncoder(nn.Module):
         self.prompts = _Constants(prompts.vision)
         self.adapt = model.adapt_frames
         self.dtype = next(self.tower.parameters()).dtype
+        self.pools = model.pools
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (B, T, S, S, 3) RGB → (B, T, D) and its mean over frames (B, D)."""
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """uint8 (B, T, S, S, 3) RGB → (B, T, D) and, without temporal pooling, its mean over frames (B, D)."""
         pixels = self.pixels(frames.flatten(0, 1).permute(0, 3, 1, 2).to(self.dtype))
         features = self.adapt(self.tower(pixels, self.prompts.layers())).unflatten(0, frames.shape[:2])
-        return features, pool(features)
+        return (features,) if self.pools else (features, mean_pool(features))
+
+
+class FoldedPooling(nn.Module):
+    """The temporal pooling of a model."""
+
+    def __init__(self, model: VideoCLIP) -> None:
+        super().__init__()
+        self.parts = model.parts  # held here so that the exporter knows their weights
+        self.pool = model.pool
+
+    def forward(self, frame_features: Tensor) -> Tensor:
+        """float32 (B, T, D) → (B, D)."""
+        return self.pool(frame_features)
 
 
 class FoldedTextEncoder(nn.Module):

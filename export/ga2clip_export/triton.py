@@ -2,6 +2,8 @@
 
     DIR/ga2clip_video/config.pbtxt    frames uint8 (T, S, S, 3) → frame_features (T, D), video_features (D)
     DIR/ga2clip_video/1/model.onnx
+    DIR/ga2clip_pooling/…             with temporal pooling: frame_features (T, D) → video_features (D), which the video
+                                      encoder then lacks
     DIR/ga2clip_text/…                ids int64 (L) → features (D)
 
 Triton adds the batch dimension and batches requests of equal shape. The class features (text bank), the tokenizer and
@@ -14,11 +16,11 @@ from pathlib import Path
 from ga2clip.errors import UserError
 from ga2clip.files import sync, sync_tree, write_error
 from ga2clip.runtime.bundle import Bundle, open_bundle
-from ga2clip.runtime.card import TEXT_ENCODER, VIDEO_ENCODER
+from ga2clip.runtime.card import POOLING, TEXT_ENCODER, VIDEO_ENCODER
 from ga2clip.runtime.onnx_scan import external_files
 
-_VIDEO, _TEXT = "ga2clip_video", "ga2clip_text"
-_LARGEST_BATCH = {VIDEO_ENCODER: 16, TEXT_ENCODER: 64}
+_VIDEO, _POOLING, _TEXT = "ga2clip_video", "ga2clip_pooling", "ga2clip_text"
+_LARGEST_BATCH = {VIDEO_ENCODER: 16, POOLING: 64, TEXT_ENCODER: 64}
 _WAIT_MICROSECONDS = 2000
 
 _CONFIG = """\
@@ -45,15 +47,25 @@ def write_triton(bundle: Path, out: Path) -> Path:
     side, width = card.preprocess.size, card.embedding
     frames = f"{card.sampling.frames}, {side}, {side}, 3" if card.onnx.static else f"-1, {side}, {side}, 3"
     per_frame = card.sampling.frames if card.onnx.static else -1
+    pools, video_features = card.pooling == "graph", {"video_features": f"{width}"}
     try:
         _write_model(
             opened,
             out / _VIDEO,
             VIDEO_ENCODER,
             inputs=("frames", "TYPE_UINT8", frames),
-            outputs={"frame_features": f"{per_frame}, {width}", "video_features": f"{width}"},
+            outputs={"frame_features": f"{per_frame}, {width}"} | ({} if pools else video_features),
             batch=1 if card.onnx.static else _LARGEST_BATCH[VIDEO_ENCODER],
         )
+        if pools:
+            _write_model(
+                opened,
+                out / _POOLING,
+                POOLING,
+                inputs=("frame_features", "TYPE_FP32", f"-1, {width}"),
+                outputs=video_features,
+                batch=_LARGEST_BATCH[POOLING],
+            )
         _write_model(
             opened,
             out / _TEXT,
@@ -69,7 +81,7 @@ def write_triton(bundle: Path, out: Path) -> Path:
 
 def refuse_occupied(out: Path) -> None:
     """Raises UserError when `out` has models of these names already."""
-    for taken in (out / _VIDEO, out / _TEXT):
+    for taken in (out / _VIDEO, out / _POOLING, out / _TEXT):
         if taken.exists():
             raise UserError(f"{taken} exists", "choose another folder, or remove it")
 

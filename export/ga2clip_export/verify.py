@@ -3,7 +3,7 @@
 Both encoders are run on real frames and texts, in several shapes, before a bundle exists.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,9 @@ class Reference:
     Attributes:
         clips: uint8 (N, T, S, S, 3).
         frame_features: float32 (N, T, D).
+        video_features: float32 (N, D), what they are pooled to.
+        other_lengths: frame features float32 (1, t, D) of other numbers of frames t, with what they are pooled to,
+            (1, D).
         ids: a row int64 (L,) per text, with prompt positions.
         text_features: float32 (M, D).
         bank: class features, float32 (C, D), L2-normalised.
@@ -53,6 +56,8 @@ class Reference:
 
     clips: np.ndarray
     frame_features: np.ndarray
+    video_features: np.ndarray
+    other_lengths: list[tuple[np.ndarray, np.ndarray]]
     ids: list[np.ndarray]
     text_features: np.ndarray
     bank: np.ndarray
@@ -61,11 +66,6 @@ class Reference:
     rule: ScoringRule = "softmax"
     bias: float = 0.0
     pad: int = 0
-
-    @property
-    def video_features(self) -> np.ndarray:
-        """(N, D): means over frames."""
-        return self.frame_features.mean(axis=1)
 
     def probabilities(self, video: np.ndarray, rule: ScoringRule | None = None) -> np.ndarray:
         """Probabilities (N, C) of video features (N, D) over the model's own classes, by its or the given rule."""
@@ -83,22 +83,32 @@ def frame_features(model: VideoCLIP, clips: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
+def video_features(model: VideoCLIP, frames: np.ndarray) -> np.ndarray:
+    """What torch pools frame features to: (N, T, D) → float32 (N, D)."""
+    return _numpy(model.pool(torch.from_numpy(frames)))
+
+
+@torch.no_grad()
 def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Reference:
-    """Run torch on prepared clips, uint8 (N, T, S, S, 3), on the model's class names and on a few other texts.
+    """Run torch on prepared clips, uint8 (N, T, S, S, 3), on the model's class texts and on a few other ones.
 
     Raises UserError for a model whose features are not finite.
     """
     frames = frame_features(model, clips)
-    others = [phrase for phrase in _PHRASES if phrase not in model.classes and _fits(model, phrase)]
-    names = [*model.classes[:_MOST_TEXTS], *others]
+    own = [text for texts in model.texts_of(model.classes).values() for text in texts][:_MOST_TEXTS]
+    others = model.class_texts.missing(
+        phrase for phrase in _PHRASES if phrase not in model.classes and _fits(model, phrase)
+    )
     prompts = model.prompts()
-    tokens = [model.class_tokens([name]) for name in names]
+    tokens = [model.token_ids([text]) for text in own] + [model.class_tokens([name]) for name in others]
     features = [_numpy(model.encode_tokens(ids, prompts))[0] for ids in tokens]
     marks = [] if model.backbone.text.start_id is None else [model.backbone.text.start_id]
     start = np.array(marks + [placeholder] * model.text_tokens, np.int64)
     result = Reference(
         clips=clips,
         frame_features=frames,
+        video_features=video_features(model, frames),
+        other_lengths=[(part, video_features(model, part)) for part in _other_lengths(frames)],
         ids=[np.concatenate([start, ids[0].numpy()]) for ids in tokens],
         text_features=np.stack(features),
         bank=normalise(_numpy(model.encode_classes(model.classes))),
@@ -113,7 +123,7 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
             raise UserError(
                 f"the model gives {name} that are not finite", "the training diverged: train again"
             )
-    _refuse_changed_names(model, names[len(model.classes[:_MOST_TEXTS]) :], features)
+    _refuse_changed_names(model, others, features)
     return result
 
 
@@ -140,33 +150,43 @@ def _refuse_changed_names(model: VideoCLIP, names: Sequence[str], features: Sequ
         )
 
 
+def _other_lengths(frames: np.ndarray) -> list[np.ndarray]:
+    """The first clip with one frame, and with one frame more than it has."""
+    return [frames[:1, :1], np.concatenate([frames[:1], frames[:1, -1:]], axis=1)]
+
+
 def measure(
     video: Engine,
     text: Engine,
+    pooling: Engine | None,
     expected: Reference,
     *,
     context: int,
     precision: BundlePrecision,
     static: bool,
 ) -> Agreement:
-    """Run both engines on the inputs of `expected` and compare the outputs."""
-    frames, means = _encode_clips(video, expected.clips, 1 if static else _CLIPS_PER_RUN)
+    """Run the engines on the inputs of `expected` and compare the outputs."""
+    frames, videos = _encode_clips(video, pooling, expected.clips, 1 if static else _CLIPS_PER_RUN)
     outputs = {
         "frame_features": _compare(expected.frame_features, frames),
-        "video_features": _compare(expected.video_features, means),
+        "video_features": _compare(expected.video_features, videos),
         "text_features": _compare(expected.text_features, _encode_texts(text, expected.ids)),
         "text_features_padded": _compare(
             expected.text_features, _encode_padded(text, expected.ids, context, expected.pad)
         ),
     }
+    if pooling is not None:
+        parts, pooled = zip(*expected.other_lengths, strict=True)
+        found = [_pooled({"frame_features": part}, pooling) for part in parts]
+        outputs["other_lengths_pooled"] = _compare(np.concatenate(pooled), np.concatenate(found))
     if not static:
         alone = video.run({"frames": expected.clips[:1, :1]})["frame_features"]
         outputs["single_frame"] = _compare(expected.frame_features[:1, :1], alone)
-    truth, onnx = expected.probabilities(expected.video_features), expected.probabilities(means)
+    truth, onnx = expected.probabilities(expected.video_features), expected.probabilities(videos)
     return Agreement(
         outputs=outputs,
         top1=float((truth.argmax(axis=1) == onnx.argmax(axis=1)).mean()),
-        top1_but_ties=_top1_but_ties(expected, means),
+        top1_but_ties=_top1_but_ties(expected, videos),
         max_probability_error=float(np.abs(truth - onnx).max()),
         clips=len(expected.clips),
         texts=len(expected.ids),
@@ -174,10 +194,12 @@ def measure(
     )
 
 
-def video_agreement(video: Engine, expected: Reference, *, static: bool) -> tuple[float, float]:
+def video_agreement(
+    video: Engine, pooling: Engine | None, expected: Reference, *, static: bool
+) -> tuple[float, float]:
     """The smallest cosine of a video feature to torch's, and the fraction of clips with the same top-1 class."""
-    means = _encode_clips(video, expected.clips, 1 if static else _CLIPS_PER_RUN)[1]
-    return _compare(expected.video_features, means).min_cosine, _top1_but_ties(expected, means)
+    videos = _encode_clips(video, pooling, expected.clips, 1 if static else _CLIPS_PER_RUN)[1]
+    return _compare(expected.video_features, videos).min_cosine, _top1_but_ties(expected, videos)
 
 
 def text_cosine(text: Engine, expected: Reference) -> float:
@@ -223,12 +245,21 @@ def _top1_but_ties(expected: Reference, means: np.ndarray) -> float:
     return float((chosen >= truth.max(axis=1) - _TIE).mean())
 
 
-def _encode_clips(video: Engine, clips: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
+def _encode_clips(
+    video: Engine, pooling: Engine | None, clips: np.ndarray, group: int
+) -> tuple[np.ndarray, np.ndarray]:
     parts = [video.run({"frames": clips[start : start + group]}) for start in range(0, len(clips), group)]
     return (
         np.concatenate([part["frame_features"] for part in parts]),
-        np.concatenate([part["video_features"] for part in parts]),
+        np.concatenate([_pooled(part, pooling) for part in parts]),
     )
+
+
+def _pooled(outputs: Mapping[str, np.ndarray], pooling: Engine | None) -> np.ndarray:
+    """Video features (B, D) from the outputs of the video encoder, which gives them itself where nothing pools."""
+    if pooling is None:
+        return outputs["video_features"]
+    return pooling.run({"frame_features": outputs["frame_features"]})["video_features"]
 
 
 def _encode_texts(text: Engine, ids: Sequence[np.ndarray]) -> np.ndarray:

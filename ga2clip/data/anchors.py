@@ -1,6 +1,7 @@
 """Anchor videos: clips that belong to no class."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from ga2clip.data.manifest import Clip, Manifest, relative_path
@@ -20,7 +21,7 @@ def anchor_clips(source: str, manifest: Manifest, used: Collection[str]) -> tupl
         hint = "prepare the dataset again: that generates them"
     elif source == "unused":
         clips = tuple(
-            Clip(clip.path, None, "anchor", clip.frames, clip.duration, clip.sha256, clip.group)
+            replace(clip, label=None, split="anchor", other_splits=())
             for clip in manifest.clips
             if clip.split == "train" and clip.label not in used and clip.frames
         )

@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
-from ga2clip.data.check import file_time_limit
+from ga2clip.data.clip_frames import read_clip
 from ga2clip.data.manifest import WORK_FOLDER, Clip, Count
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256, replacing, write_text
 from ga2clip.text import printable
-from ga2clip.video import SamplingRule, VideoError, sample_frames
+from ga2clip.video import SamplingRule, VideoError
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ _Bytes = Annotated[int, Field(strict=True, ge=1, le=2**28)]
 
 
 class _Index(BaseModel):
-    """The index beside a shard. clips: path → offset of its first member, length of that one's JSON, video's hash."""
+    """The index beside a shard. clips: id → offset of its first member, length of that one's JSON, video's hash."""
 
     recipe: dict[str, Any]
     sha256: str
@@ -87,13 +87,13 @@ class FrameStore:
         """The frame cache below a dataset's root, or None when there is none (or one of another version)."""
         places: dict[str, _Place] = {}
         for shard, index in _indices(cache_folder(root)):
-            for path, (offset, header, sha256) in index.clips.items():
-                places[path] = _Place(shard, offset, header, sha256)
+            for id, (offset, header, sha256) in index.clips.items():
+                places[id] = _Place(shard, offset, header, sha256)
         return cls(cache_folder(root), places) if places else None
 
     def __contains__(self, clip: Clip) -> bool:
         """Whether the clip is in the cache, made from the same file content as in the manifest."""
-        place = self._places.get(clip.path)
+        place = self._places.get(clip.id)
         return place is not None and place.sha256 == clip.sha256
 
     def __len__(self) -> int:
@@ -111,7 +111,7 @@ class FrameStore:
 
         Raises UserError when the shard is gone or damaged.
         """
-        place, lengths = self._places[clip.path], self._lengths(clip)
+        place, lengths = self._places[clip.id], self._lengths(clip)
         starts = np.cumsum([_member_size(place.header), *map(_member_size, lengths[:-1])])
         frames = {}
         for number in set(map(int, numbers)):
@@ -126,15 +126,15 @@ class FrameStore:
 
     def _lengths(self, clip: Clip) -> list[int]:
         """The length of each frame's JPEG in bytes; kept for the last clip."""
-        if self._recent is None or self._recent[0] != clip.path:
-            place = self._places[clip.path]
+        if self._recent is None or self._recent[0] != clip.id:
+            place = self._places[clip.id]
             try:
                 header = _Header.model_validate(json.loads(self._bytes(place, _BLOCK, place.header)))
             except (ValueError, RecursionError):
                 raise self._damaged(place) from None
-            if header.path != clip.path:
+            if header.path != clip.id:
                 raise self._damaged(place)
-            self._recent = (clip.path, header.lengths)
+            self._recent = (clip.id, header.lengths)
         return self._recent[1]
 
     def _bytes(self, place: _Place, offset: int, length: int) -> bytes:
@@ -197,7 +197,7 @@ def plan_shards(root: Path, clips: Sequence[Clip]) -> list[tuple[Path, list[Clip
 def write_shard(
     shard: Path, root: Path, clips: Iterable[Clip], before_clip: Callable[[Clip], None]
 ) -> list[tuple[str, str]]:
-    """Decode clips into one shard and its index; returns (path, reason) for each clip that can't be read.
+    """Decode clips into one shard and its index; returns (id, reason) for each clip that can't be read.
 
     before_clip: called with each clip before it is decoded. The shard is complete once its index exists.
     Raises UserError when a file can't be written.
@@ -211,10 +211,10 @@ def write_shard(
                 try:
                     header, images = _encode(root, clip)
                 except VideoError as error:
-                    broken.append((clip.path, error.reason))
+                    broken.append((clip.id, error.reason))
                     continue
                 key = f"{shard.stem.rpartition('-')[2]}{number:04d}"
-                places[clip.path] = (tar.offset, len(header), clip.sha256)
+                places[clip.id] = (tar.offset, len(header), clip.sha256)
                 _add(tar, f"{key}.json", header)
                 for place, image in enumerate(images):
                     _add(tar, f"{key}.{place:03d}.jpg", image)
@@ -247,15 +247,14 @@ def decode_frame(data: bytes) -> npt.NDArray[np.uint8] | None:
 def _encode(root: Path, clip: Clip) -> tuple[bytes, list[bytes]]:
     rule = SamplingRule(min(FRAMES, clip.frames))
     size = SHORT_SIDE if min(clip.width, clip.height) > SHORT_SIDE else None
-    path = root / clip.path
-    sampled = sample_frames(path, rule, size=size, time_limit=file_time_limit(path))
-    images = [encode_frame(frame, QUALITY, "444") for frame in sampled.frames]
+    frames, times = read_clip(root, clip, rule, size)
+    images = [encode_frame(frame, QUALITY, "444") for frame in frames]
     header = {
-        "path": clip.path,
+        "path": clip.id,
         "label": clip.label,
         "split": clip.split,
         "lengths": [len(image) for image in images],
-        "times": [round(float(time), 3) for time in sampled.times],
+        "times": [round(float(time), 3) for time in times],
     }
     return json.dumps(header, separators=(",", ":")).encode(), images
 

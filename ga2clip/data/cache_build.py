@@ -57,8 +57,9 @@ def build_cache(manifest: Manifest, workers: int, progress: Progress = silent) -
 def _outcome(job: Job, answer: Answer | Lost) -> tuple[list[tuple[str, str]], list[Job]]:
     """(clip, reason) for clips that can't be stored, and, after a crash, the job without the clip that caused it."""
     if isinstance(answer, Lost):
-        name = str((answer.last or {"clip": job["clips"][0]["path"]})["clip"])
-        rest = [clip for clip in job["clips"] if clip["path"] != name]
+        ids = [Clip(**clip).id for clip in job["clips"]]
+        name = str((answer.last or {"clip": ids[0]})["clip"])
+        rest = [clip for clip, id in zip(job["clips"], ids, strict=True) if id != name]
         return [(name, answer.reason)], [{**job, "clips": rest}] if rest else []
     if "failed" in answer:
         raise UserError(answer["failed"], answer["hint"])

@@ -7,11 +7,12 @@ again only if its size or modification time has changed.
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from ga2clip.data.manifest import WORK_FOLDER, Count, Seconds
@@ -41,6 +42,14 @@ class Checked:
     sha256: str = ""
     warnings: tuple[str, ...] = ()
     error: str = ""
+    steps: tuple[Count, ...] = ()
+    """Milliseconds from each frame to the next, for files whose spans are clips; else empty."""
+
+    def frames_of(self, span: tuple[float, float]) -> tuple[int, int]:
+        """The number of the first frame of a span in seconds, and how many frames it has; see `Clip.span`."""
+        times = np.cumsum([0, *self.steps])[: self.frames]
+        first, last = np.searchsorted(times, [round(1000 * border) for border in span])
+        return int(first), int(last - first)
 
 
 _RESULT = TypeAdapter(Checked)
@@ -62,12 +71,14 @@ def check_clips(
     *,
     workers: int,
     recheck: bool = False,
+    timed: Collection[str] = (),
     progress: Callable[[int, int], None] = silent,
 ) -> dict[str, Checked]:
-    """Decode every clip that is not in the journal; path → result, in the order of `paths`.
+    """Decode every file that is not in the journal; path → result, in the order of `paths`.
 
     recheck: also decode broken clips again. They may have failed because of the disk, a busy machine or an older
-    decoder, which the file's modification time doesn't show. progress: called with (clips done, clips in all).
+    decoder, which the file's modification time doesn't show. timed: paths whose `steps` are needed. progress: called
+    with (clips done, clips in all).
     Raises UserError when the journal can't be written.
     """
     known = _read_journal(root / WORK_FOLDER / _JOURNAL)
@@ -78,22 +89,27 @@ def check_clips(
         if path in known
         and (known[path].size, known[path].changed) == stamps[path]
         and not (recheck and known[path].error)
+        and not (path in timed and len(known[path].steps) < known[path].frames - 1)
     }
     progress(len(results), len(paths))
     todo = [path for path in paths if path not in results]
-    for result in _decode(root, todo, stamps, workers):
+    for result in _decode(root, todo, stamps, workers, timed):
         results[result.path] = result
         progress(len(results), len(paths))
     return {path: results[path] for path in paths}
 
 
 def _decode(
-    root: Path, paths: Sequence[str], stamps: dict[str, tuple[int, int]], workers: int
+    root: Path,
+    paths: Sequence[str],
+    stamps: dict[str, tuple[int, int]],
+    workers: int,
+    timed: Collection[str],
 ) -> Iterable[Checked]:
     if not paths:
         return
     journal = root / WORK_FOLDER / _JOURNAL
-    jobs = (_job(root / path, stamps[path][0]) for path in paths)
+    jobs = (_job(root / path, stamps[path][0]) | {"times": path in timed} for path in paths)
     by_file = {os.fspath(root / path): path for path in paths}
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)

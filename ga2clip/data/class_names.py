@@ -4,7 +4,6 @@ A method is tuned on the words of its class names, so evaluation and export must
 """
 
 import logging
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from ga2clip.data.manifest import Manifest
 from ga2clip.errors import UserError
 from ga2clip.label_files import read_rows
-from ga2clip.labels import check_class_names, comparable, read_class_list, readable_name
+from ga2clip.labels import check_class_names, comparable, letters, read_class_list, readable_name
 from ga2clip.registry import DATASETS
 
 _log = logging.getLogger(__name__)
@@ -79,6 +78,34 @@ def named_as_tuned(manifest: Manifest, class_names: str, tuned: Sequence[str], *
         f"each (the first one is '{_raw_or_readable(manifest)[0]}'), or --class-names {READABLE} to test it with "
         "other names than its own",
     )
+
+
+def described_as_named(
+    table: Mapping[str, tuple[str, ...]], manifest: Manifest, readable: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Descriptions under the class names of a manifest, whichever of a class's names the table has them under.
+
+    Args:
+        table: sentences by a class's readable, raw or current name, in any spelling; other names stay as they are.
+        manifest: with the names that are wanted.
+        readable: the same classes' readable names.
+
+    Raises:
+        UserError: two names of the table belong to one class.
+    """
+    kinds = (readable, manifest.raw_names, manifest.classes)
+    owners = {
+        letters(name): owner for names in kinds for name, owner in zip(names, manifest.classes, strict=False)
+    }
+    result: dict[str, tuple[str, ...]] = {}
+    for name, sentences in table.items():
+        owner = owners.get(letters(name), name)
+        if owner in result:
+            raise UserError(
+                f"the descriptions name the class '{owner}' twice, also as '{name}'", "delete one"
+            )
+        result[owner] = sentences
+    return result
 
 
 def kind_of_names(dataset: str, names: Iterable[str]) -> str:
@@ -162,9 +189,3 @@ def _in_order(file: Path, lines: Sequence[str], manifest: Manifest) -> tuple[str
                 "write a line raw,name for each class, then the order doesn't matter",
             )
     return tuple(lines)
-
-
-def letters(name: str) -> str:
-    """A name in lower case without blanks and punctuation, to compare different spellings."""
-    folded = unicodedata.normalize("NFC", name).casefold()
-    return "".join(character for character in folded if unicodedata.category(character)[0] not in "PZ")

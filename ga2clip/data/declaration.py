@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ga2clip.data.manifest import Manifest
+from ga2clip.data.manifest import Manifest, clip_id
 from ga2clip.data.pool import Progress
 from ga2clip.errors import UserError
 from ga2clip.labels import SCENARIO_TEMPLATE, readable_name
@@ -24,6 +24,8 @@ class Entry:
         split: a `manifest.Split`; if there are several official splits, its role in the first.
         group: identifies clips cut from the same source video; empty if the dataset doesn't say.
         other_splits: its roles in the official splits 2, 3, ….
+        span: (start, end) in seconds, if the clip is a part of the file.
+        drawn: whether `split` was drawn, not given; `prepare` then keeps what it was before.
     """
 
     path: str
@@ -31,6 +33,13 @@ class Entry:
     split: str
     group: str = ""
     other_splits: tuple[str, ...] = ()
+    span: tuple[float, float] | None = None
+    drawn: bool = False
+
+    @property
+    def id(self) -> str:
+        """As `Clip.id`."""
+        return clip_id(self.path, self.span)
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,8 @@ class Listing:
         test_split: `test` or `val`, whichever is usually tested on.
         contradictory: (clip, reason) for clips to which the annotations give several labels or splits. `scan` fills
             this and removes them from `entries`.
+        own: whether these are clips of the user's own, without official splits; set by `own_splits`.
+        notes: sentences that `prepare` shows.
     """
 
     raw_names: tuple[str, ...]
@@ -55,6 +66,8 @@ class Listing:
     rule: str
     test_split: str = "test"
     contradictory: tuple[tuple[str, str], ...] = ()
+    own: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,12 +124,14 @@ class Source:
         root: its folder.
         list_file: the value of `--list`.
         seed: for drawing test clips if the dataset has no split of its own.
+        group_pattern: the value of `--group-pattern`.
     """
 
     dataset: Dataset
     root: Path
     list_file: Path | None = None
     seed: int = 0
+    group_pattern: str = ""
 
     def refuse(self, message: str) -> UserError:
         """The error for a folder without the expected layout; the hint is `Dataset.get_it`."""

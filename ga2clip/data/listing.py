@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from ga2clip.data.declaration import Dataset, Entry, Listing, Source
+from ga2clip.data.draw import TEST_SHARE, draw_test
+from ga2clip.data.groups import grouped
 from ga2clip.data.manifest import relative_path
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names
@@ -28,10 +28,11 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """Names of folders and values of the column `split`, in lower case → split."""
-_TEST_SHARE = 0.25
 
 
-def scan(dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: int = 0) -> Listing:
+def scan(
+    dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: int = 0, group_pattern: str = ""
+) -> Listing:
     """The clips of a dataset below `root`.
 
     Args:
@@ -39,12 +40,14 @@ def scan(dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: i
         root: the folder.
         list_file: the CSV, for the dataset `csv`.
         seed: for drawing test clips if the folder has no split of its own.
+        group_pattern: a regular expression that finds the group in a file name; see `groups.grouped`.
 
     Raises:
-        UserError: the folder doesn't have the expected layout; the hint says where to get the data.
+        UserError: the folder doesn't have the expected layout; the hint says where to get the data. Or the pattern
+            can't be used.
     """
     assert dataset.read is not None
-    source = Source(dataset, root, list_file, seed)
+    source = Source(dataset, root, list_file, seed, group_pattern)
     if not root.is_dir():
         raise source.refuse(f"there is no folder {root}")
     try:
@@ -53,6 +56,8 @@ def scan(dataset: Dataset, root: Path, *, list_file: Path | None = None, seed: i
         raise UserError(f"cannot read {error.filename or root}: {error.strerror}") from None
     if not listing.entries:
         raise source.refuse(f"{root} holds none of the videos of '{dataset.name}'")
+    if group_pattern and not listing.own:
+        raise UserError(f"'{dataset.name}' has its own splits and groups", "leave --group-pattern out")
     check_class_names(listing.classes, root)
     if dataset.classes and len(listing.classes) != dataset.classes:
         logger.warning(
@@ -68,7 +73,7 @@ def _one_label_each(listing: Listing) -> Listing:
     """
     named: dict[str, dict[Entry, None]] = defaultdict(dict)
     for entry in listing.entries:
-        named[entry.path][entry] = None
+        named[entry.id][entry] = None
     contradictory = tuple((path, _difference(list(ways))) for path, ways in named.items() if len(ways) > 1)
     entries = tuple(next(iter(ways)) for ways in named.values() if len(ways) == 1)
     return replace(listing, entries=entries, contradictory=contradictory)
@@ -105,30 +110,67 @@ def official_splits(
     return Listing(raw_names, tuple(labels[raw] for raw in raw_names), tuple(entries), tuple(missing), rule)
 
 
+class Row(NamedTuple):
+    """A clip of the user's own. split: "" to draw it. group: clips of one recording share it. span: in seconds."""
+
+    path: str
+    label: str
+    split: str = ""
+    group: str = ""
+    span: tuple[float, float] | None = None
+
+
 def own_splits(
-    rows: Sequence[tuple[str, str, str]],
+    rows: Iterable[Sequence[Any]],
     seed: int,
     name: Callable[[str], str],
     missing: Iterable[str] = (),
+    *,
+    pattern: str = "",
+    notes: Iterable[str] = (),
 ) -> Listing:
     """The listing of the user's own clips.
 
     Args:
-        rows: (path, raw label, split or ""). Clips without a split are divided into training and test clips at
-            random, in each class.
+        rows: the fields of `Row`, from the path to as many as are known. Clips without a split are divided into
+            training and test clips, in each class; clips of one group stay together.
         seed: of that division.
         name: the readable name of a raw label.
         missing: clips of a list without a file.
+        pattern: finds the group in the file names of clips without one; see `groups.grouped`.
+        notes: sentences for the user.
+
+    Raises:
+        UserError: a pattern that can't be used.
     """
-    labels = {raw: name(raw) for raw in sorted({raw for _, raw, _ in rows})}
-    drawn = _draw_test([(path, raw) for path, raw, split in rows if not split], seed)
-    entries = tuple(Entry(path, labels[raw], split or drawn[path]) for path, raw, split in rows)
+    clips = [Row(*row) for row in rows]
+    labels = {raw: name(raw) for raw in sorted({clip.label for clip in clips})}
+    entries = tuple(
+        Entry(c.path, labels[c.label], c.split, c.group, span=c.span, drawn=not c.split) for c in clips
+    )
+    said = list(notes)
+    if pattern and entries:
+        entries, without = grouped(entries, pattern)
+        if without:
+            said.append(
+                f"--group-pattern matches no part of {without} file names: each is a group of its own"
+            )
+    drawn = any(entry.drawn for entry in entries)
+    entries = draw_test(entries, seed)
     splits = {entry.split for entry in entries}
     rule = (
-        f"{_TEST_SHARE:.0%} of each class drawn for testing with seed {seed}" if drawn else "the given splits"
+        f"{TEST_SHARE:.0%} of each class drawn for testing with seed {seed}" if drawn else "the given splits"
     )
-    test_split = "test" if "test" in splits else "val"
-    return Listing(tuple(labels), tuple(labels.values()), entries, tuple(missing), rule, test_split)
+    return Listing(
+        tuple(labels),
+        tuple(labels.values()),
+        entries,
+        tuple(missing),
+        rule,
+        "val" if "val" in splits and "test" not in splits else "test",
+        own=True,
+        notes=tuple(said),
+    )
 
 
 def annotation_file(source: Source, pattern: str) -> Path:
@@ -168,20 +210,6 @@ def _content(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from None
-
-
-def _draw_test(clips: Iterable[tuple[str, str]], seed: int) -> dict[str, str]:
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for path, raw in clips:
-        by_label[raw].append(path)
-    rng = np.random.default_rng(seed)
-    split = {}
-    for raw in sorted(by_label):
-        paths = sorted(by_label[raw])
-        held_out = max(1, round(len(paths) * _TEST_SHARE)) if len(paths) > 1 else 0
-        for place, number in enumerate(rng.permutation(len(paths))):
-            split[paths[number]] = "test" if place < held_out else "train"
-    return split
 
 
 def _by_name(root: Path) -> Mapping[str, list[Path]]:

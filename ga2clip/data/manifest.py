@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
@@ -16,7 +24,8 @@ from ga2clip.labels import check_class_names
 from ga2clip.registry import DATASETS
 from ga2clip.settings import DataSettings
 
-SCHEMA = 1
+SCHEMA = 2
+_READABLE = (1, SCHEMA)
 FILE_NAME = "manifest.json"
 WORK_FOLDER = ".ga2clip"
 """Folder below a dataset's root for the output of `prepare`: journal, anchors, frame cache."""
@@ -32,20 +41,39 @@ _COLUMNS = (
     "other_splits",
     "width",
     "height",
+    "start",
+    "end",
+    "first",
 )
 
 
+_DIGITS = 16
 _AGAIN = "prepare the dataset again; clips that were checked are not decoded again"
 
 Count = Annotated[int, Field(strict=True, ge=0)]
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Split = Literal["train", "val", "test", "anchor", "unused"]
-_Row = tuple[str, Count | None, Split, Count, Seconds, str, str, tuple[Split, ...], Count, Count]
+_Columns = tuple[
+    str,
+    Count | None,
+    Split,
+    Count,
+    Seconds,
+    str,
+    str,
+    tuple[Split, ...],
+    Count,
+    Count,
+    Seconds | None,
+    Seconds | None,
+    Count,
+]
+_Row = Annotated[_Columns, BeforeValidator(lambda row: _with_span(row))]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One video file.
+    """One video file, or a span of one.
 
     Attributes:
         path: relative to the manifest's root, with `/`.
@@ -54,9 +82,13 @@ class Clip:
         other_splits: its roles in the official splits 2, 3, ….
         frames: number of decodable frames; 0 for a clip that can't be decoded or was not checked.
         duration: in seconds.
+        sha256: of the file's content.
         group: identifies clips cut from the same source video, if the dataset says so.
         width: in pixels, upright.
         height: in pixels, upright.
+        span: (start, end) in seconds; None: the whole file. The frames of the span are those whose time, rounded to
+            milliseconds, is at least `start` and less than `end`.
+        first: the number of the span's first frame in the file.
     """
 
     path: str
@@ -69,11 +101,26 @@ class Clip:
     other_splits: tuple[str, ...] = ()
     width: int = 0
     height: int = 0
+    span: tuple[float, float] | None = None
+    first: int = 0
 
     @property
     def id(self) -> str:
-        """The clip's name in reports: its path."""
-        return self.path
+        """The clip's name in reports: its path, and for a span `#t=START,END` (W3C Media Fragments)."""
+        return clip_id(self.path, self.span)
+
+    @property
+    def identity(self) -> str:
+        """What the clip shows, wherever its file lies: digits of the content's hash, and the span.
+
+        The id takes its place in manifests without hashes.
+        """
+        return clip_id(self.sha256[:_DIGITS], self.span) if self.sha256 else self.id
+
+
+def clip_id(path: str, span: tuple[float, float] | None) -> str:
+    """The id of a clip of these, see `Clip.id`."""
+    return path if span is None else f"{path}#t={span[0]:.3f},{span[1]:.3f}"
 
 
 @dataclass(frozen=True)
@@ -155,7 +202,7 @@ class Manifest:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged: {error}", _AGAIN) from None
-        if isinstance(tree, dict) and tree.get("schema") != SCHEMA:
+        if isinstance(tree, dict) and tree.get("schema") not in _READABLE:
             raise UserError(f"{path} was written by another version", _AGAIN)
         try:
             content = _Content.model_validate(tree)
@@ -214,7 +261,13 @@ def relative_path(path: Path, root: Path) -> str:
 def _row(clip: Clip, number: Mapping[str, int]) -> list[Any]:
     label = None if clip.label is None else number[clip.label]
     row = [clip.path, label, clip.split, clip.frames, round(clip.duration, 3), clip.sha256, clip.group]
-    return [*row, list(clip.other_splits), clip.width, clip.height]
+    start, end = clip.span or (None, None)
+    return [*row, list(clip.other_splits), clip.width, clip.height, start, end, clip.first]
+
+
+def _with_span(row: Any) -> Any:
+    """A row with the columns of a span, which manifests of schema 1 don't have."""
+    return [*row, None, None, 0] if isinstance(row, list) and len(row) == len(_COLUMNS) - 3 else row
 
 
 class _Meta(BaseModel):
@@ -246,9 +299,11 @@ class _Content(BaseModel):
             raise ValueError("a base class is not among the classes")
         if len(self.raw_names) not in (0, len(self.classes)):
             raise ValueError("there are not as many raw names as classes")
-        for path, label, *_ in self.clips:
+        for path, label, *_, start, end, _first in self.clips:
             if not path or "\0" in path or (label is not None and label >= len(self.classes)):
                 raise ValueError(f"clip {path!a} has no path or no class")
+            if (start is None) != (end is None) or (start is not None and end is not None and start >= end):
+                raise ValueError(f"clip {path!a} has an impossible span")
         return self
 
 
@@ -260,6 +315,7 @@ def first_fault(error: ValidationError) -> str:
 
 
 def _clip(row: _Row, classes: tuple[str, ...]) -> Clip:
-    path, label, split, frames, duration, sha256, group, other_splits, width, height = row
+    path, label, split, frames, duration, sha256, group, others, width, height, start, end, first = row
     name = None if label is None else classes[label]
-    return Clip(path, name, split, frames, duration, sha256, group, other_splits, width, height)
+    span = None if start is None or end is None else (start, end)
+    return Clip(path, name, split, frames, duration, sha256, group, others, width, height, span, first)

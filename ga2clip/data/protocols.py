@@ -15,6 +15,7 @@ import numpy as np
 
 from ga2clip.data.anchors import anchor_clips
 from ga2clip.data.class_names import named
+from ga2clip.data.draw import Candidate, hold_out, unit_of
 from ga2clip.data.manifest import Clip, Manifest, read_dataset
 from ga2clip.data.splits import read_split_lists
 from ga2clip.errors import UserError
@@ -34,10 +35,11 @@ class EvalSet:
 
 @dataclass(frozen=True)
 class Task:
-    """The training and test clips of a run.
+    """The training, validation and test clips of a run.
 
     rule: one sentence that says how the clips were chosen, with the seed. classes: the training classes, in the order
-    of labels. flip: whether a mirrored clip shows the same action. anchors: anchor clips for the anchor term.
+    of labels. flip: whether a mirrored clip shows the same action. anchors: anchor clips for the anchor term. val:
+    clips that were taken from the training clips, to follow a training with; never tested on.
     """
 
     protocol: str
@@ -48,24 +50,37 @@ class Task:
     anchors: tuple[Clip, ...]
     evals: tuple[EvalSet, ...]
     flip: bool = True
+    val: tuple[Clip, ...] = ()
 
 
-def load_task(settings: Settings) -> Task:
-    """The clips and classes of the settings' protocol.
+def load_task(settings: Settings) -> tuple[Manifest, Task]:
+    """The dataset, and the clips and classes of the settings' protocol, to train on; there may be no test clips.
 
     Raises UserError for a dataset that is not prepared or lacks something that the protocol needs.
     """
     manifest = named(read_dataset(settings.data), settings.data.class_names)
-    return make_task(manifest, settings.data, settings.training.seed, settings.anchors)
+    task = make_task(manifest, settings.data, settings.training.seed, settings.anchors, tested=False)
+    for part in task.evals:
+        if not part.clips:
+            logger.warning(
+                "there is no test clip for the %s classes: `eval` can't measure this run", part.name
+            )
+    return manifest, task
 
 
 def make_task(
-    manifest: Manifest, data: DataSettings, seed: int, anchors: AnchorSettings | None = None
+    manifest: Manifest,
+    data: DataSettings,
+    seed: int,
+    anchors: AnchorSettings | None = None,
+    *,
+    tested: bool = True,
 ) -> Task:
     """The task of the protocol `data.protocol`.
 
-    seed: for drawing K clips per class; the same seed always gives the same clips. anchors: the source of anchor
-    clips, which is only read if their weight is not 0; None: no anchors.
+    seed: for drawing K clips per class, and validation clips; the same seed always gives the same clips. anchors: the
+    source of anchor clips, which is only read if their weight is not 0; None: no anchors. tested: whether test clips
+    are needed.
     Raises UserError for a split that the dataset doesn't have, a split file that doesn't fit the dataset,
     a class without training clips, or classes without any test clip.
     """
@@ -82,10 +97,17 @@ def make_task(
         rule = f"{train_rule}; base classes are {base_rule}; base and novel classes are tested separately"
     elif data.protocol == "zero-shot":
         base, train, evals = pool.classes, (), (_eval_set("test", pool.classes, pool.test),)
-        rule = "all classes are tested without training on them"
+        rule = "all classes are tested"
     else:
         base, evals = pool.classes, (_eval_set("test", pool.classes, pool.test),)
         train, rule = _draw(pool, base, data, seed)
+    if tested:
+        for part in evals:
+            _need_clips(part)
+    val: tuple[Clip, ...] = ()
+    if data.val and train:
+        train, val = _validation(train, data.val, seed)
+        rule += f"; {len(val)} of them are for validation"
     source = anchors.source if anchors and anchors.weight and anchors.per_step else None
     return Task(
         protocol=data.protocol,
@@ -96,7 +118,25 @@ def make_task(
         anchors=anchor_clips(source, manifest, pool.classes) if source else (),
         evals=evals,
         flip=bool(manifest.meta.get("flip", True)),
+        val=val,
     )
+
+
+def _validation(train: Sequence[Clip], share: float, seed: int) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
+    """The training clips, divided into those to train on and those to validate on: whole groups, in each class."""
+    units = [unit_of(clip.group, clip.id) for clip in train]
+    candidates = [Candidate(unit, str(clip.label)) for unit, clip in zip(units, train, strict=True)]
+    held = hold_out(candidates, share, seed)
+    parts = tuple(
+        tuple(clip for unit, clip in zip(units, train, strict=True) if held[unit] is side)
+        for side in (False, True)
+    )
+    if not parts[1]:
+        raise UserError(
+            "there are no clips for validation: every class has one training clip, or clips of one group alone",
+            "train with more --shots, or without --val",
+        )
+    return parts[0], parts[1]
 
 
 @dataclass(frozen=True)
@@ -168,9 +208,14 @@ def _draw(pool: _Pool, classes: Sequence[str], data: DataSettings, seed: int) ->
         return tuple(clip for clips in by_class.values() for clip in clips), "all training clips"
     rng = np.random.default_rng(seed)
     drawn: list[Clip] = []
-    for name, clips in by_class.items():
-        if len(clips) < shots:
-            logger.warning("class '%s' has %d training clips, fewer than %d shots", name, len(clips), shots)
+    few = {name: len(clips) for name, clips in by_class.items() if len(clips) < shots}
+    if few:
+        fewest = min(few, key=lambda name: few[name])
+        logger.warning(
+            "%d of %d classes have fewer than %d training clips, such as '%s' with %d",
+            *(len(few), len(by_class), shots, fewest, few[fewest]),
+        )
+    for clips in by_class.values():
         chosen = rng.permutation(len(clips))[:shots]
         drawn.extend(clips[index] for index in sorted(chosen))
     return tuple(drawn), f"{shots} training clips per class drawn with seed {seed}"
@@ -178,7 +223,9 @@ def _draw(pool: _Pool, classes: Sequence[str], data: DataSettings, seed: int) ->
 
 def _eval_set(name: str, classes: tuple[str, ...], clips: Iterable[Clip]) -> EvalSet:
     among = set(classes)
-    chosen = tuple(clip for clip in clips if clip.label in among)
-    if not chosen:
-        raise UserError(f"there is no test clip for the {name} classes", "check the dataset's split")
-    return EvalSet(name, classes, chosen)
+    return EvalSet(name, classes, tuple(clip for clip in clips if clip.label in among))
+
+
+def _need_clips(part: EvalSet) -> None:
+    if not part.clips:
+        raise UserError(f"there is no test clip for the {part.name} classes", "check the dataset's split")

@@ -10,13 +10,12 @@ import numpy as np
 
 from ga2clip.data.augment import Frames, augment_clip
 from ga2clip.data.cache import FrameStore
-from ga2clip.data.check import file_time_limit
+from ga2clip.data.clip_frames import read_clip
 from ga2clip.data.manifest import Clip
 from ga2clip.settings import Settings
 from ga2clip.video import (
     Preprocess,
     SamplingRule,
-    sample_frames,
     sample_indices,
     three_crops,
 )
@@ -65,5 +64,4 @@ class ClipReader:
         if self._store is not None and clip in self._store:
             indices = sample_indices(self._store.count(clip), rule)
             return self._store.read(clip, indices.ravel())
-        path = self._root / clip.path
-        return sample_frames(path, rule, size=size, time_limit=file_time_limit(path)).frames
+        return read_clip(self._root, clip, rule, size)[0]

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ga2clip.data.class_names import RAW, READABLE, letters
+from ga2clip.data.class_names import RAW, READABLE
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.errors import UserError
 from ga2clip.label_files import read_clip_list, read_labels
-from ga2clip.labels import check_class_names, readable_name
+from ga2clip.labels import check_class_names, letters, readable_name
 from ga2clip.settings import DataSettings
 from ga2clip.text import printable
 from ga2clip.video import bare_name

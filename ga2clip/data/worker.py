@@ -14,21 +14,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ga2clip.data.cache import write_shard
 from ga2clip.data.manifest import Clip
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
-from ga2clip.video import VideoError, probe
+from ga2clip.video import VideoError, probe_times
 
 _LOOK_SECONDS, _GRACE_SECONDS = 1.0, 60.0
 
 Say = Callable[[dict[str, Any]], None]
 
 
-def check_clip(path: Path, time_limit: float) -> dict[str, Any]:
-    """Decode a whole file: {frames, duration, width, height, sha256, warnings}, or {error: reason}."""
+def check_clip(path: Path, time_limit: float, *, times: bool = False) -> dict[str, Any]:
+    """Decode a whole file: {frames, duration, width, height, sha256, warnings}, or {error: reason}.
+
+    times: add {steps: milliseconds from each frame to the next}.
+    """
     try:
-        info = probe(path, time_limit=time_limit)
+        info, seconds = probe_times(path, time_limit=time_limit)
         sha256 = file_sha256(path)
     except VideoError as error:
         return {"error": error.reason}
@@ -41,14 +46,15 @@ def check_clip(path: Path, time_limit: float) -> dict[str, Any]:
         "height": info.height,
         "sha256": sha256,
         "warnings": list(info.warnings),
+        "steps": np.diff(np.rint(1000 * seconds).astype(int)).tolist() if times else [],
     }
 
 
 def cache_clips(shard: Path, root: Path, clips: list[dict[str, Any]], say: Say) -> dict[str, Any]:
-    """Write a shard of the frame cache, saying {clip: path} before each clip: {broken: [[path, reason], …]}."""
+    """Write a shard of the frame cache, saying {clip: id} before each clip: {broken: [[id, reason], …]}."""
     try:
         broken = write_shard(
-            shard, root, [Clip(**clip) for clip in clips], lambda clip: say({"clip": clip.path})
+            shard, root, [Clip(**clip) for clip in clips], lambda clip: say({"clip": clip.id})
         )
     except UserError as error:
         return {"failed": error.message, "hint": error.hint}
@@ -80,7 +86,7 @@ def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         if job["job"] == "check":
-            say({"done": check_clip(Path(job["path"]), job["decode_limit"])})
+            say({"done": check_clip(Path(job["path"]), job["decode_limit"], times=job["times"])})
         else:
             say({"done": cache_clips(Path(job["shard"]), Path(job["root"]), job["clips"], say)})
 

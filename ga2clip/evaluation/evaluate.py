@@ -3,6 +3,8 @@
 Every clip is decoded and encoded once, whatever the number of test sets, splits and protocols that contain it.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,20 +17,27 @@ import torch
 from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.features import ClipFeatures, encode_clips
 from ga2clip.compute.precision import autocast, autocast_dtype
-from ga2clip.data.class_names import RAW, READABLE, named
+from ga2clip.data.class_names import RAW, READABLE, described_as_named, named
+from ga2clip.data.lineage import Seen
 from ga2clip.data.manifest import Clip, Manifest, read_dataset
 from ga2clip.data.protocols import EvalSet, make_task
+from ga2clip.descriptions import ClassTexts, read_descriptions, said
+from ga2clip.errors import UserError
 from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.report import Measured, Report, SetReport
 from ga2clip.files import file_sha256
 from ga2clip.model.scoring import class_probabilities
 from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.registry import DATASETS
 from ga2clip.run import PROMPTS, Run, load_run, runs_in
 from ga2clip.settings import DataSettings, Settings
-from ga2clip.text import printable
+from ga2clip.text import printable, some
 
 _log = logging.getLogger(__name__)
+
+ALL_CLASSES = "all-classes"
+"""The name of the measurement of a run on all classes of its dataset, which is no protocol to train under."""
 
 
 def evaluate_run(
@@ -39,6 +48,7 @@ def evaluate_run(
     root: str | Path | None = None,
     views: tuple[int, int] | None = None,
     class_names: str | None = None,
+    descriptions: str | Path | None = None,
     device: str = "auto",
     progress: bool = True,
     write: bool = False,
@@ -55,6 +65,7 @@ def evaluate_run(
         views: (temporal clips, crops), crops 1 or 3, whose probabilities are averaged for each video; None: as in
             the run's settings.
         class_names: how the classes are named, a value of `data.class_names`; None: as in the run's settings.
+        descriptions: a file of class descriptions, or `builtin` for those that come with the dataset; None: the run's.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         progress: show a progress bar on stderr.
         write: also write what `ga2clip eval` writes, `report.json`, `clips.csv`, `per_class.csv` and `confusion.png`,
@@ -71,7 +82,7 @@ def evaluate_run(
         >>> print(evaluate("runs/ga2").table())
     """
     run = load_run(run_path)
-    settings = _test_settings(run.settings, protocol, dataset, root, views, class_names)
+    settings = _test_settings(run.settings, protocol, dataset, root, views, class_names, descriptions)
     manifest = _manifest(run, settings.data, class_names)
     return _evaluate(run, settings, manifest, [settings.data.protocol], device, progress, write)[0]
 
@@ -83,17 +94,22 @@ def evaluate_all(
     root: str | Path | None = None,
     views: tuple[int, int] | None = None,
     class_names: str | None = None,
+    descriptions: str | Path | None = None,
     device: str = "auto",
     progress: bool = True,
     write: bool = False,
 ) -> list[Report]:
     """Test a run under every protocol of a dataset: the base classes and the novel classes among themselves, then all
-    classes on every official split. Clips are encoded once. Arguments and errors as `evaluate_run`.
+    classes. Clips are encoded once. Arguments and errors as `evaluate_run`.
+
+    On another dataset than the run's, all classes are tested zero-shot, on every official split; on the run's own on
+    its split, as `all-classes`.
     """
     run = load_run(run_path)
-    settings = _test_settings(run.settings, None, dataset, root, views, class_names)
+    settings = _test_settings(run.settings, None, dataset, root, views, class_names, descriptions)
     manifest = _manifest(run, settings.data, class_names)
-    return _evaluate(run, settings, manifest, ["base-to-novel", "zero-shot"], device, progress, write)
+    protocols = ["base-to-novel", ALL_CLASSES if _is_own(run, settings, manifest) else "zero-shot"]
+    return _evaluate(run, settings, manifest, protocols, device, progress, write)
 
 
 def evaluate_runs(
@@ -129,6 +145,11 @@ def _evaluate(
     progress: bool,
     write: bool,
 ) -> list[Report]:
+    folder = measurement_folder(run, settings)
+    if settings.descriptions:
+        readable = read_dataset(settings.data).classes
+        table = described_as_named(settings.descriptions, manifest, readable)
+        settings = settings.model_copy(update={"descriptions": table})
     about = {
         "run": str(run.path),
         "run_sha256": file_sha256(run.path / PROMPTS),
@@ -136,9 +157,10 @@ def _evaluate(
         "method": settings.method.name,
         "seed": settings.training.seed,
     }
-    folder = measurement_folder(run, settings)
+    _refuse_other_data(run, settings, manifest, protocols)
     with join_group(device) as group:
         model = run.model(group.device)
+        model.class_texts = ClassTexts(settings.descriptions)
         bar = progress and group.is_first
         reports = evaluate_model(model, settings, protocols, group, manifest, about=about, bar=bar)
     reports = [replace(report, folder=folder.format(protocol=report.protocol)) for report in reports]
@@ -146,6 +168,60 @@ def _evaluate(
         for report in reports:
             report.write(run.path / "eval" / report.folder)
     return reports
+
+
+def _is_own(run: Run, settings: Settings, manifest: Manifest) -> bool:
+    """Whether this is the run's dataset; a `folder` or `csv` elsewhere is if it has some of its training clips."""
+    name = settings.data.dataset
+    if name != run.settings.data.dataset:
+        return False
+    trained = run.record()
+    if DATASETS[name].classes or settings.data.root == run.settings.data.root or trained is None:
+        return True
+    used = Seen(trained.trained)
+    return any(clip in used for clip in manifest.clips)
+
+
+def _refuse_other_data(run: Run, settings: Settings, manifest: Manifest, protocols: Sequence[str]) -> None:
+    """Raises UserError for measurements that would not be what they say.
+
+    They are: zero-shot accuracies of a run on the dataset that it was tuned on, base classes that are not those that
+    it was tuned on, and test clips that it was trained on. Classes that came or went are logged.
+    """
+    dataset, own = settings.data.dataset, run.tuned and _is_own(run, settings, manifest)
+    if own and "zero-shot" in protocols:
+        raise UserError(
+            f"{run.path} was tuned on {dataset}: its accuracy there is not zero-shot",
+            "take --protocol all, which tests all classes; or another --dataset",
+        )
+    wanted = {name: _protocol(manifest, settings, name)[1] for name in protocols}
+    if own and settings.data.class_names == run.settings.data.class_names:
+        base = {
+            name
+            for _, part in wanted.get("base-to-novel", ())
+            if part.name == "base"
+            for name in part.classes
+        }
+        if base and base != set(run.classes) and run.settings.data.protocol == "base-to-novel":
+            other = min(base.symmetric_difference(run.classes))
+            raise UserError(
+                f"the base classes of {dataset} are not the {len(run.classes)} classes that {run.path} was tuned on: "
+                f"'{printable(other)}' is only in one of them",
+                "take --protocol few-shot, which tests all classes; or train again, if the dataset has changed",
+            )
+        _log_other_classes(run, manifest)
+    run.refuse_trained([clip for parts in wanted.values() for _, part in parts for clip in part.clips])
+
+
+def _log_other_classes(run: Run, manifest: Manifest) -> None:
+    trained = run.record()
+    before, now = set(trained.classes if trained else manifest.classes), set(manifest.classes)
+    for names, what in ((now - before, "came to"), (before - now, "went from")):
+        if names:
+            _log.warning(
+                "%d classes %s %s since %s was trained, such as '%s'",
+                *(len(names), what, manifest.dataset, run.path, printable(min(names))),
+            )
 
 
 def measurement_folder(run: Run, settings: Settings) -> str:
@@ -160,6 +236,9 @@ def measurement_folder(run: Run, settings: Settings) -> str:
     own = run.settings.data.class_names if data.dataset == run.settings.data.dataset else READABLE
     if data.class_names != own:
         parts.append(_names_label(data.class_names))
+    if settings.descriptions != run.settings.descriptions:
+        digest = hashlib.sha256(json.dumps(settings.descriptions).encode()).hexdigest()
+        parts.append(f"descriptions-{digest[:8]}")
     return "-".join(parts)
 
 
@@ -198,6 +277,7 @@ def evaluate_model(
 ) -> list[Report]:
     """Reports of a model on a dataset, one per protocol; the classes are those of the manifest."""
     wanted = [_protocol(manifest, settings, name) for name in protocols]
+    _warn_of_undescribed(settings, [part.classes for _, parts in wanted for _, part in parts])
     model.eval()
     # Clips that `prepare` could not decode are not tried again: they might hang or crash this process.
     known = manifest.broken
@@ -213,6 +293,7 @@ def evaluate_model(
         "views": f"{data.test_clips}x{data.test_crops}",
         "frames": data.frames,
         "class_names": data.class_names,
+        "descriptions": said(settings.descriptions) if settings.descriptions else "none",
     }
     return [
         Report(
@@ -225,6 +306,19 @@ def evaluate_model(
     ]
 
 
+def _warn_of_undescribed(settings: Settings, classes: Sequence[Sequence[str]]) -> None:
+    """Say which tested classes are described by their names alone, where others have descriptions."""
+    tested = list(dict.fromkeys(name for part in classes for name in part))
+    missing = ClassTexts(settings.descriptions).missing(tested) if settings.descriptions else []
+    if missing:
+        _log.warning(
+            "%d of %d tested classes have no description, and are told by their names: %s",
+            len(missing),
+            len(tested),
+            some(missing),
+        )
+
+
 _Sets = list[tuple[int, EvalSet]]
 
 
@@ -234,8 +328,10 @@ def _protocol(manifest: Manifest, settings: Settings, protocol: str) -> tuple[tu
     splits = range(1, manifest.splits + 1) if several else [settings.data.split]
     parts: _Sets = []
     rule = ""
+    # To test all classes, no training clip needs to be there.
+    tested = "zero-shot" if protocol == ALL_CLASSES else protocol
     for split in splits:
-        data = settings.updated({"data": {"protocol": protocol, "split": split}}, "the protocol").data
+        data = settings.updated({"data": {"protocol": tested, "split": split}}, "the protocol").data
         task = make_task(manifest, data, settings.training.seed)
         rule = rule or task.rule
         parts += [(split, part) for part in task.evals]
@@ -250,6 +346,7 @@ def _score_set(
     dtype = autocast_dtype(settings.training.precision, group.device, model.backbone.vision.width)
     with autocast(group.device, dtype):
         classes = model.encode_classes(list(part.classes))
+        model.check_classes(part.classes)
     number = {name: index for index, name in enumerate(part.classes)}
     labels = np.array([number[str(clip.label)] for clip in part.clips], dtype=np.int64)
     ranked = np.full((len(part.clips), min(TOP, len(part.classes))), BROKEN, dtype=np.int64)
@@ -297,8 +394,9 @@ def _test_settings(
     root: str | Path | None,
     views: tuple[int, int] | None,
     class_names: str | None,
+    descriptions: str | Path | None,
 ) -> Settings:
-    """The run's settings, with the data settings of the test."""
+    """The run's settings, with the data settings and the class descriptions of the test."""
     data: dict[str, object] = {}
     if dataset is not None and dataset != settings.data.dataset:
         # Lists and split numbers belong to the dataset of the training.
@@ -321,4 +419,8 @@ def _test_settings(
         data["protocol"] = protocol
     if views is not None:
         data["test_clips"], data["test_crops"] = views
-    return settings.updated({"data": data}, "the command line")
+    settings = settings.updated({"data": data}, "the command line")
+    if descriptions is None:
+        return settings
+    table = read_descriptions(descriptions, settings.data.dataset)
+    return settings.model_copy(update={"descriptions": table})

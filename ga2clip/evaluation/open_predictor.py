@@ -9,13 +9,13 @@
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ga2clip.choices import check_device
+from ga2clip.descriptions import described_classes
 from ga2clip.errors import UserError
-from ga2clip.labels import check_class_names
 from ga2clip.runtime import Predictor, is_bundle
 from ga2clip.runtime.card import CARD
 from ga2clip.settings import SETTINGS_FILE
@@ -32,7 +32,7 @@ _LEVELS = ("*", "*/*", "*/*/*")
 def open_predictor(
     model: "str | os.PathLike[str] | VideoCLIP | None" = None,
     *,
-    classes: Iterable[str] | None = None,
+    classes: Iterable[str] | Mapping[str, Sequence[str]] | None = None,
     provider: str = "auto",
     device: str = "auto",
     threads: int = 0,
@@ -46,7 +46,8 @@ def open_predictor(
             `ViT-B-16:openai`, `ViT-B-16:weights.pt` or `ViT-B-16/dfn2b:weights.pt`; a model in memory, such as
             `load_published` returns; None: the newest bundle in the working folder (up to three levels below), else
             the built-in backbone `tiny`.
-        classes: the class names to rank when a call gives none; None: the model's own. A backbone has none.
+        classes: the class names to rank when a call gives none, or a mapping of names to lists of sentences that
+            describe them; None: the model's own. A backbone has none.
         provider: for bundles: `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt` or `openvino`.
         device: where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; for a bundle, the provider of that name. A
             device that is not available is refused; a provider is replaced by the CPU, with a warning.
@@ -67,7 +68,7 @@ def open_predictor(
         >>> with open_predictor("runs/ga2/bundle") as predictor:
         ...     print(predictor.predict("clip.mp4").predictions[0])
     """
-    names = None if classes is None else check_class_names(classes)
+    names = None if classes is None else described_classes(classes)
     check_device(device)
     place = _one_of(provider, device)
     if not isinstance(model, str | os.PathLike | None):
@@ -107,7 +108,9 @@ def open_predictor(
     from ga2clip.evaluation.torch_model import zero_shot_model
 
     name, _, weights = chosen.partition(":")
-    return Predictor(zero_shot_model(name, weights or None, names, device=place, threads=threads))
+    return Predictor(
+        zero_shot_model(name, weights or None, tuple(names), device=place, threads=threads), classes=names
+    )
 
 
 def _one_of(provider: str, device: str) -> str:

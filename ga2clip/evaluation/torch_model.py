@@ -2,21 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ga2clip.compute.distributed import choose_device
+from ga2clip.labels import fill
 from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import load_run
 from ga2clip.runtime import is_bundle, open_bundle
 from ga2clip.runtime.arguments import thread_count
+from ga2clip.runtime.bundle import Probe
 from ga2clip.runtime.scoring import normalise
 from ga2clip.settings import Settings
 
@@ -60,8 +63,12 @@ class TorchModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """As `ClipModel`: SHA-256 of all weights, the frames of a clip, class text, and what weights don't show."""
+        """As `ClipModel`: SHA-256 of all weights, the frames of a clip, class text and descriptions, and what weights
+        don't show.
+        """
         recipe = [self.frames, self._model.class_template, self._model.backbone.conventions()]
+        if described := self._model.settings.descriptions:
+            recipe.append(json.dumps(described))
         digest = hashlib.sha256(json.dumps(recipe).encode())
         for name, value in sorted(self._model.state_dict().items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -78,8 +85,13 @@ class TorchModel:
         if rule is None or probe.frames.shape[2:4] != (self.preprocess.size, self.preprocess.size):
             return None
         known, own = normalise(probe.frame_features[0]), normalise(self.encode_frames(probe.frames[0]))
-        same = known.shape == own.shape and float((known * own).sum(axis=-1).min()) >= _SAME_MODEL
+        same = _alike(known, own) and self._pools_as(probe)
         return rule.threshold if same and _close(bundle.text_bank().negatives, self.negatives) else None
+
+    def _pools_as(self, probe: Probe) -> bool:
+        if probe.video_features is None or not self._model.pools:
+            return probe.video_features is None and not self._model.pools
+        return _alike(normalise(probe.video_features), normalise(self.pool(probe.frame_features)))
 
     @torch.inference_mode()
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
@@ -92,12 +104,30 @@ class TorchModel:
         return _array(self._model.encode_video(self._pixels(clips), self._prompts))
 
     @torch.inference_mode()
-    def encode_classes(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
+    def pool(self, features: np.ndarray) -> np.ndarray:
         """As `ClipModel`."""
-        if template is None:
-            return normalise(_array(self._model.encode_classes(names, self._prompts)))
-        ids = self._model.class_tokens(names, template)
-        return normalise(_array(self._model.encode_tokens(ids, self._prompts)))
+        return _array(self._model.pool(torch.from_numpy(features).to(self._model.device)))
+
+    @torch.inference_mode()
+    def encode_classes(
+        self,
+        names: Sequence[str],
+        template: str | None = None,
+        sentences: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> np.ndarray:
+        """As `ClipModel`."""
+        if template is not None:
+            texts: Mapping[str, Sequence[str]] = {name: [fill(template, name)] for name in names}
+            features = normalise(_array(self._model.encode_texts(texts, self._prompts)))
+            self._model.class_tokens(names, template)  # refuses names that the tokenizer can't tell apart
+            return features
+        own = [name for name in names if name not in sentences]
+        self._model.check_classes(own)
+        rows = dict(zip(own, self._model.encode_classes(own, self._prompts), strict=True)) if own else {}
+        if sentences:
+            described = self._model.encode_texts(sentences, self._prompts)
+            rows |= dict(zip(sentences, described, strict=True))
+        return normalise(_array(torch.stack([rows[name] for name in names])))
 
     def close(self) -> None:
         """Release the weights."""
@@ -125,6 +155,11 @@ def zero_shot_model(
     settings = Settings().updated(tree, "zero-shot")
     model = build_model(load_backbone(settings.backbone), settings, classes)
     return TorchModel(model, pretrained, device=device, threads=threads)
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether features (…, D), L2-normalised, can be from one model."""
+    return a.shape == b.shape and float((a * b).sum(axis=-1).min()) >= _SAME_MODEL
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ga2clip.choices import ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.model.family import towers_of
+from ga2clip.text import some
 from ga2clip.tokenizer import ClipTokenizer, Tokenizer, refuse_same_ids
 from ga2clip.tokenizer_json import JsonTokenizer
 from ga2clip.video import Preprocess
@@ -86,8 +87,3 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
     if problems:
         raise UserError(f"{source} does not fit the model: {'; '.join(problems)}")
     module.load_state_dict({key: value.to(own[key].dtype) for key, value in tensors.items()})
-
-
-def some(names: Sequence[str]) -> str:
-    """The first six names of a list, and how many more there are."""
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

@@ -145,6 +145,14 @@ class Part(nn.Module):
         """Change the frame features (N, D) that the vision tower returns; by default unchanged."""
         return features
 
+    def video_features(self, video: Tensor, frames: Tensor) -> Tensor:  # noqa: ARG002 (for subclasses)
+        """Change the video features (B, D), given the frame features (B, T, D); by default unchanged.
+
+        Without any such part they are the means of the frame features. T is any number from 1 on, whatever the part
+        was trained with. Export traces all of these together into a graph of its own.
+        """
+        return video
+
     def text_features(self, features: Tensor) -> Tensor:
         """Change the text features (C, D) that the text tower returns; by default unchanged."""
         return features
@@ -179,7 +187,10 @@ def build_parts(site: Site) -> Iterator[tuple[str, Part]]:
             yield name, part
 
 
-BUILTIN_PARTS = ("text_prompt", "vision_prompt", "coupling", "inter_modal", "linear_probe", "froster")
+BUILTIN_PARTS = (
+    *("text_prompt", "vision_prompt", "coupling", "inter_modal", "linear_probe", "froster"),
+    *("pooling_transformer", "pooling_attention", "pooling_trend"),
+)
 """The parts that other sections than `[parts]` switch on. The order in which they draw their random start values."""
 
 

@@ -238,6 +238,12 @@ def with_weights(tower: _T, weights: LayerWeights) -> _T:
     return tower
 
 
+def run_block(block: nn.Module, x: Tensor) -> Tensor:
+    """A block of open_clip with its own weights over tokens (N, L, W)."""
+    q, k, v = OPEN_CLIP.project(block, OWN, x)
+    return OPEN_CLIP.finish(block, OWN, x, F.scaled_dot_product_attention(q, k, v))
+
+
 def refuse_size(size: int, patch: int) -> None:
     """Raises UserError for an image size that patches of this size don't divide."""
     if size % patch:

@@ -1,31 +1,36 @@
 """`VideoCLIP`: a backbone with the parts of a method; scores videos (B, T, 3, H, W) against classes.
 
-Video features are means of unnormalised frame features, as in the published GA2-CLIP; logits are exp(logit_scale) times
-cosines, plus the bias of a sigmoid model.
+Video features are means of unnormalised frame features, as in the published GA2-CLIP, unless a part pools them
+otherwise; logits are exp(logit_scale) times cosines, plus the bias of a sigmoid model.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from ga2clip.descriptions import ClassTexts, blamed
 from ga2clip.errors import UserError
 from ga2clip.labels import fill
 from ga2clip.model.backbone import Backbone, load_exactly
 from ga2clip.model.frozen_text import class_text_features, negative_features, outlier_words, phrase_prompts
 from ga2clip.model.part import LearningRate, Part, Prompts, Site, Tower, build_parts, tower_size
-from ga2clip.model.pooling import pool
-from ga2clip.model.scoring import cosine
+from ga2clip.model.pooling import mean_pool
+from ga2clip.model.scoring import cosine, mean_directions
 from ga2clip.model.term import Features, active_terms, needs_of, share_of_update
 from ga2clip.model.towers import LayerWeights
 from ga2clip.model.towers import Tower as BlockTower
 from ga2clip.settings import Settings
+from ga2clip.tokenizer_json import JsonTokenizer
 
 _log = logging.getLogger(__name__)
 _FROZEN_VISION = frozenset({"frozen_video", "frozen_anchors"})
+_TEXTS_AT_ONCE = 1024
+"""Texts that are encoded together where no gradient is needed; a list of classes may have many sentences."""
 
 
 class LossOutput(NamedTuple):
@@ -51,6 +56,7 @@ class VideoCLIP(nn.Module):
         self.backbone, self.settings, self.classes = backbone, settings, list(classes)
         self.parts = nn.ModuleDict(parts)
         self._in_order: tuple[Part, ...] = tuple(sorted(parts.values(), key=lambda part: part.order))
+        self.class_texts = ClassTexts(settings.descriptions)
         self.preprocess = backbone.preprocess
         self.loss_terms = active_terms(settings)
         self.needs = needs_of(settings)
@@ -66,6 +72,7 @@ class VideoCLIP(nn.Module):
         with torch.no_grad():
             self.text_tokens = self.eval().prompts().text_tokens
             """Prompt positions that a class text spends in the context."""
+        self.check_classes(self.classes)
         self.train()
 
     def _freeze_texts(self) -> None:
@@ -185,22 +192,72 @@ class VideoCLIP(nn.Module):
         return features
 
     def encode_video(self, video: Tensor, prompts: Prompts | None = None) -> Tensor:
-        """Video features (B, D), the means of frame features, of a normalised clip tensor (B, T, 3, H, W)."""
-        return pool(self.encode_frames(video.flatten(0, 1), prompts).unflatten(0, video.shape[:2]))
+        """Video features (B, D), the pooled frame features, of a normalised clip tensor (B, T, 3, H, W)."""
+        return self.pool(self.encode_frames(video.flatten(0, 1), prompts).unflatten(0, video.shape[:2]))
 
-    def encode_classes(self, names: Sequence[str], prompts: Prompts | None = None) -> Tensor:
-        """Class names → (C, D) unnormalised features; they need not be the classes of the tuning.
+    @property
+    def pools(self) -> bool:
+        """Whether a part changes the mean of the frame features."""
+        return any(type(part).video_features is not Part.video_features for part in self._in_order)
 
-        A linear probe gives its trained rows for the classes it knows and text features for others.
-        Raises UserError for a name too long for the context.
+    def pool(self, frames: Tensor) -> Tensor:
+        """Video features (B, D) of frame features (B, T, D): their mean, changed by all `Part.video_features`."""
+        video = mean_pool(frames)
+        for part in self._in_order:
+            video = part.video_features(video, frames)
+        return video
+
+    def encode_classes(
+        self, names: Sequence[str], prompts: Prompts | None = None, *, chunk: int = 0
+    ) -> Tensor:
+        """Class names → (C, D) features, which need not be normalised; they need not be the classes of the tuning.
+
+        A class with descriptions has the feature of its sentences, others that of the name in the template. A linear
+        probe gives its trained rows for the classes it knows and text features for others.
+
+        Args:
+            names: C class names.
+            prompts: as `prompts` returns them; None: computed here.
+            chunk: texts whose activations are kept at a time in training; 0: all.
+
+        Raises:
+            UserError: a name or sentence is too long for the context; the message names class and text.
         """
-        encode: Callable[[Sequence[str]], Tensor] = partial(self._encode_names, prompts=prompts)
+
+        def encode(names: Sequence[str]) -> Tensor:
+            return self.encode_texts(self.texts_of(names), prompts, chunk=chunk)
+
         for part in self._in_order:
             encode = partial(part.class_features, encode=encode)
         return encode(names)
 
-    def _encode_names(self, names: Sequence[str], prompts: Prompts | None) -> Tensor:
-        return self.encode_tokens(self.class_tokens(names), prompts)
+    def texts_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The texts of each class: its sentences, or its name in `class_template`."""
+        return {name: self.class_texts.of(name, self.class_template) for name in names}
+
+    def encode_texts(
+        self, texts: Mapping[str, Sequence[str]], prompts: Prompts | None = None, *, chunk: int = 0
+    ) -> Tensor:
+        """Features (C, D) of classes by their texts, `scoring.mean_directions`; arguments as `encode_classes`."""
+        prompts = self.prompts() if prompts is None else prompts
+        flat = [text for own in texts.values() for text in own]
+        grad = torch.is_grad_enabled()
+        size = (chunk if grad else _TEXTS_AT_ONCE) or len(flat)
+        parts = [flat[start : start + size] for start in range(0, len(flat), size)]
+
+        def encode(part: Sequence[str]) -> Tensor:
+            return self.encode_tokens(self.token_ids(part), prompts)
+
+        try:
+            if len(parts) == 1:
+                features = encode(flat)
+            elif grad:
+                features = torch.cat([checkpoint(encode, part, use_reentrant=False) for part in parts])
+            else:
+                features = torch.cat([encode(part) for part in parts])
+        except UserError as error:
+            raise blamed(error, texts, lambda text: self.token_ids([text])) from None
+        return mean_directions(features, [len(own) for own in texts.values()])
 
     def encode_tokens(self, ids: Tensor, prompts: Prompts | None = None) -> Tensor:
         """Token ids (C, S) int64 behind SOT and the prompt → (C, D) unnormalised features."""
@@ -220,13 +277,25 @@ class VideoCLIP(nn.Module):
         return method.class_template if self.text_tokens else method.scenario_template
 
     def class_tokens(self, names: Sequence[str], template: str | None = None) -> Tensor:
-        """Class names → ids (C, S) int64 behind SOT and the prompt: words, EOT, zeros; S is the longest needed.
+        """The ids (C, S) of class names in a template, by default `class_template`; as `token_ids`."""
+        pattern = self.class_template if template is None else template
+        return self.backbone.ids([fill(pattern, name) for name in names], self.text_tokens, distinct=True)
 
-        template: instead of `class_template`. Raises UserError for a name too long for the context, and for names that
-        the tokenizer gives the same ids.
+    def token_ids(self, texts: Sequence[str]) -> Tensor:
+        """Texts → ids (N, S) int64 behind SOT and the prompt: words, EOT, padding; S is the longest needed.
+
+        Raises UserError for a text too long for the context.
         """
-        texts = [fill(self.class_template if template is None else template, name) for name in names]
-        return self.backbone.ids(texts, self.text_tokens, distinct=True)
+        return self.backbone.ids(texts, self.text_tokens)
+
+    def check_classes(self, names: Sequence[str]) -> None:
+        """Raises UserError for names that the backbone's tokenizer gives the same ids, though CLIP's would not.
+
+        Classes with descriptions may share sentences.
+        """
+        if isinstance(self.backbone.tokenizer, JsonTokenizer):
+            texts = [own[0] for own in self.texts_of(names).values() if len(own) == 1]
+            self.backbone.ids(texts, self.text_tokens, distinct=True)
 
     def logits(self, video: Tensor, classes: Tensor) -> Tensor:
         """Features (B, D), (C, D) → exp(logit_scale) · cosine, plus the bias of a sigmoid model: (B, C) float32."""
@@ -248,7 +317,7 @@ class VideoCLIP(nn.Module):
 
     @torch.no_grad()
     def encode_frozen_video(self, video: Tensor, labels: Tensor) -> Tensor | None:
-        """As `encode_video`, by the vision tower without prompts and with its own weights: (B + A, D).
+        """The means of frame features by the vision tower without prompts and with its own weights: (B + A, D).
 
         labels: (B + A,) int64. Videos that no loss term needs have zeros. None if no term needs these features.
         """
@@ -260,7 +329,7 @@ class VideoCLIP(nn.Module):
         if not wanted.any():
             return None
         frames = self.backbone.vision(video[wanted].flatten(0, 1))
-        features = pool(frames.unflatten(0, (-1, video.shape[1])))
+        features = mean_pool(frames.unflatten(0, (-1, video.shape[1])))
         return features.new_zeros(len(video), features.shape[1]).index_put((wanted,), features)
 
     def objective(

@@ -128,6 +128,16 @@ def prepared_clips(clips: object, size: int) -> np.ndarray:
     return _pixels("prepared clips", clips, "B", "T", size, size, 3)
 
 
+def float_features(features: object) -> np.ndarray:
+    """Features float32 (B, T, D) of any B, T and D ≥ 1. Raises UserError for anything else."""
+    if not isinstance(features, np.ndarray) or features.dtype != np.float32:
+        found = getattr(features, "dtype", type(features).__name__)
+        raise UserError(f"frame features must be a float32 array, got {found}", "as encode_frames gives them")
+    if features.ndim != 3 or 0 in features.shape:
+        raise UserError(f"frame features must be (B, T, D), got {features.shape}")
+    return features
+
+
 def _pixels(name: str, array: object, *sides: int | str) -> np.ndarray:
     """A uint8 array. sides: lengths, or names where any length from 1 on will do."""
     kind = getattr(array, "dtype", "") if isinstance(array, np.ndarray) else ""

@@ -15,7 +15,7 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
-from ga2clip.runtime.card import CARD, PROBE, TEXT_BANK, TEXT_ENCODER, VIDEO_ENCODER, BundleCard, parse_card
+from ga2clip.runtime.card import CARD, PROBE, TEXT_BANK, BundleCard, parse_card
 from ga2clip.runtime.describe import describe
 from ga2clip.runtime.engine import open_engine
 from ga2clip.runtime.guarded import GuardedEngine, check_graph, contract
@@ -24,7 +24,7 @@ from ga2clip.runtime.onnx_scan import Graph, read_graph
 from ga2clip.runtime.signature import check_signature
 from ga2clip.text import printable
 
-_LARGEST_CARD = 4 * 2**20  # ten thousand classes take less than one
+_LARGEST_CARD = 16 * 2**20  # ten thousand classes take less than one, a thousand with a hundred sentences ten
 _LENGTH_ERROR = 1e-3
 _AGAIN = "copy the bundle again, or export it again with: ga2clip export RUN"
 
@@ -45,14 +45,15 @@ class TextBank:
 class Probe:
     """Inputs with the outputs that torch gave, to check a provider other than the CPU.
 
-    frames: uint8 (1, T, S, S, 3), frame_features: float32 (1, T, D). ids: int64 (1, L), text_features:
-    float32 (1, D).
+    frames: uint8 (1, T, S, S, 3), frame_features: float32 (1, T, D). video_features: float32 (1, D), what a pooling
+    graph makes of those; None: their mean. ids: int64 (1, L), text_features: float32 (1, D).
     """
 
     frames: np.ndarray
     frame_features: np.ndarray
     ids: np.ndarray
     text_features: np.ndarray
+    video_features: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Bundle:
         return path
 
     def engine(self, name: str, provider: str, *, threads: int = 0) -> GuardedEngine:
-        """An encoder of the bundle, loaded after its graph was checked against the card; arguments as `open_engine`.
+        """A graph of the bundle, loaded after its graph was checked against the card; arguments as `open_engine`.
 
         Raises UserError for a graph that is damaged, hostile or does not match the card.
         """
@@ -86,7 +87,7 @@ class Bundle:
         )
 
     def _graph(self, name: str) -> Graph:
-        """The checked graph of an encoder. External weights must be in files of this bundle that are large enough."""
+        """A checked graph. External weights must be in files of this bundle that are large enough."""
         path = self.file(name)
         graph = read_graph(path)
         claimed: Counter[str] = Counter()
@@ -135,7 +136,8 @@ class Bundle:
                 "frame_features": Expected((1, range(1, frames + 1), width), "<f4"),
                 "ids": Expected((1, range(1, context + 1)), "<i8"),
                 "text_features": Expected((1, width), "<f4"),
-            },
+            }
+            | ({"video_features": Expected((1, width), "<f4")} if self.card.pooling == "graph" else {}),
         )
         return Probe(**arrays)
 
@@ -159,7 +161,7 @@ class Bundle:
         """Check every file that the card lists. Raises UserError for the first that is missing or differs."""
         for name in self.card.files:
             self.file(name)
-        for name in (VIDEO_ENCODER, TEXT_ENCODER):
+        for name in self.card.graphs:
             self._graph(name)
         self.text_bank()
         self.probe()

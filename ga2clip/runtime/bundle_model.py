@@ -2,16 +2,18 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
 from ga2clip.runtime.bundle import Bundle, open_bundle
-from ga2clip.runtime.card import CARD, PROVIDER_LIMIT, VIDEO_ENCODER
+from ga2clip.runtime.card import CARD, POOLING, PROVIDER_LIMIT, VIDEO_ENCODER
 from ga2clip.runtime.engine import Engine, check_provider
+from ga2clip.runtime.scoring import mean_over_frames
 from ga2clip.runtime.text import ClassEncoder
 from ga2clip.video import Preprocess
 
@@ -51,6 +53,10 @@ class BundleModel:
             check_provider(
                 self._engine, "frames", probe.frames, "frame_features", probe.frame_features, limit
             )
+        # Float and small: on the CPU it takes less time than a frame, and gives the same with every provider.
+        self._pooling = (
+            self.bundle.engine(POOLING, "cpu", threads=threads) if card.pooling == "graph" else None
+        )
         if provider not in ("auto", self.provider):
             _log.warning("asked for the provider '%s', got '%s'", provider, self.provider)
         if card.precision == "int8" and self.provider.startswith(("cuda", "tensorrt")):
@@ -86,22 +92,43 @@ class BundleModel:
             UserError: a static bundle was exported for another T.
         """
         if not self.card.onnx.static and self.card.precision != "int8":
-            return self._encode(clips)["video_features"]
-        return np.concatenate([self._encode(clip[None])["video_features"] for clip in clips])
+            return self._video_features(clips)
+        return np.concatenate([self._video_features(clip[None]) for clip in clips])
 
-    def encode_classes(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
-        """As `ClipModel`; names of the text bank keep their folded features unless a template is given."""
-        return self._text.encode(names, template)
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        if self._pooling is None:
+            return mean_over_frames(features)
+        return self._run(self._pooling, {"frame_features": features})["video_features"]
+
+    def encode_classes(
+        self,
+        names: Sequence[str],
+        template: str | None = None,
+        sentences: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> np.ndarray:
+        """As `ClipModel`; names of the text bank keep their folded features unless a template or sentences are
+        given.
+        """
+        return self._text.encode(names, template, sentences)
 
     def close(self) -> None:
         """Release the encoders."""
-        del self._engine, self._text
+        del self._engine, self._pooling, self._text
+
+    def _video_features(self, clips: np.ndarray) -> np.ndarray:
+        outputs = self._encode(clips)
+        return outputs["video_features"] if self._pooling is None else self.pool(outputs["frame_features"])
 
     def _encode(self, clips: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = self._engine.run({"frames": clips})
+        return self._run(self._engine, {"frames": clips})
+
+    def _run(self, engine: Engine, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = engine.run(inputs)
         if not all(np.isfinite(output).all() for output in outputs.values()):
+            name = "video encoder" if engine is self._engine else "pooling"
             raise UserError(
-                f"{self.bundle.path}: the video encoder gave numbers that are not finite",
+                f"{self.bundle.path}: the {name} gave numbers that are not finite",
                 "export with --precision fp32"
                 if self.card.precision != "fp32"
                 else "export the bundle again",

@@ -33,6 +33,7 @@ TEXT_ENCODER = "text_encoder.onnx"
 TEXT_BANK = "text_bank.npz"
 TOKENIZER = "tokenizer.json"
 PROBE = "probe.npz"
+POOLING = "pooling.onnx"
 
 PROVIDER_LIMIT: dict[BundlePrecision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
 """Smallest cosine to torch's features that a provider other than the CPU must reach; GPUs use TF32 or float16."""
@@ -180,12 +181,15 @@ class BundleCard(_Part):
     preprocess: PreprocessCard
     sampling: SamplingCard
     text: TextCard
-    pooling: Literal["mean"] = "mean"
-    """How the features of a clip's frames are combined into the feature of the clip."""
+    pooling: Literal["mean", "graph"] = "mean"
+    """How the features of a clip's frames are combined into the feature of the clip: their mean, or what `pooling.onnx`
+    makes of them. With a graph the video encoder gives frame features alone."""
     scoring: ScoringCard
     embedding: int = Field(ge=1, le=65536)
     reject: RejectCard | None
     negatives: Names
+    descriptions: dict[Text, Names] = {}
+    """Sentences by class name. Those of `classes` are folded into the text bank already, others are known by name."""
     onnx: OnnxCard
     agreement: Agreement
     accuracy: dict[str, float] = {}
@@ -197,7 +201,8 @@ class BundleCard(_Part):
 
     @model_validator(mode="after")
     def _is_whole(self) -> "BundleCard":
-        if missing := {VIDEO_ENCODER, TEXT_BANK, TEXT_ENCODER, TOKENIZER, PROBE} - set(self.files):
+        needed = {*self.graphs, TEXT_BANK, TOKENIZER, PROBE}
+        if missing := needed - set(self.files):
             raise ValueError(f"lists no {', '.join(sorted(missing))}")
         if missing := {"frame_features", "video_features", "text_features"} - set(self.agreement.outputs):
             raise ValueError(f"lacks the agreement of {', '.join(sorted(missing))}")
@@ -206,6 +211,12 @@ class BundleCard(_Part):
         if self.sampling.frames * self.preprocess.size**2 > _LARGEST_CLIP:
             raise ValueError("'sampling.frames' frames of 'preprocess.size' would not fit into memory")
         return self
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The names of the ONNX files that the bundle runs."""
+        pooling = (POOLING,) if self.pooling == "graph" else ()
+        return (VIDEO_ENCODER, *pooling, TEXT_ENCODER)
 
     def to_text(self) -> str:
         """The card as `bundle.json` holds it."""

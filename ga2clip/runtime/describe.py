@@ -1,7 +1,7 @@
 """A bundle's card as a short readable text (`ga2clip info`)."""
 
 from ga2clip.choices import ResizeMode
-from ga2clip.runtime.card import BundleCard
+from ga2clip.runtime.card import POOLING, BundleCard
 from ga2clip.text import printable
 
 _CLASSES_SHOWN = 12
@@ -26,9 +26,10 @@ def describe(card: BundleCard, where: str) -> str:
         "trained": trained,
         "classes": f"{len(card.classes)}: {shown}{more}",
         "class text": f"{card.text.template!r} behind {card.text.prompt_tokens} prompt positions, "
-        f"context {card.text.context}",
+        f"context {card.text.context}{_descriptions(card)}",
         "frames": f"{card.sampling.frames} per clip, {card.preprocess.size}×{card.preprocess.size}, "
         f"{_RESIZING[card.preprocess.resize_mode]}, {card.preprocess.interpolation}",
+        "pooling": "mean of the frames" if card.pooling == "mean" else f"{POOLING}, which sees their order",
         "precision": f"{card.precision}, opset {card.onnx.opset}"
         + (f", {len(card.onnx.float_layers)} layers in float32" if card.onnx.float_layers else ""),
         "agreement": f"cosine ≥ {videos.min_cosine:.6f}, same top-1 on {100 * card.agreement.top1:.1f} % of "
@@ -42,6 +43,11 @@ def describe(card: BundleCard, where: str) -> str:
         "made with": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
     }
     return "\n".join(f"{key:<11}{printable(value)}" for key, value in rows.items())
+
+
+def _descriptions(card: BundleCard) -> str:
+    sentences, classes = (sum(map(kind, card.descriptions.values())) for kind in (len, bool))
+    return f"; {classes} classes are described by {sentences} sentences" if classes else ""
 
 
 def _reject(card: BundleCard) -> str:

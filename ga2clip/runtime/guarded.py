@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ga2clip.errors import UserError
-from ga2clip.runtime.card import TEXT_ENCODER, VIDEO_ENCODER, BundleCard
+from ga2clip.runtime.card import POOLING, TEXT_ENCODER, VIDEO_ENCODER, BundleCard
 from ga2clip.runtime.engine import Engine
 from ga2clip.runtime.onnx_cost import Cost, GraphError, measure
 from ga2clip.runtime.onnx_scan import Declared, Graph
@@ -54,8 +54,18 @@ class Contract:
 
 
 def contract(card: BundleCard, name: str) -> Contract:
-    """The contract of an encoder of a bundle."""
-    width = card.embedding
+    """The contract of a graph of a bundle."""
+    width, frames = card.embedding, card.sampling.frames
+    if name == POOLING:
+        return Contract(
+            input="frame_features",
+            kind=_FLOAT,
+            shape=(None, None, width),
+            outputs=lambda shape: {"video_features": (shape[0], width)},
+            items=lambda shape: shape[0] * shape[1],
+            tokens=lambda _: 1,
+            usual=((1, frames, width), (1, 1, width), (2, frames + 1, width)),
+        )
     if name == TEXT_ENCODER:
         context = card.text.context
         return Contract(
@@ -68,13 +78,22 @@ def contract(card: BundleCard, name: str) -> Contract:
             usual=((1, context), (2, context)),
         )
     assert name == VIDEO_ENCODER
-    frames, size = card.sampling.frames, card.preprocess.size
+    size = card.preprocess.size
     one, static = (1, frames, size, size, 3), card.onnx.static
+
+    def outputs(shape: Shape) -> Mapping[str, Shape]:
+        frame_features = {"frame_features": (*shape[:2], width)}
+        return (
+            frame_features
+            if card.pooling == "graph"
+            else frame_features | {"video_features": (shape[0], width)}
+        )
+
     return Contract(
         input="frames",
         kind=_UINT8,
         shape=one if static else (None, None, size, size, 3),
-        outputs=lambda shape: {"frame_features": (*shape[:2], width), "video_features": (shape[0], width)},
+        outputs=outputs,
         items=lambda shape: shape[0] * shape[1],
         tokens=lambda _: math.ceil(size / _PATCH) ** 2,
         usual=(one,) if static else (one, (2, frames + 1, size, size, 3)),

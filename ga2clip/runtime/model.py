@@ -1,6 +1,6 @@
 """`ClipModel`, what `Predictor` needs of a model: features of frames, clips and class names, and the scoring rule."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -52,13 +52,23 @@ class ClipModel(Protocol):
         ...
 
     def encode_clips(self, clips: np.ndarray) -> np.ndarray:
-        """Clips uint8 (B, T, S, S, 3) → video features float32 (B, D): the mean over frames."""
+        """Clips uint8 (B, T, S, S, 3) → video features float32 (B, D): the pooled features of their frames."""
         ...
 
-    def encode_classes(self, names: Sequence[str], template: str | None) -> np.ndarray:
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        """Frame features float32 (B, T, D) in the order of time → video features float32 (B, D), for any T ≥ 1.
+
+        The frames are taken as evenly spaced. Each row depends on its own frames alone.
+        """
+        ...
+
+    def encode_classes(
+        self, names: Sequence[str], template: str | None, sentences: Mapping[str, Sequence[str]]
+    ) -> np.ndarray:
         """Class names → features float32 (C, D), L2-normalised.
 
-        template: a sentence with `{}` for the name in place of the model's own class text.
+        template: a sentence with `{}` for the name in place of the model's own class text. sentences: descriptions of
+        some of the names, in place of what the model knows of them; empty where there is a template.
         """
         ...
 

@@ -8,7 +8,7 @@ import itertools
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ga2clip.choices import ScoringRule
+from ga2clip.descriptions import described_classes
 from ga2clip.errors import UserError
-from ga2clip.labels import check_class_names, comparable
+from ga2clip.labels import comparable
 from ga2clip.predictions import Failure, Prediction, rank
 from ga2clip.runtime.arguments import (
     at_least_one,
     flag,
+    float_features,
     prepared_clips,
     prepared_frames,
     rgb_frames,
@@ -38,6 +40,8 @@ from ga2clip.runtime.scoring import NONE_LABEL, Scorer
 from ga2clip.video import SamplingRule, sample_frames
 
 _log = logging.getLogger(__name__)
+Classes = Iterable[str] | Mapping[str, Sequence[str]]
+"""Class names, or class names with sentences that describe them."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class Predictor:
     Args:
         model: the folder of a bundle (no torch needed) or any `ClipModel`. `ga2clip.open_predictor` also opens runs
             and backbones.
-        classes: the class names to rank when a call gives none; None: the model's own.
+        classes: the class names to rank when a call gives none, or a mapping of names to lists of sentences that
+            describe them; None: the model's own.
         provider: bundles only: `auto` (CUDA if a driver is installed, else the CPU), `cpu`, `cuda`, `cuda:N`,
             `tensorrt` or `openvino`. The attribute `provider` is the one that was obtained.
         threads: bundles only: CPU cores that each encoder may use; 0: all.
@@ -82,13 +87,13 @@ class Predictor:
         self,
         model: str | os.PathLike[str] | ClipModel,
         *,
-        classes: Iterable[str] | None = None,
+        classes: Classes | None = None,
         provider: str = "auto",
         threads: int = 0,
         cache: bool = True,
         signed_by: str | os.PathLike[str] | None = None,
     ) -> None:
-        own = None if classes is None else check_class_names(classes)
+        own = None if classes is None else described_classes(classes)
         if not isinstance(model, str | os.PathLike) and not hasattr(model, "encode_clips"):
             raise UserError(f"a model is the folder of a bundle, got {model!r:.60}", "such as 'run/bundle'")
         cache = flag("cache", cache)
@@ -97,7 +102,8 @@ class Predictor:
             if isinstance(model, str | os.PathLike)
             else model
         )
-        self.classes = own or self.model.classes
+        self._described = own or dict.fromkeys(self.model.classes, ())
+        self.classes = tuple(self._described)
         """The class names that are ranked when a call gives none."""
         self._rule = SamplingRule(frames=self.model.frames)
 
@@ -147,7 +153,7 @@ class Predictor:
     def predict(
         self,
         path: str | os.PathLike[str],
-        classes: Iterable[str] | None = None,
+        classes: Classes | None = None,
         top: int = 5,
         template: str | None = None,
         reject: bool = False,
@@ -156,7 +162,8 @@ class Predictor:
 
         Args:
             path: the file.
-            classes: names to choose from; None: `Predictor.classes`.
+            classes: names to choose from, or a mapping of names to lists of sentences that describe them, whose
+                features are averaged (an empty list: the name alone); None: `Predictor.classes`.
             top: the number of classes in the answer.
             template: a sentence with `{}` for the name, instead of the model's class text.
             reject: let "none of these" take part, by the model's open-set threshold.
@@ -182,7 +189,7 @@ class Predictor:
     def predict_frames(
         self,
         frames: np.ndarray,
-        classes: Iterable[str] | None = None,
+        classes: Classes | None = None,
         top: int = 5,
         template: str | None = None,
         reject: bool = False,
@@ -205,7 +212,7 @@ class Predictor:
     def predict_many(
         self,
         paths: Iterable[str | os.PathLike[str]],
-        classes: Iterable[str] | None = None,
+        classes: Classes | None = None,
         top: int = 5,
         template: str | None = None,
         reject: bool = False,
@@ -236,7 +243,7 @@ class Predictor:
         return self._predict_many(files, self.scorer(classes, template, reject), top, batch, workers, limit)
 
     def scorer(
-        self, classes: Iterable[str] | None = None, template: str | None = None, reject: bool = False
+        self, classes: Classes | None = None, template: str | None = None, reject: bool = False
     ) -> Scorer:
         """Encode the classes of a question once, to score many videos against them.
 
@@ -256,13 +263,14 @@ class Predictor:
                 f"{self.name} has no threshold for '{NONE_LABEL}'",
                 "`ga2clip export RUN` fits it where the run's dataset is prepared",
             )
-        names = self.classes if classes is None else check_class_names(classes)
+        described = self._described if classes is None else described_classes(classes)
+        names = tuple(described)
         if reject and NONE_LABEL in map(comparable, names):
             raise UserError(
                 f"a class is called '{NONE_LABEL}', which is the answer of a model that may reject",
                 "leave this class out, or do without reject",
             )
-        features = self.encode_classes(names, template)
+        features = self.encode_classes(described, template)
         labels = (*names, NONE_LABEL) if reject else names
         return Scorer(
             labels,
@@ -309,28 +317,50 @@ class Predictor:
             clips: uint8 (B, T, S, S, 3), frames as `prepare` returns them.
 
         Returns:
-            Video features, float32 (B, D), not normalised: the mean of the frame features.
+            Video features, float32 (B, D), not normalised: the pooled frame features, as `pool` has them.
 
         Raises:
             UserError: another type or shape.
         """
         return self.model.encode_clips(prepared_clips(clips, self.model.preprocess.size))
 
-    def encode_classes(self, names: Iterable[str], template: str | None = None) -> np.ndarray:
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        """Make video features of frame features: their mean, or what the model's temporal pooling makes of them.
+
+        Args:
+            features: float32 (B, T, D), as `encode_frames` returns them, in the order of time and evenly spaced; of any
+                B and T ≥ 1.
+
+        Returns:
+            Video features, float32 (B, D), not normalised.
+
+        Raises:
+            UserError: another type or shape.
+        """
+        return self.model.pool(float_features(features))
+
+    def encode_classes(self, names: Classes, template: str | None = None) -> np.ndarray:
         """Encode class names.
 
         Args:
-            names: C class names.
+            names: C class names, or a mapping of names to lists of sentences that describe them.
             template: a sentence with `{}` for the name, instead of the model's class text.
 
         Returns:
             Class features, float32 (C, D), L2-normalised.
 
         Raises:
-            UserError: names that can't be told apart or are too long; a template that is not a string with one `{}`.
+            UserError: names that can't be told apart or are too long; a template that is not a string with one `{}`,
+                or beside sentences, which take its place.
         """
-        template = sentence(template)
-        return self.model.encode_classes(check_class_names(names), template)
+        template, described = sentence(template), described_classes(names)
+        sentences = {name: own for name, own in described.items() if own}
+        if sentences and template is not None:
+            raise UserError(
+                f"a template does not go with descriptions: '{next(iter(sentences))}' has sentences of its own",
+                "leave one of them out",
+            )
+        return self.model.encode_classes(tuple(described), template, sentences)
 
     def _predict_many(
         self, paths: Iterable[object], scorer: Scorer, top: int, batch: int, workers: int, limit: float

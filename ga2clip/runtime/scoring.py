@@ -22,6 +22,16 @@ def normalise(features: np.ndarray) -> np.ndarray:
     return (features / np.maximum(lengths, 1e-12)).astype(np.float32)
 
 
+def mean_over_frames(features: np.ndarray) -> np.ndarray:
+    """Frame features (B, T, D) → their means float32 (B, D)."""
+    return features.mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
+def mean_direction(features: np.ndarray) -> np.ndarray:
+    """The feature (D,) of a class from the L2-normalised ones of its texts (N, D): their normalised mean, float32."""
+    return features[0] if len(features) == 1 else normalise(features.mean(axis=0, dtype=np.float64))
+
+
 @dataclass(frozen=True)
 class Scorer:
     """The classes of a question, with their features, and the rule that scores a video against them.

@@ -6,7 +6,7 @@ sources can wait, so no frame of theirs is dropped.
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ga2clip.predictions import rank
 from ga2clip.runtime.arguments import at_least_one, video_path
-from ga2clip.runtime.predictor import Predictor
+from ga2clip.runtime.predictor import Classes, Predictor
 from ga2clip.runtime.scoring import Scorer
 from ga2clip.runtime.sliding import check_window, windows
 from ga2clip.video import Gap, Playback
@@ -53,7 +53,7 @@ def follow(
     window: float = 2.0,
     stride: float = 0.5,
     fps: float = 4.0,
-    classes: Sequence[str] | None = None,
+    classes: Classes | None = None,
     template: str | None = None,
     reject: bool = False,
     top: int = 1,
@@ -88,7 +88,7 @@ def _follow(
             else (item[0], predictor.encode_frames(predictor.prepare(item[1][None]))[0])
             for item in reader.frames()
         )
-        for part in windows(features, window, stride, 1 / fps):
+        for part in windows(features, window, stride, 1 / fps, predictor.pool):
             if isinstance(part, Gap):
                 yield StreamResult(part.end, (), reader.dropped, part)
                 continue

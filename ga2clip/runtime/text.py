@@ -1,19 +1,20 @@
 """L2-normalised features (C, D) of class names: from the text bank, the cache or the text encoder, in this order."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ga2clip.descriptions import ClassTexts, blamed
 from ga2clip.errors import MissingExtraError, UserError
 from ga2clip.labels import fill
 from ga2clip.runtime.bundle import Bundle, TextBank
 from ga2clip.runtime.card import PROVIDER_LIMIT, TEXT_ENCODER, TOKENIZER, BundleCard
 from ga2clip.runtime.engine import Engine, check_provider
-from ga2clip.runtime.scoring import normalise
+from ga2clip.runtime.scoring import mean_direction, normalise
 
 if TYPE_CHECKING:
     from ga2clip.runtime.feature_cache import FeatureCache
@@ -55,29 +56,56 @@ class ClassEncoder:
     def __init__(self, bundle: Bundle, *, provider: str, threads: int, cache: bool) -> None:
         self.bank: TextBank = bundle.text_bank()
         self._bundle, self._provider, self._threads = bundle, provider, threads
+        self._described = ClassTexts(bundle.card.descriptions)
         self._known = dict(zip(self.bank.classes, self.bank.features, strict=True))
         self._remember = cache
         self._lock = threading.Lock()
         self._engine: Engine | None = None
 
-    def encode(self, names: Sequence[str], template: str | None = None) -> np.ndarray:
-        """Features of class names, float32 (C, D), L2-normalised. Without a template, the names of the text bank keep
-        their stored features.
+    def encode(
+        self, names: Sequence[str], template: str | None, sentences: Mapping[str, Sequence[str]]
+    ) -> np.ndarray:
+        """Features of class names, float32 (C, D), L2-normalised; arguments as `ClipModel.encode_classes`. Without
+        template and sentences, the names of the text bank keep their stored features.
 
-        Raises UserError for a template without `{}`, for a name that is too long for the context, and for names that
-        the tokenizer gives the same ids.
+        Raises UserError for a template without `{}`, for a name or sentence that is too long for the context, and for
+        names that the tokenizer gives the same ids.
         """
-        pattern = self._bundle.card.text.template if template is None else template
-        texts = [fill(pattern, name) for name in names]
         known = self._known if template is None else {}
-        missing = [text for name, text in zip(names, texts, strict=True) if name not in known]
-        if missing and self._bundle.card.text.cleaning == "canonicalize":
-            self._refuse_same_words(texts)  # what is in the cache is not split into tokens
-        computed = self._features(missing, texts) if missing else {}
-        rows = [
-            known[name] if name in known else computed[text] for name, text in zip(names, texts, strict=True)
-        ]
-        return np.stack(rows)
+        texts = {
+            name: sentences.get(name) or self._texts(name, template)
+            for name in names
+            if name in sentences or name not in known
+        }
+        computed = self._computed(texts, self._alone(names, template, sentences)) if texts else {}
+        return np.stack([computed[name] if name in computed else known[name] for name in names])
+
+    def _texts(self, name: str, template: str | None) -> Sequence[str]:
+        """The texts of a class that is not in the bank, or of any with a template."""
+        if template is not None:
+            return (fill(template, name),)
+        return self._described.of(name, self._bundle.card.text.template)
+
+    def _alone(
+        self, names: Sequence[str], template: str | None, sentences: Mapping[str, Sequence[str]]
+    ) -> list[str]:
+        """The texts of the classes that have a single one; classes with descriptions may share sentences."""
+        texts = (sentences.get(name) or self._texts(name, template) for name in names)
+        return [own[0] for own in texts if len(own) == 1]
+
+    def _computed(self, texts: Mapping[str, Sequence[str]], alone: Sequence[str]) -> dict[str, np.ndarray]:
+        """Features (D,) of classes by their texts. alone: texts of the question that must differ to the tokenizer."""
+        if self._bundle.card.text.cleaning == "canonicalize":
+            self._refuse_same_words(alone)  # what is in the cache is not split into tokens
+        try:
+            features = self._features([text for own in texts.values() for text in own], alone)
+        except UserError as error:
+            if self._engine is None:  # not loaded, so no text was refused
+                raise
+            raise blamed(error, texts, self._ids) from None
+        return {
+            name: mean_direction(np.stack([features[text] for text in own])) for name, own in texts.items()
+        }
 
     def _refuse_same_words(self, texts: Sequence[str]) -> None:
         """Raises UserError for texts that are equal once punctuation is removed, which CLIP's rule tells apart."""

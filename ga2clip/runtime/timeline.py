@@ -1,6 +1,6 @@
 """The timeline of a long video: segments (start, end, label, score), in memory that doesn't grow with the video.
 
-Each frame is encoded once, at `fps` frames per second. Sliding windows average the frame features (`sliding.py`) and
+Each frame is encoded once, at `fps` frames per second. Sliding windows pool the frame features (`sliding.py`) and
 give class probabilities, which may be smoothed over time. Consecutive windows with the same best class form a segment.
 Windows and segments end at a gap in the video (`ga2clip.video.clock`).
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from ga2clip.runtime.arguments import video_path, zero_or_more
 from ga2clip.runtime.frames import frame_features
-from ga2clip.runtime.predictor import Predictor
+from ga2clip.runtime.predictor import Classes, Predictor
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
 from ga2clip.text import csv_lines, printable
 from ga2clip.video import Gap
@@ -77,14 +77,24 @@ class Timeline:
         }
 
     def to_csv(self) -> str:
-        """CSV with the columns `start,end,label,score`, a row per segment; a gap has no label and score."""
+        """CSV with the columns `path,start,end,label,score`, a row per segment; a gap has no label and score.
+
+        `ga2clip prepare --dataset csv` reads it, also after corrections by hand.
+        """
         rows = [
-            (f"{part.start:.3f}", f"{part.end:.3f}", "", "")
-            if isinstance(part, Gap)
-            else (f"{part.start:.3f}", f"{part.end:.3f}", part.label, f"{part.score:.6f}")
+            (self.file, f"{part.start:.3f}", f"{part.end:.3f}")
+            + (("", "") if isinstance(part, Gap) else (part.label, f"{part.score:.6f}"))
             for part in self._in_order()
         ]
-        return csv_lines([("start", "end", "label", "score"), *rows])
+        return csv_lines([("path", "start", "end", "label", "score"), *rows])
+
+    def to_vtt(self) -> str:
+        """Subtitles in WebVTT (W3C), a cue per segment: its label and probability, for any player."""
+        cues = [
+            f"{_clock(s.start)} --> {_clock(s.end)}\n{_cue_text(s.label)} ({100 * s.score:.0f} %)\n"
+            for s in self.segments
+        ]
+        return "\n".join(["WEBVTT\n", *cues])
 
     def table(self) -> str:
         """A readable table of segments and gaps, with the number of encoded frames."""
@@ -105,6 +115,17 @@ class Timeline:
         return sorted(parts, key=lambda part: part.start)
 
 
+def _clock(seconds: float) -> str:
+    """A time as `HH:MM:SS.mmm`."""
+    whole = round(1000 * seconds)
+    return f"{whole // 3_600_000:02d}:{whole // 60_000 % 60:02d}:{whole // 1000 % 60:02d}.{whole % 1000:03d}"
+
+
+def _cue_text(label: str) -> str:
+    """A label as text of a cue, without markup (WebVTT, section 4.2.2)."""
+    return printable(label).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def timeline(
     predictor: Predictor,
     source: str | os.PathLike[str],
@@ -112,7 +133,7 @@ def timeline(
     window: float = 2.0,
     stride: float = 0.5,
     fps: float = 4.0,
-    classes: Sequence[str] | None = None,
+    classes: Classes | None = None,
     template: str | None = None,
     reject: bool = False,
     smooth: float = 0.0,
@@ -124,7 +145,7 @@ def timeline(
     Args:
         predictor: the model.
         source: the file.
-        window: seconds of video that one answer averages over.
+        window: seconds of video that one answer is about.
         stride: seconds from one answer to the next.
         fps: frames encoded per second of video, at most.
         classes: names to choose from; None: `Predictor.classes`.
@@ -144,7 +165,8 @@ def timeline(
     zero_or_more("min_length", min_length)
     scorer = predictor.scorer(classes, template, reject)
     counter = _Counter(progress)
-    parts = windows(counter.watch(frame_features(predictor, source, fps)), window, stride, 1 / fps)
+    features = counter.watch(frame_features(predictor, source, fps))
+    parts = windows(features, window, stride, 1 / fps, predictor.pool)
     scored = (w if isinstance(w, Gap) else (w, scorer.probabilities(w.feature[None])[0]) for w in parts)
     builder = _Segments(scorer.labels, min_length)
     answers: list[Answer] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Json, ValidationError
 from torch import Tensor
 
 from ga2clip.errors import UserError
@@ -21,6 +21,7 @@ from ga2clip.training.update import Updater
 _FILE = "checkpoint.safetensors"
 _MOMENTS = {"adamw": {"step", "exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"}}
 """The state that the supported optimisers keep for each parameter."""
+_BEST = "best/"
 _Count = Annotated[int, Field(ge=0)]
 
 
@@ -33,6 +34,16 @@ class Position:
     step: _Count = 0
 
 
+class _Best(BaseModel):
+    """The best epoch of the validation, from 1; 0: none yet."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    epoch: _Count = 0
+    accuracy: FiniteFloat = 0.0
+    loss: FiniteFloat = 0.0
+
+
 class _Header(BaseModel):
     """The header of a checkpoint, JSON by key."""
 
@@ -42,6 +53,8 @@ class _Header(BaseModel):
     scaler: Json[dict[str, float]]
     settings: Json[dict[str, dict[str, Any]]] = Field(default_factory=dict)
     """Of the training; empty in checkpoints of earlier versions."""
+    best: Json[_Best] = Field(default_factory=_Best)
+    """The validation; none in checkpoints of earlier versions."""
 
 
 def save_checkpoint(folder: Path, updater: Updater, position: Position) -> None:
@@ -50,6 +63,7 @@ def save_checkpoint(folder: Path, updater: Updater, position: Position) -> None:
         "position": json.dumps(asdict(position)),
         "scaler": json.dumps(updater.scaler.state_dict()),
         "settings": json.dumps(updater.model.settings.model_dump(mode="json")),
+        "best": json.dumps(updater.best.numbers()),
     }
     save_tensors(folder / STATE / _FILE, _tensors(updater), header)
 
@@ -69,6 +83,7 @@ def load_checkpoint(folder: Path, updater: Updater) -> Position:
         header, tensors = read_tensors(file)
         said = _Header.model_validate(header)
         moments, sums = _moments(updater, tensors), _average(updater, tensors)
+        best = _best(updater, tensors)
     except UserError as error:
         raise UserError(error.message, again) from None
     except ValidationError as error:
@@ -89,6 +104,9 @@ def load_checkpoint(folder: Path, updater: Updater) -> Position:
     updater.optimiser.state.update(moments)
     for name, value in sums.items():
         updater.average.sums[name].copy_(value)
+    updater.best.restore(best, **said.best.model_dump())
+    epochs = said.settings.get("training", {}).get("epochs", updater.settings.epochs)
+    updater.average.extend(epochs, updater.settings.epochs)
     if updater.scaler.is_enabled() and said.scaler:
         updater.scaler.load_state_dict(said.scaler)
     return said.position
@@ -100,7 +118,16 @@ def _tensors(updater: Updater) -> dict[str, Tensor]:
         for key, value in updater.optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser/{name}/{key}"] = value
     tensors |= {f"average/{name}": value for name, value in updater.average.sums.items()}
+    tensors |= {f"{_BEST}{name}": value for name, value in updater.best.weights.items()}
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _best(updater: Updater, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state of the best epoch. Raises ValueError where it does not fit the parameters."""
+    best = {name.removeprefix(_BEST): value for name, value in tensors.items() if name.startswith(_BEST)}
+    if best and {n: v.shape for n, v in best.items()} != {n: p.shape for n, p in updater.parameters.items()}:
+        raise ValueError("its best state is not one of this model")
+    return best
 
 
 def _average(updater: Updater, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

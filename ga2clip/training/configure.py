@@ -12,6 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
+from ga2clip.data.manifest import dataset_root
+from ga2clip.descriptions import read_descriptions
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.methods import method_settings
 from ga2clip.registry import DATASETS
@@ -63,6 +65,7 @@ def configure(
     protocol: str | None = None,
     recipe: str | Path | None = None,
     preset: str | None = None,
+    descriptions: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     overrides: Iterable[str] = (),
 ) -> Settings:
@@ -72,11 +75,14 @@ def configure(
         dataset, method, protocol: None: the recipe's, or the default.
         recipe: a file, or the name of a shipped recipe; None: the dataset's own.
         preset: `authors`: override the recipe by the settings that the method's authors publish.
+        descriptions: a file of class descriptions, or `builtin` for those that come with the dataset; None: the
+            recipe's.
         options: a nested tree of settings, such as {"training": {"seed": 2}}.
         overrides: `section.key=value` strings.
 
     Raises:
-        UserError: an unknown dataset, method, protocol, recipe or setting; the hint has the nearest name.
+        UserError: an unknown dataset, method, protocol, recipe or setting (the hint has the nearest name), or
+            descriptions that can't be read.
     """
     wishes = _with_whole_backbone(merge(options or {}, parse_overrides(overrides)))
     data = wishes.get("data", {})
@@ -103,10 +109,33 @@ def configure(
     settings = Settings().updated(merge(sentence, composed), "method").updated(tree, source)
     if preset == "authors":
         settings = _as_authors(settings, chosen_method, dataset, case)
-    chosen = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
-    settings = settings.updated(merge(chosen, wishes), "the command line")
+    if descriptions is not None:
+        settings = settings.model_copy(update={"descriptions": read_descriptions(descriptions, dataset)})
+    chosen: dict[str, Any] = {"data": {"dataset": dataset} | ({"protocol": protocol} if protocol else {})}
+    if dataset != settings.data.dataset:  # the folder of a recipe's dataset is not that of another one
+        chosen["data"]["root"] = ""
+    if "epochs" in wishes.get("training", {}):  # a run that was extended has stages, which a new one has not
+        chosen["training"] = {"extended": ()}
+    settings = _with_absolute_paths(settings.updated(merge(chosen, wishes), "the command line"))
     _check_parts(settings)
     return settings
+
+
+def _with_absolute_paths(settings: Settings) -> Settings:
+    """The settings with the paths of the dataset made absolute, since the run may be read from other folders."""
+    data = settings.data
+    files = {
+        key: ",".join(str(Path(part.strip()).absolute()) for part in value.split(",") if part.strip())
+        for key in ("split_file", "test_split_file", "labels")
+        if (value := getattr(data, key))
+    }
+    if Path(data.class_names).is_file():
+        files["class_names"] = str(Path(data.class_names).absolute())
+    files["root"] = str(dataset_root(data).absolute())
+    tree: dict[str, Any] = {"data": files}
+    if Path(settings.anchors.source).is_dir() and settings.anchors.source not in ("builtin", "unused"):
+        tree["anchors"] = {"source": str(Path(settings.anchors.source).absolute())}
+    return settings.updated(tree, "the working folder")
 
 
 def _check_parts(settings: Settings) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 from ga2clip.files import write_figure
 from ga2clip.run import read_metrics
+from ga2clip.training.validation import ACCURACY, LOSS
 
-_NO_TERMS = {"step", "epoch", "lr", "loss", "accuracy", "grad_norm"}
+_NO_TERMS = {"step", "epoch", "lr", "loss", "accuracy", "grad_norm", ACCURACY, LOSS}
 
 
 def draw_curves(folder: Path) -> Path | None:
@@ -23,12 +24,20 @@ def draw_curves(folder: Path) -> Path | None:
     for name in ["loss", *terms] if len(terms) > 1 else ["loss"]:
         _line(left, lines, name)
     left.set_title("loss")
-    left.legend()
     _line(middle, lines, "accuracy")
     middle.set_title("training accuracy")
+    validated = [line for line in lines if ACCURACY in line]
+    if validated:
+        for axes, name in ((left, LOSS), (middle, ACCURACY)):
+            axes.plot(
+                [line["step"] for line in validated], [line[name] for line in validated], ".--", label=name
+            )
+        middle.legend()
+        middle.set_title("accuracy")
     middle.set_ylim(0, 1)
     _line(right, lines, "lr")
     right.set_title("learning rate")
+    left.legend()
     for axes in (left, middle, right):
         axes.set_xlabel("update")
         axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""Batches of precomputed video features instead of clips, for models whose vision tower does not train.
+"""Batches of precomputed frame features instead of clips, for models whose vision tower does not train.
 
 Clips are sampled and preprocessed as in evaluation, without augmentation, which would change them in every epoch.
 """
@@ -15,6 +15,7 @@ from ga2clip.data.loader import plan_epoch
 from ga2clip.data.manifest import Clip
 from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError
+from ga2clip.model.pooling import mean_pool
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.settings import Settings
 from ga2clip.text import printable
@@ -23,19 +24,28 @@ from ga2clip.training.update import FeatureBatch
 _log = logging.getLogger(__name__)
 
 
-def video_features(
+def frozen_features(
     model: VideoCLIP, clips: Sequence[Clip], settings: Settings, group: Group
 ) -> dict[str, Tensor]:
-    """Clip id → feature float32 (D,) of one view, in every process. Clips that cannot be read are left out."""
+    """Clip id → frame features float32 (T, D) of one view, in every process. Clips that cannot be read are left out.
+
+    Where nothing pools the frames, their mean is kept alone: T is 1.
+    """
     single = settings.updated({"data": {"test_clips": 1, "test_crops": 1}}, "one view")
-    return {name: views[0] for name, views in encode_clips(model, clips, single, group).features.items()}
+
+    def encode(video: Tensor) -> Tensor:
+        frames = model.encode_frames(video.flatten(0, 1)).unflatten(0, video.shape[:2])
+        return frames if model.pools else mean_pool(frames)[:, None]
+
+    encoded = encode_clips(model, clips, single, group, encode=encode)
+    return {name: views[0] for name, views in encoded.features.items()}
 
 
 class CachedBatches:
     """The batches of `train_batches`, as features."""
 
     def __init__(self, task: Task, settings: Settings, group: Group, features: dict[str, Tensor]) -> None:
-        """features: (D,) by clip id, of the training and anchor clips."""
+        """features: (T, D) by clip id, of the training and anchor clips."""
         self.task, self.settings, self.group, self.features = task, settings, group, features
         missing = [clip.id for clip in task.train if clip.id not in features]
         if missing:

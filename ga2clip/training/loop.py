@@ -5,15 +5,16 @@ The caller provides the batches (`Batches`) and an object that records progress 
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ga2clip.data.loader import Batch
 from ga2clip.training.checkpoint import Position
 from ga2clip.training.memory import memory_errors
-from ga2clip.training.schedule import Rate
+from ga2clip.training.schedule import Rate, Stages
 from ga2clip.training.signals import StopFlag
 from ga2clip.training.update import FeatureBatch, Outcome, Updater
+from ga2clip.training.validation import Validation
 
 Batches = Callable[[int, int], Iterable[Batch | FeatureBatch]]
 """(epoch, batches to skip at its beginning) → the batches of that epoch, the same on every run."""
@@ -25,7 +26,7 @@ class Plan:
 
     epochs: int
     steps_per_epoch: int
-    rate: Rate
+    rate: Rate | Stages
     checkpoint_seconds: float = 600.0
 
     @property
@@ -92,9 +93,17 @@ class Watcher(Protocol):
 
 
 def fit(
-    updater: Updater, batches: Batches, plan: Plan, watcher: Watcher, position: Position, stop: StopFlag
+    updater: Updater,
+    batches: Batches,
+    plan: Plan,
+    watcher: Watcher,
+    position: Position,
+    stop: StopFlag,
+    validation: Validation,
 ) -> Position:
-    """Train from `position` to the end of the plan, or until `stop` is set; returns the last position.
+    """Train from `position` to the end of the plan or of the validation's patience, or until `stop` is set.
+
+    Returns the last position.
 
     A checkpoint is saved at the end of every epoch, every `checkpoint_seconds`, and when stopped.
     Raises UserError for a loss that is not finite and when memory runs out; the last checkpoint is kept.
@@ -109,8 +118,11 @@ def fit(
             with memory_errors(updater, f"in step {position.step + 1}"):
                 outcome = updater.run(batch, position.step, factor, stop=bool(stop))
             tally.add(outcome)
-            watcher.on_step(position, factor, outcome)
-            position = plan.after(position)
+            before, position = position, plan.after(position)
+            # Before a stop is saved, too: a resumed run starts behind it.
+            if not position.batch:
+                outcome = replace(outcome, validation=validation.measure(position.epoch))
+            watcher.on_step(before, factor, outcome)
             # Before anything is saved: a resumed run doesn't come by here again.
             updater.average.after_update(position.step, per_epoch=plan.steps_per_epoch, epochs=plan.epochs)
             if outcome.stop:
@@ -123,6 +135,8 @@ def fit(
         watcher.on_epoch(tally)
         watcher.save(position)
         saved_at = time.monotonic()
+        if validation.over(position.epoch):
+            break
     updater.model.eval()
     return position
 

@@ -23,6 +23,7 @@ from ga2clip.settings import TrainingSettings
 from ga2clip.training.checkpoint import Position, save_checkpoint
 from ga2clip.training.loop import Plan, Tally
 from ga2clip.training.update import Outcome, Updater
+from ga2clip.training.validation import ACCURACY, LOSS
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,14 @@ class Recorder:
             "loss": outcome.loss,
         }
         line |= outcome.terms | {"accuracy": accuracy, "grad_norm": _finite(outcome.grad_norm)}
+        line |= outcome.validation
         self._write(line)
+        if outcome.validation:
+            _log.info(
+                "validation after epoch %d: accuracy %.1f %%, loss %.4f%s",
+                *(epoch, 100 * outcome.validation[ACCURACY], outcome.validation[LOSS]),
+                ", the best so far" if self.updater.best.epoch == epoch else "",
+            )
         terms = (
             {name: f"{value:.3f}" for name, value in outcome.terms.items()} if len(outcome.terms) > 1 else {}
         )

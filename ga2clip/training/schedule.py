@@ -36,3 +36,18 @@ class Rate:
         if self.kind == "dassl":
             return (step // self.per_epoch - self.warmup // self.per_epoch) * self.per_epoch / self.total
         return (step - self.warmup) / max(1, self.total - self.warmup)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The rate of a training that was extended: up to the end of each stage that of a training of that length.
+
+    stages: by rising `total`.
+    """
+
+    stages: tuple[Rate, ...]
+
+    def factor(self, step: int) -> float:
+        """As `Rate.factor`."""
+        stage = next((rate for rate in self.stages if step < rate.total), self.stages[-1])
+        return stage.factor(step)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from ga2clip.data.protocols import Task
+from ga2clip.descriptions import said
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.training.estimate import Cost
 from ga2clip.training.loop import Plan
@@ -32,6 +33,7 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
             "",
             f"{len(task.train)} clips of {len(task.classes)} classes, {settings.data.frames} frames each{anchors}",
         ),
+        *([("texts", said(settings.descriptions))] if settings.descriptions else []),
         (
             "steps",
             f"{plan.epochs} epochs of {plan.steps_per_epoch} updates, {settings.training.batch_size} clips each",

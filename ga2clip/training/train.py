@@ -8,8 +8,10 @@ import os
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +19,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.precision import precision_name
+from ga2clip.data.class_names import described_as_named
+from ga2clip.data.lineage import Record, record, training_changes
 from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
+from ga2clip.data.manifest import Manifest, read_dataset, relative_path
 from ga2clip.data.protocols import Task, load_task
+from ga2clip.descriptions import no_class, refuse_missing
 from ga2clip.errors import UserError
 from ga2clip.hard_prompt import read_hard_prompt
 from ga2clip.model.load_backbone import load_backbone
@@ -30,26 +36,30 @@ from ga2clip.run import (
     another_training,
     continue_run,
     load_run,
+    located,
     lock_run,
     read_metrics,
+    read_record,
     read_settings,
     refuse_occupied,
     save_prompts,
     start_run,
 )
 from ga2clip.settings import Settings, TrainingSettings, parse_overrides
+from ga2clip.text import some
 from ga2clip.training.averaging import StartValues
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
 from ga2clip.training.estimate import estimate
-from ga2clip.training.features import CachedBatches, video_features
+from ga2clip.training.features import CachedBatches, frozen_features
 from ga2clip.training.loop import Batches, Plan, fit
 from ga2clip.training.memory import loader_errors, memory_errors
 from ga2clip.training.progress import Recorder, Silent, event_writer_class
-from ga2clip.training.schedule import Rate
+from ga2clip.training.schedule import Rate, Stages
 from ga2clip.training.signals import StoppedError, stop_flag
 from ga2clip.training.summary import describe
 from ga2clip.training.update import Updater
+from ga2clip.training.validation import Validation, check_validation
 from ga2clip.video import Preprocess
 
 _log = logging.getLogger(__name__)
@@ -96,11 +106,14 @@ def train(
         job = _prepare(settings, group)
         job.log_summary()
         position = job.position(out) if resume else Position()
+        if resume:
+            job.refuse_other_data(out)
+            job.refuse_extension_of_ended(out, position)
         note = {"devices_used": group.size}
         if group.is_first and resume:
-            continue_run(out, settings, note)
+            continue_run(out, job.settings, note)
         elif group.is_first:
-            start_run(out, settings, note)
+            start_run(out, job.settings, note, job.record(out))
             held.enter_context(lock_run(out))
         redirect = logging_redirect_tqdm() if progress and group.is_first else nullcontext()
         with redirect:
@@ -123,10 +136,20 @@ def _another_training(key: str) -> UserError:
     )
 
 
-def resume_settings(run: Path, overrides: Iterable[str] = ()) -> Settings:
+def _from(folder: Path, root: Path) -> str:
+    """The way from a run's folder to its dataset's, with `/`; "" where there is none, as between drives."""
+    try:
+        return relative_path(root.absolute(), folder.absolute())
+    except ValueError:
+        return ""
+
+
+def resume_settings(run: Path, overrides: Iterable[str] = (), *, epochs: int | None = None) -> Settings:
     """The settings of a run, with `section.key=value` overrides that don't change its updates.
 
-    Raises UserError if `run` is not a run or its settings are damaged, and for an override that would change updates.
+    epochs: to extend the training to so many; its rate then goes on as that of a training of this length.
+    Raises UserError if `run` is not a run or its settings are damaged, for an override that would change updates, and
+    for fewer epochs than the run has.
     """
     if not (run / SETTINGS).is_file():
         raise UserError(
@@ -136,7 +159,16 @@ def resume_settings(run: Path, overrides: Iterable[str] = ()) -> Settings:
     for section, values in changes.items():
         for key in values.keys() - MAY_CHANGE.get(section, set()):
             raise _another_training(f"{section}.{key}")
-    return read_settings(run).updated(changes, "the command line")
+    settings = located(run, read_settings(run)).updated(changes, "the command line")
+    training = settings.training
+    if epochs is None or epochs == training.epochs:
+        return settings
+    if epochs < training.epochs:
+        raise UserError(
+            f"{run} has {training.epochs} epochs already", "give more to extend it; it can't be made shorter"
+        )
+    longer = {"epochs": epochs, "extended": [*training.extended, training.epochs]}
+    return settings.updated({"training": longer}, "--epochs")
 
 
 def summary(settings: Settings, *, device: str = "auto") -> str:
@@ -167,9 +199,13 @@ def _mean(lines: list[dict[str, float]], name: str) -> float:
 class _Job:
     """A training that is set up but not started."""
 
-    def __init__(self, settings: Settings, task: Task, model: VideoCLIP, group: Group) -> None:
-        self.settings, self.task, self.model, self.group = settings, task, model, group
+    def __init__(
+        self, settings: Settings, manifest: Manifest, task: Task, model: VideoCLIP, group: Group
+    ) -> None:
+        self.settings, self.model, self.group = settings, model, group
+        self.manifest, self.task = manifest, task
         self.updater = Updater(model, group)
+        self.validation = Validation(self.updater, task)
         # Before a resumed run loads its state: a new model has the values that the training started from.
         self.start = StartValues(model.parameter_groups()["parts"], settings.method.interpolate_parts)
         training = settings.training
@@ -177,7 +213,7 @@ class _Job:
         per_epoch = batches_per_epoch(task, settings, group.size) if trains else 0
         epochs = training.epochs if per_epoch else 0
         self.plan = Plan(
-            epochs, per_epoch, _rate(training, epochs, per_epoch), 60 * training.checkpoint_minutes
+            epochs, per_epoch, _stages(training, epochs, per_epoch), 60 * training.checkpoint_minutes
         )
 
     def summary(self) -> str:
@@ -197,7 +233,7 @@ class _Job:
             if self.settings.method.coupling == "mapping" and 0 < self.plan.steps < _SETTLED:
                 _log.warning(
                     "the mapping layer starts from random values, and %d updates may be too few to train it: "
-                    "train longer, or take --set method.coupling=residual, which starts from the soft prompt",
+                    "train longer, or take --set method.coupling=gated, which starts from the soft prompt",
                     self.plan.steps,
                 )
 
@@ -215,9 +251,44 @@ class _Job:
             )
         return position
 
+    def record(self, out: Path) -> Record:
+        """What the run in `out` will have been trained on."""
+        task = self.task if self.plan.steps else replace(self.task, train=(), val=())
+        return record(self.manifest, task, _from(out, task.root))
+
+    def refuse_other_data(self, out: Path) -> None:
+        """Raises UserError when the dataset is not the one that the run was started with."""
+        trained = read_record(out)
+        if trained is None or not self.plan.steps:  # of an earlier version, or nothing trains
+            return
+        changed = training_changes(trained, self.task)
+        if not changed and trained.classes != list(self.manifest.classes):
+            changed = "its classes are others"
+        if changed:
+            raise UserError(
+                f"the data in {self.task.root} is not what {out} was trained on: {changed}",
+                f"start another run: ga2clip train --recipe {out} --out DIR; or bring the dataset back",
+            )
+
+    def refuse_extension_of_ended(self, out: Path, position: Position) -> None:
+        """Raises UserError when a run that validation has ended is to be made longer."""
+        if self.settings.training.epochs > read_settings(out).training.epochs and self._is_over(position):
+            raise UserError(
+                f"validation has ended {out} after {position.epoch} epochs: training.patience is "
+                f"{self.settings.training.patience}",
+                f"start another run with more patience: ga2clip train --recipe {out} --out DIR "
+                "--set training.patience=N",
+            )
+
+    def _is_over(self, position: Position) -> bool:
+        """Whether nothing is left to train."""
+        return position.epoch >= self.plan.epochs or (
+            not position.batch and self.validation.over(position.epoch)
+        )
+
     def run(self, out: Path, position: Position, *, bar: bool) -> None:
         """Train from `position` to the end, or until stopped, and write the files of the run."""
-        if position.step and position.epoch >= self.plan.epochs:
+        if position.step and self._is_over(position):
             _log.info("%s is finished: %d updates are done", out, position.step)
             # It may have been killed between the last checkpoint and the end of the run.
             if not (out / PROMPTS).is_file() or not load_run(out).meta.get(_FINISHED):
@@ -227,11 +298,13 @@ class _Job:
         try:
             with stop_flag() as stop, loader_errors(self.settings.training.workers):
                 watcher = recorder or Silent()
-                position = fit(self.updater, self._batches(), self.plan, watcher, position, stop)
+                position = fit(
+                    self.updater, self._batches(), self.plan, watcher, position, stop, self.validation
+                )
         finally:
             if recorder:
                 recorder.close()
-        if position.epoch < self.plan.epochs:
+        if not self._is_over(position):
             number = stop.signal
             raise StoppedError(
                 f"stopped by {number.name if number else 'another process'} after step {position.step}",
@@ -243,20 +316,29 @@ class _Job:
     def _finish(self, out: Path, position: Position) -> None:
         if self.plan.steps:
             self.updater.average.apply()
+            self.updater.best.apply()
             self.start.mix()
         method = self.settings.method
         if method.tune in ("vision", "text", "both") and method.interpolate < 1:
             self.model.interpolate_backbone(load_backbone(self.settings.backbone), method.interpolate)
         if self.group.is_first:
             draw_curves(out)
-            save_prompts(out, self.model, {"step": position.step, "steps": self.plan.steps, _FINISHED: True})
+            note: dict[str, Any] = {"step": position.step, "steps": self.plan.steps, _FINISHED: True}
+            if self.updater.best.epoch:
+                kept = "best" if self.updater.best.weights else "average"
+                note["validation"] = {**self.updater.best.numbers(), "kept": kept}
+                if kept == "best":
+                    _log.info(
+                        "kept as it was after epoch %d, the best in validation", self.updater.best.epoch
+                    )
+            save_prompts(out, self.model, note)
             _log.info("wrote %s", out / PROMPTS)
 
     def _batches(self) -> Batches:
         if self.plan.steps and self.settings.training.cache_features and not self.model.trains("vision"):
             clips = [*self.task.train, *self.task.anchors]
             _log.info("the vision tower does not train: computing the features of %d clips once", len(clips))
-            features = video_features(self.model, clips, self.settings, self.group)
+            features = frozen_features(self.model, clips, self.settings, self.group)
             return CachedBatches(self.task, self.settings, self.group, features)
         return _Stream(self.task, self.settings, self.model.preprocess, self.group)
 
@@ -288,9 +370,43 @@ class _Stream:
 def _prepare(settings: Settings, group: Group) -> _Job:
     if settings.training.tensorboard:
         event_writer_class()  # refused before anything is written
-    task = load_task(settings)
+    check_validation(settings)
+    _refuse_untrained(settings)
+    manifest, task = load_task(settings)
+    if settings.descriptions:
+        settings = _described(settings, manifest, task)
     model = make_model(settings, task.classes).to(group.device)
-    return _Job(settings, task, model, group)
+    return _Job(settings, manifest, task, model, group)
+
+
+def _refuse_untrained(settings: Settings) -> None:
+    """Raises UserError, before weights are loaded, where zero-shot would be measured with prompts at their start."""
+    method = settings.method
+    learns = method.text_length or method.vision_length or method.linear_probe or settings.parts
+    if settings.data.protocol == "zero-shot" and learns:
+        raise UserError(
+            f"zero-shot trains nothing: what '{method.name}' learns would stay as it starts",
+            "take --method zero-shot; or --protocol few-shot to train it",
+        )
+
+
+def _stages(training: TrainingSettings, epochs: int, per_epoch: int) -> Rate | Stages:
+    """The rate of all updates, also of a training that was extended."""
+    rate = _rate(training, epochs, per_epoch)
+    if not training.extended:
+        return rate
+    return Stages((*(_rate(training, count, per_epoch) for count in training.extended), rate))
+
+
+def _described(settings: Settings, manifest: Manifest, task: Task) -> Settings:
+    """The settings with descriptions under the names of the task's classes. Raises UserError where one has none."""
+    table = described_as_named(settings.descriptions, manifest, read_dataset(settings.data).classes)
+    tested = [name for part in task.evals for name in part.classes]
+    names = list(dict.fromkeys([*task.classes, *tested]))
+    refuse_missing(table, names)
+    if strangers := no_class(table, names):
+        _log.info("%d described names are no class here: %s", len(strangers), some(strangers))
+    return settings.model_copy(update={"descriptions": table})
 
 
 def _rate(training: TrainingSettings, epochs: int, per_epoch: int) -> Rate:

@@ -7,16 +7,15 @@ the accumulated gradients into the parts and the text tower.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
 
 from ga2clip.compute.distributed import Group
 from ga2clip.compute.precision import autocast, autocast_dtype
@@ -25,8 +24,9 @@ from ga2clip.data.mix import mix_clips
 from ga2clip.errors import UserError
 from ga2clip.model.blocks import BlockWeights
 from ga2clip.model.part import Prompts
+from ga2clip.model.pooling import mean_pool
 from ga2clip.model.video_clip import LossOutput, VideoCLIP
-from ga2clip.training.averaging import StateAverage
+from ga2clip.training.averaging import BestState, StateAverage
 from ga2clip.training.optimiser import build_optimiser, set_lr
 
 _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
@@ -34,9 +34,10 @@ _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """A batch of precomputed video features, for models whose vision tower does not train.
+    """A batch of precomputed frame features, for models whose vision tower does not train.
 
-    features: (B + A, D) float32; labels: (B + A,) int64, −1 for anchors, which come last.
+    features: (B + A, T, D) float32, T is 1 where the mean over the frames is all that the model needs; labels:
+    (B + A,) int64, −1 for anchors, which come last.
     """
 
     features: Tensor
@@ -56,6 +57,8 @@ class Outcome:
     grad_norm: float
     stop: bool
     """Whether any process was asked to stop."""
+    validation: Mapping[str, float] = field(default_factory=dict)
+    """After the last update of an epoch: what `Validation.measure` gives."""
 
 
 class Updater:
@@ -67,6 +70,8 @@ class Updater:
         self.parameters = model.trainable_parameters()
         self.optimiser = build_optimiser(model.parameter_groups(), settings)
         self.average = StateAverage(self.parameters, model.settings.average)
+        averaged = model.settings.average.kind != "none"
+        self.best = BestState({} if averaged else self.parameters)
         self.dtype = autocast_dtype(settings.precision, group.device, model.backbone.vision.width)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=self.dtype == torch.float16)
         self._frozen_classes: Tensor | None = None
@@ -181,7 +186,7 @@ class Updater:
     def _mixed(self, video: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
         """The video with MixUp or CutMix of labelled clips, if it is on, and targets (B, C) or None."""
         augment = self.model.settings.augment
-        if video.ndim == 2 or not (augment.mixup or augment.cutmix):
+        if video.ndim == 3 or not (augment.mixup or augment.cutmix):
             return video, None
         return mix_clips(video, labels, len(self.model.classes), augment, rng)
 
@@ -216,13 +221,8 @@ class Updater:
         return self._frozen_classes if class_ids is None else self._frozen_classes[class_ids]
 
     def _encode(self, names: Sequence[str], prompts: Prompts) -> Tensor:
-        """Class features; with many classes, in chunks whose activations are recomputed."""
-        size = self.settings.class_chunk or len(names)
-        if size >= len(names):
-            return self.model.encode_classes(names, prompts)
-        parts = [names[start : start + size] for start in range(0, len(names), size)]
-        encode = self.model.encode_classes
-        return torch.cat([checkpoint(encode, part, prompts, use_reentrant=False) for part in parts])
+        """Class features; with many texts, in chunks whose activations are recomputed."""
+        return self.model.encode_classes(names, prompts, chunk=self.settings.class_chunk)
 
     def _no_sync(self) -> AbstractContextManager[Any]:
         if isinstance(self._losses, DistributedDataParallel):
@@ -321,10 +321,10 @@ class _ChunkLosses(nn.Module):
         targets: Tensor | None,
         counts: tuple[int, int] | None,
     ) -> LossOutput:
-        """video: (B + A, T, 3, H, W) pixels or (B + A, D) features; the rest as `VideoCLIP.objective`."""
-        cached = video.ndim == 2
-        features = video if cached else self.model.encode_video(video, shared.prompts)
-        frozen = video if cached else self.model.encode_frozen_video(video, labels)
+        """video: (B + A, T, 3, H, W) pixels or (B + A, T, D) features; the rest as `VideoCLIP.objective`."""
+        cached = video.ndim == 3
+        features = self.model.pool(video) if cached else self.model.encode_video(video, shared.prompts)
+        frozen = mean_pool(video) if cached else self.model.encode_frozen_video(video, labels)
         return self.model.objective(
             features,
             labels,

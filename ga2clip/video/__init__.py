@@ -8,7 +8,7 @@ from ga2clip.video.errors import VideoError
 from ga2clip.video.fetch import LocalFile, is_byte_stream, local_file
 from ga2clip.video.find import VIDEO_SUFFIXES, bare_name, find_videos
 from ga2clip.video.preprocess import Preprocess, centre_crop, resize_short_side, three_crops
-from ga2clip.video.read import SampledClip, VideoInfo, probe, read_frames, sample_frames
+from ga2clip.video.read import SampledClip, VideoInfo, probe, probe_times, read_frames, sample_frames
 from ga2clip.video.sampling import SamplingRule, sample_indices, segment_indices
 from ga2clip.video.stream import Playback, iter_frames
 from ga2clip.video.write import write_video
@@ -30,6 +30,7 @@ __all__ = [
     "iter_frames",
     "local_file",
     "probe",
+    "probe_times",
     "read_frames",
     "resize_short_side",
     "sample_frames",

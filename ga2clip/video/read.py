@@ -78,19 +78,30 @@ class SampledClip:
 
 def probe(path: str | os.PathLike[str], *, time_limit: float | None = 60.0) -> VideoInfo:
     """Decodes a whole file and returns its properties. time_limit: seconds. Raises VideoError."""
+    return probe_times(path, time_limit=time_limit)[0]
+
+
+def probe_times(path: str | os.PathLike[str], *, time_limit: float | None = 60.0) -> tuple[VideoInfo, Times]:
+    """As `probe`, with the time of each frame, float64 seconds (N,)."""
     with open_file(path, Deadline(path, time_limit)) as video:
-        info = _decode(video, _Collector(video, []))
+        collector = _Collector(video, [])
+        info = _decode(video, collector)
     _log_warnings(info)
-    return info
+    return info, np.array(collector.all_times, np.float64)
 
 
 def read_frames(
-    path: str | os.PathLike[str], indices: Sequence[int] | None = None, *, time_limit: float | None = None
+    path: str | os.PathLike[str],
+    indices: Sequence[int] | None = None,
+    *,
+    size: int | Preprocess | None = None,
+    time_limit: float | None = None,
 ) -> tuple[Frames, Times]:
     """Reads frames by their numbers: uint8 (T, H, W, 3) RGB and their times, float64 seconds (T,).
 
-    indices: numbers of decoded frames, in any order, repetitions allowed; None for every frame. Raises VideoError for a
-    file that cannot be read, a number that it does not have, or after time_limit seconds.
+    indices: numbers of decoded frames, in any order, repetitions allowed; None for every frame. size: as
+    `sample_frames`. Raises VideoError for a file that cannot be read, a number that it does not have, or after
+    time_limit seconds.
     """
     deadline = Deadline(path, time_limit)
     numbers = None if indices is None else [int(index) for index in indices]
@@ -98,11 +109,11 @@ def read_frames(
     info = None
     if last is not None and last >= _LONG:
         with open_file(path, deadline) as video:
-            wanted = _Collector(video, numbers)
+            wanted = _Collector(video, numbers, size)
             info = _seek(video, read_packet_table(video), wanted)
     if info is None:
         with open_file(path, deadline) as video:
-            wanted = _Collector(video, numbers)
+            wanted = _Collector(video, numbers, size)
             info = _decode(video, wanted, last=last)
     if numbers is None:
         numbers = list(range(info.frames))
@@ -184,12 +195,14 @@ class _Collector:
         self.numbers = [] if numbers is None else numbers
         self.wanted = None if numbers is None else frozenset(numbers)
         self.kept: dict[int, Frame] = {}
+        self.all_times: list[float] = []
         self._times: dict[int, float] = {}
         self._resize = Preprocess(size).resize if isinstance(size, int) else size.resize if size else None
         self._to_rgb = RgbConverter(video.path)
 
     def offer(self, number: int, frame: VideoFrame, time: float) -> None:
-        """Converts the frame if it is wanted."""
+        """Notes the frame's time, and converts it if it is wanted."""
+        self.all_times.append(time)
         if self.wanted is not None and number not in self.wanted:
             return
         rgb = self._to_rgb(frame)

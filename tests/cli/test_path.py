@@ -201,7 +201,7 @@ def test_timeline_and_stream(walk, bundle: Path, clips) -> None:
     assert found["segments"][-1]["end"] == pytest.approx(found["duration"])
     assert (walk.folder / "plot.png").stat().st_size > 1000
     walk("predict", str(clips[0]), "--timeline", *windows, "--csv", "segments.csv")
-    assert (walk.folder / "segments.csv").read_text().startswith("start,end,label,score\n")
+    assert (walk.folder / "segments.csv").read_text().startswith("path,start,end,label,score\n")
     lines = walk("predict", str(clips[0]), "--follow", *windows, "--json").splitlines()
     assert [json.loads(line)["time"] for line in lines] == [w["end"] for w in found["windows"]]
 
@@ -321,7 +321,13 @@ def test_a_gap_is_one_record(walk, bundle: Path, clips) -> None:
     assert [line["gap"] for line in lines if not line["predictions"]] == [gap]
     rows = walk_csv(walk, source)
     assert [row for row in rows if not row["label"]] == [
-        {"start": f"{gap['start']:.3f}", "end": f"{gap['end']:.3f}", "label": "", "score": ""}
+        {
+            "path": str(source),
+            "start": f"{gap['start']:.3f}",
+            "end": f"{gap['end']:.3f}",
+            "label": "",
+            "score": "",
+        }
     ]
     assert "gap: no frames" in walk("predict", str(source), "--follow")
 

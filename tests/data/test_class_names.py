@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ga2clip.data.class_names import kind_of_names, named, named_as_tuned
+from ga2clip.data.class_names import described_as_named, kind_of_names, named, named_as_tuned
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.data.protocols import make_task
 from ga2clip.errors import UserError
@@ -121,3 +121,18 @@ def test_kinds_of_names_are_told_by_the_declared_ones() -> None:
     assert kind_of_names("ucf101", ["archery", "gymnastics on a balance beam"]) == "readable"
     assert kind_of_names("hmdb51", ["brush_hair"]) == "raw"
     assert kind_of_names("kinetics400", ["cart-wheel", "Tai Chi"]) == "readable"
+
+
+def test_descriptions_belong_to_a_class_by_any_of_its_names() -> None:
+    """Published lists have raw labels as words, such as CuPL's "Balance Beam", which is no readable name of ours."""
+    table = {"Balance Beam": ("a",), "playing with a yo yo": ("b",), "archery": (), "unknown": ("c",)}
+    for names in (manifest(), named(manifest(), "raw")):
+        found = described_as_named(table, names, READABLE)
+        assert list(found.items()) == [
+            (names.classes[1], ("a",)),
+            (names.classes[2], ("b",)),
+            (names.classes[0], ()),
+            ("unknown", ("c",)),
+        ]
+    with pytest.raises(UserError, match="the class 'playing with a yo-yo' twice, also as 'YoYo'"):
+        described_as_named(table | {"YoYo": ("d",)}, manifest(), READABLE)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ga2clip.data import check, loader, reader
+from ga2clip.data import check, clip_frames, loader, reader
 from ga2clip.data.loader import batches_per_epoch, eval_batches, plan_epoch, train_batches
 from ga2clip.data.manifest import Clip
 from ga2clip.data.protocols import EvalSet, Task
@@ -159,13 +159,13 @@ def test_clips_get_the_time_in_which_prepare_found_them_whole(
 ) -> None:
     make_video(tmp_path / "1.mp4")
     limits: list[float] = []
-    sample = reader.sample_frames
+    sample = clip_frames.sample_frames
 
     def noted(*args: object, time_limit: float, **options: object) -> object:
         limits.append(time_limit)
         return sample(*args, time_limit=time_limit, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reader, "sample_frames", noted)
+    monkeypatch.setattr(clip_frames, "sample_frames", noted)
     clip = Clip("1.mp4", "run", "test", 10, 1.0)
     reader.ClipReader(tmp_path, settings(tmp_path), PREPROCESS).evaluation_clip(clip)
     assert limits == [check.time_limit((tmp_path / "1.mp4").stat().st_size)]
@@ -263,9 +263,11 @@ def test_training_takes_a_random_frame_of_each_segment_and_evaluation_its_centre
     def numbered(path: Path, rule: SamplingRule, **_: object) -> object:
         indices = sample_indices(40, rule).ravel()
         taken.append(indices)
-        return SimpleNamespace(frames=np.zeros((len(indices), 24, 24, 3), dtype=np.uint8))
+        return SimpleNamespace(
+            frames=np.zeros((len(indices), 24, 24, 3), dtype=np.uint8), times=np.zeros(len(indices))
+        )
 
-    monkeypatch.setattr(reader, "sample_frames", numbered)
+    monkeypatch.setattr(clip_frames, "sample_frames", numbered)
     one = reader.ClipReader(tmp_path, settings(tmp_path), PREPROCESS)
     clip = Clip("clip.mp4", "run", "train", 40, 4.0)
     for seed in range(200):

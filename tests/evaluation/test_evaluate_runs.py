@@ -14,7 +14,7 @@ import ga2clip
 from ga2clip.data.manifest import Manifest
 from ga2clip.errors import UserError
 from ga2clip.evaluation import evaluate
-from ga2clip.evaluation.evaluate import evaluate_run, evaluate_runs
+from ga2clip.evaluation.evaluate import evaluate_all, evaluate_run, evaluate_runs
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import load_run
 from ga2clip.run_files import read_tensors, save_tensors
@@ -28,6 +28,12 @@ Make = Callable[..., Settings]
 def trained(settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(train, "draw_curves", lambda _: None)
     return train.train(settings("ivlp"), tmp_path / "run", device="cpu", progress=False)
+
+
+@pytest.fixture
+def untuned(settings: Make, tmp_path: Path) -> Path:
+    """A run of the untrained backbone."""
+    return train.train(settings("zero-shot"), tmp_path / "untuned", device="cpu", progress=False)
 
 
 @pytest.fixture
@@ -75,17 +81,96 @@ def test_views_are_averaged_and_clips_counted_once(trained: Path, monkeypatch: p
     assert (once.to_json()["views"], once.folder) == ("1x1", "stickfigures-base-to-novel")
 
 
-def test_official_splits_give_mean_and_deviation(trained: Path, copied: Path) -> None:
-    """Split 2 tests what split 1 trains on."""
+def test_official_splits_give_mean_and_deviation(untuned: Path, trained: Path, copied: Path) -> None:
+    """Split 2 tests what split 1 trains on: a run that was tuned on it is neither zero-shot nor tested there."""
     manifest = Manifest.read(copied)
     swapped = {"train": "test", "test": "train", "anchor": "anchor"}
     clips = tuple(replace(clip, other_splits=(swapped[clip.split],)) for clip in manifest.clips)
     replace(manifest, clips=clips).write()
-    report = evaluate_run(trained, protocol="zero-shot", root=copied, device="cpu", progress=False)
+    with pytest.raises(UserError, match="was tuned on stickfigures: its accuracy there is not zero-shot"):
+        evaluate_run(trained, protocol="zero-shot", root=copied, device="cpu", progress=False)
+    halves, everything = evaluate_all(trained, root=copied, device="cpu", progress=False)
+    assert (halves.protocol, everything.protocol) == ("base-to-novel", "all-classes")
+    assert [(part.split, part.scores.n) for part in everything.sets] == [(1, 8)]
+    assert "zero-shot" not in json.dumps(everything.to_json())
+    report = evaluate_run(untuned, protocol="zero-shot", root=copied, device="cpu", progress=False)
     assert [(part.split, part.scores.n) for part in report.sets] == [(1, 8), (2, 16)]
     test = report.to_json()["test"]
     assert test["top1"] == pytest.approx(sum(split["top1"] for split in test["splits"]) / 2)
     assert "±" in report.table()
+
+
+def change(root: Path, **changes: object) -> Manifest:
+    """Write a manifest with other values; `clips` may be a function of a clip."""
+    manifest = Manifest.read(root)
+    if callable(of_clip := changes.get("clips")):
+        changes["clips"] = tuple(map(of_clip, manifest.clips))
+    replace(manifest, **changes).write()  # type: ignore[arg-type]
+    return Manifest.read(root)
+
+
+def test_test_clips_that_were_trained_on_are_refused_and_named(trained: Path, copied: Path) -> None:
+    change(copied, clips=lambda clip: replace(clip, split="test") if clip.path == "0_1.mp4" else clip)
+    with pytest.raises(UserError, match=r"was trained on 1 of the 9 test clips, such as 0_1\.mp4") as caught:
+        evaluate_run(trained, root=copied, device="cpu", progress=False)
+    assert f"ga2clip train --recipe {trained}" in str(caught.value.hint)
+    # What matters is the content: with another one in its place, the clip is a new one.
+    change(copied, clips=lambda clip: replace(clip, sha256="0" * 64) if clip.path == "0_1.mp4" else clip)
+    assert evaluate_run(trained, root=copied, device="cpu", progress=False).sets[0].scores.n == 5
+
+
+def test_duplicates_that_were_there_from_the_beginning_are_only_said(
+    settings: Make, copied: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    change(copied, clips=lambda c: replace(c, sha256="ab" * 32) if c.path in ("0_1.mp4", "0_4.mp4") else c)
+    chosen = settings("ivlp", data={"root": str(copied)})
+    out = train.train(chosen, tmp_path / "run", device="cpu", progress=False)
+    assert evaluate_run(out, device="cpu", progress=False).sets[0].scores.n == 4
+    assert "1 of 8 test clips have the same content as training clips, such as 0_4.mp4" in caplog.text
+
+
+def test_other_base_classes_than_the_runs_are_refused(trained: Path, copied: Path) -> None:
+    names = Manifest.read(copied).classes
+    change(copied, base_classes=(names[0], names[2]))
+    with pytest.raises(UserError, match="base classes of stickfigures are not the 2 classes"):
+        evaluate_run(trained, root=copied, device="cpu", progress=False)
+
+
+def test_a_folder_of_other_clips_is_another_dataset(settings: Make, copied: Path, tmp_path: Path) -> None:
+    """`folder` names many datasets: which one is the run's follows from the place and the clips."""
+    number = iter(range(100))
+    change(copied, dataset="folder", clips=lambda clip: replace(clip, sha256=f"{next(number):02x}" * 32))
+    other, moved = (Path(shutil.copytree(copied, tmp_path / name)) for name in ("other", "moved"))
+    change(other, clips=lambda clip: replace(clip, sha256=f"{next(number):02x}" * 32))
+    data = {"root": str(copied), "dataset": "folder"}
+    out = train.train(settings("ivlp", data=data), tmp_path / "run", device="cpu", progress=False)
+    report = evaluate_run(out, protocol="zero-shot", root=other, device="cpu", progress=False)
+    assert report.protocol == "zero-shot"
+    for root in (copied, moved):
+        with pytest.raises(UserError, match="was tuned on folder"):
+            evaluate_run(out, protocol="zero-shot", root=root, device="cpu", progress=False)
+
+
+def test_classes_that_came_are_said(
+    settings: Make, dataset: Path, copied: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = Manifest.read(copied).classes
+    kept = [clip for clip in Manifest.read(copied).clips if clip.label != names[3]]
+    change(copied, classes=names[:3], clips=tuple(kept))
+    chosen = settings("ivlp", data={"root": str(copied), "protocol": "few-shot"})
+    out = train.train(chosen, tmp_path / "run", device="cpu", progress=False)
+    report = evaluate_run(out, root=dataset, device="cpu", progress=False)
+    assert report.sets[0].classes == names
+    assert f"1 classes came to stickfigures since {out} was trained, such as '{names[3]}'" in caplog.text
+
+
+def test_a_run_of_an_earlier_version_has_no_record_and_is_measured(trained: Path, copied: Path) -> None:
+    (trained / "data.json").unlink()
+    change(copied, clips=lambda clip: replace(clip, split="test") if clip.path == "0_1.mp4" else clip)
+    assert evaluate_run(trained, root=copied, device="cpu", progress=False).sets[0].scores.n == 5
+    (trained / "data.json").write_text("{")
+    with pytest.raises(UserError, match=r"data\.json is damaged"):
+        load_run(trained)
 
 
 def test_other_names_are_measured_in_a_folder_of_their_own(trained: Path, tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def test_the_dry_run_shows_commands_that_mean_the_settings_of_the_run(tmp_path: 
     assert "weights: ViT-B-16, openai" in text
     assert list(tmp_path.iterdir()) == []
     settings = rows[0].settings(2, "my data", ["data.frames=8"])
-    assert (settings.training.seed, settings.data.root, settings.data.frames) == (2, "my data", 8)
+    root = str(Path("my data").absolute())
+    assert (settings.training.seed, settings.data.root, settings.data.frames) == (2, root, 8)
     assert (settings.data.protocol, settings.training.lr) == ("base-to-novel", 0.004)
 
 

@@ -27,7 +27,7 @@ def test_types_and_defaults_are_those_of_the_models() -> None:
     assert shown["data.test_crops"] == ("1 | 3", "1")
     assert shown["training.betas"] == ("list of 2 numbers", "[0.9, 0.999]")
     assert shown["backbone.quick_gelu"] == ("true | false", "not set")
-    assert shown["method.coupling"][0] == '"none" | "concat" | "mapping" | "residual"'
+    assert shown["method.coupling"][0] == '"none" | "concat" | "mapping" | "residual" | "gated"'
     assert LINES["training.lr_floor"].meaning == "Share of the rate at which the schedule ends."
 
 

@@ -39,7 +39,9 @@ def coupled(a: dict[str, np.ndarray], kind: str) -> np.ndarray:
     if kind == "concat":
         return np.concatenate([hard, soft])
     mixed = np.maximum(linear(a, "coupling.mapping", np.concatenate([hard, soft], axis=1)), 0)
-    return mixed + soft if kind == "residual" else mixed
+    if kind == "gated":
+        mixed = a["coupling.gate"] * mixed
+    return mixed if kind == "mapping" else mixed + soft
 
 
 def assert_prompts(model: VideoCLIP, text: list[np.ndarray], vision: list[np.ndarray]) -> None:
@@ -49,13 +51,29 @@ def assert_prompts(model: VideoCLIP, text: list[np.ndarray], vision: list[np.nda
         np.testing.assert_allclose(ours.detach().numpy(), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["mapping", "residual", "concat"])
+@pytest.mark.parametrize("kind", ["mapping", "residual", "gated", "concat"])
 def test_coupling(make: Callable[..., VideoCLIP], kind: str) -> None:
     model = make(coupling=kind)
+    if kind == "gated":
+        torch.nn.init.normal_(model.parts["coupling"].gate)
     a = arrays(model)
     vision = [a["vision_prompt.layers.0"], a["vision_prompt.layers.1"]]
     assert_prompts(model, [coupled(a, kind), a["text_prompt.layers.1"]], vision)
     assert model.text_tokens == (6 if kind == "concat" else 3)
+
+
+def test_a_gated_coupling_starts_from_the_soft_prompt_and_trains(make: Callable[..., VideoCLIP]) -> None:
+    """The gate first, since nothing reaches the mapping through a gate at zero; then the mapping."""
+    model = make(coupling="gated")
+    part, soft = model.parts["coupling"], model.parts["text_prompt"].layers[0]
+    assert torch.equal(model.prompts().text[0], soft)
+    model.prompts().text[0].square().sum().backward()
+    assert part.gate.grad.any()
+    assert not part.mapping.weight.grad.any()
+    with torch.no_grad():
+        part.gate -= 0.1 * part.gate.grad
+    model.prompts().text[0].square().sum().backward()
+    assert part.mapping.weight.grad.any()
 
 
 @pytest.mark.parametrize("kind", ["mapping", "concat"])

@@ -7,12 +7,13 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ga2clip.errors import UserError
 from ga2clip.interop import import_run, load_published
 from ga2clip.model.weights import read_weights
 from ga2clip.run import load_run
+from ga2clip.settings import Settings
 from tests import layouts
 from tests.vifi_files import write_vifi
 
@@ -267,15 +268,77 @@ def test_half_precision_texts_are_the_same_texts(
     assert load_published(path, clip_file, classes=NAMES).class_template == "a photo of a {}."
 
 
-def test_a_temporal_header_is_refused(tuned: open_clip.CLIP, clip_file: Path, tmp_path: Path) -> None:
-    content = read_weights(write_vifi(tmp_path / "best.pth", tuned, NAMES))
-    saved = {"model_state_dict": content["model"], "fusion_model_state_dict": {}}
-    torch.save(saved, tmp_path / "mean.pt")
-    assert load_published(tmp_path / "mean.pt", clip_file, classes=NAMES)
-    header = {"frame_position_embeddings.weight": torch.zeros(77, 32)}
-    torch.save({**saved, "fusion_model_state_dict": header}, tmp_path / "header.pt")
-    with pytest.raises(UserError, match=r"temporal header .*frame_position_embeddings\.weight"):
-        load_published(tmp_path / "header.pt", clip_file, classes=NAMES)
+class Header(nn.Module):
+    """A temporal header as Text4Vis and GA2-CLIP have it, of torch's own layers: 77 positions, blocks of CLIP."""
+
+    def __init__(self, width: int, heads: int, layers: int) -> None:
+        super().__init__()
+        self.frame_position_embeddings = nn.Embedding(77, width)
+        self.transformer = nn.Module()
+        self.transformer.resblocks = nn.ModuleList(self._block(width, heads) for _ in range(layers))
+
+    def _block(self, width: int, heads: int) -> nn.Module:
+        block = nn.Module()
+        block.attn = nn.MultiheadAttention(width, heads)
+        block.ln_1, block.ln_2 = nn.LayerNorm(width, eps=1e-12), nn.LayerNorm(width, eps=1e-12)
+        block.mlp = nn.Module()
+        block.mlp.c_fc, block.mlp.c_proj = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        return block
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) → (B, D)."""
+        x = (frames + self.frame_position_embeddings(torch.arange(frames.shape[1]))).transpose(0, 1)
+        for block in self.transformer.resblocks:
+            y = block.ln_1(x)
+            x = x + block.attn(y, y, y, need_weights=False)[0]
+            hidden = block.mlp.c_fc(block.ln_2(x))
+            x = x + block.mlp.c_proj(hidden * torch.sigmoid(1.702 * hidden))
+        return (frames + x.transpose(0, 1)).mean(dim=1)
+
+
+def write_header(path: Path, tuned: open_clip.CLIP, header: dict[str, torch.Tensor]) -> Path:
+    content = read_weights(write_vifi(path.with_suffix(".pth"), tuned, NAMES))
+    torch.save({"model_state_dict": content["model"], "fusion_model_state_dict": header}, path)
+    return path
+
+
+@pytest.mark.parametrize("frames", [4, 16])
+def test_a_temporal_header_pools_as_published(
+    tuned: open_clip.CLIP, clip_file: Path, tmp_path: Path, frames: int
+) -> None:
+    torch.manual_seed(2)
+    header = Header(32, 1, 6).eval()
+    path = write_header(tmp_path / "last.pt", tuned, header.state_dict())
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    settings = Settings().updated({"data": {"dataset": "", "frames": frames}}, "test")
+    import_run(path, clip_file, None, tmp_path / "names.txt", tmp_path / "run", settings)
+    model = load_run(tmp_path / "run").model()
+    assert (model.settings.method.pooling, model.settings.method.pooling_layers) == ("transformer", 6)
+    features = torch.randn(2, frames, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model.pool(features), header(features), rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(model.pool(features), features.mean(dim=1), atol=0.1)
+
+
+def test_damaged_temporal_headers_are_refused(tuned: open_clip.CLIP, clip_file: Path, tmp_path: Path) -> None:
+    header = Header(32, 1, 1).state_dict()
+    positions = {name: value for name, value in header.items() if name.startswith("frame_")}
+    blocks = {name: value for name, value in header.items() if name not in positions}
+    for tensors, said in (
+        (positions, "missing: the blocks of its temporal header"),
+        (blocks, "missing: the positions of its temporal header"),
+        (dict(list(header.items())[:-1]), "missing: parts.pooling_transformer.blocks.0"),
+        ({**header, "lstm.weight": torch.zeros(2)}, "no known layout has: fusion_model.lstm.weight"),
+        (
+            {**positions, **blocks, "frame_position_embeddings.weight": torch.full((77, 32), torch.nan)},
+            "not finite",
+        ),
+        ({**blocks, "frame_position_embeddings.weight": torch.zeros(4, 32)}, "positions for 4 frames, not 8"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load_published(write_header(tmp_path / "x.pt", tuned, tensors), clip_file, classes=NAMES)
+    mean = write_header(tmp_path / "mean.pt", tuned, {})
+    assert load_published(mean, clip_file, classes=NAMES).settings.method.pooling == "mean"
 
 
 def test_the_smallest_step_of_training_is_kept_in_the_run(

@@ -65,7 +65,7 @@ MASKED = np.ma.array(["running", "sleeping"], mask=[False, True])
         ({"classes": ["dancing"], "template": b"{}"}, "the template must be a string"),
         ({"classes": ["dancing"], "template": "\ud800 {}"}, "the template is not Unicode text"),
         ({"classes": {"running", "sleeping"}}, "a list of strings, got set"),
-        ({"classes": {"running": 0, "sleeping": 1}}, "a list of strings, got dict"),
+        ({"classes": {"running": 0, "sleeping": 1}}, "'running' must have a list of sentences, got 0"),
         ({"classes": io.StringIO("running\nsleeping\n")}, "a list of strings, got StringIO"),
         ({"classes": ["running", "\ud800"]}, "class name 2 of 2 is not Unicode text"),
         ({"classes": ["running", "sleep\udc80"]}, "class name 2 of 2 is not Unicode text"),

@@ -29,6 +29,9 @@ class Brightness:
         bright = frames.mean(axis=(1, 2, 3), keepdims=True).reshape(-1, 1) / 255
         return np.concatenate([1 - bright, bright], axis=1).astype(np.float32)
 
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        return features.mean(axis=1)
+
     def scorer(self, *_: object) -> Any:
         return SimpleNamespace(labels=("dark", "bright"), probabilities=lambda features: features)
 
@@ -63,7 +66,7 @@ def test_windows_end_at_a_gap_and_begin_anew_after_it() -> None:
     early = [(n / 4, np.array([1.0, 0])) for n in range(12)]
     late = [(DAY + n / 4, np.array([0, 1.0])) for n in range(6)]
     gap = Gap(3.0, DAY)
-    found = list(windows([*early, gap, *late], 2.0, 0.5, 0.25))
+    found = list(windows([*early, gap, *late], 2.0, 0.5, 0.25, PREDICTOR.pool))
     at = found.index(gap)
     assert [(w.start, w.end) for w in found[:at] if isinstance(w, Window)] == [(0, 2), (0.5, 2.5), (1, 3)]
     assert [(w.start - DAY, w.end - DAY) for w in found[at + 1 :] if isinstance(w, Window)] == [(0, 1.5)]
@@ -100,7 +103,7 @@ def test_a_timeline_claims_nothing_in_a_gap(gapped: Path, tmp_path: Path) -> Non
     assert all(w.end <= gap.start or w.start >= gap.end for w in found.windows)
     assert len(found.windows) < 25
     assert found.to_json()["gaps"] == [{"start": gap.start, "end": gap.end}]
-    assert found.to_csv().splitlines()[2] == f"{gap.start:.3f},{gap.end:.3f},,"
+    assert found.to_csv().splitlines()[2] == f"{found.file},{gap.start:.3f},{gap.end:.3f},,"
     assert "gap: no frames" in found.table().splitlines()[2]
     assert plot(found, tmp_path / "gap.png").stat().st_size > 0
     assert probe(render(gapped, found, tmp_path / "rendered.mp4")).frames == 60

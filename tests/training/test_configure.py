@@ -339,3 +339,31 @@ def test_promptsrcs_teacher_has_sixty_templates() -> None:
     templates = configure(method="promptsrc", preset="authors").method.teacher_templates
     assert len(set(templates)) == 60
     assert all(template.count("{}") == 1 for template in templates)
+
+
+def test_paths_of_the_data_are_absolute_so_that_a_run_is_read_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.csv").write_text("raw,name\n")
+    (tmp_path / "irrelevant").mkdir()
+    lists = {"split_file": "a.txt", "test_split_file": "b.txt, c.txt", "class_names": "names.csv"}
+    made = configure(dataset="ucf101", options={"data": lists, "anchors": {"source": "irrelevant"}})
+    assert made.data.root == f"{tmp_path}/data/ucf101"
+    assert made.data.split_file == f"{tmp_path}/a.txt"
+    assert made.data.test_split_file == f"{tmp_path}/b.txt,{tmp_path}/c.txt"
+    assert made.data.class_names == f"{tmp_path}/names.csv"
+    assert made.anchors.source == f"{tmp_path}/irrelevant"
+    (tmp_path / "old.toml").write_text(
+        '[data]\ndataset = "ucf101"\nroot = "/mnt/ucf"\n[training]\nepochs = 9\nextended = [4]\n'
+    )
+    again = configure(recipe="old.toml")
+    assert (again.data.root, again.training.epochs, again.training.extended) == ("/mnt/ucf", 9, (4,))
+    other = configure(recipe="old.toml", dataset="hmdb51", options={"training": {"epochs": 3}})
+    assert (other.data.root, other.training.extended) == (f"{tmp_path}/data/hmdb51", ())
+    plain = configure(dataset="ucf101")
+    assert (plain.data.split_file, plain.data.class_names, plain.anchors.source) == (
+        "",
+        "readable",
+        "builtin",
+    )

@@ -511,7 +511,7 @@ def _call_after(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[],
     monkeypatch.setattr(progress.Recorder, "on_step", on_step)
 
 
-@pytest.mark.parametrize(("coupling", "warned"), [("mapping", True), ("residual", False)])
+@pytest.mark.parametrize(("coupling", "warned"), [("mapping", True), ("residual", False), ("gated", False)])
 def test_too_few_updates_for_a_mapping_layer_are_said(
     coupling: str, warned: bool, settings: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

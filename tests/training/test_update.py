@@ -43,7 +43,7 @@ def run_once(settings: Any, batch: Batch | FeatureBatch) -> tuple[dict[str, Tens
     return moments, outcome
 
 
-def run_moved(settings: Any) -> tuple[dict[str, Tensor], Outcome]:
+def run_moved(settings: Any, batch: Batch | FeatureBatch | None = None) -> tuple[dict[str, Tensor], Outcome]:
     """As `run_once` after parts that start at zero have moved: what they multiply has no gradient before."""
     model = make_model(settings, NAMES)
     generator = torch.Generator().manual_seed(4)
@@ -52,7 +52,8 @@ def run_moved(settings: Any) -> tuple[dict[str, Tensor], Outcome]:
             if not parameter.any():
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
     updater = Updater(model.train(), CPU)
-    outcome = updater.run(make_batch(8, 2 if settings.anchors.needs_videos else 0), step=3, factor=1.0)
+    batch = batch or make_batch(8, 2 if settings.anchors.needs_videos else 0)
+    outcome = updater.run(batch, step=3, factor=1.0)
     return {name: updater.optimiser.state[p]["exp_avg"] for name, p in updater.parameters.items()}, outcome
 
 
@@ -155,7 +156,7 @@ def test_cached_features_give_the_update_of_the_pixels(settings: Callable[..., A
     model = make_model(settings(method), NAMES)
     with torch.no_grad():
         features = model.encode_video(batch.clip_tensor(model.preprocess, "cpu"))
-    cached = FeatureBatch(features, batch.labels, batch.ids)
+    cached = FeatureBatch(features[:, None], batch.labels, batch.ids)
     assert_same(run_once(settings(method), cached), run_once(settings(method), batch))
 
 
@@ -166,7 +167,7 @@ def test_a_frozen_text_tower_is_encoded_once(
     calls = []
     original = VideoCLIP.encode_classes
     monkeypatch.setattr(
-        VideoCLIP, "encode_classes", lambda self, *args: calls.append(1) or original(self, *args)
+        VideoCLIP, "encode_classes", lambda self, *args, **kw: calls.append(1) or original(self, *args, **kw)
     )
     for step in range(3):
         updater.run(make_batch(8, 0), step, factor=1.0)

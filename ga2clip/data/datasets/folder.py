@@ -1,6 +1,7 @@
 """The user's own clips, in one folder per class."""
 
 import logging
+from collections.abc import Sequence
 
 from ga2clip.data.declaration import Dataset, Listing, Source
 from ga2clip.data.listing import SPLIT_NAMES, own_splits
@@ -38,14 +39,34 @@ def read(source: Source) -> Listing:
         logger.warning(
             "%d videos are in no class folder and left out, such as %s", len(loose), printable(loose[0])
         )
-    return own_splits(rows, source.seed, source.dataset.readable)
+    inside = {} if source.group_pattern else _sub_folders(rows, 2 if has_splits else 1)
+    notes = [f"clips of one sub-folder stay together: {len(set(inside.values()))} groups"] if inside else []
+    return own_splits(
+        [(*row, inside.get(row[0], "")) for row in rows],
+        source.seed,
+        source.dataset.readable,
+        pattern=source.group_pattern,
+        notes=notes,
+    )
+
+
+def _sub_folders(rows: Sequence[tuple[str, str, str]], depth: int) -> dict[str, str]:
+    """Path → folder inside its class, for clips in one; empty if there is only one such folder, which says nothing.
+
+    Folders of the same name in several classes are one group: a recording may show several classes.
+    depth: folders above those.
+    """
+    inner = {path: path.split("/")[depth:-1] for path, _, _ in rows}
+    groups = {path: "/".join(folders) for path, folders in inner.items() if folders}
+    return groups if len(set(groups.values())) > 1 else {}
 
 
 DATASETS.register("folder")(
     Dataset(
         name="folder",
         get_it="""The folder must hold one folder per class with its videos in it, either directly (<class>/clip.mp4:
-a share of each class is set aside for testing) or below train/, val/, test/ (train/<class>/clip.mp4).""",
+a share of each class is set aside for testing) or below train/, val/, test/ (train/<class>/clip.mp4). Folders inside a
+class are recordings, whose clips stay together.""",
         read=read,
     )
 )

@@ -14,7 +14,12 @@ class Coupling(Part):
     """The frozen hard prompt (n, W) joined with the soft one (n, W) of the input layer.
 
     mapping: ReLU(Linear(concat(hard, soft) along features, 2W → W)), then dropout: GA2-CLIP (arXiv 2511.22125),
-    the mapping layer. residual: the same added to the soft prompt. concat: no mapping, hard then soft as 2n tokens.
+    the mapping layer. residual: the same added to the soft prompt. gated: the same, times a learned number per channel
+    that starts at zero (ReZero, UAI 2021, eq. 1, has one per layer), so that the coupled prompt is the soft one at the
+    start. concat: no mapping, hard then soft as 2n tokens.
+
+    The gate, and not a mapping of zeros, makes that start: a ReLU of zeros passes no gradient, so such a mapping would
+    never train. `mapping` has no start that keeps the prompt, since what a ReLU returns is nowhere negative.
     """
 
     trains = frozenset({"text"})
@@ -28,6 +33,7 @@ class Coupling(Part):
         self.register_buffer("hard", hard.detach().clone().float())
         width = hard.shape[1]
         self.mapping = nn.Linear(2 * width, width) if kind != "concat" else None
+        self.gate = nn.Parameter(torch.zeros(width)) if kind == "gated" else None
         self.dropout = nn.Dropout(dropout)
 
     @classmethod
@@ -48,7 +54,9 @@ class Coupling(Part):
         if self.mapping is None:
             return torch.cat([self.hard, soft])
         mixed = self.dropout(torch.relu(self.mapping(torch.cat([self.hard, soft], dim=-1))))
-        return soft + mixed if self.kind == "residual" else mixed
+        if self.gate is not None:
+            mixed = self.gate * mixed
+        return mixed if self.kind == "mapping" else soft + mixed
 
     def prompts(self, prompts: Prompts) -> Prompts:
         """Replace the soft text prompt of the input layer by the coupled prompt."""

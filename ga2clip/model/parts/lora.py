@@ -76,9 +76,11 @@ class BlockChange(nn.ModuleDict):
 class LoRA(Part):
     """Weights W + alpha / rank · B A of attention and MLP in either tower: LoRA (ICLR 2022), eq. 3.
 
-    In CLIP's both towers, at all layers on queries, keys and values with rank 2, as CLIP-LoRA (CVPRW 2024) found it
-    best for few shots; its dropout before A is left out, since the product is computed once per update and not once
-    per token. At the start B is zero and the model the one without the part. Export adds the changes to the weights.
+    The defaults are those of CLIP-LoRA (CVPRW 2024, arXiv 2405.18541), with one set of settings for every dataset and
+    number of shots: both towers, all layers, queries, keys and values, rank 2, alpha 1. Two things differ from its
+    authors' code: that scales by alpha / √rank, which is `alpha` 1.41 here, and drops a quarter of the inputs of A in
+    training, which is left out, since the product is computed once per update and not once per token. At the start B
+    is zero and the model the one without the part. Export adds the changes to the weights.
     """
 
     options = Options
