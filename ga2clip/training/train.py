@@ -51,7 +51,7 @@ from ga2clip.training.averaging import StartValues
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
 from ga2clip.training.estimate import estimate
-from ga2clip.training.features import CachedBatches, frozen_features
+from ga2clip.training.features import CachedBatches, frame_features
 from ga2clip.training.loop import Batches, Plan, fit
 from ga2clip.training.memory import loader_errors, memory_errors
 from ga2clip.training.progress import Recorder, Silent, event_writer_class
@@ -338,7 +338,7 @@ class _Job:
         if self.plan.steps and self.settings.training.cache_features and not self.model.trains("vision"):
             clips = [*self.task.train, *self.task.anchors]
             _log.info("the vision tower does not train: computing the features of %d clips once", len(clips))
-            features = frozen_features(self.model, clips, self.settings, self.group)
+            features = frame_features(self.model, clips, self.settings, self.group)
             return CachedBatches(self.task, self.settings, self.group, features)
         return _Stream(self.task, self.settings, self.model.preprocess, self.group)
 
