@@ -128,7 +128,7 @@ def export_backbone(
     backbone: str,
     out: str | Path,
     *,
-    classes: Sequence[str],
+    classes: Sequence[str] | Mapping[str, Sequence[str]],
     pretrained: str | None = None,
     frames: int = 8,
     **options: Any,
@@ -138,7 +138,7 @@ def export_backbone(
     Args:
         backbone: `tiny`, an open_clip architecture, or a name that goes with a weights file.
         out: the bundle's folder.
-        classes: the class names that it ranks when none are given.
+        classes: the class names that it ranks when none are given; a mapping also gives sentences for some of them.
         pretrained: a tag or a weights file; None: the built-in weights of `tiny`, OpenAI's of others.
         frames: frames taken from a clip.
         options: as `export_model`.
@@ -154,8 +154,12 @@ def export_backbone(
             "data": {"dataset": "", "frames": frames},
         },
     )
+    names = check_class_names(list(classes) if isinstance(classes, Mapping) else classes)
     settings = Settings().updated(tree, "export")
-    model = build_model(load_backbone(settings.backbone), settings, check_class_names(classes))
+    if isinstance(classes, Mapping):
+        described = {name: tuple(texts) for name, texts in classes.items() if texts}
+        settings = settings.model_copy(update={"descriptions": described})
+    model = build_model(load_backbone(settings.backbone), settings, names)
     return export_model(model, Path(out), **options)
 
 

@@ -132,7 +132,11 @@ def sizes_of(tensors: Mapping[str, Tensor], source: str) -> dict[str, int]:
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
         if name not in tensors:
-            raise UserError(f"{source} is not a ViT CLIP in OpenAI's naming: no {name}")
+            raise UserError(
+                f"{source} is not a ViT CLIP in OpenAI's naming: no {name}",
+                "for a model of another kind say which: --backbone NAME (`ga2clip backbones` lists them), or put "
+                "its open_clip_config.json beside it",
+            )
         if tensors[name].ndim != dimensions or not tensors[name].numel():
             raise UserError(f"{source}: {name} has the shape {tuple(tensors[name].shape)}")
         return tuple(tensors[name].shape)

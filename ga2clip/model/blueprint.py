@@ -75,6 +75,11 @@ class Blueprint:
             return given
         return str(vision.get("timm_model_name") or f"{vision.get('width', 768)}x{vision.get('layers', 12)}")
 
+    def check(self) -> None:
+        """Raises UserError for a model that no family takes."""
+        if (support := support_of(self.config)).level == "none":
+            raise UserError(f"{self.source}: not supported: {support.reason}", "see `ga2clip backbones`")
+
     def tokenizer(self, folder: Path | None) -> Tokenizer:
         """The tokenizer that the model was trained with.
 
@@ -86,7 +91,7 @@ class Blueprint:
         """
         text = self.config["text_cfg"]
         tokenizer = tokenizer_for(text, folder)
-        held, needed = getattr(tokenizer, "size", VOCABULARY), text.get("vocab_size", VOCABULARY)
+        held, needed = tokenizer.size, text.get("vocab_size", VOCABULARY)
         if held > needed or (isinstance(tokenizer, ClipTokenizer) and held != needed):
             raise UserError(
                 f"{self.source} has a vocabulary of {needed:,}; its tokenizer has {held:,}",
@@ -100,8 +105,7 @@ class Blueprint:
         Raises:
             UserError: no family takes it, or open_clip can't build it.
         """
-        if (support := support_of(self.config)).level == "none":
-            raise UserError(f"{self.source}: not supported: {support.reason}", "see `ga2clip backbones`")
+        self.check()
         config = copy.deepcopy(dict(self.config))
         kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
         config["vision_cfg"]["timm_model_pretrained"] = False

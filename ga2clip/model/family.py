@@ -143,6 +143,8 @@ def support(name: str) -> Support:
 
 def support_of(config: Mapping[str, Any]) -> Support:
     """As `support`, for an open_clip model config."""
+    if config.get("nonscalar_logit_scale"):
+        return Support("", "none", "its temperature is not one number")
     for family_name in BACKBONES.names():
         family: Family = BACKBONES[family_name]
         if (found := family.support(config)) is not None:

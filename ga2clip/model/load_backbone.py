@@ -40,7 +40,6 @@ from ga2clip.model.blueprint import (
 )
 from ga2clip.model.checkpoint import Checkpoint, read_checkpoint, with_text_tower
 from ga2clip.model.download import published_clip
-from ga2clip.model.family import support
 from ga2clip.model.licences import licence_of
 from ga2clip.model.weights import read_weights
 from ga2clip.settings import BackboneSettings
@@ -189,6 +188,7 @@ def _load_stated(checkpoint: Checkpoint, stated: Sequence[Blueprint], settings: 
     if preprocess is None:
         _log.warning(_ASSUMED_PIXELS.format(file))
     blueprint = replace(stated[-1], quick_gelu=quick_gelu, preprocess=preprocess)
+    blueprint.check()
     tokenizer = blueprint.tokenizer(checkpoint.file.parent)
     model = load_model(blueprint, checkpoint.tensors, file)
     return Backbone(
@@ -381,8 +381,7 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
             f"'{tag}' is not a pretrained tag of {name}", f"for the folder of that name write ./{tag}"
         )
     architecture = blueprint_of_name(f"{name}/{tag}")
-    if (known := support(name)).level == "none":
-        raise UserError(f"the backbone {name} is not supported: {known.reason}", "see `ga2clip backbones`")
+    architecture.check()
     tokenizer = architecture.tokenizer(None)  # refused before anything is downloaded
     clip = published_clip(name, tag, quick_gelu=bool(architecture.quick_gelu))
     return Backbone(

@@ -289,3 +289,24 @@ def test_frames_of_another_size(member: str, folders: Callable[..., Any]) -> Non
 def test_a_resnet_keeps_the_size_of_its_attention_pooling(folders: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match="takes frames of the size it was trained with alone"):
         load(folders("resnet")[0], image_size=96)
+
+
+def test_a_file_of_another_kind_must_say_what_it_is(folders: Callable[..., Any], tmp_path: Path) -> None:
+    """SigLIP's tensors alone, then with the name, then with a name that contradicts the config beside them."""
+    folder, _ = folders("siglip")
+    silent = tmp_path / "siglip.safetensors"
+    silent.symlink_to(folder / "open_clip_model.safetensors")
+    with pytest.raises(UserError, match="not a ViT CLIP in OpenAI's naming") as caught:
+        load(silent)
+    assert "--backbone NAME" in str(caught.value.hint)
+    with pytest.raises(UserError, match=r"says embed_dim = 32; open_clip's EVA02-B-16 says 512"):
+        load(folder, name="EVA02-B-16")
+    with pytest.raises(UserError, match=r"lacks tokenizer.json"):
+        load(silent, name="ViT-B-16-SigLIP")
+    with pytest.raises(UserError, match=r"holds .* numbers, and the model of open_clip's EVA02-B-16 has"):
+        load(silent, name="EVA02-B-16")
+    with pytest.raises(UserError, match=r"nllb-clip-base: not supported: its text tower is facebook/nllb"):
+        load(silent, name="nllb-clip-base")
+    config = tmp_path / "model.json"
+    config.write_text((folder / "open_clip_config.json").read_text())
+    assert load(silent, name=str(config)).preprocess == load(folder).preprocess

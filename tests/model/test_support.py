@@ -8,7 +8,7 @@ import torch
 
 from ga2clip.errors import UserError
 from ga2clip.model.blueprint import blueprint_of_name
-from ga2clip.model.family import support, towers_of
+from ga2clip.model.family import support, support_of, towers_of
 from ga2clip.tokenizer import ClipTokenizer
 
 # name: family, level, words of the reason
@@ -54,6 +54,8 @@ def test_no_architecture_of_open_clip_is_without_an_answer() -> None:
     answers = {name: support(name) for name in open_clip.list_models()}
     assert all(answer.reason for answer in answers.values() if answer.level != "full")
     assert sum(answer.level == "full" for answer in answers.values()) >= 80
+    config = open_clip.get_model_config("ViT-B-16")
+    assert support_of({**config, "nonscalar_logit_scale": True}).reason == "its temperature is not one number"
     with pytest.raises(UserError, match="ViT-B-61"):
         support("ViT-B-61")
 
