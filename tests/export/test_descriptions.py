@@ -84,4 +84,4 @@ def test_a_backbone_takes_its_classes_with_their_sentences(clip_file: Path, tmp_
     with Predictor(plain.path, provider="cpu", threads=1, cache=False) as predictor:
         expected = predictor.encode_classes(classes)
     np.testing.assert_allclose(described.text_bank().features, expected, atol=2e-5)
-    assert np.array_equal(described.text_bank().features[1], plain.text_bank().features[1])
+    np.testing.assert_allclose(described.text_bank().features[1], plain.text_bank().features[1], atol=1e-6)
