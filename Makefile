@@ -45,7 +45,8 @@ demo: $(VENV)/.train ## the whole path on the built-in data, into demo/
 bench: $(VENV)/.dev ## start-up, decoding and runtime benchmarks
 	$(BIN)/python benchmarks/startup.py
 
-docs: $(VENV)/.train ## write the generated tables of docs/ anew: settings and backbones
+docs: $(VENV)/.train ## write the generated tables of docs/ anew: settings, backbones and the stored table of methods
+	$(BIN)/python scripts/write_method_table.py
 	for page in settings backbones; do \
 	  { sed '/^<!-- generated -->$$/q' docs/$$page.md; $(BIN)/ga2clip $$page --markdown; } > docs/$$page.new \
 	    && mv docs/$$page.new docs/$$page.md || exit 1; \

@@ -16,7 +16,7 @@ import open_clip
 import torch
 from torch import Tensor
 
-from ga2clip.errors import UserError, first_line, unknown_name
+from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.architecture import (
     OPENAI,
     Architecture,
@@ -39,6 +39,7 @@ from ga2clip.model.blueprint import (
     usual_pixels,
 )
 from ga2clip.model.checkpoint import Checkpoint, read_checkpoint, with_text_tower
+from ga2clip.model.download import published_clip
 from ga2clip.model.licences import licence_of
 from ga2clip.model.weights import read_weights
 from ga2clip.settings import BackboneSettings
@@ -80,6 +81,19 @@ def _load(settings: BackboneSettings) -> Backbone:
     if settings.pretrained == "builtin":
         return _load_builtin(settings.name)
     return _load_open_clip(settings.name, settings.pretrained)
+
+
+def backbone_to_time(settings: BackboneSettings) -> Backbone:
+    """A CLIP that costs the same to compute: with random weights where the real ones would have to be downloaded.
+
+    Raises UserError as `load_backbone`, but for the download.
+    """
+    if settings.from_file or settings.pretrained == "builtin":
+        return load_backbone(settings)
+    architecture = named(f"{settings.name}/{settings.pretrained}")
+    return Backbone(
+        architecture.build(), name=architecture.source, licence="none", preprocess=architecture.pixels
+    )
 
 
 def backbone_from_weights(
@@ -369,16 +383,11 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
     architecture = blueprint_of_name(f"{name}/{tag}")
     architecture.check()
     tokenizer = architecture.tokenizer(None)
-    try:
-        clip = open_clip.create_model(name, pretrained=tag, force_quick_gelu=bool(architecture.quick_gelu))
-    except (OSError, RuntimeError) as error:
-        hint = "check the network connection, or give weights on disk: --pretrained FILE"
-        raise UserError(f"could not get the weights '{tag}' of {name}: {first_line(error)}", hint) from None
-    licence = licence_of(name, tag).name
+    clip = published_clip(name, tag, quick_gelu=bool(architecture.quick_gelu))
     return Backbone(
         clip.float(),
         name=f"{name}/{tag}",
-        licence=licence,
+        licence=licence_of(name, tag).name,
         preprocess=architecture.pixels,
         tokenizer=tokenizer,
     )
