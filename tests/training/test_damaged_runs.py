@@ -14,7 +14,7 @@ from ga2clip.errors import UserError
 from ga2clip.run import Run, load_run, read_metrics
 from ga2clip.run_files import read_settings, read_tensors, save_tensors, write_settings
 from ga2clip.settings import Settings
-from ga2clip.training import train
+from ga2clip.training import job, train
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.update import Updater
 
@@ -35,7 +35,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, dataset: Path, clip_file:
         "test",
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "draw_curves", lambda _: None)
+        patch.setattr(job, "draw_curves", lambda _: None)
         return train.train(chosen, tmp_path_factory.mktemp("run") / "run", device="cpu", progress=False)
 
 
