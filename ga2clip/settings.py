@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ga2clip.descriptions import checked
+from ga2clip.errors import UserError
 from ga2clip.labels import SCENARIO_TEMPLATE
 from ga2clip.registry import LOGGERS, PARTS, TERMS
 from ga2clip.settings_reading import check_names, explain, merge, read_toml
@@ -399,6 +400,8 @@ class Settings(_Section):
             return cls.model_validate(tree)
         except ValidationError as error:
             raise explain(error, source, cls) from None
+        except UserError as error:  # of descriptions
+            raise UserError(f"{source}: {error.message}", error.hint) from None
 
     @classmethod
     def read(cls, path: Path) -> "Settings":
