@@ -11,6 +11,7 @@ from ga2clip_cli import (
     cache,
     compare,
     console,
+    embed,
     evaluate,
     export,
     info,
@@ -20,6 +21,7 @@ from ga2clip_cli import (
     prepare,
     reproduce,
     settings,
+    teach,
     train,
 )
 from ga2clip_cli.options import examples, name_lists
@@ -113,6 +115,8 @@ for _name, _module, _function in (
     ("compare", compare, compare.compare),
     ("export", export, export.export),
     ("predict", predict, predict.predict),
+    ("teach", teach, teach.teach),
+    ("embed", embed, embed.embed),
     ("import", interop, interop.import_published),
     ("methods", methods, methods.methods),
     ("settings", settings, settings.settings),

@@ -48,6 +48,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
             "settings",
             "settings_table",
             "files",
+            "folders",
             "labels",
             "label_files",
             "descriptions",

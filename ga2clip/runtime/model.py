@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ga2clip.runtime.teaching import Head
 from ga2clip.video import Preprocess
 
 
@@ -40,6 +41,11 @@ class ClipModel(Protocol):
         """The open-set threshold: a video whose best class cosine minus best negative cosine is below it belongs to
         none of the classes. None: not fitted.
         """
+        ...
+
+    @property
+    def taught(self) -> Head | None:
+        """What examples taught about the classes; scores come from it instead of cosines. None: nothing."""
         ...
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -34,21 +34,38 @@ from ga2clip.runtime.arguments import (
 )
 from ga2clip.runtime.bundle_model import BundleModel
 from ga2clip.runtime.model import ClipModel
-from ga2clip.runtime.scoring import NONE_LABEL, Scorer
+from ga2clip.runtime.scoring import NONE_LABEL, Scorer, ambiguities
+from ga2clip.runtime.teaching import Head
 from ga2clip.video import SamplingRule, sample_frames
 
 _log = logging.getLogger(__name__)
 Classes = Iterable[str] | Mapping[str, Sequence[str]]
 """Class names, or class names with sentences that describe them."""
+Paths = Sequence[str | os.PathLike[str]]
 
 
 @dataclass(frozen=True)
 class _Clip:
-    """A decoded clip: frames uint8 (T, S, S, 3), duration in seconds, and the decoder's warnings."""
+    """A decoded clip: frames uint8 (T, S, S, 3), duration in seconds, warnings of the decoder, times of the frames."""
 
     frames: np.ndarray
     duration: float
     warnings: tuple[str, ...]
+    times: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The features of a video file.
+
+    video: float32 (D,), not normalised. frames: float32 (T, D), of the sampled frames, if they were asked for. times:
+    float64 (T,), seconds at which those are shown.
+    """
+
+    file: str
+    video: np.ndarray
+    frames: np.ndarray | None
+    times: np.ndarray
 
 
 class _Closed:
@@ -104,6 +121,7 @@ class Predictor:
         self.classes = tuple(self._described)
         """The class names that are ranked when a call gives none."""
         self._rule = SamplingRule(frames=self.model.frames)
+        self._warned: set[str] = set()
 
     def __enter__(self) -> "Predictor":
         return self
@@ -261,7 +279,10 @@ class Predictor:
             )
         features = self.encode_classes(described, template)
         labels = (*names, NONE_LABEL) if reject else names
-        return Scorer(labels, features, self.model.negatives, self.model.scale, threshold)
+        head: Head | None = getattr(self.model, "taught", None)
+        self._warn(names, features, head)
+        taught = None if head is None else head.question(names, features, self.model.negatives)
+        return Scorer(labels, features, self.model.negatives, self.model.scale, threshold, taught)
 
     def prepare(self, frames: np.ndarray) -> np.ndarray:
         """Resize and crop frames to the encoder's side S, as all predictions do.
@@ -304,6 +325,70 @@ class Predictor:
             UserError: another type or shape.
         """
         return self.model.encode_clips(prepared_clips(clips, self.model.preprocess.size))
+
+    def encode_files(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        frames: bool = False,
+        workers: int = 1,
+        time_limit: float = 60.0,
+    ) -> Iterator[Encoded | Failure]:
+        """Encode video files one by one, so that no feature depends on the other files.
+
+        Args:
+            paths: the files. An iterator is consumed only a few files ahead.
+            frames: also give the features of the sampled frames; the video feature is what `pool` makes of those.
+            workers: number of decoding threads.
+            time_limit: seconds that decoding one file may take.
+
+        Returns:
+            An iterator with one result per path, in the order of the paths: its features, or a `Failure` for a file
+            that can't be read.
+
+        Raises:
+            UserError: numbers out of range; raised by the call itself, not by the iterator.
+        """
+        files, workers = video_paths(paths), at_least_one("workers", workers)
+        return self._encode_files(files, flag("frames", frames), workers, seconds("time_limit", time_limit))
+
+    def teach(
+        self,
+        examples: Mapping[str, Paths],
+        against: Mapping[str, Paths] | None = None,
+        *,
+        workers: int = 1,
+    ) -> "Predictor":
+        """Add or improve classes from example clips, without training.
+
+        Args:
+            examples: class name → its clips, one or more video files. Names that the model does not have become
+                classes. The clips of "none of these" show none of the classes.
+            against: class name → clips that look like the class but are not.
+            workers: number of decoding threads.
+
+        Returns:
+            A predictor over the old and the taught classes, which shares this one's encoders: close this one last.
+            This one is unchanged. `ga2clip.teach` writes a bundle instead.
+
+        Raises:
+            UserError: a name that can't be told from another, a clip with two classes, or a class none of whose clips
+                can be read.
+
+        Example:
+            >>> taught = predictor.teach({"juggling": ["a.mp4", "b.mp4"]})
+            >>> taught.predict("c.mp4").predictions[0]
+
+        Source: `ga2clip/runtime/teaching.py` states the rule.
+        """
+        from ga2clip.runtime.teach import shown_by, taught_model
+
+        model = taught_model(self, shown_by(examples, against or {}), workers=workers)
+        taught = Predictor(model)
+        new = {name: () for name in model.classes if name not in self.model.classes}
+        taught._described = {**self._described, **new}
+        taught.classes = tuple(taught._described)
+        return taught
 
     def pool(self, features: np.ndarray) -> np.ndarray:
         """Make video features of frame features: their mean, or what the model's temporal pooling makes of them.
@@ -354,10 +439,30 @@ class Predictor:
                 for file, clip in part:
                     yield Failure(file, clip) if isinstance(clip, str) else next(answers)
 
+    def _encode_files(
+        self, paths: Iterable[object], frames: bool, workers: int, limit: float
+    ) -> Iterator[Encoded | Failure]:
+        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+            for file, clip in self._decode_ahead(pool, paths, ahead=workers + 2, time_limit=limit):
+                if isinstance(clip, str):
+                    yield Failure(file, clip)
+                    continue
+                own = self.encode_frames(clip.frames) if frames else None
+                video = self.encode_clips(clip.frames[None]) if own is None else self.pool(own[None])
+                yield Encoded(file, video[0], own, clip.times)
+
+    def _warn(self, names: Sequence[str], features: np.ndarray, head: Head | None) -> None:
+        """Warn, once for each question, of classes whose answers mean little."""
+        known = frozenset() if head is None else head.taught_names
+        for warning in ambiguities(names, features, known):
+            if warning not in self._warned:
+                self._warned.add(warning)
+                _log.warning(warning)
+
     def _decode(self, path: str, time_limit: float | None) -> _Clip:
         pixels = self.model.preprocess
         clip = sample_frames(path, self._rule, size=pixels.size, time_limit=time_limit)
-        return _Clip(pixels.frames(clip.frames), clip.info.duration, tuple(clip.warnings))
+        return _Clip(pixels.frames(clip.frames), clip.info.duration, tuple(clip.warnings), clip.times)
 
     def _decode_or_reason(self, path: str, time_limit: float) -> "_Clip | str":
         try:

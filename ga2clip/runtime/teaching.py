@@ -23,9 +23,9 @@ et al., ICLR 2024). `benchmarks/teach.py` compares the rule with others.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from ga2clip.labels import comparable
 Kind = Literal["class", "not", "none"]
 """What an example shows: the class, something that looks like the class but is not, or none of the classes."""
 
-RULE = "gaussian-text-prior"
+RULE: Final = "gaussian-text-prior"
 TEXT_CLIPS = 4.0
 """κ: the number of clips that a class text counts as."""
 _CENTRE_CLASSES = 1.0
@@ -92,14 +92,35 @@ class Rows:
 
     def join(self, other: "Rows") -> "Rows":
         """These rows and the others below them."""
-        return Rows(
-            np.concatenate([self.rows, other.rows]), np.concatenate([self.offsets, other.offsets])
-        )
+        return Rows(np.concatenate([self.rows, other.rows]), np.concatenate([self.offsets, other.offsets]))
 
 
-def plain_rows(features: np.ndarray) -> Rows:
-    """The rows whose scores are the cosines with unit features (C, D)."""
-    return Rows(features, np.zeros(len(features)))
+@dataclass(frozen=True)
+class Taught:
+    """The scores of a question's classes by what examples taught, in place of cosines.
+
+    Attributes:
+        classes: C rows.
+        negatives: rows of the negative prompts and of the examples of "none of these".
+        apart: numbers (A,) of the classes that have examples of what they are not, and
+        counterparts: A rows of those.
+    """
+
+    classes: Rows
+    negatives: Rows
+    apart: np.ndarray
+    counterparts: Rows
+
+    def scores(self, unit: np.ndarray, scale: float) -> np.ndarray:
+        """Scores float64 (N, C) of unit video features (N, D); `scale` is the factor before the softmax.
+
+        A class and its counterpart share the probability that the class alone would have: its score is lowered by
+        log(1 + exp(scale · (counterpart - class)))/scale.
+        """
+        scores = self.classes.scores(unit)
+        ahead = scale * (self.counterparts.scores(unit) - scores[:, self.apart])
+        scores[:, self.apart] -= np.logaddexp(0.0, ahead) / scale
+        return scores
 
 
 @dataclass(frozen=True)
@@ -110,15 +131,24 @@ class Head:
         classes: all class names of the model, with
         texts: their text features, float32 (C, D), L2-normalised.
         examples: at least one.
+        own: the number of classes that the model had before; the others, behind them, were added.
+        scale_before, threshold_before: the model's scale and open-set threshold before.
     """
 
     classes: tuple[str, ...]
     texts: np.ndarray
     examples: Examples
-    _known: dict[str, int] = field(init=False, repr=False)
+    own: int
+    scale_before: float
+    threshold_before: float | None
+    _known: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_known", {comparable(name): row for row, name in enumerate(self.classes)})
+
+    def question(self, names: Sequence[str], texts: np.ndarray, negatives: np.ndarray) -> Taught:
+        """The scores of a question. texts, negatives: text features of its classes and of the negative prompts."""
+        return Taught(self.rows(names, texts), self.negatives(negatives), *self.counterparts(names, texts))
 
     def rows(self, names: Sequence[str], texts: np.ndarray) -> Rows:
         """Scores of class names; those without examples, also new ones, go through the same map by their text alone.
@@ -142,16 +172,25 @@ class Head:
         return rows, self._rows(texts[rows] - self._fit.mean_text, [found[row] for row in rows])
 
     @property
-    def has_negatives(self) -> bool:
-        """Whether there are examples of "none of these"."""
-        return any(example.kind == "none" for example in self.examples.items)
+    def threshold(self) -> float | None:
+        """The open-set threshold: the model's own, or, where examples of "none of these" make up for it, 0."""
+        taught = any(example.kind == "none" for example in self.examples.items)
+        return 0.0 if self.threshold_before is None and taught else self.threshold_before
+
+    @property
+    def taught_names(self) -> frozenset[str]:
+        """The classes that have examples."""
+        return frozenset(example.label for example in self.examples.items if example.kind == "class")
 
     @cached_property
     def _sums(self) -> dict[tuple[str, Kind], tuple[float, np.ndarray]]:
         """Number and sum of the features for every class and kind."""
         sums: dict[tuple[str, Kind], tuple[float, np.ndarray]] = {}
         for example, feature in zip(self.examples.items, self.examples.features, strict=True):
-            key: tuple[str, Kind] = ("" if example.kind == "none" else comparable(example.label), example.kind)
+            key: tuple[str, Kind] = (
+                "" if example.kind == "none" else comparable(example.label),
+                example.kind,
+            )
             count, total = sums.get(key, self._nothing)
             sums[key] = count + 1, total + feature
         return sums
@@ -165,13 +204,15 @@ class Head:
         shown = [example.kind == "class" for example in self.examples.items]
         labels = [self._known[comparable(e.label)] for e in self.examples.items if e.kind == "class"]
         return _fit(
-            self.texts.astype(np.float64), self.examples.features[shown].astype(np.float64), np.array(labels, int)
+            self.texts.astype(np.float64),
+            self.examples.features[shown].astype(np.float64),
+            np.array(labels, int),
         )
 
     def _rows(self, centred: np.ndarray, sums: Sequence[tuple[float, np.ndarray]]) -> Rows:
         fit = self._fit
         counts = np.array([count for count, _ in sums])[:, None]
-        seen = np.reshape([total for _, total in sums], (len(sums), -1)) - counts * fit.centre
+        seen = np.reshape([total for _, total in sums], centred.shape) - counts * fit.centre
         means = (TEXT_CLIPS * centred + seen / fit.length) / (TEXT_CLIPS + counts)
         rows = means @ fit.precision
         offsets = (
@@ -231,21 +272,21 @@ _SHORTEST = 0.1
 """Smallest a: the texts of a model whose examples do not agree with them at all still count a little."""
 
 
-def fitted_scale(head: Head, scale: float) -> float:
+def fitted_scale(head: Head) -> float:
     """The factor on scores before a softmax, so that held-out examples are as probable as they can be.
 
-    The examples are held out in turns, at most 16. A factor that differs from `scale` by 2^±1 needs half a nat of
-    evidence in all examples together, by 2^±2 two nats; where nothing can be held out, `scale` stays.
+    The examples are held out in turns, at most 16. A factor that differs from `scale_before` by 2^±1 needs half a nat
+    of evidence in all examples together, by 2^±2 two nats; where nothing can be held out, it stays.
     """
     shown = head.examples.keep(example.kind == "class" for example in head.examples.items)
-    turns = min(_FOLDS, len(shown.items))
+    scale, turns = head.scale_before, min(_FOLDS, len(shown.items))
     if turns < 2:
         return scale
     fold = np.arange(len(shown.items)) % turns
     numbers = {comparable(name): row for row, name in enumerate(head.classes)}
     losses = np.log2(_SCALES) ** 2 / 2
     for turn in range(turns):
-        rest = Head(head.classes, head.texts, shown.keep(fold != turn))
+        rest = replace(head, examples=shown.keep(fold != turn))
         scores = rest.rows(head.classes, head.texts).scores(shown.features[fold == turn])
         truth = [numbers[comparable(e.label)] for e, f in zip(shown.items, fold, strict=True) if f == turn]
         logits = scale * _SCALES[:, None, None] * scores
