@@ -45,7 +45,8 @@ demo: $(VENV)/.train ## the whole path on the built-in data, into demo/
 bench: $(VENV)/.dev ## start-up, decoding and runtime benchmarks
 	$(BIN)/python benchmarks/startup.py
 
-docs: $(VENV)/.train ## write docs/settings.md anew from the settings themselves
+docs: $(VENV)/.train ## write docs/settings.md and the stored table of methods anew
+	$(BIN)/python scripts/write_method_table.py
 	{ sed '/^<!-- generated -->$$/q' docs/settings.md; $(BIN)/ga2clip settings --markdown; } > docs/settings.new
 	mv docs/settings.new docs/settings.md
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ga2clip.evaluation.evaluate import evaluate_run as evaluate
     from ga2clip.evaluation.open_predictor import open_predictor
     from ga2clip.interop import load_published
-    from ga2clip.registry import BACKBONES, DATASETS, PARTS, TERMS
+    from ga2clip.registry import BACKBONES, DATASETS, LOGGERS, PARTS, TERMS
     from ga2clip.runtime import Predictor
     from ga2clip.runtime.embed import embed, read_features
     from ga2clip.runtime.teach import teach
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     __version__: str
     register_part, register_term = PARTS.register, TERMS.register
     register_backbone, register_dataset = BACKBONES.register, DATASETS.register
+    register_logger = LOGGERS.register
 
 __all__ = [
     "Predictor",
@@ -35,6 +36,7 @@ __all__ = [
     "read_frames",
     "register_backbone",
     "register_dataset",
+    "register_logger",
     "register_part",
     "register_term",
     "teach",
@@ -52,6 +54,7 @@ _WHERE = {
     "read_frames": "ga2clip.api:read_frames",
     "register_backbone": "ga2clip.registry:BACKBONES.register",
     "register_dataset": "ga2clip.registry:DATASETS.register",
+    "register_logger": "ga2clip.registry:LOGGERS.register",
     "register_part": "ga2clip.registry:PARTS.register",
     "register_term": "ga2clip.registry:TERMS.register",
     "teach": "ga2clip.runtime.teach:teach",

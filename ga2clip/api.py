@@ -1,9 +1,9 @@
 """Public functions that combine several subpackages; the other public names are imported from their own modules."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ import numpy.typing as npt
 from ga2clip.runtime.arguments import video_path
 from ga2clip.video import SamplingRule, sample_frames
 from ga2clip.video import read_frames as read_numbered_frames
+
+if TYPE_CHECKING:
+    from ga2clip.training.callbacks import Callback
 
 
 def read_frames(path: str | os.PathLike[str], frames: int | None = None) -> npt.NDArray[np.uint8]:
@@ -50,6 +53,7 @@ def train(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     device: str = "auto",
     progress: bool = False,
+    callbacks: "Sequence[Callback]" = (),
 ) -> Path:
     """Tune a method on a prepared dataset and write a run. Needs the `train` extra.
 
@@ -65,6 +69,8 @@ def train(
             are descriptions in place of a file.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         progress: show a progress bar on stderr.
+        callbacks: objects with a method `on_epoch_end(metrics)`, called after every epoch; one that returns True ends
+            the training, and the run is complete (`ga2clip.training.callbacks.Callback`).
 
     Returns:
         The folder of the run, to be given to `evaluate`, `export` and `open_predictor`.
@@ -88,4 +94,4 @@ def train(
         descriptions=descriptions,
         options=settings,
     )
-    return train_run(chosen, Path(out), device=device, progress=progress)
+    return train_run(chosen, Path(out), device=device, progress=progress, callbacks=callbacks)

@@ -13,6 +13,9 @@ DEVICES = ("auto", "cpu", "cuda", "cuda:N")
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino")
 """What computes a bundle; `cuda:N` names one GPU of several."""
 
+TABLE_SUFFIXES = {"text": ".txt", "markdown": ".md", "csv": ".csv", "latex": ".tex"}
+"""The formats of tables, and how a file of each ends."""
+
 BundlePrecision = Literal["fp32", "fp16", "int8"]
 ExportPrecision = Literal[BundlePrecision, "auto"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ga2clip.errors import UserError
 from ga2clip.label_files import JSON_TEXT, JsonPairs, read_rows, read_text
-from ga2clip.labels import check_class_names, fill, is_unicode, letters, read_class_list
+from ga2clip.labels import check_class_names, fill, is_unicode, letters, names_or_file, read_class_list
 from ga2clip.text import some
 
 if sys.version_info >= (3, 11):
@@ -73,6 +73,12 @@ def read_classes(path: Path) -> Descriptions:
     """
     table = _described(path, f"class list {path}")
     return dict.fromkeys(read_class_list(path), ()) if table is None else table
+
+
+def given_classes(text: str) -> Descriptions:
+    """The classes of `--classes`: names separated by commas, or a file. Raises as `names_or_file`, `read_classes`."""
+    given = names_or_file(text)
+    return read_classes(given) if isinstance(given, Path) else dict.fromkeys(given, ())
 
 
 def read_descriptions(source: str | Path, dataset: str) -> Descriptions:

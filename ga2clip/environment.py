@@ -5,13 +5,13 @@ import sys
 from importlib import metadata
 from typing import Any
 
-import torch
-
 _PACKAGES = ("ga2clip", "torch", "torchvision", "open_clip_torch", "numpy", "av", "pillow", "safetensors")
 
 
 def environment() -> dict[str, Any]:
     """Versions, machine and command line of this process, as JSON."""
+    import torch
+
     cuda = torch.cuda.is_available()
     return {
         "command": sys.argv,

@@ -18,6 +18,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 SCENARIO_TEMPLATE = "a video of a person doing {}."
 """The template for class names when no prompt is learned."""
 
+_LIST_SUFFIXES = {".txt", ".csv", ".tsv", ".json", ".pbtxt"}
+
 _HOLE = re.compile(r"\{_?\}")
 _WORD_BOUNDARIES = re.compile(
     r"(?<=[a-z])(?=[A-Z])"  # eye|Makeup
@@ -46,6 +48,33 @@ def read_class_list(path: Path) -> list[str]:
                 "delete one of them",
             )
     return [label.name for label in labels]
+
+
+def names_or_file(text: str) -> list[str] | Path:
+    """What `--classes` gives: names separated by commas, or the path of a file.
+
+    A name of a file that exists is that file. Text with a comma is a list, unless a file is called so.
+
+    Raises:
+        UserError: a list that is also the name of a file, or that looks like one.
+    """
+    file = Path(text)
+    names = [name.strip() for name in text.split(",")]
+    if file.is_file() and len(names) > 1 and file.name == text:
+        raise UserError(
+            f"--classes '{text}' is a list of names and a file in this folder",
+            f"write ./{text} for the file, or put the names into a file, one per line",
+        )
+    if file.is_file() or len(names) == 1:
+        if not file.is_file() and not file.suffix and "/" not in text:
+            raise UserError(
+                f"there is no file '{text}' to read class names from",
+                "names themselves are separated by commas: --classes 'juggling, riding a bike'",
+            )
+        return file
+    if file.suffix.lower() in _LIST_SUFFIXES:
+        raise UserError(f"there is no file '{text}' to read class names from")
+    return list(check_class_names(names))
 
 
 def check_class_names(names: object, where: str | os.PathLike[str] = "") -> tuple[str, ...]:

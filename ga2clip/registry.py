@@ -1,4 +1,4 @@
-"""Registries of parts, loss terms, backbone families and datasets: ours and those of other installed packages.
+"""Registries of parts, loss terms, backbone families, datasets and loggers: ours and those of other installed packages.
 
 Torch-free. Names are listed without importing the things themselves, so settings and help texts can be checked before
 torch is loaded.
@@ -102,3 +102,4 @@ PARTS = Registry("part", "ga2clip.model.parts", "ga2clip.parts")
 TERMS = Registry("loss term", "ga2clip.model.terms", "ga2clip.terms")
 BACKBONES = Registry("backbone family", "ga2clip.model.backbones", "ga2clip.backbones")
 DATASETS = Registry("dataset", "ga2clip.data.datasets", "ga2clip.datasets", separator="-")
+LOGGERS = Registry("logger", "ga2clip.training.loggers", "ga2clip.loggers")

@@ -14,23 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
 
 from ga2clip.data.class_names import named, named_as_tuned
 from ga2clip.data.lineage import Record, leaked
 from ga2clip.data.manifest import FILE_NAME, Clip, Manifest, dataset_root, read_dataset
-from ga2clip.data.protocols import Task, make_task
 from ga2clip.environment import environment
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
 from ga2clip.labels import check_class_names
 from ga2clip.lock import locked
-from ga2clip.model.load_backbone import load_backbone
-from ga2clip.model.video_clip import VideoCLIP, build_model
 
 # Exported again, so that users of runs need only this module.
 from ga2clip.run_files import METRICS as METRICS
@@ -42,6 +37,13 @@ from ga2clip.settings import DataSettings, Settings
 from ga2clip.text import printable
 
 _log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:  # loaded where a model is made: what a run says of itself is read without torch
+    import torch
+    from torch import Tensor
+
+    from ga2clip.data.protocols import Task
+    from ga2clip.model.video_clip import VideoCLIP
 
 SCHEMA = 2
 PROMPTS = "prompts.safetensors"
@@ -61,6 +63,7 @@ MAY_CHANGE = {
         "compile",
         "workers",
         "checkpoint_minutes",
+        "logger",
         "tensorboard",
     },
 }
@@ -80,15 +83,18 @@ class Run:
     meta: dict[str, Any]
     """The header of `prompts.safetensors`: schema, method, backbone, licence, step, and notes of an import."""
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> "dict[str, Tensor]":
         """The tuned tensors by name. Raises UserError for an unreadable file."""
         return current_names(read_tensors(self.path / PROMPTS)[1])
 
-    def model(self, device: str | torch.device = "cpu") -> VideoCLIP:
+    def model(self, device: "str | torch.device" = "cpu") -> "VideoCLIP":
         """The tuned model in evaluation mode. The tensors of the run and the model must match exactly.
 
         Raises UserError if the backbone is not available, or the run does not fit its settings.
         """
+        from ga2clip.model.load_backbone import load_backbone
+        from ga2clip.model.video_clip import build_model
+
         state = self.state()
         settings = self.settings.backbone
         if settings.pretrained == BACKBONE:
@@ -140,8 +146,10 @@ class Run:
         """Whether it was trained here: False for zero-shot runs and imported checkpoints."""
         return bool(self.meta.get("step"))
 
-    def task(self, root: str = "") -> Task:
+    def task(self, root: str = "") -> "Task":
         """The run's training and test clips. root: the dataset's folder, if it has moved."""
+        from ga2clip.data.protocols import make_task
+
         settings = self.settings.updated({"data": {"root": root}} if root else {}, "the dataset's place")
         return make_task(
             self.manifest(settings.data), settings.data, settings.training.seed, settings.anchors
@@ -265,7 +273,7 @@ def refuse_occupied(folder: Path) -> None:
         raise UserError(f"{folder} exists and is not empty", "choose another --out")
 
 
-def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None = None) -> None:
+def save_prompts(folder: Path, model: "VideoCLIP", note: Mapping[str, Any] | None = None) -> None:
     """Write the tuned tensors of a model to `folder`, atomically. note: a JSON object for the header."""
     meta = {
         "schema": SCHEMA,
@@ -282,12 +290,42 @@ def save_prompts(folder: Path, model: VideoCLIP, note: Mapping[str, Any] | None 
 
 
 def write_run(
-    folder: Path, settings: Settings, model: VideoCLIP, note: Mapping[str, Any] | None = None
+    folder: Path, settings: Settings, model: "VideoCLIP", note: Mapping[str, Any] | None = None
 ) -> Path:
     """Write a complete run for a model that was not trained here (imports, zero-shot). Returns the folder."""
     start_run(folder, settings, note)
     save_prompts(folder, model, note)
     return folder
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the folder holds a run whose training is complete. Raises as `load_run` for a damaged one."""
+    if not (folder / PROMPTS).is_file():
+        return False
+    meta = load_run(folder).meta
+    # Earlier versions did not write `finished`.
+    return bool(meta.get("finished", meta.get("step") == meta.get("steps")))
+
+
+def newest_run(folder: Path) -> Path:
+    """The finished run below `folder`, up to three levels deep, that was written last; hidden folders are skipped.
+
+    Raises:
+        UserError: there is none.
+    """
+    files = [
+        file
+        for level in ("*", "*/*", "*/*/*")
+        for file in folder.glob(f"{level}/{PROMPTS}")
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
+    for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True):
+        if (file.parent / SETTINGS).is_file() and is_finished(file.parent):
+            return file.parent
+    raise UserError(
+        f"no finished run in {folder.absolute()} or three levels below",
+        "name one, or make it with `ga2clip train`",
+    )
 
 
 def load_run(path: str | Path) -> Run:
@@ -384,7 +422,7 @@ _FORMER_NAMES = {
 """Old → new start of the names of tensors in runs of schema 1."""
 
 
-def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def current_names(state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     """The tensors of a run, renamed to the current schema."""
     return {_current_name(name): value for name, value in state.items()}
 

@@ -6,21 +6,19 @@ of the tensors and of the header. Files of earlier versions without checksums ca
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from ga2clip.errors import UserError
 from ga2clip.files import replacing, write_text
 from ga2clip.settings import SETTINGS_FILE as SETTINGS
 from ga2clip.settings import Settings, read_toml
+
+if TYPE_CHECKING:  # reading what is no tensor loads no torch
+    from torch import Tensor
 
 METRICS = "metrics.jsonl"
 
@@ -28,8 +26,9 @@ _SEAL = "# Written by ga2clip train, and checked when the run is read. SHA-256 o
 _LAST_SECTION, _LAST_KEY = "training", "tensorboard"
 """The last section of every settings.toml that was written without a checksum."""
 _TENSORS, _HEADER = "tensors_sha256", "header_sha256"
-# Exceptions of safetensors and torch for a truncated file or an impossible header.
-_DAMAGE = (SafetensorError, OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
+_LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
+# Exceptions of safetensors, torch and json for a truncated file or an impossible header.
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
@@ -63,8 +62,10 @@ def read_settings(folder: Path) -> Settings:
     return Settings.from_dict(tree, str(file))
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, "Tensor"], header: Mapping[str, str]) -> None:
     """Write CPU tensors as safetensors with checksums, atomically. Raises UserError as `replacing`."""
+    from safetensors.torch import save_file
+
     sealed = {**header, _TENSORS: _tensor_digest(tensors)}
     sealed[_HEADER] = _text_digest(sealed)
     with replacing(path) as temporary:
@@ -72,19 +73,39 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
 
 
 def read_header(file: Path) -> dict[str, str]:
-    """The header of a file that `save_tensors` wrote, without the checksums. Raises UserError for a damaged file."""
-    with _damage(file), safe_open(file, framework="pt") as opened:
-        return _unsealed(dict(opened.metadata() or {}))[0]
+    """The header of a file that `save_tensors` wrote, without the checksums; needs neither safetensors nor torch.
+
+    Raises UserError for a damaged file.
+    """
+    try:
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            if not 2 <= length <= _LARGEST_HEADER:
+                raise ValueError("its header has an impossible length")
+            tree = json.loads(opened.read(length))
+            end = max(
+                (entry["data_offsets"][1] for key, entry in tree.items() if key != "__metadata__"), default=0
+            )
+            if file.stat().st_size != 8 + length + end:
+                raise ValueError("it has not the length that its header says")
+        return _unsealed({str(key): str(value) for key, value in tree.get("__metadata__", {}).items()})[0]
+    except (*_DAMAGE, RecursionError) as error:
+        raise _damaged(file, error) from None
 
 
-def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, "Tensor"]]:
     """Header and tensors of a file that `save_tensors` wrote. Raises UserError for a damaged file."""
-    with _damage(file), safe_open(file, framework="pt") as opened:
-        header, digest = _unsealed(dict(opened.metadata() or {}))
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header, digest = _unsealed(dict(opened.metadata() or {}))
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
         if digest is not None and digest != _tensor_digest(tensors):
             raise ValueError("its tensors do not match their checksum")
         return header, tensors
+    except (SafetensorError, *_DAMAGE) as error:
+        raise _damaged(file, error) from None
 
 
 class _Line(BaseModel):
@@ -147,8 +168,10 @@ def _text_digest(header: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
-def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+def _tensor_digest(tensors: Mapping[str, "Tensor"]) -> str:
     """SHA-256 over names, types, shapes and bytes."""
+    import torch
+
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -165,10 +188,6 @@ def _unsealed(header: dict[str, str]) -> tuple[dict[str, str], str | None]:
     return header, digest
 
 
-@contextmanager
-def _damage(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except _DAMAGE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{file} is damaged: {reason}", "restore it, or train again") from None
+def _damaged(file: Path, error: BaseException) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(f"{file} is damaged: {reason}", "restore it, or train again")

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 from ga2clip.descriptions import checked
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.labels import SCENARIO_TEMPLATE
-from ga2clip.registry import PARTS, TERMS, Registry
+from ga2clip.registry import LOGGERS, PARTS, TERMS, Registry
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -334,8 +334,23 @@ class TrainingSettings(_Section):
     """Loader processes, at most one per processor; 0 loads in the training process."""
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     """Minutes between checkpoints inside an epoch."""
+    logger: str = ""
+    """Where metrics go beside `metrics.jsonl`: `tensorboard`, `wandb` (extras of those names), or a registered name;
+    empty: nowhere."""
     tensorboard: bool = False
-    """Write TensorBoard events into the run beside `metrics.jsonl`; needs the `tensorboard` extra."""
+    """The same as `logger = "tensorboard"`, from earlier versions."""
+
+    @field_validator("logger", mode="after")
+    @classmethod
+    def _known_logger(cls, logger: str) -> str:
+        if logger:
+            _check_names("training.logger", [logger], LOGGERS)
+        return logger
+
+    @property
+    def loggers(self) -> tuple[str, ...]:
+        """The names of all that are on."""
+        return tuple(dict.fromkeys(filter(None, [self.logger, "tensorboard" if self.tensorboard else ""])))
 
     @field_validator("betas")
     @classmethod

@@ -19,8 +19,10 @@ from ga2clip_cli import (
     methods,
     predict,
     prepare,
+    report,
     reproduce,
     settings,
+    sweep,
     teach,
     train,
 )
@@ -67,7 +69,7 @@ app = typer.Typer(
     name="ga2clip",
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,  # plain text: half the start-up time, and the same on every terminal
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -113,6 +115,7 @@ for _name, _module, _function in (
     ("train", train, train.train),
     ("eval", evaluate, evaluate.evaluate),
     ("compare", compare, compare.compare),
+    ("report", report, report.report),
     ("export", export, export.export),
     ("predict", predict, predict.predict),
     ("teach", teach, teach.teach),
@@ -123,6 +126,7 @@ for _name, _module, _function in (
     ("info", info, info.info),
     ("bench", bench, bench.bench),
     ("cache", cache, cache.cache),
+    ("sweep", sweep, sweep.sweep),
     ("reproduce", reproduce, reproduce.reproduce),
 ):
     app.command(_name, cls=_Command, epilog=examples(*_module.EXAMPLES))(_function)

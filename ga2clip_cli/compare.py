@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ga2clip_cli import console
+from ga2clip_cli.options import TableForm
 
 EXAMPLES = (
     "ga2clip compare runs/zero-shot runs/ga2",
@@ -28,9 +29,7 @@ def compare(
             "--eval", metavar="NAME", help="The folder below RUN/eval to take [default: the run's own data]."
         ),
     ] = None,
-    form: Annotated[
-        str, typer.Option("--format", metavar="FORM", help="text, markdown, csv or latex.")
-    ] = "text",
+    form: TableForm = "text",
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw means and intervals as well.")
     ] = None,

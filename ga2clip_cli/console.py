@@ -30,6 +30,7 @@ _TRAIN_PACKAGES = (
     "onnx",
     "onnxscript",
     "matplotlib",
+    "jinja2",
     "scipy",
 )
 

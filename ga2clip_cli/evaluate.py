@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson, ClassNames, Descriptions, Device, Root
+from ga2clip_cli.options import AsJson, ClassNames, Descriptions, Device, Root, newest_run
 
 EXAMPLES = (
+    "ga2clip eval",
     "ga2clip eval runs/stickfigures-ga2-1",
     "ga2clip eval runs/zero-shot runs/ga2",
     "ga2clip eval runs/ga2 --protocol all --json",
@@ -19,11 +20,12 @@ EXAMPLES = (
 
 def evaluate(
     runs: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="RUN...", help="Folders that training wrote, or folders of them as --seeds leaves."
+            metavar="[RUN...]",
+            help="Folders that training wrote, or folders of them as --seeds leaves [default: the newest].",
         ),
-    ],
+    ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="{protocols}, or all [default: the run's]."),
@@ -50,11 +52,12 @@ def evaluate(
     clips. RUN/eval/DATASET-PROTOCOL (with -VIEWS and -NAMES, where they are others) gets report.json, clips.csv,
     per_class.csv and confusion.png.
     """
+    places = runs or [newest_run()]
     from ga2clip.evaluation.evaluate import evaluate_runs
 
     trees = []
     for measured in evaluate_runs(
-        runs,
+        places,
         protocol=protocol,
         dataset=dataset,
         root=root,

@@ -1,25 +1,43 @@
 """`ga2clip export`: a run as a verified ONNX bundle."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import Root
+from ga2clip_cli.options import Classes, NewestRun, Root, newest_run
 
 EXAMPLES = (
+    "ga2clip export",
     "ga2clip export runs/ga2",
     "ga2clip export runs/ga2 --precision int8 --out bundles/ga2-int8",
     "ga2clip export runs/ga2 --verify-accuracy --triton models",
     "ga2clip export runs/ga2 --sign key.pem",
+    "ga2clip export --backbone ViT-B-16 --pretrained openai --classes labels.txt --out bundle",
 )
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that training or import wrote.")],
+    run: NewestRun = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The bundle's folder [default: RUN/bundle].")
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Instead of a run: a backbone as it is; needs --classes and --out."
+        ),
+    ] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TAG|PATH", help="Weights of --backbone [default: openai; the built-in ones of tiny]."
+        ),
+    ] = None,
+    classes: Classes = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="With --backbone: frames taken from a clip [default: 8].")
     ] = None,
     precision: Annotated[
         str, typer.Option(metavar="NAME", help="{precisions}; fp16 is for GPUs, int8 for CPUs.")
@@ -53,23 +71,38 @@ def export(
         Path | None, typer.Option(metavar="KEY", help="Sign the bundle with this Ed25519 key (PEM).")
     ] = None,
 ) -> None:
-    """Export a run as a verified ONNX bundle.
+    """Export a run or a backbone as an ONNX bundle.
 
     Prompts and mapping layers are folded into constants; the bundle predicts without torch. If torch and ONNX Runtime
     differ on real frames and texts by more than the precision's tolerance, the export fails and writes nothing.
     """
-    from ga2clip_export.export import export_run
+    shared: dict[str, Any] = {
+        "precision": precision,
+        "opset": opset,
+        "static": not dynamic,
+        "clips": clips or (),
+        "triton": triton,
+        "sign_with": sign,
+    }
+    if backbone is not None:
+        if run or root or verify_accuracy:
+            raise typer.BadParameter("--backbone is exported without a run, its --root and --verify-accuracy")
+        if classes is None or out is None:
+            raise typer.BadParameter("--backbone needs --classes FILE and --out DIR")
+        from ga2clip.descriptions import given_classes
 
-    path = export_run(
-        run,
-        out,
-        precision=precision,
-        opset=opset,
-        static=not dynamic,
-        clips=clips or (),
-        root="" if root is None else str(root),
-        verify_accuracy=verify_accuracy,
-        triton=triton,
-        sign_with=sign,
-    )
+        names = list(given_classes(classes))
+        from ga2clip_export.export import export_backbone
+
+        path = export_backbone(
+            backbone, out, classes=names, pretrained=pretrained, frames=frames or 8, **shared
+        )
+    else:
+        if pretrained or classes or frames:
+            raise typer.BadParameter("--pretrained, --classes and --frames go with --backbone")
+        place = run or newest_run()
+        from ga2clip_export.export import export_run
+
+        where = "" if root is None else str(root)
+        path = export_run(place, out, root=where, verify_accuracy=verify_accuracy, **shared)
     console.emit(str(path))

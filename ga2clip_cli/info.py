@@ -27,23 +27,30 @@ def info(
     Method, backbone and licence, classes, preprocessing, agreement with torch. The files of a bundle are checked
     against their recorded hashes.
     """
-    from ga2clip.evaluation.open_predictor import is_run, nothing_there
+    from ga2clip.settings import SETTINGS_FILE
+
+    if (path / SETTINGS_FILE).is_file():
+        if verify is not None:
+            raise UserError(f"{path} is a run; only bundles are signed", "leave out --verify")
+        _show_run(path, as_json=as_json)
+        return
+    from ga2clip.evaluation.open_predictor import nothing_there
     from ga2clip.runtime import is_bundle, open_bundle
 
-    if is_bundle(path):
-        bundle = open_bundle(path, signed_by=verify)
-        bundle.verify()
-        if verify is not None:
-            console.note(printable(f"signed with the key of {verify}"))
-        if as_json:
-            console.emit_json(bundle.card.model_dump(mode="json"))
-        else:
-            console.emit(bundle.describe())
-        return
-    if not is_run(path):
+    if not is_bundle(path):
         raise nothing_there(path)
+    bundle = open_bundle(path, signed_by=verify)
+    bundle.verify()
     if verify is not None:
-        raise UserError(f"{path} is a run; only bundles are signed", "leave out --verify")
+        console.note(printable(f"signed with the key of {verify}"))
+    if as_json:
+        console.emit_json(bundle.card.model_dump(mode="json"))
+    else:
+        console.emit(bundle.describe())
+
+
+def _show_run(path: Path, *, as_json: bool) -> None:
+    """Loads neither torch nor the runtime."""
     from ga2clip.run import load_run
 
     run = load_run(path)

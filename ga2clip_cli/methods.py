@@ -26,7 +26,7 @@ def methods(
     frames: --set method.pooling=trend. `ga2clip train --preset authors` uses the settings that a method's authors
     publish.
     """
-    from ga2clip.model.overview import method_table
+    from ga2clip.model.method_table import method_table
 
     rows = method_table(backbone, only=name)
     if as_json:

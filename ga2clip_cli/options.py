@@ -8,11 +8,11 @@ import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Classes = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--classes",
-        metavar="FILE",
-        help="Class names, one a line or id,name (UTF-8; # starts a comment). Or names "
+        metavar="FILE|A,B",
+        help="Names with commas, or a file: one a line or id,name (UTF-8; # starts a comment), or names "
         "with descriptions, such as JSON {name: [sentence, …]}.",
     ),
 ]
@@ -45,6 +45,14 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as training.lr=0.01; repeatable."),
 ]
+TableForm = Annotated[str, typer.Option("--format", metavar="FORM", help="Of the table: {forms}.")]
+NewestRun = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="A folder that training or import wrote [default: the newest finished run here].",
+    ),
+]
 Provider = Annotated[
     str,
     typer.Option("--provider", metavar="NAME", help="Engine of a bundle: {providers}."),
@@ -59,18 +67,30 @@ Verify = Annotated[
 ]
 
 
+def newest_run() -> Path:
+    """The run that a command takes where none is named: the newest finished one in the working folder; says which."""
+    from ga2clip.run import newest_run as newest
+    from ga2clip_cli import console
+
+    run = newest(Path())
+    console.note(f"run: {run}")
+    return run
+
+
 def choices() -> dict[str, tuple[str, ...]]:
     """The names that `{…}` stands for in help texts, from where they are decided; none of them loads torch."""
     from ga2clip import settings
-    from ga2clip.choices import DEVICES, PROVIDERS, ExportPrecision
+    from ga2clip.choices import DEVICES, PROVIDERS, TABLE_SUFFIXES, ExportPrecision
     from ga2clip.experiments.published import HALVES
     from ga2clip.model.methods import METHODS
-    from ga2clip.registry import DATASETS
+    from ga2clip.registry import DATASETS, LOGGERS
 
     return {
         "anchor_losses": get_args(settings.AnchorLoss),
         "datasets": DATASETS.names(),
         "devices": DEVICES,
+        "forms": tuple(TABLE_SUFFIXES),
+        "loggers": LOGGERS.names(),
         "methods": tuple(METHODS),
         "precisions": get_args(ExportPrecision),
         "presets": get_args(settings.Preset),

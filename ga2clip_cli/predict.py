@@ -11,6 +11,7 @@ from ga2clip_cli.options import AsJson, Classes, Device, Provider, Threads, Veri
 
 EXAMPLES = (
     "ga2clip predict clip.mp4 --classes labels.txt",
+    "ga2clip predict clip.mp4 --classes 'kicking a ball, riding a bike'",
     "ga2clip predict clips/ --model runs/ga2/bundle --top 3 --jsonl answers.jsonl",
     "ga2clip predict clips/ --resume answers.jsonl",
     "ga2clip predict clip.mp4 --model ViT-B-16:openai --classes labels.txt --json",
@@ -94,13 +95,13 @@ def predict(
     _keep_what_is_there(kind, files, csv or jsonl, render)
     if vtt is not None:
         _keep_what_is_there(kind, files, vtt, None)
-    from ga2clip.descriptions import read_classes
+    from ga2clip.descriptions import given_classes
     from ga2clip.evaluation.open_predictor import open_predictor
     from ga2clip.video import local_file
     from ga2clip_cli import answers
     from ga2clip_cli import timeline as spans
 
-    names = None if classes is None else read_classes(classes)
+    names = None if classes is None else given_classes(classes)
     with open_predictor(
         model, classes=names, provider=provider, device=device, threads=threads, signed_by=verify
     ) as predictor:

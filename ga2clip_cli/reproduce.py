@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import Device, Overrides, Root
+from ga2clip_cli.options import Device, Overrides, Root, TableForm
 
 EXAMPLES = (
     "ga2clip reproduce ucf101 --dry-run",
@@ -24,17 +24,21 @@ def reproduce(
     ] = None,
     overrides: Overrides = None,
     device: Device = "auto",
+    form: TableForm = "text",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show commands, data and time needed, and stop.")
     ] = False,
 ) -> None:
     """Run the experiments of the paper's tables for a dataset.
 
-    Prints our results beside the published ones. Finished runs are only tested; stopped runs are continued.
+    Prints our results beside the published ones, and writes the table into the folder of the runs. What is done is
+    not done again; stopped runs are continued.
     """
     from ga2clip.experiments.reproduce import describe, plan, table
     from ga2clip.experiments.reproduce import reproduce as run_rows
+    from ga2clip.experiments.tables import check_form, write_table
 
+    check_form(form)
     rows = plan(dataset)
     where: dict[str, Any] = {
         "root": "" if root is None else str(root),
@@ -46,4 +50,6 @@ def reproduce(
         console.emit(describe(rows, out, **where))
         return
     results = run_rows(rows, out, **where, progress=console.has_terminal())
-    console.emit(table(results))
+    text = table(results, form)
+    console.note(f"table: {write_table(out, text, form)}")
+    console.emit(text)

@@ -162,6 +162,7 @@ def train(
         int | None,
         typer.Option(min=0, help="Loader processes; 0 loads in the training process."),
     ] = None,
+    logger: Annotated[str | None, typer.Option(metavar="NAME", help="Metrics also go to {loggers}.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -218,11 +219,9 @@ def train(
             "lr": lr,
             "classes_per_step": classes_per_step,
             "workers": workers,
+            "logger": logger,
         },
     }
-    from ga2clip.training.train import result_table, resume_settings, summary
-    from ga2clip.training.train import train as run_training
-
     if seed is not None and seeds is not None:
         raise typer.BadParameter("give --seed or --seeds, not both")
     if resume is not None:
@@ -231,6 +230,8 @@ def train(
             raise typer.BadParameter(
                 "a run continues with its own settings; only --epochs and --set may stand beside --resume"
             )
+        from ga2clip.training.train import resume_settings
+
         settings, folder = resume_settings(resume, overrides or (), epochs=epochs), resume
     else:
         from ga2clip.training.configure import configure
@@ -247,6 +248,10 @@ def train(
         )
         name = f"{settings.data.dataset}-{settings.method.name}"
         folder = out or Path("runs") / (name if seeds else f"{name}-{settings.training.seed}")
+    # Loads torch, which a mistyped setting need not wait for.
+    from ga2clip.training.train import result_table, summary
+    from ga2clip.training.train import train as run_training
+
     if dry_run:
         console.emit(summary(settings, device=device))
         return

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -17,7 +17,10 @@ from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.files import file_sha256
 from ga2clip.folders import new_folder
-from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.labels import check_class_names
+from ga2clip.model.load_backbone import BUILTIN, load_backbone
+from ga2clip.model.methods import method_settings
+from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import Run, load_run
 from ga2clip.runtime.bundle import is_bundle, open_bundle
 from ga2clip.runtime.card import (
@@ -35,6 +38,7 @@ from ga2clip.runtime.card import (
     TextCard,
 )
 from ga2clip.runtime.signature import sign, signing_key
+from ga2clip.settings import Settings, merge
 from ga2clip_export import verify
 from ga2clip_export.accuracy import measure_accuracy
 from ga2clip_export.calibration_clips import OWN_CLIPS, anchors_of, calibration_clips
@@ -87,9 +91,6 @@ def export_run(
     Example:
         >>> bundle = export("runs/ga2", precision="int8")
     """
-    out, triton = (None if path is None else Path(path) for path in (out, triton))
-    if triton is not None:
-        refuse_occupied(triton)
     run = load_run(run_path)
     name = "bundle" if precision == "fp32" else f"bundle-{precision}"
     task = _task(run, root)
@@ -100,21 +101,54 @@ def export_run(
         )
     if verify_accuracy and task is not None:
         run.refuse_trained([clip for part in task.evals for clip in part.clips])
-    path = export_model(
+    return export_model(
         run.model(),
-        out or run.path / name,
+        run.path / name if out is None else Path(out),
         task=task,
         precision=precision,
         opset=opset,
         static=static,
-        clips=[Path(clip) for clip in clips],
+        clips=clips,
         trained=_history(run),
         verify_accuracy=verify_accuracy,
-        sign_with=None if sign_with is None else Path(sign_with),
+        triton=triton,
+        sign_with=sign_with,
     )
-    if triton is not None:
-        write_triton(path, triton)
-    return path
+
+
+def export_backbone(
+    backbone: str,
+    out: str | Path,
+    *,
+    classes: Sequence[str],
+    pretrained: str | None = None,
+    frames: int = 8,
+    **options: Any,
+) -> Path:
+    """Export a backbone as it is, zero-shot, as a bundle: without a dataset and without a run.
+
+    Args:
+        backbone: `tiny`, an open_clip architecture, or a name that goes with a weights file.
+        out: the bundle's folder.
+        classes: the class names that it ranks when none are given.
+        pretrained: a tag or a weights file; None: the built-in weights of `tiny`, OpenAI's of others.
+        frames: frames taken from a clip.
+        options: as `export_model`.
+
+    Raises:
+        UserError: as `export_run`; class names that can't be told apart.
+    """
+    weights = pretrained or ("builtin" if backbone == BUILTIN else "openai")
+    tree = merge(
+        method_settings("zero-shot"),
+        {
+            "backbone": {"name": backbone, "pretrained": weights},
+            "data": {"dataset": "", "frames": frames},
+        },
+    )
+    settings = Settings().updated(tree, "export")
+    model = build_model(load_backbone(settings.backbone), settings, check_class_names(classes))
+    return export_model(model, Path(out), **options)
 
 
 def export_model(
@@ -125,18 +159,22 @@ def export_model(
     precision: str = "fp32",
     opset: int | None = None,
     static: bool = False,
-    clips: Sequence[Path] = (),
+    clips: Sequence[str | Path] = (),
     trained: Mapping[str, str | int | float | bool] | None = None,
     verify_accuracy: bool = False,
-    sign_with: Path | None = None,
+    triton: str | Path | None = None,
+    sign_with: str | Path | None = None,
 ) -> Path:
     """Export a model in memory; arguments and errors as `export_run`."""
     kind = _known_precision(precision)
     _refuse_occupied(out)
-    key = None if sign_with is None else signing_key(sign_with)
+    if triton is not None:
+        refuse_occupied(Path(triton))
+    key = None if sign_with is None else signing_key(Path(sign_with))
     model = model.eval()
     count = _CLIPS_SMALL if _parameters(model) < _SMALL_TOWER else _CLIPS_LARGE
-    samples, source = calibration_clips(task, clips, model.preprocess, model.settings.data.frames, count)
+    files = [Path(clip) for clip in clips]
+    samples, source = calibration_clips(task, files, model.preprocess, model.settings.data.frames, count)
     _log.info("measuring on %d clips: %s", len(samples), source)
     expected = verify.reference(model, samples, _placeholder(model))
     threshold = _threshold(model, task, expected, count) if task and source == OWN_CLIPS else None
@@ -152,6 +190,8 @@ def export_model(
             (work / CARD).write_text(card.to_text(), encoding="utf-8")
         if key is not None:
             sign(work, key)
+    if triton is not None:
+        write_triton(out, Path(triton))
     return out
 
 

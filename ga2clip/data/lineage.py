@@ -8,11 +8,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from ga2clip.data.manifest import Clip, Manifest
-from ga2clip.data.protocols import Task
+
+if TYPE_CHECKING:  # it loads the reading of video, which what a run says of itself does not need
+    from ga2clip.data.protocols import Task
 
 SCHEMA = 1
 
@@ -94,7 +97,7 @@ class Record(BaseModel):
     root: str = ""
 
 
-def record(manifest: Manifest, task: Task, root: str) -> Record:
+def record(manifest: Manifest, task: "Task", root: str) -> Record:
     """The record of a run that is trained on a task of this manifest. root: see `Record.root`."""
     trained, validated = ([clip.identity for clip in clips] for clips in (task.train, task.val))
     used = Seen([*trained, *validated])
@@ -154,7 +157,7 @@ def leaked(trained: Record, clips: Sequence[Clip]) -> tuple[list[Clip], list[Cli
     return [clip for clip in seen if clip not in known], [clip for clip in seen if clip in known]
 
 
-def training_changes(trained: Record, task: Task) -> str:
+def training_changes(trained: Record, task: "Task") -> str:
     """What differs between the training of a record and a task; "" where both train on the same clips."""
     now = {
         "training": [clip.identity for clip in task.train],

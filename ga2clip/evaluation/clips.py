@@ -61,17 +61,17 @@ def _row(name: str, split: int, answer: ClipAnswer) -> tuple[object, ...]:
     for label, score in answer.answers:
         ranked += [label, f"{score:.6f}"]
     ranked += [""] * (2 * TOP - len(ranked))
-    about = (_utf8(answer.file), answer.label, int(answer.correct), answer.frames or "")
-    return (name, split, *about, *ranked, _utf8(answer.warnings))
+    about = (csv_file(answer.file), answer.label, int(answer.correct), answer.frames or "")
+    return (name, split, *about, *ranked, csv_file(answer.warnings))
 
 
-def _utf8(text: str) -> str:
-    """The text with bytes of a file's name that are no UTF-8 as escapes."""
+def csv_file(text: str) -> str:
+    """A file's name as `clips.csv` has it: bytes that are no UTF-8 as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def read_hits(file: Path) -> dict[Key, bool]:
-    """Whether each clip was answered rightly, from a `clips.csv`.
+def read_answers(file: Path) -> dict[Key, ClipAnswer]:
+    """Every answer of a `clips.csv`.
 
     Raises:
         UserError: the file is missing or is no such table.
@@ -79,12 +79,27 @@ def read_hits(file: Path) -> dict[Key, bool]:
     try:
         with file.open(encoding="utf-8", newline="") as lines:
             rows = csv.DictReader(lines, strict=True)
-            return {(row["set"], int(row["split"]), csv_value(row["file"])): _correct(row) for row in rows}
+            return {(row["set"], int(row["split"]), csv_value(row["file"])): _answer(row) for row in rows}
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}", "run `ga2clip eval` again") from None
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"{file} is damaged: {error}", "run `ga2clip eval` again") from None
 
 
-def _correct(row: dict[str, str]) -> bool:
-    return bool(("0", "1").index(row["correct"]))
+def _answer(row: dict[str, str]) -> ClipAnswer:
+    """Raises ValueError for a row that contradicts itself, as a cut or edited one does."""
+    ranked = tuple(
+        (csv_value(row[f"answer_{rank}"]), float(row[f"score_{rank}"]))
+        for rank in _RANKS
+        if row[f"answer_{rank}"]
+    )
+    answer = ClipAnswer(
+        file=csv_value(row["file"]),
+        label=csv_value(row["label"]),
+        frames=int(row["frames"] or 0),
+        answers=ranked,
+        warnings=csv_value(row["warnings"]),
+    )
+    if ("0", "1").index(row["correct"]) != answer.correct:
+        raise ValueError(f"{answer.file}: 'correct' contradicts its label and answer")
+    return answer

@@ -6,6 +6,7 @@ Every clip is decoded and encoded once, whatever the number of test sets, splits
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from ga2clip.compute.features import ClipFeatures, encode_clips
 from ga2clip.compute.precision import autocast, autocast_dtype
 from ga2clip.data.class_names import RAW, READABLE, described_as_named, named
 from ga2clip.data.lineage import Seen
-from ga2clip.data.manifest import Clip, Manifest, read_dataset
+from ga2clip.data.manifest import Clip, Manifest, dataset_root, read_dataset
 from ga2clip.data.protocols import EvalSet, make_task
 from ga2clip.descriptions import ClassTexts, read_descriptions, said
 from ga2clip.errors import UserError
@@ -27,10 +28,12 @@ from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.report import Measured, Report, SetReport
 from ga2clip.files import file_sha256
-from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.model.load_backbone import load_backbone
+from ga2clip.model.methods import method_settings
+from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.registry import DATASETS
-from ga2clip.run import PROMPTS, Run, load_run, runs_in
-from ga2clip.settings import DataSettings, Settings
+from ga2clip.run import BACKBONE, PROMPTS, Run, load_run, runs_in
+from ga2clip.settings import DataSettings, Settings, merge
 from ga2clip.text import printable, some
 
 _log = logging.getLogger(__name__)
@@ -144,7 +147,7 @@ def _evaluate(
     progress: bool,
     write: bool,
 ) -> list[Report]:
-    folder = measurement_folder(run, settings)
+    folder = measurement_folder(run, settings, elsewhere=_is_elsewhere(run, settings, manifest))
     if settings.descriptions:
         readable = read_dataset(settings.data).classes
         table = described_as_named(settings.descriptions, manifest, readable)
@@ -169,6 +172,38 @@ def _evaluate(
     return reports
 
 
+def evaluate_untuned(
+    run: Run,
+    *,
+    protocol: str,
+    dataset: str,
+    views: tuple[int, int],
+    class_names: str,
+    root: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> Report:
+    """What the run's backbone reaches as it is, zero-shot, on the clips and class names of a measurement of the run.
+
+    Raises:
+        UserError: as `evaluate_run`; an imported run keeps its own tuned backbone alone.
+    """
+    if run.settings.backbone.pretrained == BACKBONE:
+        raise UserError(f"{run.path} holds a tuned backbone: there is no untuned one to compare with")
+    # Under its own protocol, whose clips `evaluate_model` chooses; all classes is no protocol of settings.
+    settings = _test_settings(run.settings, None, dataset, root, views, class_names, None)
+    tree = settings.model_dump(include={"data": True, "backbone": True, "training": {"seed", "precision"}})
+    template = {"method": {"scenario_template": settings.method.scenario_template}}
+    settings = Settings().updated(merge(merge(tree, template), method_settings("zero-shot")), "zero-shot")
+    manifest = _manifest(
+        run, settings.data, None if class_names == run.settings.data.class_names else class_names
+    )
+    with join_group(device) as group:
+        model = build_model(load_backbone(settings.backbone), settings, run.classes).to(group.device)
+        bar = progress and group.is_first
+        return evaluate_model(model, settings, [protocol], group, manifest, bar=bar)[0]
+
+
 def _is_own(run: Run, settings: Settings, manifest: Manifest) -> bool:
     """Whether this is the run's dataset; a `folder` or `csv` elsewhere is if it has some of its training clips."""
     name = settings.data.dataset
@@ -179,6 +214,16 @@ def _is_own(run: Run, settings: Settings, manifest: Manifest) -> bool:
         return True
     used = Seen(trained.trained)
     return any(clip in used for clip in manifest.clips)
+
+
+def _is_elsewhere(run: Run, settings: Settings, manifest: Manifest) -> bool:
+    """Whether it is another dataset under the name of the run's, as another `folder` or `csv` is."""
+    name, own = settings.data.dataset, run.settings.data
+    if name != own.dataset or DATASETS[name].classes:
+        return False
+    if dataset_root(settings.data).absolute() == dataset_root(own).absolute():
+        return False
+    return run.record() is None or not _is_own(run, settings, manifest)
 
 
 def _refuse_other_data(run: Run, settings: Settings, manifest: Manifest, protocols: Sequence[str]) -> None:
@@ -223,14 +268,16 @@ def _log_other_classes(run: Run, manifest: Manifest) -> None:
             )
 
 
-def measurement_folder(run: Run, settings: Settings) -> str:
+def measurement_folder(run: Run, settings: Settings, *, elsewhere: bool = False) -> str:
     """The name below `RUN/eval` of what is measured, with `{protocol}` in it: other views and names get their own.
 
-    settings: those of the measurement; the run's own where nothing else was asked for.
+    settings: those of the measurement; the run's own where nothing else was asked for. elsewhere: whether the data is
+    another one of the same name, as two class folders are; its folder then has a place of its own, too.
     """
     data = settings.data
     views = (data.test_clips, data.test_crops)
-    parts = [data.dataset or "dataset", "{protocol}"]
+    place = [_place_label(dataset_root(data))] if elsewhere else []
+    parts = [data.dataset or "dataset", *place, "{protocol}"]
     parts += [f"{views[0]}x{views[1]}"] if views != (1, 1) else []
     own = run.settings.data.class_names if data.dataset == run.settings.data.dataset else READABLE
     if data.class_names != own:
@@ -241,13 +288,23 @@ def measurement_folder(run: Run, settings: Settings) -> str:
     return "-".join(parts)
 
 
+def _place_label(root: Path) -> str:
+    """The name of a folder, and a digest of its path, since two folders may share a name."""
+    path = root.absolute()
+    return f"{_safe(path.name)}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+
+
+def _safe(name: str) -> str:
+    """A name as part of a file's name; braces, which `{protocol}` has, are left out as well."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name)[:40]
+
+
 def _names_label(class_names: str) -> str:
     """`raw` or `readable`; for a file its name, and a digest of its content, since two files may share a name."""
     if class_names in (READABLE, RAW):
         return class_names
     file = Path(class_names)
-    stem = "".join(letter if letter.isalnum() else "_" for letter in file.stem)[:40]
-    return f"{stem}-{file_sha256(file)[:8]}"
+    return f"{_safe(file.stem)}-{file_sha256(file)[:8]}"
 
 
 def _manifest(run: Run, data: DataSettings, class_names: str | None) -> Manifest:

@@ -3,13 +3,14 @@
 1. A folder with bundle.json is a bundle: ONNX Runtime, no torch.
 2. A folder with settings.toml is a run: torch.
 3. Anything else is the name of a backbone, `NAME`, `NAME:TAG|FILE` or `NAME/TAG:FILE`: zero-shot, torch.
-4. None: the newest bundle in the working folder, up to three levels deep; without one, `tiny` zero-shot.
+4. None: the newest bundle in the working folder, up to three levels deep; without one, the built-in bundle of `tiny`.
 """
 
 import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def open_predictor(
         model: the folder of a bundle or of a run; the name of a backbone, used zero-shot, such as `ViT-B-16`,
             `ViT-B-16:openai`, `ViT-B-16:weights.pt` or `ViT-B-16/dfn2b:weights.pt`; a model in memory, such as
             `load_published` returns; None: the newest bundle in the working folder (up to three levels below), else
-            the built-in backbone `tiny`.
+            the built-in bundle of `tiny`, which knows the drawn world of `stickfigures` only.
         classes: the class names to rank when a call gives none, or a mapping of names to lists of sentences that
             describe them; None: the model's own. A backbone has none.
         provider: for bundles: `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt` or `openvino`.
@@ -82,8 +83,16 @@ def open_predictor(
         return Predictor(TorchModel(model, "in memory", device=place, threads=threads), classes=names)
     chosen = newest_bundle(Path()) if model is None else os.fspath(model)
     if chosen is None:
-        _log.info("no bundle in this folder: taking the built-in backbone 'tiny', zero-shot")
-        chosen = "tiny"
+        if names is None:
+            raise UserError(
+                "no bundle in this folder, and the built-in model 'tiny' has no classes of its own",
+                "give --classes FILE, or classes=[…] in Python; or name a model",
+            )
+        _log.warning(
+            "no bundle in this folder: taking the built-in model 'tiny'. It knows the drawn world of the dataset "
+            "'stickfigures' only, and what it says of real videos means nothing; --model names another"
+        )
+        chosen = str(resources.files("ga2clip.assets") / "tiny" / "bundle")
     if is_bundle(chosen):
         predictor = Predictor(
             chosen, classes=names, provider=place, threads=threads, cache=cache, signed_by=signed_by

@@ -7,6 +7,7 @@
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,22 @@ def _bounds(interval: Interval) -> str:
     return "" if math.isnan(interval.low) else f"{100 * interval.low:.1f} – {100 * interval.high:.1f}"
 
 
+def _drawable(names: Sequence[str]) -> list[str]:
+    """The names as matplotlib's font can draw them: one with characters that it lacks becomes its number.
+
+    The number is the line of the class in `per_class.csv`, from 1. A dollar sign would begin a formula.
+    """
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties())).get_charmap()
+    return [
+        printable(name).replace("$", r"\$")
+        if all(ord(c) in known for c in printable(name))
+        else f"class {number}"
+        for number, name in enumerate(names, 1)
+    ]
+
+
 def _draw_confusion(sets: tuple[SetReport, ...], path: Path) -> None:
     """One square per test set (of the first split): rows are true classes, columns answers, shares of a row."""
     from matplotlib.figure import Figure
@@ -263,7 +280,8 @@ def _draw_confusion(sets: tuple[SetReport, ...], path: Path) -> None:
         axes.set_ylabel("true class")
         if len(part.classes) <= _NAMES_FIT:
             places = range(len(part.classes))
-            axes.set_xticks(places, part.classes, rotation=90, fontsize=7)
-            axes.set_yticks(places, part.classes, fontsize=7)
+            names = _drawable(part.classes)
+            axes.set_xticks(places, names, rotation=90, fontsize=7)
+            axes.set_yticks(places, names, fontsize=7)
     # Names as long as Something-Something's take more room than the figure has.
     write_figure(path, figure, bbox_inches="tight")

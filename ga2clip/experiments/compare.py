@@ -17,7 +17,7 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.evaluation.clips import FILE_NAME as CLIPS
-from ga2clip.evaluation.clips import Key, read_hits
+from ga2clip.evaluation.clips import ClipAnswer, Key, read_answers
 from ga2clip.evaluation.evaluate import measurement_folder
 from ga2clip.evaluation.metrics import harmonic_mean
 from ga2clip.evaluation.report import REPORT
@@ -46,12 +46,17 @@ _ALIKE = ("dataset", "protocol", "views")
 class Measurement:
     """One run as `eval` measured it.
 
-    report: the content of `report.json`. hits: whether each clip was answered rightly.
+    report: the content of `report.json`. answers: what it answered on each clip.
     """
 
     run: Run
     report: Mapping[str, Any]
-    hits: Mapping[Key, bool]
+    answers: Mapping[Key, ClipAnswer]
+
+    @cached_property
+    def hits(self) -> dict[Key, bool]:
+        """Whether each clip was answered rightly."""
+        return {key: answer.correct for key, answer in self.answers.items()}
 
     @property
     def seed(self) -> int:
@@ -164,7 +169,7 @@ def compare(runs: Sequence[str | Path], measurement: str | None = None) -> Compa
         UserError: a folder that is no run; a run that was not measured, or was trained on since (names the command to
             type); runs that were tested on different clips; the same training twice.
     """
-    found = _measurements([load_run(run) for run in runs], measurement)
+    found = measurements([load_run(run) for run in runs], measurement)
     first = found[0]
     for other in found[1:]:
         _refuse_unlike(first, other)
@@ -173,8 +178,9 @@ def compare(runs: Sequence[str | Path], measurement: str | None = None) -> Compa
     return Comparison(_about(found), names, _methods(found))
 
 
-def _measurements(runs: Sequence[Run], measurement: str | None) -> list[Measurement]:
-    folders = [run.path / "eval" / (measurement or _own(run)) for run in runs]
+def measurements(runs: Sequence[Run], measurement: str | None = None) -> list[Measurement]:
+    """What `eval` saved of each run. measurement: as `compare`. Raises UserError for a run to be measured first."""
+    folders = [run.path / "eval" / (measurement or own_measurement(run)) for run in runs]
     missing = [run for run, folder in zip(runs, folders, strict=True) if not (folder / CLIPS).is_file()]
     if missing:
         raise _not_measured(missing, measurement)
@@ -186,12 +192,21 @@ def _measurements(runs: Sequence[Run], measurement: str | None) -> list[Measurem
                 f"{run.path} was trained on since it was measured",
                 shlex.join(["ga2clip", "eval", str(run.path)]),
             )
-        found.append(Measurement(run, report, read_hits(folder / CLIPS)))
+        found.append(Measurement(run, report, read_answers(folder / CLIPS)))
     return found
 
 
-def _own(run: Run) -> str:
+def own_measurement(run: Run) -> str:
+    """The folder below `RUN/eval` for the run's own dataset, protocol and views."""
     return measurement_folder(run, run.settings).format(protocol=run.settings.data.protocol)
+
+
+def is_measured(run: Run) -> bool:
+    """Whether `eval` has measured the run as it is now on its own data."""
+    folder = run.path / "eval" / own_measurement(run)
+    if not (folder / CLIPS).is_file():
+        return False
+    return _read_report(folder / REPORT).get("run_sha256") == file_sha256(run.path / PROMPTS)
 
 
 def _not_measured(runs: Sequence[Run], measurement: str | None) -> UserError:
@@ -203,7 +218,8 @@ def _not_measured(runs: Sequence[Run], measurement: str | None) -> UserError:
         command += " with the options of that measurement"
     names = ", ".join(str(run.path) for run in runs)
     return UserError(
-        f"no clip by clip results of {names} in eval/{measurement or _own(runs[0])}", command + known
+        f"no clip by clip results of {names} in eval/{measurement or own_measurement(runs[0])}",
+        command + known,
     )
 
 

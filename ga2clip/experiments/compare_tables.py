@@ -1,48 +1,25 @@
 """A comparison as text, Markdown, CSV and LaTeX, and as a plot."""
 
 import math
-import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ga2clip.errors import unknown_name
 from ga2clip.evaluation.statistics import Interval, p_value, percent
 from ga2clip.experiments.compare import Comparison, Pair
+from ga2clip.experiments.tables import FORMS, check_form
 from ga2clip.files import write_figure
 from ga2clip.text import csv_lines, printable
 
-Rows = Sequence[Sequence[str]]
 _LABEL = 36  # characters of a method's name on a line of the plot
 
 
 def render(comparison: Comparison, form: str) -> str:
-    """The comparison in one of `FORMS`. Raises UserError for another name."""
-    if form not in FORMS:
-        raise unknown_name("format", form, FORMS)
-    return FORMS[form](comparison)
-
-
-def _text(comparison: Comparison) -> str:
-    tables = [_aligned(rows) for rows in _tables(comparison)]
-    return "\n\n".join([*tables, "\n".join(_notes(comparison))])
-
-
-def _markdown(comparison: Comparison) -> str:
-    tables = []
-    for head, *rows in _tables(comparison):
-        cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, ["---"] * len(head), *rows)]
-        tables.append("\n".join(f"| {' | '.join(row)} |" for row in cells))
-    return "\n\n".join([*tables, *_notes(comparison)])
-
-
-def _latex(comparison: Comparison) -> str:
-    tables = []
-    for head, *rows in _tables(comparison):
-        lines = [" & ".join(map(_tex, row)) + r" \\" for row in (head, *rows)]
-        body = [r"\hline", lines[0], r"\hline", *lines[1:], r"\hline"]
-        tables.append("\n".join([rf"\begin{{tabular}}{{{'l' * len(head)}}}", *body, r"\end{tabular}"]))
-    return "\n\n".join([*tables, "\n".join(f"% {note}" for note in _notes(comparison))])
+    """The comparison in one of the formats of `tables`. Raises UserError for another name."""
+    check_form(form)
+    if form == "csv":
+        return _csv(comparison)
+    return FORMS[form](_tables(comparison), _notes(comparison))
 
 
 def _csv(comparison: Comparison) -> str:
@@ -58,14 +35,6 @@ def _csv(comparison: Comparison) -> str:
         numbers = map(_number, (pair.difference, *pair.interval, pair.p))
         rows.append((pair.ours, pair.theirs, pair.on, pair.seeds, *numbers, pair.test))
     return csv_lines(rows).rstrip("\n")
-
-
-FORMS: Mapping[str, Callable[[Comparison], str]] = {
-    "text": _text,
-    "markdown": _markdown,
-    "csv": _csv,
-    "latex": _latex,
-}
 
 
 def draw(comparison: Comparison, path: Path) -> None:
@@ -136,29 +105,6 @@ def _notes(comparison: Comparison) -> list[str]:
     if len(comparison.pairs) > 1:
         notes.append(f"p-values are two-sided and not corrected for {len(comparison.pairs)} comparisons")
     return [printable(note) for note in notes]
-
-
-def _aligned(rows: Rows) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
-    return "\n".join("  ".join(row).rstrip() for row in padded)
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "–": "--",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-}
-
-
-def _tex(text: str) -> str:
-    # A cell that starts with a bracket would be read as an option of the line before it.
-    safe = re.sub(r"[\\–~^<>&%$#_{}]", lambda found: _TEX[found[0]], text)
-    return f"{{}}{safe}" if safe.startswith("[") else safe
 
 
 def _number(value: float) -> str | float:

@@ -4,31 +4,21 @@ The paper takes the best epoch on the test set; the logs also hold the last epoc
 up to 1.8 points lower.
 """
 
-import logging
 import shlex
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from ga2clip.compute.distributed import choose_device
-from ga2clip.compute.precision import autocast_dtype
+from ga2clip.data.manifest import FILE_NAME, Clip
+from ga2clip.data.protocols import EvalSet, Task
 from ga2clip.errors import UserError
-from ga2clip.evaluation.evaluate import evaluate_run
-from ga2clip.evaluation.report import Report
+from ga2clip.experiments.jobs import Job, describe_jobs, run_jobs
 from ga2clip.experiments.published import FEW_SHOT, HALVES, SIZES
-from ga2clip.experiments.seeds import train_once
+from ga2clip.experiments.tables import FORMS, check_form
 from ga2clip.settings import Settings
+from ga2clip.text import csv_lines
 from ga2clip.training.configure import configure
-from ga2clip.training.summary import duration
-
-_log = logging.getLogger(__name__)
-
-_GFLOP_PER_FRAME = 35.2  # ViT-B/16 at 224 px, forward; the frozen weights' backward pass costs as much again
-_REACHED = 0.5  # share of the matrix rate that training reaches
 
 
 @dataclass(frozen=True)
@@ -58,6 +48,12 @@ class Row:
     def folder(self, out: Path, seed: int) -> Path:
         """Where that run lies."""
         return out / f"{self.dataset}-{self.protocol}-{self.shots}shot-{seed}"
+
+    def jobs(
+        self, out: Path, seeds: Sequence[int], root: str = "", overrides: Sequence[str] = ()
+    ) -> list[Job]:
+        """Its runs, one per seed."""
+        return [Job(self.folder(out, seed), self.settings(seed, root, overrides)) for seed in seeds]
 
     def command(self, out: Path, seed: int, root: str = "", overrides: Sequence[str] = ()) -> str:
         """What a person would type for it."""
@@ -109,43 +105,50 @@ def reproduce(
     device: str = "auto",
     progress: bool = True,
 ) -> list[Result]:
-    """Train and test every row with every seed; finished runs are only tested, stopped ones go on.
+    """Train and test every row with every seed; what is done is not done again, stopped runs go on.
 
-    Raises UserError as `train` and `evaluate_run`; what is done stays done.
+    Raises UserError as `run_jobs`.
     """
+    jobs = [row.jobs(out, seeds, root, overrides) for row in rows]
+    measured = iter(run_jobs([job for own in jobs for job in own], device=device, progress=progress))
     results = []
-    for row in rows:
-        reports = []
-        for seed in seeds:
-            folder = row.folder(out, seed)
-            settings = row.settings(seed, root, overrides)
-            _log.info("%s, %d shots, seed %d: %s", row.protocol, row.shots, seed, folder)
-            train_once(settings, folder, device=device, progress=progress)
-            reports.append(evaluate_run(folder, root=root or None, device=device, progress=progress))
-        names = row.published
-        results.append(
-            Result(
-                row,
-                settings,
-                {name: tuple(100 * _figure(report, name) for report in reports) for name in names},
-            )
-        )
+    for row, own in zip(rows, jobs, strict=True):
+        runs = [next(measured) for _ in own]
+        ours = {name: tuple(100 * run.accuracy(name) for run in runs) for name in row.published}
+        results.append(Result(row, own[0].settings, ours))
     return results
 
 
-def table(results: Sequence[Result]) -> str:
-    """Our results (mean ± std over seeds) beside the published ones, and the known differences between the runs."""
-    lines = [
-        f"{'protocol':15}{'shots':>6}  {'':6}{'paper (best epoch)':>20}{'log (last epoch)':>18}{'ours':>16}"
-    ]
-    for result in results:
-        for name, (paper, last) in result.row.published.items():
-            values = result.ours[name]
-            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-            ours = f"{statistics.mean(values):.1f}{spread}"
-            row = f"{result.row.protocol:15}{result.row.shots:>6}  {name:6}"
-            lines.append(f"{row}{paper:>20.1f}{last:>18.2f}{ours:>16}")
-    return "\n".join([*lines, "", *_differences(results[0].settings)])
+def table(results: Sequence[Result], form: str = "text") -> str:
+    """Our results (mean ± std over seeds) beside the published ones, and the known differences between the runs.
+
+    form: of the formats of `tables`; CSV has a row per value and no differences. Raises UserError for another.
+    """
+    check_form(form)
+    head = ("protocol", "shots", "accuracy", "paper (best epoch)", "log (last epoch)")
+    rows = [(result, name, values) for result in results for name, values in result.row.published.items()]
+    if form == "csv":
+        lines: list[tuple[object, ...]] = [(*head, "ours", "std", "seeds")]
+        lines += [
+            (*_row(result, name, figures), *_spread(result.ours[name])) for result, name, figures in rows
+        ]
+        return csv_lines(lines).rstrip("\n")
+    cells = [[*head, "ours"]]
+    for result, name, (paper, last) in rows:
+        mean, spread, seeds = _spread(result.ours[name])
+        ours = f"{mean:.1f}" + (f" ± {spread:.1f}" if seeds > 1 else "")
+        cells.append([*map(str, _row(result, name, (f"{paper:.1f}", f"{last:.2f}"))), ours])
+    return FORMS[form]([cells], _differences(results[0].settings))
+
+
+def _row(result: Result, name: str, figures: tuple[object, object]) -> tuple[object, ...]:
+    return (result.row.protocol, result.row.shots, name, *figures)
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float | str, int]:
+    """Mean, standard deviation over seeds (empty for one), and their number."""
+    spread = round(statistics.stdev(values), 4) if len(values) > 1 else ""
+    return round(statistics.mean(values), 4), spread, len(values)
 
 
 def _published(row: Row) -> str:
@@ -180,46 +183,39 @@ def describe(
     overrides: Sequence[str] = (),
     device: str = "auto",
 ) -> str:
-    """What `reproduce` would do: the commands, the data and the time that they need. Nothing is read or written."""
-    chosen = choose_device(device)
-    rate = _matrix_rate(chosen)
+    """What `reproduce` would do: the commands, the data and the time that they need. Nothing is written.
+
+    Raises UserError as `describe_jobs`.
+    """
     classes, tests = SIZES[rows[0].dataset]
+    place = Path(root or f"data/{rows[0].dataset}")
+    there = (
+        "prepared"
+        if (place / FILE_NAME).is_file()
+        else "not prepared yet, so the official numbers of clips are taken,"
+    )
     lines = [
-        f"data: {rows[0].dataset}, prepared in {root or f'data/{rows[0].dataset}'}, {tests:,} test clips",
+        f"data: {rows[0].dataset}, {there} in {place}, {tests:,} official test clips of {classes} classes",
         *_differences(rows[0].settings(seeds[0], root, overrides)),
     ]
-    total = 0.0
     for row in rows:
-        settings = row.settings(seeds[0], root, overrides)
-        trained = classes if row.protocol == "few-shot" else -(-classes // 2)
-        frames = settings.data.frames * (2 * trained * row.shots * settings.training.epochs + tests)
-        seconds = frames * _GFLOP_PER_FRAME / (_REACHED * rate)
-        total += seconds * len(seeds)
         others = f"   and --seed {', '.join(map(str, seeds[1:]))}" if len(seeds) > 1 else ""
         lines += [
-            f"\n{row.protocol}, {row.shots} shots: about {duration(seconds)} for each seed",
+            f"\n{row.protocol}, {row.shots} shots",
             f"  published, best epoch (last epoch): {_published(row)}",
             f"  {row.command(out, seeds[0], root, overrides)}{others}",
             f"  ga2clip eval {shlex.quote(str(row.folder(out, seeds[0])))}",
         ]
-    note = f"at half of the {rate:,.0f} GFLOP/s that {chosen} multiplies at, loading not counted"
-    return "\n".join([*lines, f"\nin all about {duration(total)} ({note})"])
+    jobs = [job for row in rows for job in row.jobs(out, seeds, root, overrides)]
+    return "\n".join([*lines, "", describe_jobs(jobs, device=device, unprepared=_official_task)])
 
 
-def _figure(report: Report, name: str) -> float:
-    if name == "HM":
-        return report.harmonic_mean or 0.0
-    return next(part.scores.top1 for part in report.sets if part.name == name)
-
-
-def _matrix_rate(device: torch.device) -> float:
-    """GFLOP/s of a matrix product of ViT-B/16's size in the precision that training would take; a second or two."""
-    dtype = autocast_dtype("auto", device, 768) or torch.float32
-    left, right = (torch.ones(size, 768, device=device, dtype=dtype) for size in (1576, 3072))
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        product = left @ right.T
-        product[0, 0].item()  # waits for a GPU
-        best = min(best, time.perf_counter() - started)
-    return 2 * 1576 * 768 * 3072 / best / 1e9
+def _official_task(settings: Settings) -> Task:
+    """A task with the official numbers of clips, none of which is on disk."""
+    data = settings.data
+    classes, tests = SIZES[data.dataset]
+    names = tuple(f"class {number}" for number in range(classes))
+    trained = names if data.protocol == "few-shot" else names[: -(-classes // 2)]
+    train = tuple(Clip("", name, "train", 1, 0.0) for name in trained for _ in range(data.shots))
+    test = tuple(Clip("", names[0], "test", 1, 0.0) for _ in range(tests))
+    return Task(data.protocol, "", Path(), trained, train, (), (EvalSet("test", names, test),))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ga2clip.errors import UserError
-from ga2clip.run import PROMPTS, SETTINGS, another_training, load_run, read_settings
+from ga2clip.run import SETTINGS, another_training, is_finished, read_settings
 from ga2clip.settings import Settings
 from ga2clip.training.train import resume_settings, train
 
@@ -68,7 +68,7 @@ def train_once(settings: Settings, folder: Path, *, device: str = "auto", progre
         train(settings, folder, device=device, progress=progress)
         return
     refuse_another(folder, settings)
-    if _finished(folder):
+    if is_finished(folder):
         _log.info("%s is finished and stays as it is", folder)
         return
     _log.info("%s was stopped and goes on", folder)
@@ -84,11 +84,3 @@ def refuse_another(folder: Path, settings: Settings) -> None:
         raise UserError(
             f"{folder} holds another training: {changed} differs", "choose another --out, or remove that run"
         )
-
-
-def _finished(folder: Path) -> bool:
-    if not (folder / PROMPTS).is_file():
-        return False
-    meta = load_run(folder).meta
-    # Earlier versions did not write `finished`.
-    return bool(meta.get("finished", meta.get("step") == meta.get("steps")))

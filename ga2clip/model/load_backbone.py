@@ -16,7 +16,7 @@ import open_clip
 import torch
 from torch import Tensor
 
-from ga2clip.errors import UserError, first_line, unknown_name
+from ga2clip.errors import UserError, unknown_name
 from ga2clip.model.architecture import (
     OPENAI,
     Architecture,
@@ -30,6 +30,7 @@ from ga2clip.model.architecture import (
 )
 from ga2clip.model.backbone import Backbone, load_exactly
 from ga2clip.model.checkpoint import Checkpoint, read_checkpoint, with_text_tower
+from ga2clip.model.download import published_clip
 from ga2clip.model.weights import read_weights
 from ga2clip.settings import BackboneSettings
 from ga2clip.tokenizer import VOCABULARY
@@ -58,6 +59,19 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     if settings.pretrained == "builtin":
         return _load_builtin(settings.name)
     return _load_open_clip(settings.name, settings.pretrained)
+
+
+def backbone_to_time(settings: BackboneSettings) -> Backbone:
+    """A CLIP that costs the same to compute: with random weights where the real ones would have to be downloaded.
+
+    Raises UserError as `load_backbone`, but for the download.
+    """
+    if settings.from_file or settings.pretrained == "builtin":
+        return load_backbone(settings)
+    architecture = named(f"{settings.name}/{settings.pretrained}")
+    return Backbone(
+        architecture.build(), name=architecture.source, licence="none", preprocess=architecture.pixels
+    )
 
 
 def backbone_from_weights(
@@ -290,11 +304,7 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
             f"'{tag}' is not a pretrained tag of {name}", f"for the folder of that name write ./{tag}"
         )
     architecture = named(f"{name}/{tag}")
-    try:
-        clip = open_clip.create_model(name, pretrained=tag, force_quick_gelu=bool(architecture.quick_gelu))
-    except (OSError, RuntimeError) as error:
-        hint = "check the network connection, or give weights on disk: --pretrained FILE"
-        raise UserError(f"could not get the weights '{tag}' of {name}: {first_line(error)}", hint) from None
+    clip = published_clip(name, tag, quick_gelu=bool(architecture.quick_gelu))
     licence = "MIT" if tag == "openai" else "as its publisher says"
     return Backbone(clip.float(), name=f"{name}/{tag}", licence=licence, preprocess=architecture.pixels)
 

@@ -5,7 +5,7 @@ term can be added to any method, since they are settings, too.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ga2clip.errors import unknown_name
@@ -19,6 +19,22 @@ class Method:
     summary: str
     source: str
     settings: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method: a description of its parts, its loss terms, and its number of trainable parameters."""
+
+    name: str
+    summary: str
+    source: str
+    parts: str
+    losses: str
+    parameters: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as a dict."""
+        return asdict(self)
 
 
 _NO_PROMPTS = {"text_length": 0, "vision_length": 0}

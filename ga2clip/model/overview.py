@@ -1,7 +1,9 @@
-"""The table of `ga2clip methods`: the parts of each method and its number of trainable parameters."""
+"""Counts the parts and trainable parameters of each method for the sizes of a backbone, by building them.
+
+`method_table.py` has the rows without torch for the built-in backbone.
+"""
 
 import json
-from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 
 from ga2clip.errors import unknown_name
 from ga2clip.model.load_backbone import BUILTIN
-from ga2clip.model.methods import METHODS, get_method, method_settings
+from ga2clip.model.methods import METHODS, MethodRow, get_method, method_settings
 from ga2clip.model.part import Site, TowerSize, build_parts
 from ga2clip.model.term import active_terms
 from ga2clip.settings import Settings
@@ -19,23 +21,7 @@ EXAMPLE_CLASSES = 100
 """Number of classes for which a linear probe's parameters are counted."""
 
 
-@dataclass(frozen=True)
-class MethodRow:
-    """One method: a description of its parts, its loss terms, and its number of trainable parameters."""
-
-    name: str
-    summary: str
-    source: str
-    parts: str
-    losses: str
-    parameters: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as a dict."""
-        return asdict(self)
-
-
-def method_table(
+def built_table(
     backbone: str = BUILTIN, base: Settings | None = None, only: str | None = None
 ) -> list[MethodRow]:
     """A row per method, for the widths and depths of a backbone; no weights are loaded.

@@ -2,8 +2,9 @@
 
 Later ones override earlier ones: defaults, the dataset's template, the method, the recipe, the authors' settings (with
 `--preset authors`), options, `--set`. Exception: prompt lengths and depths of a method override those of a recipe. A
-recipe is a TOML file with settings tables under `common` and under the names of protocols (there also under `shots.K`),
-and may extend a shipped recipe; a plain settings file, such as the `settings.toml` of a run, is also accepted.
+recipe is a TOML file with settings tables under `common`, under the names of protocols (there also under `shots.K`) and
+under `backbones.NAME` (where that backbone is chosen), and may extend a shipped recipe; a plain settings file, such as
+the `settings.toml` of a run, is also accepted.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -47,15 +48,17 @@ _NOBODYS: dict[str, Any] = {
 _RECIPES = "recipes"
 _COMMON = "common"
 _SHOTS = "shots"
+_BACKBONES = "backbones"
 _EXTENDS = "extends"
 
 
 @dataclass(frozen=True)
 class Case:
-    """The protocol and number of shots for which a recipe is read; None: the recipe's or the default."""
+    """The protocol, number of shots and backbone for which a recipe is read; None: the recipe's or the default."""
 
     protocol: str | None = None
     shots: int | None = None
+    backbone: str | None = None
 
 
 def configure(
@@ -92,7 +95,7 @@ def configure(
         raise unknown_name("protocol", protocol, PROTOCOLS)
     if preset is not None and preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
-    case = Case(protocol, data.get("shots"))
+    case = Case(protocol, data.get("shots"), wishes.get("backbone", {}).get("name"))
     source, tree, written = _read_recipe(recipe, dataset, case)
     dataset = dataset or tree.get("data", {}).get("dataset") or Settings().data.dataset
     sentence = {"method": {"scenario_template": DATASETS[dataset].template}}
@@ -106,6 +109,8 @@ def configure(
     # give way to what a method declares.
     own_sizes = written.get("method", {}).keys() if named == chosen_method else ()
     tree = _without_sizes(composed["method"], tree, but=own_sizes)
+    if not named and "coupling" not in composed["method"]:  # a recipe says how methods couple, not which
+        tree = _without_coupling(tree)
     settings = Settings().updated(merge(sentence, composed), "method").updated(tree, source)
     if preset == "authors":
         settings = _as_authors(settings, chosen_method, dataset, case)
@@ -176,6 +181,10 @@ def _without_sizes(
     """The recipe without the lengths and depths of prompts that the method declares itself, except those in `but`."""
     gone = _SIZES & declared.keys() - set(but)
     return {**tree, "method": {k: v for k, v in tree.get("method", {}).items() if k not in gone}}
+
+
+def _without_coupling(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {**tree, "method": {k: v for k, v in tree.get("method", {}).items() if k != "coupling"}}
 
 
 def _as_authors(settings: Settings, method: str, dataset: str, case: Case) -> Settings:
@@ -278,19 +287,21 @@ def _read_recipe(
 
 def _for_case(tree: dict[str, Any], case: Case) -> dict[str, Any]:
     """The tables of a recipe for a case, merged; a plain settings file unchanged."""
-    if not tree.keys() & {_COMMON, _EXTENDS, *PROTOCOLS}:
+    if not tree.keys() & {_COMMON, _EXTENDS, _BACKBONES, *PROTOCOLS}:
         return tree
     tree = _extended(tree)
-    unknown = sorted(tree.keys() - {_COMMON, *PROTOCOLS})
+    unknown = sorted(tree.keys() - {_COMMON, _BACKBONES, *PROTOCOLS})
     if unknown:
-        valid = f"{_COMMON}, {', '.join(PROTOCOLS)}, each with settings"
+        valid = f"{_COMMON}, {', '.join(PROTOCOLS)}, {_BACKBONES}.NAME, each with settings"
         raise UserError(f"unknown table '{unknown[0]}' in a recipe", f"valid: {valid}")
     common = tree.get(_COMMON, {})
     data = {**Settings().data.model_dump(), **common.get("data", {})}
     own = dict(tree.get(case.protocol or data["protocol"], {}))
     by_shots = own.pop(_SHOTS, {})
     shots = data["shots"] if case.shots is None else case.shots
-    return merge(merge(common, own), by_shots.get(str(shots), {}))
+    chosen = merge(merge(common, own), by_shots.get(str(shots), {}))
+    name = chosen.get("backbone", {}).get("name") if case.backbone is None else case.backbone
+    return merge(chosen, tree.get(_BACKBONES, {}).get(name, {}))
 
 
 def _extended(tree: dict[str, Any]) -> dict[str, Any]:
@@ -299,7 +310,8 @@ def _extended(tree: dict[str, Any]) -> dict[str, Any]:
         return tree
     below = _extended(_read_shipped(str(tree[_EXTENDS])))
     own = {key: value for key, value in tree.items() if key != _EXTENDS}
-    return merge(below, {key: _with_whole_backbone(table) for key, table in own.items()})
+    whole = {key: table if key == _BACKBONES else _with_whole_backbone(table) for key, table in own.items()}
+    return merge(below, whole)
 
 
 def _read_shipped(name: str) -> dict[str, Any]:

@@ -15,9 +15,13 @@ from ga2clip.training.update import Updater
 
 @dataclass(frozen=True)
 class Cost:
-    """seconds: of one update, without loading clips. bytes: memory of the process (CPU), or on one GPU."""
+    """Of one update, without loading clips.
+
+    seconds: in all. text_seconds: for the class texts alone. bytes: memory of the process (CPU), or on one GPU.
+    """
 
     seconds: float
+    text_seconds: float
     bytes: int
 
 
@@ -41,7 +45,7 @@ def estimate(updater: Updater) -> Cost | None:
     trained = sum(p.numel() for p in updater.parameters.values())
     # Memory in use now, gradients and AdamW's two moments of trained parameters, and memory for the backward pass.
     memory = _in_use(updater.group.device) + 12 * trained + text_bytes + at_once * clip_bytes
-    return Cost(text_seconds + share * clip_seconds, memory)
+    return Cost(text_seconds + share * clip_seconds, text_seconds, memory)
 
 
 def _measure(updater: Updater, clips: int) -> tuple[float, int]:

@@ -24,7 +24,7 @@ from ga2clip.training.update import FeatureBatch
 _log = logging.getLogger(__name__)
 
 
-def frozen_features(
+def frame_features(
     model: VideoCLIP, clips: Sequence[Clip], settings: Settings, group: Group
 ) -> dict[str, Tensor]:
     """Clip id → frame features float32 (T, D) of one view, in every process. Clips that cannot be read are left out.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ga2clip.data.loader import Batch
+from ga2clip.training.callbacks import Callbacks
 from ga2clip.training.checkpoint import Position
 from ga2clip.training.memory import memory_errors
 from ga2clip.training.schedule import Rate, Stages
@@ -100,8 +101,10 @@ def fit(
     position: Position,
     stop: StopFlag,
     validation: Validation,
+    callbacks: Callbacks,
 ) -> Position:
-    """Train from `position` to the end of the plan or of the validation's patience, or until `stop` is set.
+    """Train from `position` to the end of the plan or of the validation's patience, or until `stop` is set or a
+    callback ends it.
 
     Returns the last position.
 
@@ -135,7 +138,8 @@ def fit(
         watcher.on_epoch(tally)
         watcher.save(position)
         saved_at = time.monotonic()
-        if validation.over(position.epoch):
+        ended = callbacks.after_epoch(tally, outcome.validation)
+        if ended or validation.over(position.epoch):
             break
     updater.model.eval()
     return position

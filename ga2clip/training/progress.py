@@ -1,7 +1,7 @@
-"""Records a training: metrics, checkpoints, log lines, progress bar, TensorBoard.
+"""Records a training: metrics, checkpoints, log lines, progress bar, loggers.
 
 `metrics.jsonl` has a line per update and is identical for all runs with the same seed on the same device; times are
-only in the log and in TensorBoard.
+only in the log and in loggers.
 """
 
 import json
@@ -16,11 +16,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ga2clip.errors import MissingExtraError
 from ga2clip.files import write_error, write_text
+from ga2clip.registry import LOGGERS
 from ga2clip.run import METRICS, read_metrics, save_prompts
-from ga2clip.settings import TrainingSettings
 from ga2clip.training.checkpoint import Position, save_checkpoint
+from ga2clip.training.logger import Logger
 from ga2clip.training.loop import Plan, Tally
 from ga2clip.training.update import Outcome, Updater
 from ga2clip.training.validation import ACCURACY, LOSS
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """The watcher of the first process: metrics, checkpoints, progress bar, TensorBoard.
+    """The watcher of the first process: metrics, checkpoints, progress bar, loggers.
 
     Raises UserError when a file cannot be written (a full disk); the last checkpoint is kept.
     """
@@ -37,7 +37,10 @@ class Recorder:
     def __init__(self, folder: Path, updater: Updater, plan: Plan, position: Position, *, bar: bool) -> None:
         self.folder, self.updater, self.plan = folder, updater, plan
         self._metrics = _reopen(folder / METRICS, position.step)
-        self._events = _event_writer(folder, updater.settings, position.step)
+        settings = updater.model.settings
+        self._loggers: list[Logger] = [
+            LOGGERS[name](folder, settings, position.step) for name in settings.training.loggers
+        ]
         self._clips, self._started = 0, time.monotonic()
         self._bar = tqdm(
             total=plan.steps, initial=position.step, unit="step", disable=not bar, dynamic_ncols=True
@@ -79,10 +82,7 @@ class Recorder:
             refresh=False,
         )
         self._bar.update()
-        if self._events:
-            for name, value in line.items():
-                if value is not None:
-                    self._events.add_scalar(name, value, step)
+        self._log({name: value for name, value in line.items() if value is not None}, step)
 
     def on_epoch(self, tally: Tally) -> None:
         """Log the means of the epoch, and the time spent waiting for data."""
@@ -96,10 +96,9 @@ class Recorder:
             tally.clips / max(tally.seconds, 1e-9),
             100 * tally.waiting / max(tally.seconds, 1e-9),
         )
-        if self._events:
-            step = (tally.epoch + 1) * self.plan.steps_per_epoch
-            self._events.add_scalar("time/seconds_per_epoch", tally.seconds, step)
-            self._events.add_scalar("time/waiting_share", tally.waiting / max(tally.seconds, 1e-9), step)
+        share = tally.waiting / max(tally.seconds, 1e-9)
+        times = {"time/seconds_per_epoch": tally.seconds, "time/waiting_share": share}
+        self._log(times, (tally.epoch + 1) * self.plan.steps_per_epoch)
 
     def save(self, position: Position) -> None:
         """Write the tuned tensors and the state for resuming."""
@@ -111,8 +110,12 @@ class Recorder:
         self._bar.close()
         with suppress(OSError):  # a line that did not fit on the disk would be written again; it was reported
             self._metrics.close()
-        if self._events:
-            self._events.close()
+        for logger in self._loggers:
+            logger.close()
+
+    def _log(self, values: Mapping[str, float], step: int) -> None:
+        for logger in self._loggers:
+            logger.log(values, step)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         try:
@@ -153,18 +156,3 @@ def _finite(value: float) -> float | None:
     then skipped and the loss scale lowered.)
     """
     return value if math.isfinite(value) else None
-
-
-def event_writer_class() -> Any:
-    """TensorBoard's `SummaryWriter`. Raises MissingExtraError when it is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingExtraError("training.tensorboard", "tensorboard") from None
-    return SummaryWriter
-
-
-def _event_writer(folder: Path, settings: TrainingSettings, step: int) -> Any:
-    if not settings.tensorboard:
-        return None
-    return event_writer_class()(str(folder / "tensorboard"), purge_step=step + 1)

@@ -6,7 +6,7 @@ It is called the same way in a single process and in each process that torchrun 
 import logging
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -29,6 +29,7 @@ from ga2clip.errors import UserError
 from ga2clip.hard_prompt import read_hard_prompt
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
+from ga2clip.registry import LOGGERS
 from ga2clip.run import (
     MAY_CHANGE,
     PROMPTS,
@@ -48,13 +49,14 @@ from ga2clip.run import (
 from ga2clip.settings import Settings, TrainingSettings, parse_overrides
 from ga2clip.text import some
 from ga2clip.training.averaging import StartValues
+from ga2clip.training.callbacks import Callback, Callbacks
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
 from ga2clip.training.estimate import estimate
-from ga2clip.training.features import CachedBatches, frozen_features
+from ga2clip.training.features import CachedBatches, frame_features
 from ga2clip.training.loop import Batches, Plan, fit
 from ga2clip.training.memory import loader_errors, memory_errors
-from ga2clip.training.progress import Recorder, Silent, event_writer_class
+from ga2clip.training.progress import Recorder, Silent
 from ga2clip.training.schedule import Rate, Stages
 from ga2clip.training.signals import StoppedError, stop_flag
 from ga2clip.training.summary import describe
@@ -76,6 +78,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train and write a run.
 
@@ -87,6 +90,7 @@ def train(
         resume: continue a run from its last checkpoint.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         progress: show a progress bar on stderr.
+        callbacks: told the metrics of every epoch, see `Callback`.
 
     Returns:
         `out`.
@@ -103,7 +107,7 @@ def train(
         elif group.is_first:
             refuse_occupied(out)
         group.wait()
-        job = _prepare(settings, group)
+        job = _prepare(settings, group, callbacks)
         job.log_summary()
         position = job.position(out) if resume else Position()
         if resume:
@@ -200,12 +204,19 @@ class _Job:
     """A training that is set up but not started."""
 
     def __init__(
-        self, settings: Settings, manifest: Manifest, task: Task, model: VideoCLIP, group: Group
+        self,
+        settings: Settings,
+        manifest: Manifest,
+        task: Task,
+        model: VideoCLIP,
+        group: Group,
+        callbacks: Sequence[Callback],
     ) -> None:
         self.settings, self.model, self.group = settings, model, group
         self.manifest, self.task = manifest, task
         self.updater = Updater(model, group)
         self.validation = Validation(self.updater, task)
+        self.callbacks = Callbacks(callbacks, group, averaged=settings.average.kind != "none")
         # Before a resumed run loads its state: a new model has the values that the training started from.
         self.start = StartValues(model.parameter_groups()["parts"], settings.method.interpolate_parts)
         training = settings.training
@@ -217,9 +228,19 @@ class _Job:
         )
 
     def summary(self) -> str:
-        """The summary (`summary.describe`)."""
+        """The summary (`summary.describe`); warns of what the training would warn of."""
         with memory_errors(self.updater, "while the cost of a step was measured"):
             cost = estimate(self.updater) if self.plan.steps else None
+        if (
+            self.group.is_first
+            and self.settings.method.coupling == "mapping"
+            and 0 < self.plan.steps < _SETTLED
+        ):
+            _log.warning(
+                "the mapping layer starts from random values, and %d updates may be too few to train it: "
+                "train longer, or take --set method.coupling=gated, which starts from the soft prompt",
+                self.plan.steps,
+            )
         where = f"{self.group.size} × {self.group.device}" if self.group.size > 1 else str(self.group.device)
         where = f"{where}, {precision_name(self.updater.dtype)}"
         return describe(self.model, self.task, self.plan, cost, where)
@@ -230,12 +251,6 @@ class _Job:
         if self.group.is_first:
             for line in text.splitlines():
                 _log.info(line)
-            if self.settings.method.coupling == "mapping" and 0 < self.plan.steps < _SETTLED:
-                _log.warning(
-                    "the mapping layer starts from random values, and %d updates may be too few to train it: "
-                    "train longer, or take --set method.coupling=gated, which starts from the soft prompt",
-                    self.plan.steps,
-                )
 
     def position(self, out: Path) -> Position:
         """Load the state of a resumed run; returns its position.
@@ -299,12 +314,19 @@ class _Job:
             with stop_flag() as stop, loader_errors(self.settings.training.workers):
                 watcher = recorder or Silent()
                 position = fit(
-                    self.updater, self._batches(), self.plan, watcher, position, stop, self.validation
+                    self.updater,
+                    self._batches(),
+                    self.plan,
+                    watcher,
+                    position,
+                    stop,
+                    self.validation,
+                    self.callbacks,
                 )
         finally:
             if recorder:
                 recorder.close()
-        if not self._is_over(position):
+        if not (self.callbacks.stopped or self._is_over(position)):
             number = stop.signal
             raise StoppedError(
                 f"stopped by {number.name if number else 'another process'} after step {position.step}",
@@ -338,7 +360,7 @@ class _Job:
         if self.plan.steps and self.settings.training.cache_features and not self.model.trains("vision"):
             clips = [*self.task.train, *self.task.anchors]
             _log.info("the vision tower does not train: computing the features of %d clips once", len(clips))
-            features = frozen_features(self.model, clips, self.settings, self.group)
+            features = frame_features(self.model, clips, self.settings, self.group)
             return CachedBatches(self.task, self.settings, self.group, features)
         return _Stream(self.task, self.settings, self.model.preprocess, self.group)
 
@@ -367,16 +389,16 @@ class _Stream:
         return islice(self._running, self.per_epoch - skip)
 
 
-def _prepare(settings: Settings, group: Group) -> _Job:
-    if settings.training.tensorboard:
-        event_writer_class()  # refused before anything is written
+def _prepare(settings: Settings, group: Group, callbacks: Sequence[Callback] = ()) -> _Job:
+    for name in settings.training.loggers:
+        LOGGERS[name].check()  # refused before anything is written
     check_validation(settings)
     _refuse_untrained(settings)
     manifest, task = load_task(settings)
     if settings.descriptions:
         settings = _described(settings, manifest, task)
     model = make_model(settings, task.classes).to(group.device)
-    return _Job(settings, manifest, task, model, group)
+    return _Job(settings, manifest, task, model, group, callbacks)
 
 
 def _refuse_untrained(settings: Settings) -> None:

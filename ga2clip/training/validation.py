@@ -11,7 +11,7 @@ from ga2clip.compute.precision import autocast
 from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError
 from ga2clip.settings import Settings
-from ga2clip.training.features import video_features
+from ga2clip.training.features import frame_features
 from ga2clip.training.update import Updater
 
 ACCURACY, LOSS = "val_accuracy", "val_loss"
@@ -65,20 +65,21 @@ class Validation:
             raise UserError("no validation clip can be read", "prepare the dataset again")
         number = {name: index for index, name in enumerate(self._task.classes)}
         labels = torch.tensor([number[str(clip.label)] for clip in clips], device=device)
-        video = torch.stack([features[clip.id] for clip in clips]).to(device)
+        frames = torch.stack([features[clip.id] for clip in clips]).to(device)
         with autocast(device, self._updater.dtype):
+            video = model.pool(frames)
             classes = model.encode_classes(list(self._task.classes))
-        logits = model.logits(video, classes.float()).double()
+        logits = model.logits(video.float(), classes.float()).double()
         # A clip that can't be read counts as wrong, as in evaluation.
         accuracy = int((logits.argmax(dim=-1) == labels).sum()) / len(val)
         return accuracy, float(cross_entropy(logits, labels))
 
     def _encoded(self) -> dict[str, Tensor]:
-        """Features (D,) by clip id, computed once where the vision tower does not train."""
+        """Frame features (T, D) by clip id, computed once where the vision tower does not train."""
         if self._features is not None:
             return self._features
         model = self._updater.model
-        features = video_features(model, self._task.val, model.settings, self._updater.group)
+        features = frame_features(model, self._task.val, model.settings, self._updater.group)
         if not model.trains("vision"):
             self._features = features
         return features

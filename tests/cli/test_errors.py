@@ -118,6 +118,10 @@ def test_no_network_for_a_model_hub(
 ) -> None:
     import open_clip
 
+    from ga2clip.model import download
+
+    monkeypatch.setattr(download, "_answers", lambda _: True)
+
     def refuse(*_: object, **__: object) -> None:
         raise OSError("Name or service not known")
 
@@ -185,7 +189,7 @@ def test_interrupt(empty: Path) -> None:
     waits = (
         "import sys, signal, ga2clip.labels as labels\n"
         "def wait(path):\n    print('ready', flush=True)\n    signal.pause()\n"
-        "labels.read_class_list = wait\n"
+        "labels.names_or_file = wait\n"
         "sys.argv = ['ga2clip', 'predict', 'a.mp4', '--classes', 'x']\n"
         "from ga2clip_cli.__main__ import main\nmain()\n"
     )

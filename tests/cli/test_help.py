@@ -10,7 +10,7 @@ import pytest
 import typer.main
 
 from ga2clip import settings
-from ga2clip.choices import DEVICES, PROVIDERS, ExportPrecision
+from ga2clip.choices import DEVICES, PROVIDERS, TABLE_SUFFIXES, ExportPrecision
 from ga2clip.model.methods import METHODS
 from ga2clip.registry import DATASETS
 from ga2clip_cli.app import app
@@ -61,12 +61,6 @@ def test_help_ends_in_examples(ga2clip, name: str) -> None:
     assert all(line.strip().startswith(f"ga2clip {name}") for line in examples.splitlines())
 
 
-def compare_forms() -> Iterable[str]:
-    from ga2clip.experiments.compare_tables import FORMS
-
-    return FORMS
-
-
 def published() -> Iterable[str]:
     from ga2clip.experiments.published import FEW_SHOT, HALVES, SIZES
 
@@ -86,7 +80,7 @@ CHOICES: dict[tuple[str, str], Callable[[], Iterable[str]]] = {
     ("predict", "provider"): lambda: PROVIDERS,
     ("bench", "providers"): lambda: PROVIDERS,
     **{(name, "device"): lambda: DEVICES for name in ("train", "eval", "predict", "reproduce")},
-    ("compare", "form"): compare_forms,
+    **{(name, "form"): lambda: TABLE_SUFFIXES for name in ("compare", "sweep", "reproduce")},
 }
 
 

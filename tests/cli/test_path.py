@@ -149,7 +149,8 @@ def test_zero_shot_takes_the_built_in_backbone(walk, clips, ga2clip, empty: Path
     code, out, err = ga2clip("predict", clips[0], "--classes", "labels.txt")
     assert code == 0
     assert "no bundle in this folder" in err
-    assert "model: zero-shot on tiny" in err
+    assert "drawn world" in err
+    assert "model: zero-shot on tiny (int8)" in err
     assert "kicking a ball" in out
 
 

@@ -124,3 +124,64 @@ def test_every_parameter_under_a_heading_exists() -> None:
     named = [name for names in PANELS.values() for name in names]
     assert len(set(named)) == len(named)
     assert set(named) <= set(inspect.signature(train).parameters)
+
+
+def test_a_run_gets_its_page(walk, runs: list[str]) -> None:
+    """Also one that was not measured yet; a second call writes the same page without measuring again."""
+    run = runs[1]
+    (page,) = walk("report", run).split()
+    assert page == f"{run}/eval/stickfigures-base-to-novel/report.html"
+    text = (walk.folder / page).read_text(encoding="utf-8")
+    measured = json.loads((walk.folder / page).with_name("report.json").read_text())
+    assert f"{100 * measured['novel']['top1']:.1f}" in text
+    assert text.count("data:image/jpeg;base64,") > 1
+    assert "no frames:" not in text
+    assert "Not compared with zero-shot" not in text
+    walk("report", run, "--out", "again.html")
+    assert "measuring" not in walk.err
+    assert (walk.folder / "again.html").read_text(encoding="utf-8") == text
+    walk("eval", run, "--protocol", "all")
+    (all_classes,) = walk("report", run, "--eval", "stickfigures-all-classes").split()
+    assert "Not compared with zero-shot" not in (walk.folder / all_classes).read_text(encoding="utf-8")
+    walk("report", runs[0], "--out", "zero.html")
+    assert "the run is the untuned backbone itself" in (walk.folder / "zero.html").read_text()
+
+
+SWEEP = """
+methods = ["zero-shot", "ivlp"]
+datasets = ["stickfigures"]
+seeds = "1..2"
+[settings]
+training = {epochs = 1, batch_size = 8}
+data = {shots = 1, frames = 2}
+method = {text_length = 2, vision_length = 2}
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_and_does_what_is_new(walk, invoke) -> None:
+    file = walk.folder / "season.toml"
+    file.write_text(SWEEP.replace("1..2", "1"))
+    shown = walk("sweep", "season.toml", "--dry-run", "--device", "cpu")
+    assert "runs/season/stickfigures-ivlp/seed-1       training and testing  about " in shown
+    assert not (walk.folder / "runs/season").exists()
+    table = walk("sweep", "season.toml", "--device", "cpu", "--format", "markdown")
+    assert "| ivlp | zero-shot | novel |" in table
+    assert (walk.folder / "runs/season/table.md").read_text() == table
+    first = walk.folder / "runs/season/stickfigures-ivlp/seed-1/prompts.safetensors"
+    before = first.stat().st_mtime_ns
+    file.write_text(SWEEP)
+    rows = list(
+        csv.DictReader(io.StringIO(walk("sweep", "season.toml", "--device", "cpu", "--format", "csv")))
+    )
+    assert {row["method"]: row["seeds"] for row in rows if not row["against"]} == {
+        "zero-shot": "2",
+        "ivlp": "2",
+    }
+    assert first.stat().st_mtime_ns == before
+    done = walk("sweep", "season.toml", "--dry-run").splitlines()
+    assert [line.split()[1] for line in done[:-1]] == ["done"] * 4
+    file.write_text(SWEEP.replace("epochs = 1", "epochs = 2"))
+    code, out, err = invoke(walk.folder, ["sweep", "season.toml"])
+    assert (code, out) == (1, "")
+    assert "seed-1 holds another training: training.epochs differs" in err

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ga2clip.errors import UserError
-from ga2clip.evaluation.clips import ClipAnswer, clip_lines, read_hits
+from ga2clip.evaluation.clips import ClipAnswer, clip_lines, read_answers
 
 ANSWERS = (
     ClipAnswer("=a.mp4", "run", 24, (("run", 0.75), ("walk", 0.25))),
@@ -37,12 +37,18 @@ def test_a_row_says_what_was_answered(tmp_path: Path) -> None:
     assert rows[2]["warnings"] == "no frame can be decoded"
 
 
+def test_answers_are_read_back_as_they_were(tmp_path: Path) -> None:
+    file = tmp_path / "clips.csv"
+    file.write_text(clip_lines([("base", 1, ANSWERS)]), encoding="utf-8", newline="")
+    assert list(read_answers(file).values())[:2] == list(ANSWERS[:2])
+
+
 def test_what_was_right_is_read_back(tmp_path: Path) -> None:
     file = tmp_path / "clips.csv"
     file.write_text(
         clip_lines([("base", 1, ANSWERS), ("novel", 2, ANSWERS[:1])]), encoding="utf-8", newline=""
     )
-    assert read_hits(file) == {
+    assert {key: answer.correct for key, answer in read_answers(file).items()} == {
         ("base", 1, "=a.mp4"): True,
         ("base", 1, '\'b, "c"\r.mp4'): False,
         ("base", 1, "\\udcff.mp4"): False,
@@ -62,6 +68,6 @@ def test_a_damaged_table_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "clips.csv"
     file.write_text(text)
     with pytest.raises(UserError, match="damaged"):
-        read_hits(file)
+        read_answers(file)
     with pytest.raises(UserError, match="cannot read"):
-        read_hits(tmp_path / "none.csv")
+        read_answers(tmp_path / "none.csv")

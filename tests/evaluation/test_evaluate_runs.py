@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -146,6 +147,10 @@ def test_a_folder_of_other_clips_is_another_dataset(settings: Make, copied: Path
     out = train.train(settings("ivlp", data=data), tmp_path / "run", device="cpu", progress=False)
     report = evaluate_run(out, protocol="zero-shot", root=other, device="cpu", progress=False)
     assert report.protocol == "zero-shot"
+    # Each has a folder of its own below RUN/eval; the run's own data keeps its name wherever it lies.
+    here = [evaluate_run(out, root=root, device="cpu", progress=False).folder for root in (copied, moved)]
+    assert here == ["folder-base-to-novel"] * 2
+    assert re.fullmatch(r"folder-other-[0-9a-f]{8}-zero-shot", report.folder)
     for root in (copied, moved):
         with pytest.raises(UserError, match="was tuned on folder"):
             evaluate_run(out, protocol="zero-shot", root=root, device="cpu", progress=False)

@@ -48,9 +48,10 @@ def test_without_a_name_tiny_is_taken_and_named(tmp_path, monkeypatch, caplog, c
         caplog.at_level(logging.INFO, "ga2clip"),
         open_predictor(classes=["running", "sleeping"], device="cpu") as predictor,
     ):
-        assert predictor.name == "zero-shot on tiny (builtin)"
+        assert predictor.name.startswith("zero-shot on tiny (int8), ")
         assert predictor.classes == ("running", "sleeping")
     assert "no bundle in this folder" in caplog.text
+    assert "drawn world" in caplog.text
     assert capsys.readouterr().out == ""
 
 

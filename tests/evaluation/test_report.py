@@ -10,7 +10,7 @@ from PIL import Image
 
 from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import score
-from ga2clip.evaluation.report import Report, SetReport, comparison
+from ga2clip.evaluation.report import Report, SetReport, _drawable, comparison
 
 
 @pytest.mark.parametrize(("names", "sets"), [(2, 1), (20, 2), (64, 1)])
@@ -72,3 +72,8 @@ def test_models_are_compared_on_the_same_clips() -> None:
     assert against["novel"] == pytest.approx({"difference": 0.75, "p": 2 / 64})
     assert "base +75.0 points (p = 0.031)" in comparison(against, "runs/a")
     assert ours.against(_report([True] * 8, files="ABCDEFGH")) == {}
+
+
+def test_names_that_the_font_cannot_draw_become_their_number() -> None:
+    """Boxes would look alike; per_class.csv has the names by line."""
+    assert _drawable(["run", "跑步", "dancing 💃", "5 $ bill"]) == ["run", "class 2", "class 3", r"5 \$ bill"]

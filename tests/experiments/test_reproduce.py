@@ -1,15 +1,19 @@
 """The published tables as data, and ours beside them."""
 
+import csv
+import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ga2clip.errors import UserError
-from ga2clip.evaluation.metrics import harmonic_mean, score
-from ga2clip.evaluation.report import Report, SetReport
-from ga2clip.experiments import reproduce
+from ga2clip.evaluation.clips import ClipAnswer
+from ga2clip.evaluation.metrics import harmonic_mean
+from ga2clip.experiments import jobs, reproduce
+from ga2clip.experiments.compare import Measurement
+from ga2clip.training.expected import Expected
+from ga2clip.training.summary import duration
 
 PUBLISHED = ["hmdb51", "kinetics400", "ssv2", "ucf101"]
 PUBLISHED_RATES = {"hmdb51": 4e-3, "kinetics400": 4e-2, "ssv2": 4e-3, "ucf101": 4e-2}
@@ -67,14 +71,25 @@ def test_a_dataset_without_published_figures_is_refused() -> None:
     assert "ucf101" in (caught.value.hint or "")
 
 
-def test_the_dry_run_shows_commands_that_mean_the_settings_of_the_run(tmp_path: Path) -> None:
+def test_the_dry_run_shows_commands_that_mean_the_settings_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is that of the official clips where none are prepared: here 1 s a training clip, 0.1 s a test clip."""
+    monkeypatch.setattr(
+        jobs,
+        "expected_time",
+        lambda settings, task, **_: Expected(len(task.train), 0.1 * len(task.evals[0].clips), reading=False),
+    )
     rows = reproduce.plan("hmdb51")
     text = reproduce.describe(
         rows, tmp_path, root="my data", seeds=(1, 2), overrides=["data.frames=8"], device="cpu"
     )
     assert text.count("ga2clip train") == 5
     assert "--root 'my data'" in text
-    assert "in all about" in text
+    base, few = 26 * 16, 51 * (2 + 4 + 8 + 16)
+    assert f"in all about {duration(2 * (base + few + 5 * 153))} (" in text
+    assert "without reading clips" in text
+    assert "not prepared" in text
     assert "weights: ViT-B-16, openai" in text
     assert list(tmp_path.iterdir()) == []
     settings = rows[0].settings(2, "my data", ["data.frames=8"])
@@ -83,16 +98,32 @@ def test_the_dry_run_shows_commands_that_mean_the_settings_of_the_run(tmp_path: 
     assert (settings.data.protocol, settings.training.lr) == ("base-to-novel", 0.004)
 
 
-def test_ours_stand_beside_theirs_over_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = []
-    monkeypatch.setattr(
-        reproduce, "train_once", lambda settings, folder, **_: trained.append((settings, folder))
-    )
-    monkeypatch.setattr(reproduce, "evaluate_run", lambda folder, **_: _report(int(str(folder)[-1])))
-    rows = reproduce.plan("kinetics400")
-    results = reproduce.reproduce(rows, tmp_path, seeds=(1, 2, 3), device="cpu")
-    assert [settings.training.seed for settings, _ in trained] == [1, 2, 3]
-    assert len({folder for _, folder in trained}) == 3
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[reproduce.Result]:
+    """Of Kinetics-400 with three seeds, of which the second has every second clip right, and so on."""
+    asked: list[jobs.Job] = []
+
+    def run_jobs(wanted: list[jobs.Job], **_: Any) -> list[Measurement]:
+        asked.extend(wanted)
+        return [_measurement(job.settings.training.seed) for job in wanted]
+
+    monkeypatch.setattr(reproduce, "run_jobs", run_jobs)
+    found = reproduce.reproduce(reproduce.plan("kinetics400"), tmp_path, seeds=(1, 2, 3), device="cpu")
+    assert [job.settings.training.seed for job in asked] == [1, 2, 3]
+    assert len({job.folder for job in asked}) == 3
+    return found
+
+
+def _measurement(correct: int) -> Measurement:
+    answers = {
+        (name, 1, f"{n}.mp4"): ClipAnswer(f"{n}.mp4", "run", 8, (("run" if n < correct else "walk", 1.0),))
+        for name in ("base", "novel")
+        for n in range(4)
+    }
+    return Measurement(None, {}, answers)  # type: ignore[arg-type]
+
+
+def test_ours_stand_beside_theirs_over_seeds(results: list[reproduce.Result]) -> None:
     assert results[0].ours["base"] == pytest.approx((25.0, 50.0, 75.0))
     table = reproduce.table(results)
     base = next(line for line in table.splitlines() if " base " in line)
@@ -100,8 +131,13 @@ def test_ours_stand_beside_theirs_over_seeds(tmp_path: Path, monkeypatch: pytest
     assert "the paper's is the best on the test set" in table
 
 
-def _report(correct: int) -> Report:
-    ranked = np.array([[0] if index < correct else [1] for index in range(4)])
-    scores = score(ranked, np.zeros(4, dtype=np.int64), 2)
-    sets: Any = tuple(SetReport(name, ("a", "b"), scores) for name in ("base", "novel"))
-    return Report("base-to-novel", "", sets)
+def test_the_table_has_the_formats_of_compare(results: list[reproduce.Result]) -> None:
+    assert "| base-to-novel | 16 | base | 77.0 | 77.00 | 50.0 ± 25.0 |" in reproduce.table(
+        results, "markdown"
+    )
+    assert r"base-to-novel & 16 & base & 77.0 & 77.00 & 50.0 ± 25.0 \\" in reproduce.table(results, "latex")
+    rows = list(csv.DictReader(io.StringIO(reproduce.table(results, "csv"))))
+    assert [row["accuracy"] for row in rows] == ["base", "novel", "HM"]
+    assert [rows[0][key] for key in ("ours", "std", "seeds")] == ["50.0", "25.0", "3"]
+    with pytest.raises(UserError, match="unknown format 'html'"):
+        reproduce.table(results, "html")

@@ -40,7 +40,7 @@ def test_every_seed_has_a_run_of_its_own_and_is_trained_once(
         return folder
 
     monkeypatch.setattr(seeds, "train", train)
-    monkeypatch.setattr(seeds, "_finished", lambda folder: folder.name == "seed-1")
+    monkeypatch.setattr(seeds, "is_finished", lambda folder: folder.name == "seed-1")
     wanted = Settings()
     assert train_seeds(wanted, tmp_path, (1, 2)) == [tmp_path / "seed-1", tmp_path / "seed-2"]
     train_seeds(wanted, tmp_path, (1, 2, 3))

@@ -11,7 +11,9 @@ from torch import Tensor
 from ga2clip.errors import UserError
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.frozen_text import frozen_text_features
+from ga2clip.model.method_table import method_table
 from ga2clip.model.methods import METHODS, get_method, method_settings
+from ga2clip.model.overview import built_table
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.settings import Settings
 
@@ -245,3 +247,8 @@ def test_unknown_method_offers_the_nearest() -> None:
     with pytest.raises(UserError) as caught:
         get_method("vlit")
     assert "did you mean 'vilt'" in str(caught.value.hint)
+
+
+def test_the_stored_table_is_that_of_the_methods() -> None:
+    """`ga2clip methods` reads it without torch; `make docs` writes it anew."""
+    assert method_table() == built_table()

@@ -37,7 +37,19 @@ def unpacked(wheel: Path) -> Path:
 
 def shipped(folder: Path, installed_as: str) -> set[str]:
     """The files of a package in the checkout, under their installed names."""
-    suffixes = {".py", ".toml", ".csv", ".txt", ".json", ".safetensors", ".md", ".typed"}
+    suffixes = {
+        ".py",
+        ".toml",
+        ".csv",
+        ".txt",
+        ".json",
+        ".safetensors",
+        ".md",
+        ".html",
+        ".css",
+        ".js",
+        ".typed",
+    }
     files = (path for path in folder.rglob("*") if path.suffix in suffixes or path.name == "py.typed")
     return {f"{installed_as}/{path.relative_to(folder).as_posix()}" for path in files}
 

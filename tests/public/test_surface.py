@@ -14,7 +14,8 @@ from ga2clip import registry
 
 NAMES = [
     *("Predictor", "open_predictor", "read_frames", "load_published", "train", "evaluate", "export"),
-    *("register_part", "register_term", "register_backbone", "register_dataset", "__version__"),
+    *("register_part", "register_term", "register_backbone", "register_dataset", "register_logger"),
+    "__version__",
 ]
 
 
@@ -41,7 +42,7 @@ def test_type_checkers_are_told_the_same_names() -> None:
         alias.asname or alias.name for n in block.body if isinstance(n, ast.ImportFrom) for alias in n.names
     }
     told |= {n.id for n in ast.walk(block) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    assert told - {"PARTS", "TERMS", "BACKBONES", "DATASETS"} == set(NAMES)
+    assert told - {"PARTS", "TERMS", "BACKBONES", "DATASETS", "LOGGERS"} == set(NAMES)
 
 
 def test_importing_loads_nothing_heavy() -> None:

@@ -90,10 +90,12 @@ def test_in_memory_and_on_disk_give_the_same_answers_in_every_way_of_asking(hand
             ]
         assert answers(plain, test) == answers(opened(handmade), test)
         spans = [
-            timeline(p, test[0], window=0.5, stride=0.5, fps=4, classes=["bab", "ab"]).probabilities
+            timeline(p, test[0], window=0.5, stride=0.5, fps=4, classes=["bab", "ab"]).segments
             for p in (by_memory, by_disk)
         ]
-        assert spans[0] == pytest.approx(spans[1], abs=1e-6)
+        assert [(s.label, pytest.approx(s.score, abs=1e-6)) for s in spans[0]] == [
+            (s.label, s.score) for s in spans[1]
+        ]
         streamed = [list(follow(p, str(test[0]), window=0.5, stride=0.5, fps=4)) for p in (by_memory, by_disk)]
         assert [r.predictions[0][0] for r in streamed[0]] == [r.predictions[0][0] for r in streamed[1]]
 

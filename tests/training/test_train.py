@@ -296,10 +296,10 @@ def test_a_full_disk_leaves_the_last_checkpoint_good(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(*_, **__)
 
-    from ga2clip import run_files
+    import safetensors.torch
 
-    original = run_files.save_file
-    monkeypatch.setattr(run_files, "save_file", full)
+    original = safetensors.torch.save_file
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(UserError, match="No space left") as caught:
         run(chosen, tmp_path / "cut")
     assert "free some space" in (caught.value.hint or "")

@@ -59,9 +59,12 @@ def test_validation_clips_are_training_clips_of_each_class_in_whole_groups() -> 
         make_task(single, data, 1)
 
 
-def test_the_curve_is_that_of_the_validation_clips(settings: Make, tmp_path: Path) -> None:
-    """The numbers of the last epoch, from the finished model, by the formula."""
-    chosen = settings("ivlp", data=VAL)
+@pytest.mark.parametrize(("method", "pooling"), [("ivlp", "mean"), ("kgcoop", "trend")])
+def test_the_curve_is_that_of_the_validation_clips(
+    settings: Make, tmp_path: Path, method: str, pooling: str
+) -> None:
+    """The numbers of the last epoch, from the finished model, by the formula; frames are also encoded once."""
+    chosen = settings(method, data=VAL, method={"pooling": pooling})
     out = run(chosen, tmp_path / "run")
     lines = read_metrics(out)
     ends = [line for line in lines if "val_accuracy" in line]

@@ -1,0 +1,153 @@
+"""Sweeps: which runs a file means, what is refused, and the time that they are said to take."""
+
+from pathlib import Path
+
+import pytest
+
+from ga2clip.data.protocols import load_task
+from ga2clip.errors import UserError
+from ga2clip.experiments import jobs
+from ga2clip.experiments.jobs import Job, describe_jobs, run_jobs
+from ga2clip.experiments.sweep import read_sweep
+from ga2clip.run_files import write_settings
+from ga2clip.settings import Settings
+from ga2clip.training import expected
+from ga2clip.training.estimate import Cost
+from ga2clip.training.expected import Expected, expected_time
+from tests.small_training import dataset as dataset
+from tests.small_training import settings as settings
+
+FILE = """
+methods = ["vpt", "coop"]
+seeds = "1..2"
+[datasets]
+stickfigures = "elsewhere"
+[settings]
+training.epochs = 3
+data.frames = 4
+[vary]
+training.lr = [0.01, 0.02]
+parts.lora.rank = [2]
+"""
+
+
+def sweep(folder: Path, text: str) -> Path:
+    path = folder / "season.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_means_every_combination_once(tmp_path: Path) -> None:
+    asked = read_sweep(sweep(tmp_path, FILE), tmp_path / "out")
+    assert [str(job.folder.relative_to(tmp_path / "out")) for job in asked.jobs] == [
+        f"stickfigures-{method}-lr={lr}-rank=2/seed-{seed}"
+        for seed in (1, 2)
+        for method in ("vpt", "coop")
+        for lr in ("0.01", "0.02")
+    ]
+    settings = asked.jobs[-1].settings
+    assert (settings.method.name, settings.training.lr, settings.training.seed) == ("coop", 0.02, 2)
+    assert (settings.training.epochs, settings.data.frames) == (3, 4)
+    assert settings.data.root == str(Path("elsewhere").absolute())
+    assert settings.parts == {"lora": {"rank": 2}}
+    plain = read_sweep(sweep(tmp_path, "methods = ['vpt']\ndatasets = ['stickfigures']\nseeds = [3]"))
+    assert [str(job.folder) for job in plain.jobs] == ["runs/season/stickfigures-vpt/seed-3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("methods = ['vpt']", "datasets"),
+        ("methods = ['vtp']\ndatasets = ['stickfigures']", "unknown method 'vtp'"),
+        ("methods = ['vpt']\ndatasets = ['stickfigure']", "unknown dataset 'stickfigure'"),
+        ("methods = ['vpt']\ndatasets = ['stickfigures']\nsedes = '1'", "unknown setting 'sedes'"),
+        ("methods = ['vpt']\ndatasets = ['stickfigures']\n[vary]\ntraining.lrr = [1]", "training.lrr"),
+        ("methods = ['vpt']\ndatasets = ['stickfigures']\n[vary]\ntraining.lr = 1", "no list of values"),
+        ("methods = ['vpt', 'vpt']\ndatasets = ['stickfigures']", "the same folder"),
+        ("methods = ['vpt']\ndatasets = ['stickfigures']\nseeds = '1..900'\n[vary]\ntraining.lr = "
+         + str([n + 1 for n in range(20)]), "18,000 runs"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_refused_before_anything_is_trained(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said.replace("(", "\\(")):
+        read_sweep(sweep(tmp_path, text), tmp_path / "out")
+
+
+def test_another_training_in_a_folder_is_refused_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Settings()
+    taken = tmp_path / "second"
+    taken.mkdir()
+    write_settings(taken, wanted.updated({"training": {"lr": 0.5}}, "the test"))
+    monkeypatch.setattr(jobs, "train_once", lambda *_, **__: pytest.fail("trained"))
+    both = [Job(tmp_path / "first", wanted), Job(taken, wanted)]
+    for act in (run_jobs, describe_jobs):
+        with pytest.raises(UserError, match=r"training\.lr differs"):
+            act(both)
+
+
+def test_one_failed_run_does_not_keep_the_others_from_being_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def do(job: Job, *_: object) -> None:
+        if job.folder.name == "first":
+            raise UserError("no memory", "take less")
+        done.append(job.folder.name)
+
+    monkeypatch.setattr(jobs, "_do", do)
+    with pytest.raises(UserError, match=r"1 of 2 runs failed, .*first with: no memory"):
+        run_jobs([Job(tmp_path / name, Settings()) for name in ("first", "second")])
+    assert done == ["second"]
+
+
+def test_the_time_counts_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds of one training are measured once, and a dataset that is not there has no time."""
+    asked: list[float] = []
+
+    def measure(settings: Settings, task: object, **_: object) -> Expected:
+        asked.append(settings.training.lr)
+        return Expected(100 * settings.training.lr, 1.0, reading=True)
+
+    monkeypatch.setattr(jobs, "expected_time", measure)
+    monkeypatch.setattr(jobs, "load_task", lambda settings: (None, None))
+    grid = [
+        Job(tmp_path / f"{lr}-{seed}", Settings().updated({"training": {"lr": lr, "seed": seed}}, "test"))
+        for lr in (0.1, 0.2)
+        for seed in (1, 2)
+    ]
+    text = describe_jobs(grid)
+    assert asked == [0.1, 0.2]
+    assert text.splitlines()[0].split("  ") == [str(grid[0].folder), "training and testing", "about 11 s"]
+    assert text.splitlines()[-1].startswith("in all about 64 s (")
+
+
+def test_the_expected_time_is_of_the_chosen_backbone_and_the_clips_that_are_there(settings) -> None:
+    small = settings()
+    found = expected_time(small, load_task(small)[1], device="cpu")
+    assert found.reading
+    assert 0 < found.training < 60
+    assert 0 < found.testing < 30
+
+
+@pytest.mark.parametrize(
+    ("method", "training"),
+    [
+        # 2 epochs of 2 updates, of 1 s each, and twice 8 clips and 3 anchors that take ½ s to read.
+        ("ga2", 4 * 1.0 + 2 * 11 * 0.5),
+        # The vision tower does not train: 8 clips are read and encoded once, and an update is its texts.
+        ("coop", 4 * 0.25 + 8 * (0.1 + 0.5)),
+    ],
+)
+def test_the_expected_time_adds_up(
+    settings, monkeypatch: pytest.MonkeyPatch, method: str, training: float
+) -> None:
+    monkeypatch.setattr(expected, "estimate", lambda updater: Cost(1.0, 0.25, 0))
+    monkeypatch.setattr(expected, "_forward_seconds", lambda *_: 0.1)
+    monkeypatch.setattr(expected, "_read_seconds", lambda *_: 0.5)
+    small = settings(method)
+    found = expected_time(small, load_task(small)[1], device="cpu")
+    assert found.training == pytest.approx(training)
+    assert found.testing == pytest.approx(8 * (0.1 + 0.5))
