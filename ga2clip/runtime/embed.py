@@ -20,8 +20,9 @@ import numpy as np
 from ga2clip.errors import UserError
 from ga2clip.files import refuse_existing, replacing, write_text
 from ga2clip.predictions import Failure
+from ga2clip.runtime.model import Encoded
 from ga2clip.runtime.npz import NPZ_ERRORS
-from ga2clip.runtime.predictor import Encoded, Predictor
+from ga2clip.runtime.predictor import Predictor
 
 _log = logging.getLogger(__name__)
 _PART = 256

@@ -6,8 +6,8 @@ from pathlib import Path
 from ga2clip.errors import UserError
 from ga2clip.label_files import read_rows
 from ga2clip.labels import comparable, letters, readable_name
+from ga2clip.runtime.learn import Shown
 from ga2clip.runtime.scoring import NONE_LABEL
-from ga2clip.runtime.teach import Shown
 from ga2clip.runtime.teaching import Kind
 from ga2clip.video.find import find_videos
 

@@ -6,10 +6,9 @@ file → frames uint8 (T, S, S, 3) → video feature (D,) → cosines with class
 import itertools
 import logging
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -33,39 +32,16 @@ from ga2clip.runtime.arguments import (
     video_paths,
 )
 from ga2clip.runtime.bundle_model import BundleModel
-from ga2clip.runtime.model import ClipModel
+from ga2clip.runtime.decode import Clip, decode, decode_ahead
+from ga2clip.runtime.learn import Paths, shown_by, taught_model
+from ga2clip.runtime.model import ClipModel, Encoded
 from ga2clip.runtime.scoring import NONE_LABEL, Scorer, ambiguities
 from ga2clip.runtime.teaching import Head
-from ga2clip.video import SamplingRule, sample_frames
+from ga2clip.video import SamplingRule
 
 _log = logging.getLogger(__name__)
 Classes = Iterable[str] | Mapping[str, Sequence[str]]
 """Class names, or class names with sentences that describe them."""
-Paths = Sequence[str | os.PathLike[str]]
-
-
-@dataclass(frozen=True)
-class _Clip:
-    """A decoded clip: frames uint8 (T, S, S, 3), duration in seconds, warnings of the decoder, times of the frames."""
-
-    frames: np.ndarray
-    duration: float
-    warnings: tuple[str, ...]
-    times: np.ndarray = field(default_factory=lambda: np.zeros(0))
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The features of a video file.
-
-    video: float32 (D,), not normalised. frames: float32 (T, D), of the sampled frames, if they were asked for. times:
-    float64 (T,), seconds at which those are shown.
-    """
-
-    file: str
-    video: np.ndarray
-    frames: np.ndarray | None
-    times: np.ndarray
 
 
 class _Closed:
@@ -120,7 +96,6 @@ class Predictor:
         self._described = own or dict.fromkeys(self.model.classes, ())
         self.classes = tuple(self._described)
         """The class names that are ranked when a call gives none."""
-        self._rule = SamplingRule(frames=self.model.frames)
         self._warned: set[str] = set()
 
     def __enter__(self) -> "Predictor":
@@ -191,7 +166,7 @@ class Predictor:
         """
         file, top = video_path(path), at_least_one("top", top)
         scorer = self.scorer(classes, template, reject)
-        return self._answers([(file, self._decode(file, None))], scorer, top)[0]
+        return self._answers([(file, self._decoder(None)(file))], scorer, top)[0]
 
     def predict_frames(
         self,
@@ -213,7 +188,7 @@ class Predictor:
         Raises:
             UserError: as `predict`, and for frames of another dtype or shape.
         """
-        clip, top = _Clip(self.prepare(frames), 0.0, ()), at_least_one("top", top)
+        clip, top = Clip(self.prepare(frames), 0.0, ()), at_least_one("top", top)
         return self._answers([("", clip)], self.scorer(classes, template, reject), top)[0]
 
     def predict_many(
@@ -381,9 +356,8 @@ class Predictor:
 
         Source: `ga2clip/runtime/teaching.py` states the rule.
         """
-        from ga2clip.runtime.teach import shown_by, taught_model
-
-        model = taught_model(self, shown_by(examples, against or {}), workers=workers)
+        encode = partial(self.encode_files, workers=workers)
+        model = taught_model(self.model, encode, shown_by(examples, against or {}))
         taught = Predictor(model)
         new = {name: () for name in model.classes if name not in self.model.classes}
         taught._described = {**self._described, **new}
@@ -432,9 +406,9 @@ class Predictor:
         self, paths: Iterable[object], scorer: Scorer, top: int, batch: int, workers: int, limit: float
     ) -> Iterator[Prediction | Failure]:
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            clips = self._decode_ahead(pool, paths, ahead=2 * batch + workers, time_limit=limit)
+            clips = decode_ahead(pool, self._decoder(limit), paths, ahead=2 * batch + workers)
             while part := list(itertools.islice(clips, batch)):
-                good = [(file, clip) for file, clip in part if isinstance(clip, _Clip)]
+                good = [(file, clip) for file, clip in part if isinstance(clip, Clip)]
                 answers = iter(self._answers(good, scorer, top))
                 for file, clip in part:
                     yield Failure(file, clip) if isinstance(clip, str) else next(answers)
@@ -443,7 +417,7 @@ class Predictor:
         self, paths: Iterable[object], frames: bool, workers: int, limit: float
     ) -> Iterator[Encoded | Failure]:
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            for file, clip in self._decode_ahead(pool, paths, ahead=workers + 2, time_limit=limit):
+            for file, clip in decode_ahead(pool, self._decoder(limit), paths, ahead=workers + 2):
                 if isinstance(clip, str):
                     yield Failure(file, clip)
                     continue
@@ -459,39 +433,10 @@ class Predictor:
                 self._warned.add(warning)
                 _log.warning(warning)
 
-    def _decode(self, path: str, time_limit: float | None) -> _Clip:
-        pixels = self.model.preprocess
-        clip = sample_frames(path, self._rule, size=pixels.size, time_limit=time_limit)
-        return _Clip(pixels.frames(clip.frames), clip.info.duration, tuple(clip.warnings), clip.times)
+    def _decoder(self, time_limit: float | None) -> Callable[[str], Clip]:
+        return partial(decode, self.model.preprocess, SamplingRule(frames=self.model.frames), time_limit)
 
-    def _decode_or_reason(self, path: str, time_limit: float) -> "_Clip | str":
-        try:
-            return self._decode(path, time_limit)
-        except UserError as error:
-            return error.message
-        except Exception as error:  # one bad file must not end a long batch
-            _log.debug("reading %s failed", path, exc_info=True)
-            return f"{path}: {type(error).__name__}: {error}"
-
-    def _decode_ahead(
-        self, pool: ThreadPoolExecutor, paths: Iterable[object], *, ahead: int, time_limit: float
-    ) -> Iterator[tuple[str, "_Clip | str"]]:
-        """Yields (file, clip or reason of failure) in order, with at most `ahead` files decoded in advance."""
-        waiting: deque[tuple[str, Future[_Clip | str]]] = deque()
-        try:
-            for file in map(video_path, paths):
-                waiting.append((file, pool.submit(self._decode_or_reason, file, time_limit)))
-                if len(waiting) >= ahead:
-                    file, future = waiting.popleft()
-                    yield file, future.result()
-            while waiting:
-                file, future = waiting.popleft()
-                yield file, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-    def _answers(self, clips: Sequence[tuple[str, _Clip]], scorer: Scorer, top: int) -> list[Prediction]:
+    def _answers(self, clips: Sequence[tuple[str, Clip]], scorer: Scorer, top: int) -> list[Prediction]:
         if not clips:
             return []
         features = self.encode_clips(np.stack([clip.frames for _, clip in clips]))

@@ -51,7 +51,8 @@ def test_features_and_frame_features(predictor, clips, tmp_path, monkeypatch) ->
     assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
     ga2clip.embed(predictor, clips, tmp_path / "plain.npz")
     plain = ga2clip.read_features(tmp_path / "plain.npz")
-    assert plain.frames is None and plain.video == pytest.approx(features.video, abs=1e-6)
+    assert plain.frames is None
+    assert plain.video == pytest.approx(features.video, abs=1e-6)
     with np.load(tmp_path / "plain.npz") as archive:
         assert (archive["video"] == plain.video).all()
 
@@ -85,10 +86,13 @@ def test_command_line_with_a_broken_video(handmade, clips, tmp_path) -> None:
     out = tmp_path / "f.npz"
     asked = ["embed", str(clips[0].parent), str(broken), "--model", str(handmade), "--out", str(out)]
     result = CliRunner().invoke(app, asked)
-    assert result.exit_code == 1 and "broken.mp4" in result.output
+    assert result.exit_code == 1
+    assert "broken.mp4" in result.output
     assert len(ga2clip.read_features(out).files) == 5
     assert CliRunner().invoke(app, asked).exit_code == 1  # it exists
-    alone = CliRunner().invoke(app, ["embed", str(broken), "--model", str(handmade), "--out", str(tmp_path / "g.npz")])
+    alone = CliRunner().invoke(
+        app, ["embed", str(broken), "--model", str(handmade), "--out", str(tmp_path / "g.npz")]
+    )
     assert alone.exit_code == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.mp4", "f.npz"]
 

@@ -54,7 +54,7 @@ def test_one_clip_in_the_place_of_zero_shot_changes_nothing() -> None:
 
 
 def test_many_examples_are_linear_discriminant_analysis() -> None:
-    """With many clips of every class the text prior and the shrinkage fade: scikit-learn's LDA gives the same answers."""
+    """With many clips of every class the text prior and the shrinkage fade, and scikit-learn's LDA remains."""
     discriminant_analysis = pytest.importorskip("sklearn.discriminant_analysis")
     labels = [name for name in NAMES for _ in range(4000)]
     features = around(labels)
@@ -159,7 +159,8 @@ def test_the_order_of_teaching_has_no_influence() -> None:
 def test_ambiguities() -> None:
     alike = np.stack([TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[1]])
     (warning,) = ambiguities(["a", "b", "c", "d"], alike)
-    assert "'a' and 'c'" in warning and "so are 1 other pairs" in warning
+    assert "'a' and 'c'" in warning
+    assert "so are 1 other pairs" in warning
     assert "'b' and 'd'" in ambiguities(["a", "b", "c", "d"], alike, {"c"})[0]
     assert ambiguities(list(NAMES), TEXTS) == []
     assert "only class" in ambiguities(["a"], TEXTS[:1])[0]
