@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ga2clip_cli import (
+    backbones,
     bench,
     cache,
     compare,
@@ -122,6 +123,7 @@ for _name, _module, _function in (
     ("embed", embed, embed.embed),
     ("import", interop, interop.import_published),
     ("methods", methods, methods.methods),
+    ("backbones", backbones, backbones.backbones),
     ("settings", settings, settings.settings),
     ("info", info, info.info),
     ("bench", bench, bench.bench),

@@ -27,7 +27,7 @@ class Clip:
 
 def decode(pixels: Preprocess, rule: SamplingRule, time_limit: float | None, path: str) -> Clip:
     """The clip that a rule samples from a file. Raises VideoError."""
-    clip = sample_frames(path, rule, size=pixels.size, time_limit=time_limit)
+    clip = sample_frames(path, rule, size=pixels, time_limit=time_limit)
     return Clip(pixels.frames(clip.frames), clip.info.duration, tuple(clip.warnings), clip.times)
 
 

@@ -1,6 +1,7 @@
 """`Predictor`: names the actions in videos. It works on any `ClipModel`: a bundle, a run or a model in memory.
 
-file → frames uint8 (T, S, S, 3) → video feature (D,) → cosines with class features (C, D) → softmax → ranking.
+file → frames uint8 (T, S, S, 3) → video feature (D,) → cosines with class features (C, D) →
+softmax or sigmoid → ranking.
 """
 
 import itertools
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ga2clip.choices import ScoringRule
 from ga2clip.descriptions import described_classes
 from ga2clip.errors import UserError
 from ga2clip.labels import comparable
@@ -129,6 +131,14 @@ class Predictor:
         return self.model.fingerprint
 
     @property
+    def scoring(self) -> ScoringRule:
+        """`softmax`: the probabilities of an answer sum to 1 over all classes. `sigmoid`: each class has its own.
+
+        A `ClipModel` that does not say it is scored by a softmax, as CLIP is.
+        """
+        return getattr(self.model, "scoring", "softmax")
+
+    @property
     def can_reject(self) -> bool:
         """Whether the model has an open-set threshold, so that `reject=True` is possible."""
         return self.model.threshold is not None
@@ -153,7 +163,8 @@ class Predictor:
 
         Returns:
             The ranking, best first, with the number of frames, the duration and the decoder's warnings. The
-            probabilities are a softmax over all classes, also those below `top`.
+            probabilities are a softmax over all classes, also those below `top`; with a backbone that is scored by
+            a sigmoid (`Predictor.scoring`), each class has its own and they need not sum to 1.
 
         Raises:
             VideoError: the file can't be decoded.
@@ -255,9 +266,18 @@ class Predictor:
         features = self.encode_classes(described, template)
         labels = (*names, NONE_LABEL) if reject else names
         head: Head | None = getattr(self.model, "taught", None)
-        self._warn(names, features, head)
-        taught = None if head is None else head.question(names, features, self.model.negatives)
-        return Scorer(labels, features, self.model.negatives, self.model.scale, threshold, taught)
+        if len(names) > 1 or (self.scoring == "softmax" and not reject):
+            self._warn(names, features, head)
+        return Scorer(
+            labels,
+            features,
+            self.model.negatives,
+            self.model.scale,
+            threshold,
+            self.scoring,
+            getattr(self.model, "logit_bias", 0.0),
+            None if head is None else head.question(names, features, self.model.negatives),
+        )
 
     def prepare(self, frames: np.ndarray) -> np.ndarray:
         """Resize and crop frames to the encoder's side S, as all predictions do.
