@@ -134,7 +134,7 @@ def test_none_of_these_is_one_more_negative() -> None:
     assert taught.threshold == 0.0
     assert head(taught.examples, threshold_before=0.1).threshold == 0.1
     question = taught.question(NAMES, TEXTS, TEXTS[:0])
-    scorer = Scorer((*NAMES, NONE_LABEL), TEXTS, TEXTS[:0], 20.0, 0.0, question)
+    scorer = Scorer((*NAMES, NONE_LABEL), TEXTS, TEXTS[:0], 20.0, 0.0, taught=question)
     before = Scorer((*NAMES, NONE_LABEL), TEXTS, normalise(TEXTS.mean(0)[None]), 20.0, 0.0)
     assert scorer.probabilities(clips)[:, -1].mean() > before.probabilities(clips)[:, -1].mean()
 
