@@ -246,11 +246,12 @@ def protection(data: Data, seeds: Sequence[int], tune: bool) -> None:
                 rows.setdefault(f"old {when}", []).append(float(right[~fresh].mean()))
                 rows.setdefault(f"new {when}", []).append(float(right[fresh].mean()))
         change = np.subtract(rows["old taught"], rows["old before"])
-        interval = mean_interval(list(change))
+        half = mean_interval(list((1 + change) / 2))  # it takes fractions
+        low, high = 200 * half.low - 100, 200 * half.high - 100
         shown = {key: f"{100 * np.mean(values):.1f}" for key, values in rows.items()}
         print(
             f"| {taught} × {shots} | {shown['old before']} | {shown['old taught']} "
-            f"(change {100 * change.mean():+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]) "
+            f"(change {100 * change.mean():+.1f} [{low:+.1f}, {high:+.1f}]) "
             f"| {shown['new before']} | {shown['new taught']} |",
             flush=True,
         )

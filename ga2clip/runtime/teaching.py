@@ -7,7 +7,7 @@ A unit video feature x of class c is taken as drawn from a normal distribution w
     μ, a  where the centre of all classes lies and how long texts are in videos: weighted least squares over the taught
           classes, with the zero-shot centre (a times the mean text) counting as one more class
     Σ     τ(λI + (1-λ)S/τ), S: covariance of the examples around their means, τ = tr S/D;
-          1-λ = N/(N+D) times the share of the classes that have examples, as the others say nothing about S
+          1-λ = N²/(N²+D²) times the share of the classes that have examples, as the others say nothing about S
 
 The scores of linear discriminant analysis follow, in units of cosines: without examples they are the zero-shot cosines
 exactly, so scale, threshold, softmax and sigmoid stay what they were.
@@ -260,7 +260,7 @@ def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray) -> _Fit:
     )
     around = features - centre - learned[place]
     spread = float((around * around).sum() / len(features))
-    share = len(taught) / count * len(features) / (len(features) + width)
+    share = len(taught) / count * len(features) ** 2 / (len(features) ** 2 + width**2)
     precision = np.eye(width)
     if spread > 1e-9:
         covariance = around.T @ around / len(features) * (width / spread)

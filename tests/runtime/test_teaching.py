@@ -85,7 +85,7 @@ def test_the_formula_against_plain_numpy() -> None:
     left = np.concatenate([rows - mu - a * u[c] for c, rows in x.items()])
     s = left.T @ left / 4
     tau = np.trace(s) / WIDTH
-    weight = 2 / 5 * 4 / (4 + WIDTH)
+    weight = 2 / 5 * 4**2 / (4**2 + WIDTH**2)
     sigma = (1 - weight) * tau * np.eye(WIDTH) + weight * s
     p = tau * np.linalg.inv(sigma)
     counts = np.array([3, 0, 0, 1, 0])
