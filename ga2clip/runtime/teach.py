@@ -55,8 +55,10 @@ def teach(
         against: class name → clips that look like the class but are not.
         forget: names of taught classes ("none of these" included) whose examples are dropped first. The result is what
             teaching without them would have given.
-        provider, threads, signed_by: as in `Predictor`.
+        provider: as in `Predictor`.
+        threads: as in `Predictor`.
         workers: number of decoding threads.
+        signed_by: as in `Predictor`, of the given bundle.
         sign_with: a PEM file with the Ed25519 private key to sign the new bundle with. A signature of the given bundle
             does not hold for the new one.
 
