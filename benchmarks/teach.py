@@ -146,7 +146,7 @@ def prior_scores(data: Data, drawn: np.ndarray, share: Callable[[np.ndarray, np.
     rows = np.linalg.solve(mixed, means.T).T
     counts = np.bincount(y, minlength=len(means))
     offsets = -rows @ fit.centre - fit.length / 2 * (rows * means).sum(1)
-    offsets -= spread / (2 * fit.length * TEXT_CLIPS) * counts / (counts + TEXT_CLIPS)
+    offsets -= spread / (2 * fit.length * TEXT_CLIPS) * np.sqrt(counts / (counts + TEXT_CLIPS))
     return lambda v: v @ rows.T + offsets
 
 

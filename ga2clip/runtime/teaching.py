@@ -7,14 +7,14 @@ A unit video feature x of class c is taken as drawn from a normal distribution w
     μ, a  where the centre of all classes lies and how long texts are in videos: weighted least squares over the taught
           classes, with the zero-shot centre (a times the mean text) counting as one more class
     Σ     τ(λI + (1-λ)S/τ), S: covariance of the examples around their means, τ = tr S/D;
-          1-λ = N²/(N²+D²) times the share of the classes that have examples, as the others say nothing about S
+          1-λ = N/(N+D) times the share of the classes that have examples, as the others say nothing about S
 
 The scores of linear discriminant analysis follow, in units of cosines: without examples they are the zero-shot cosines
 exactly, so scale, threshold, softmax and sigmoid stay what they were.
 
 A class that is known by its text alone is expected to miss its clips by the squared error of the text, τD/(2aκ). The
-taught classes, which are nearer to theirs, would win clips of the others by that; they are set back by as much of it as
-they have learned, n/(n+κ). Where all classes have as many examples that changes nothing.
+taught classes, which are nearer to theirs, would win clips of the others by that; they are set back by √(n/(n+κ)) of
+it (the root protects the others with one clip as with many, on clips that were left out). Where all classes have as many examples that changes nothing.
 
 Sources: linear discriminant analysis with a regularised covariance (Friedman, JASA 1989); text features as the prior of
 class means as in CLIP-Adapter's and Tip-Adapter's setting (ECCV 2022); the closed-form covariance of GDA on CLIP (Wang
@@ -218,7 +218,7 @@ class Head:
         offsets = (
             -rows @ fit.centre
             + fit.length / 2 * (1 - fit.mean_text @ fit.mean_text - (rows * means).sum(axis=1))
-            - fit.setback * (counts / (counts + TEXT_CLIPS))[:, 0]
+            - fit.setback * np.sqrt(counts / (counts + TEXT_CLIPS))[:, 0]
         )
         return Rows((rows + fit.mean_text).astype(np.float32), offsets)
 
@@ -260,7 +260,7 @@ def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray) -> _Fit:
     )
     around = features - centre - learned[place]
     spread = float((around * around).sum() / len(features))
-    share = len(taught) / count * len(features) ** 2 / (len(features) ** 2 + width**2)
+    share = len(taught) / count * len(features) / (len(features) + width)
     precision = np.eye(width)
     if spread > 1e-9:
         covariance = around.T @ around / len(features) * (width / spread)

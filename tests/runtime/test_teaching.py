@@ -46,7 +46,7 @@ def test_without_examples_of_classes_scores_are_the_zero_shot_cosines() -> None:
 
 
 def test_one_clip_in_the_place_of_zero_shot_changes_nothing() -> None:
-    """A clip exactly where its text predicts it has nothing to teach but the set-back of n/(n + κ)."""
+    """A clip exactly where its text predicts it has nothing to teach but the set-back."""
     spot = 0.5 * TEXTS.astype(np.float64)
     taught = head(made(["jumping"], spot[:1]))
     assert taught._fit.setback == pytest.approx(0, abs=1e-9)
@@ -85,7 +85,7 @@ def test_the_formula_against_plain_numpy() -> None:
     left = np.concatenate([rows - mu - a * u[c] for c, rows in x.items()])
     s = left.T @ left / 4
     tau = np.trace(s) / WIDTH
-    weight = 2 / 5 * 4**2 / (4**2 + WIDTH**2)
+    weight = 2 / 5 * 4 / (4 + WIDTH)
     sigma = (1 - weight) * tau * np.eye(WIDTH) + weight * s
     p = tau * np.linalg.inv(sigma)
     counts = np.array([3, 0, 0, 1, 0])
@@ -93,7 +93,7 @@ def test_the_formula_against_plain_numpy() -> None:
         VIDEOS @ (u @ p + mean).T
         - u @ p @ mu
         + a / 2 * (1 - mean @ mean - np.einsum("cd,de,ce->c", u, p, u))
-        - np.trace(s) / (2 * a * kappa) * counts / (counts + kappa)
+        - np.trace(s) / (2 * a * kappa) * np.sqrt(counts / (counts + kappa))
     )
     ours = head(made(labels, features)).rows(NAMES, TEXTS)
     assert ours.scores(VIDEOS) == pytest.approx(expected, abs=1e-5)
