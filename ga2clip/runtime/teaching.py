@@ -14,7 +14,8 @@ exactly, so scale, threshold, softmax and sigmoid stay what they were.
 
 A class that is known by its text alone is expected to miss its clips by the squared error of the text, τD/(2aκ). The
 taught classes, which are nearer to theirs, would win clips of the others by that; they are set back by √(n/(n+κ)) of
-it (the root protects the others with one clip as with many, on clips that were left out). Where all classes have as many examples that changes nothing.
+it (the root protects the others with one clip as with many, on clips that were left out). Where all classes have as
+many examples that changes nothing.
 
 Sources: linear discriminant analysis with a regularised covariance (Friedman, JASA 1989); text features as the prior of
 class means as in CLIP-Adapter's and Tip-Adapter's setting (ECCV 2022); the closed-form covariance of GDA on CLIP (Wang
