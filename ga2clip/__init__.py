@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ga2clip.interop import load_published
     from ga2clip.registry import BACKBONES, DATASETS, LOGGERS, PARTS, TERMS
     from ga2clip.runtime import Predictor
+    from ga2clip.runtime.embed import embed, read_features
+    from ga2clip.runtime.teach import teach
     from ga2clip_export.export import export_run as export
 
     __version__: str
@@ -25,31 +27,37 @@ if TYPE_CHECKING:
 __all__ = [
     "Predictor",
     "__version__",
+    "embed",
     "evaluate",
     "export",
     "load_published",
     "open_predictor",
+    "read_features",
     "read_frames",
     "register_backbone",
     "register_dataset",
     "register_logger",
     "register_part",
     "register_term",
+    "teach",
     "train",
 ]
 
 _WHERE = {
     "Predictor": "ga2clip.runtime:Predictor",
+    "embed": "ga2clip.runtime.embed:embed",
     "evaluate": "ga2clip.evaluation.evaluate:evaluate_run",
     "export": "ga2clip_export.export:export_run",
     "load_published": "ga2clip.interop:load_published",
     "open_predictor": "ga2clip.evaluation.open_predictor:open_predictor",
+    "read_features": "ga2clip.runtime.embed:read_features",
     "read_frames": "ga2clip.api:read_frames",
     "register_backbone": "ga2clip.registry:BACKBONES.register",
     "register_dataset": "ga2clip.registry:DATASETS.register",
     "register_logger": "ga2clip.registry:LOGGERS.register",
     "register_part": "ga2clip.registry:PARTS.register",
     "register_term": "ga2clip.registry:TERMS.register",
+    "teach": "ga2clip.runtime.teach:teach",
     "train": "ga2clip.api:train",
 }
 

@@ -12,6 +12,7 @@ from ga2clip_cli import (
     cache,
     compare,
     console,
+    embed,
     evaluate,
     export,
     info,
@@ -23,6 +24,7 @@ from ga2clip_cli import (
     reproduce,
     settings,
     sweep,
+    teach,
     train,
 )
 from ga2clip_cli.options import examples, name_lists
@@ -117,6 +119,8 @@ for _name, _module, _function in (
     ("report", report, report.report),
     ("export", export, export.export),
     ("predict", predict, predict.predict),
+    ("teach", teach, teach.teach),
+    ("embed", embed, embed.embed),
     ("import", interop, interop.import_published),
     ("methods", methods, methods.methods),
     ("backbones", backbones, backbones.backbones),

@@ -49,6 +49,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
             "settings_reading",
             "settings_table",
             "files",
+            "folders",
             "labels",
             "label_files",
             "descriptions",

@@ -4,26 +4,20 @@ The bundle is written into a working folder beside its final place, and renamed 
 """
 
 import logging
-import os
-import re
-import shutil
-import signal
-import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from ga2clip.choices import ExportPrecision
 from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError, unknown_name
-from ga2clip.files import file_sha256, sync, sync_tree, system_error, write_error
+from ga2clip.files import file_sha256
+from ga2clip.folders import new_folder
 from ga2clip.labels import check_class_names
 from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
@@ -191,7 +185,7 @@ def export_model(
     _log.info("measuring on %d clips: %s", len(samples), source)
     expected = verify.reference(model, samples, _placeholder(model))
     threshold = _threshold(model, task, expected, count) if task and source == OWN_CLIPS else None
-    with _new_folder(out) as work:
+    with new_folder(out) as work:
         encoders = write_encoders(model, work, expected, precision=kind, opset=opset, static=static)
         _write_arrays(model, work, expected, static=static)
         (work / TOKENIZER).write_text(model.backbone.tokenizer.to_json(), encoding="utf-8")
@@ -331,94 +325,3 @@ def _versions() -> dict[str, str]:
 def _refuse_occupied(out: Path) -> None:
     if out.exists() and not is_bundle(out) and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists and is not a bundle", "choose another --out")
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A working folder that replaces `out` (also an older bundle) when the block ends without an error.
-
-    Leftovers of killed exports to the same place are removed first; SIGTERM leaves none. If `out` is a link, the folder
-    that it points to is replaced. Raises UserError when files can't be written.
-    """
-    out = Path(os.path.realpath(out))
-    work = out.with_name(f".{out.name}.{os.getpid()}")
-    old = _old(work)
-    try:
-        with _unwound_by_sigterm():
-            _clear_leftovers(out)
-            work.mkdir(parents=True)
-            yield work
-            sync_tree(work)
-            if out.exists():
-                out.rename(old)
-            work.rename(out)
-            sync(out.parent)
-    except UserError:
-        raise
-    except Exception as error:
-        if system := system_error(error):
-            raise write_error(out, system) from error
-        raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if old.exists() and not out.exists():  # stopped between the two renames
-            old.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _unwound_by_sigterm() -> Iterator[None]:
-    """While the block runs, SIGTERM raises SystemExit with the usual exit code; a second one ends the process at once.
-
-    Outside the main thread, and where the caller handles SIGTERM, nothing is changed.
-    """
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def end(number: int, _: FrameType | None) -> NoReturn:
-        signal.signal(number, signal.SIG_DFL)
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _old(work: Path) -> Path:
-    """The temporary name of the replaced bundle, between the two renames."""
-    return work.with_name(f"{work.name}.old")
-
-
-def _clear_leftovers(out: Path) -> None:
-    """Remove the working folders of exports to `out` whose process no longer runs."""
-    if not out.parent.is_dir():
-        return
-    pattern = re.compile(rf"\.{re.escape(out.name)}\.(\d+)(\.old)?")
-    for path in out.parent.iterdir():
-        kind = pattern.fullmatch(path.name)
-        # The same process id can only be an earlier process's: in containers ids are often equal.
-        if kind is None or (int(kind[1]) != os.getpid() and _is_running(int(kind[1]))):
-            continue
-        if (
-            kind[2] and not out.exists()
-        ):  # killed between the two renames: the old bundle is the one that is whole
-            path.rename(out)
-        else:
-            _log.info("removing %s, which a killed export left", path)
-            shutil.rmtree(path)
-
-
-def _is_running(pid: int) -> bool:
-    if sys.platform == "win32":  # where os.kill would end it
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -44,6 +44,11 @@ def write_triton(bundle: Path, out: Path) -> Path:
     opened = open_bundle(bundle)
     opened.verify()
     card = opened.card
+    if card.taught:
+        raise UserError(
+            f"{bundle} was taught from examples, and a Triton client scores by cosines with the text bank alone",
+            "write the repository of the bundle that was exported",
+        )
     side, width = card.preprocess.size, card.embedding
     frames = f"{card.sampling.frames}, {side}, {side}, 3" if card.onnx.static else f"-1, {side}, {side}, 3"
     per_frame = card.sampling.frames if card.onnx.static else -1

@@ -21,6 +21,7 @@ from ga2clip.runtime import is_bundle, open_bundle
 from ga2clip.runtime.arguments import thread_count
 from ga2clip.runtime.bundle import Probe
 from ga2clip.runtime.scoring import normalise
+from ga2clip.runtime.teaching import Head
 from ga2clip.settings import Settings
 
 _SAME_MODEL = 0.9999  # cosine of features that torch gave before and gives now, perhaps on another device
@@ -60,6 +61,7 @@ class TorchModel:
         self.scale, self.scoring = float(model.scale.detach()), model.backbone.scoring
         self.logit_bias = model.backbone.bias
         self.negatives = normalise(_array(model.negatives))
+        self.taught: Head | None = None  # `Predictor.teach` wraps the model
 
     @cached_property
     def fingerprint(self) -> str:

@@ -15,13 +15,14 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
-from ga2clip.runtime.card import CARD, PROBE, TEXT_BANK, BundleCard, parse_card
+from ga2clip.runtime.card import CARD, PROBE, TAUGHT, TEXT_BANK, BundleCard, parse_card
 from ga2clip.runtime.describe import describe
 from ga2clip.runtime.engine import open_engine
 from ga2clip.runtime.guarded import GuardedEngine, check_graph, contract
 from ga2clip.runtime.npz import NPZ_ERRORS, Expected, read_npz
 from ga2clip.runtime.onnx_scan import Graph, read_graph
 from ga2clip.runtime.signature import check_signature
+from ga2clip.runtime.teaching import Example, Examples
 from ga2clip.text import printable
 
 _LARGEST_CARD = 16 * 2**20  # ten thousand classes take less than one, a thousand with a hundred sentences ten
@@ -120,10 +121,18 @@ class Bundle:
         if arrays["classes"].tolist() != list(self.card.classes):
             raise UserError(f"{self.path / TEXT_BANK} names other classes than bundle.json", _AGAIN)
         for key in ("features", "negatives"):
-            lengths = np.linalg.norm(arrays[key].astype(np.float64), axis=1)
-            if not np.allclose(lengths, 1, atol=_LENGTH_ERROR):
-                raise UserError(f"{self.path / TEXT_BANK}: '{key}' are not of length 1", _AGAIN)
+            self._check_lengths(TEXT_BANK, key, arrays[key])
         return TextBank(self.card.classes, arrays["features"], arrays["negatives"])
+
+    def examples(self) -> Examples | None:
+        """What the bundle was taught; None: nothing. Raises UserError when the file is damaged or doesn't fit."""
+        taught = self.card.taught
+        if taught is None:
+            return None
+        shape = (len(taught.examples), self.card.embedding)
+        features = self._arrays(TAUGHT, {"features": Expected(shape, "<f4")})["features"]
+        self._check_lengths(TAUGHT, "features", features)
+        return Examples(tuple(Example(e.label, e.kind, e.sha256) for e in taught.examples), features)
 
     def probe(self) -> Probe:
         """Inputs with torch's outputs. Raises UserError when the file is damaged or doesn't fit the card."""
@@ -140,6 +149,11 @@ class Bundle:
             | ({"video_features": Expected((1, width), "<f4")} if self.card.pooling == "graph" else {}),
         )
         return Probe(**arrays)
+
+    def _check_lengths(self, name: str, key: str, rows: np.ndarray) -> None:
+        lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+        if not np.allclose(lengths, 1, atol=_LENGTH_ERROR):
+            raise UserError(f"{self.path / name}: '{key}' are not of length 1", _AGAIN)
 
     def _arrays(self, name: str, expected: Mapping[str, Expected]) -> dict[str, np.ndarray]:
         """The arrays of an .npz file by name. Raises UserError for unexpected names, shapes, dtypes, or NaN and inf."""
@@ -164,6 +178,7 @@ class Bundle:
         for name in self.card.graphs:
             self._graph(name)
         self.text_bank()
+        self.examples()
         self.probe()
 
     def _plain_file(self, name: str) -> Path:

@@ -24,9 +24,12 @@ from pydantic import (
 from ga2clip.choices import BundlePrecision, Cleaning, Interpolation, ResizeMode, ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names
+from ga2clip.runtime.teaching import RULE
 from ga2clip.text import printable
 
 SCHEMA_VERSION: Final = 3
+TAUGHT_VERSION: Final = SCHEMA_VERSION + 1
+"""Of bundles that were taught, so that a ga2clip which can't score as they do refuses them."""
 CARD = "bundle.json"
 VIDEO_ENCODER = "video_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
@@ -34,10 +37,13 @@ TEXT_BANK = "text_bank.npz"
 TOKENIZER = "tokenizer.json"
 PROBE = "probe.npz"
 POOLING = "pooling.onnx"
+TAUGHT = "taught.npz"
 
 PROVIDER_LIMIT: dict[BundlePrecision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
 """Smallest cosine to torch's features that a provider other than the CPU must reach; GPUs use TF32 or float16."""
 
+_MOST_EXAMPLES = 100_000
+WIDEST_TAUGHT = 4096  # a covariance of D × D is inverted
 _LARGEST_CLIP = 2**24  # pixels of all frames; 300 frames of 224×224 are fewer
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
@@ -169,10 +175,34 @@ class OnnxCard(_Part):
     """Nodes that stayed in float32 in a quantised or half-precision bundle."""
 
 
+class TaughtExample(_Part):
+    """An example that a class was taught with. Its video feature is the row of the same number in `taught.npz`."""
+
+    label: Text
+    """The class name; "none of these" for `none`."""
+    kind: Literal["class", "not", "none"]
+    """It shows the class; something that looks like the class but is not; or none of the classes."""
+    sha256: Sha256
+    """Of the clip's file."""
+
+
+class TaughtCard(_Part):
+    """What the bundle was taught after its export (`ga2clip teach`)."""
+
+    rule: Literal["gaussian-text-prior"] = RULE
+    scale: float = Field(gt=0, le=1e6)
+    """The factor on scores in place of `scoring.scale`, fitted on held-out examples."""
+    added: Names
+    """Classes, the last of `classes`, that the model did not have before."""
+    examples: Annotated[tuple[TaughtExample, ...], FailFast()] = Field(
+        min_length=1, max_length=_MOST_EXAMPLES
+    )
+
+
 class BundleCard(_Part):
     """The whole of `bundle.json`."""
 
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=SCHEMA_VERSION, le=TAUGHT_VERSION)
     method: str
     backbone: BackboneCard
     licence: str
@@ -191,6 +221,7 @@ class BundleCard(_Part):
     descriptions: dict[Text, Names] = {}
     """Sentences by class name. Those of `classes` are folded into the text bank already, others are known by name."""
     onnx: OnnxCard
+    taught: TaughtCard | None = None
     agreement: Agreement
     accuracy: dict[str, float] = {}
     """Accuracy of the exported model on the run's evaluation sets, where it was asked for."""
@@ -201,7 +232,7 @@ class BundleCard(_Part):
 
     @model_validator(mode="after")
     def _is_whole(self) -> "BundleCard":
-        needed = {*self.graphs, TEXT_BANK, TOKENIZER, PROBE}
+        needed = {*self.graphs, TEXT_BANK, TOKENIZER, PROBE, *([TAUGHT] if self.taught else [])}
         if missing := needed - set(self.files):
             raise ValueError(f"lists no {', '.join(sorted(missing))}")
         if missing := {"frame_features", "video_features", "text_features"} - set(self.agreement.outputs):
@@ -210,7 +241,20 @@ class BundleCard(_Part):
             raise ValueError("has an open-set threshold but no negative prompt")
         if self.sampling.frames * self.preprocess.size**2 > _LARGEST_CLIP:
             raise ValueError("'sampling.frames' frames of 'preprocess.size' would not fit into memory")
+        if (self.taught is not None) != (self.schema_version == TAUGHT_VERSION):
+            raise ValueError(f"'taught' belongs to schema version {TAUGHT_VERSION} and to no other")
+        if self.taught is not None:
+            self._fits_what_was_taught(self.taught)
         return self
+
+    def _fits_what_was_taught(self, taught: TaughtCard) -> None:
+        if self.embedding > WIDEST_TAUGHT:
+            raise ValueError(f"a bundle with features of more than {WIDEST_TAUGHT} numbers can't be taught")
+        own = len(self.classes) - len(taught.added)
+        if own < 1 or self.classes[own:] != taught.added:
+            raise ValueError("'taught.added' are not the last of 'classes'")
+        if strange := {e.label for e in taught.examples if e.kind != "none"} - set(self.classes):
+            raise ValueError(f"'taught' has examples of '{min(strange)[:60]}', which is no class")
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -220,7 +264,9 @@ class BundleCard(_Part):
 
     def to_text(self) -> str:
         """The card as `bundle.json` holds it."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # Cards without it stay readable for older versions.
+        tree = self.model_dump(mode="json", exclude=None if self.taught else {"taught"})
+        return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def parse_card(text: str, source: str) -> BundleCard:
@@ -230,9 +276,10 @@ def parse_card(text: str, source: str) -> BundleCard:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{source} is not valid JSON: {error}", "export the bundle again") from None
     version = tree.get("schema_version") if isinstance(tree, dict) else None
-    if version not in (*_OLDER, SCHEMA_VERSION) or not isinstance(version, int) or isinstance(version, bool):
+    known = (*_OLDER, SCHEMA_VERSION, TAUGHT_VERSION)
+    if version not in known or not isinstance(version, int) or isinstance(version, bool):
         raise UserError(
-            f"{source} has schema version {_short(version)}; this ga2clip reads versions 1 to {SCHEMA_VERSION}",
+            f"{source} has schema version {_short(version)}; this ga2clip reads versions 1 to {TAUGHT_VERSION}",
             "use the ga2clip version that wrote the bundle, or export it again",
         )
     while tree["schema_version"] in _OLDER:

@@ -1,7 +1,9 @@
 """A bundle's card as a short readable text (`ga2clip info`)."""
 
+from collections import Counter
+
 from ga2clip.choices import ResizeMode
-from ga2clip.runtime.card import POOLING, BundleCard
+from ga2clip.runtime.card import POOLING, BundleCard, TaughtCard
 from ga2clip.text import printable
 
 _CLASSES_SHOWN = 12
@@ -19,7 +21,7 @@ def describe(card: BundleCard, where: str) -> str:
     shown = ", ".join(card.classes[:_CLASSES_SHOWN])
     more = f", … {len(card.classes) - _CLASSES_SHOWN} more" if len(card.classes) > _CLASSES_SHOWN else ""
     trained = ", ".join(f"{key} {value}" for key, value in card.trained.items()) or "not said"
-    rows = {
+    rows: dict[str, str] = {
         "bundle": f"{where} (schema {card.schema_version}, {size:.1f} MiB)",
         "method": f"{card.method} on {card.backbone.name} ({card.backbone.pretrained})",
         "licence": card.licence,
@@ -40,6 +42,7 @@ def describe(card: BundleCard, where: str) -> str:
         if card.scoring.rule == "softmax"
         else "sigmoid, a probability for each class alone: they need not sum to 1",
         "reject": _reject(card),
+        **({"taught": _taught(card.taught)} if card.taught else {}),
         "made with": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
     }
     return "\n".join(f"{key:<11}{printable(value)}" for key, value in rows.items())
@@ -48,6 +51,15 @@ def describe(card: BundleCard, where: str) -> str:
 def _descriptions(card: BundleCard) -> str:
     sentences, classes = (sum(map(kind, card.descriptions.values())) for kind in (len, bool))
     return f"; {classes} classes are described by {sentences} sentences" if classes else ""
+
+
+def _taught(taught: TaughtCard) -> str:
+    words = {"class": "", "not": "not ", "none": ""}
+    counts = Counter(words[example.kind] + example.label for example in taught.examples)
+    new = f"; new: {', '.join(taught.added)}" if taught.added else ""
+    shown = [f"{name} ({count})" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
+    more = f", … {len(counts) - _CLASSES_SHOWN} more" if len(counts) > _CLASSES_SHOWN else ""
+    return f"{len(taught.examples)} clips by {taught.rule}: {', '.join(shown)}{more}{new}"
 
 
 def _reject(card: BundleCard) -> str:

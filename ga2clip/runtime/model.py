@@ -1,12 +1,28 @@
 """`ClipModel`, what `Predictor` needs of a model: features of frames, clips and class names, and the scoring rule."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from ga2clip.choices import ScoringRule
+from ga2clip.runtime.teaching import Head
 from ga2clip.video import Preprocess
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The features of a video file.
+
+    video: float32 (D,), not normalised. frames: float32 (T, D), of the sampled frames, if they were asked for. times:
+    float64 (T,), seconds at which those are shown.
+    """
+
+    file: str
+    video: np.ndarray
+    frames: np.ndarray | None
+    times: np.ndarray
 
 
 class ClipModel(Protocol):
@@ -45,6 +61,11 @@ class ClipModel(Protocol):
         """The open-set threshold: a video whose best class cosine minus best negative cosine is below it belongs to
         none of the classes. None: not fitted.
         """
+        ...
+
+    @property
+    def taught(self) -> Head | None:
+        """What examples taught about the classes; scores come from it instead of cosines. None: nothing."""
         ...
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:

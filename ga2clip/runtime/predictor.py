@@ -7,10 +7,9 @@ softmax or sigmoid → ranking.
 import itertools
 import logging
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -35,22 +34,16 @@ from ga2clip.runtime.arguments import (
     video_paths,
 )
 from ga2clip.runtime.bundle_model import BundleModel
-from ga2clip.runtime.model import ClipModel
-from ga2clip.runtime.scoring import NONE_LABEL, Scorer
-from ga2clip.video import SamplingRule, sample_frames
+from ga2clip.runtime.decode import Clip, decode, decode_ahead
+from ga2clip.runtime.learn import Paths, shown_by, taught_model
+from ga2clip.runtime.model import ClipModel, Encoded
+from ga2clip.runtime.scoring import NONE_LABEL, Scorer, ambiguities
+from ga2clip.runtime.teaching import Head
+from ga2clip.video import SamplingRule
 
 _log = logging.getLogger(__name__)
 Classes = Iterable[str] | Mapping[str, Sequence[str]]
 """Class names, or class names with sentences that describe them."""
-
-
-@dataclass(frozen=True)
-class _Clip:
-    """A decoded clip: frames uint8 (T, S, S, 3), duration in seconds, and the decoder's warnings."""
-
-    frames: np.ndarray
-    duration: float
-    warnings: tuple[str, ...]
 
 
 class _Closed:
@@ -105,7 +98,7 @@ class Predictor:
         self._described = own or dict.fromkeys(self.model.classes, ())
         self.classes = tuple(self._described)
         """The class names that are ranked when a call gives none."""
-        self._rule = SamplingRule(frames=self.model.frames)
+        self._warned: set[str] = set()
 
     def __enter__(self) -> "Predictor":
         return self
@@ -184,7 +177,7 @@ class Predictor:
         """
         file, top = video_path(path), at_least_one("top", top)
         scorer = self.scorer(classes, template, reject)
-        return self._answers([(file, self._decode(file, None))], scorer, top)[0]
+        return self._answers([(file, self._decoder(None)(file))], scorer, top)[0]
 
     def predict_frames(
         self,
@@ -206,7 +199,7 @@ class Predictor:
         Raises:
             UserError: as `predict`, and for frames of another dtype or shape.
         """
-        clip, top = _Clip(self.prepare(frames), 0.0, ()), at_least_one("top", top)
+        clip, top = Clip(self.prepare(frames), 0.0, ()), at_least_one("top", top)
         return self._answers([("", clip)], self.scorer(classes, template, reject), top)[0]
 
     def predict_many(
@@ -272,6 +265,9 @@ class Predictor:
             )
         features = self.encode_classes(described, template)
         labels = (*names, NONE_LABEL) if reject else names
+        head: Head | None = getattr(self.model, "taught", None)
+        if len(names) > 1 or (self.scoring == "softmax" and not reject):
+            self._warn(names, features, head)
         return Scorer(
             labels,
             features,
@@ -280,6 +276,7 @@ class Predictor:
             threshold,
             self.scoring,
             getattr(self.model, "logit_bias", 0.0),
+            None if head is None else head.question(names, features, self.model.negatives),
         )
 
     def prepare(self, frames: np.ndarray) -> np.ndarray:
@@ -324,6 +321,69 @@ class Predictor:
         """
         return self.model.encode_clips(prepared_clips(clips, self.model.preprocess.size))
 
+    def encode_files(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        frames: bool = False,
+        workers: int = 1,
+        time_limit: float = 60.0,
+    ) -> Iterator[Encoded | Failure]:
+        """Encode video files one by one, so that no feature depends on the other files.
+
+        Args:
+            paths: the files. An iterator is consumed only a few files ahead.
+            frames: also give the features of the sampled frames; the video feature is what `pool` makes of those.
+            workers: number of decoding threads.
+            time_limit: seconds that decoding one file may take.
+
+        Returns:
+            An iterator with one result per path, in the order of the paths: its features, or a `Failure` for a file
+            that can't be read.
+
+        Raises:
+            UserError: numbers out of range; raised by the call itself, not by the iterator.
+        """
+        files, workers = video_paths(paths), at_least_one("workers", workers)
+        return self._encode_files(files, flag("frames", frames), workers, seconds("time_limit", time_limit))
+
+    def teach(
+        self,
+        examples: Mapping[str, Paths],
+        against: Mapping[str, Paths] | None = None,
+        *,
+        workers: int = 1,
+    ) -> "Predictor":
+        """Add or improve classes from example clips, without training.
+
+        Args:
+            examples: class name → its clips, one or more video files. Names that the model does not have become
+                classes. The clips of "none of these" show none of the classes.
+            against: class name → clips that look like the class but are not.
+            workers: number of decoding threads.
+
+        Returns:
+            A predictor over the old and the taught classes, which shares this one's encoders: close this one last.
+            This one is unchanged. `ga2clip.teach` writes a bundle instead.
+
+        Raises:
+            UserError: a name that can't be told from another, a clip with two classes, or a class none of whose clips
+                can be read.
+
+        Example:
+            >>> taught = predictor.teach({"juggling": ["a.mp4", "b.mp4"]})
+            >>> taught.predict("c.mp4").predictions[0]
+
+        Source: `ga2clip/runtime/teaching.py` states the rule.
+        """
+        encode = partial(self.encode_files, workers=workers)
+        model = taught_model(self.model, encode, shown_by(examples, against or {}))
+        taught = Predictor(model)
+        new = {name: () for name in model.classes if name not in self.model.classes}
+        taught._described = {**self._described, **new}
+        taught.classes = tuple(taught._described)
+        return taught
+
     def pool(self, features: np.ndarray) -> np.ndarray:
         """Make video features of frame features: their mean, or what the model's temporal pooling makes of them.
 
@@ -366,46 +426,37 @@ class Predictor:
         self, paths: Iterable[object], scorer: Scorer, top: int, batch: int, workers: int, limit: float
     ) -> Iterator[Prediction | Failure]:
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            clips = self._decode_ahead(pool, paths, ahead=2 * batch + workers, time_limit=limit)
+            clips = decode_ahead(pool, self._decoder(limit), paths, ahead=2 * batch + workers)
             while part := list(itertools.islice(clips, batch)):
-                good = [(file, clip) for file, clip in part if isinstance(clip, _Clip)]
+                good = [(file, clip) for file, clip in part if isinstance(clip, Clip)]
                 answers = iter(self._answers(good, scorer, top))
                 for file, clip in part:
                     yield Failure(file, clip) if isinstance(clip, str) else next(answers)
 
-    def _decode(self, path: str, time_limit: float | None) -> _Clip:
-        pixels = self.model.preprocess
-        clip = sample_frames(path, self._rule, size=pixels, time_limit=time_limit)
-        return _Clip(pixels.frames(clip.frames), clip.info.duration, tuple(clip.warnings))
+    def _encode_files(
+        self, paths: Iterable[object], frames: bool, workers: int, limit: float
+    ) -> Iterator[Encoded | Failure]:
+        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+            for file, clip in decode_ahead(pool, self._decoder(limit), paths, ahead=workers + 2):
+                if isinstance(clip, str):
+                    yield Failure(file, clip)
+                    continue
+                own = self.encode_frames(clip.frames) if frames else None
+                video = self.encode_clips(clip.frames[None]) if own is None else self.pool(own[None])
+                yield Encoded(file, video[0], own, clip.times)
 
-    def _decode_or_reason(self, path: str, time_limit: float) -> "_Clip | str":
-        try:
-            return self._decode(path, time_limit)
-        except UserError as error:
-            return error.message
-        except Exception as error:  # one bad file must not end a long batch
-            _log.debug("reading %s failed", path, exc_info=True)
-            return f"{path}: {type(error).__name__}: {error}"
+    def _warn(self, names: Sequence[str], features: np.ndarray, head: Head | None) -> None:
+        """Warn, once for each question, of classes whose answers mean little."""
+        known = frozenset() if head is None else head.taught_names
+        for warning in ambiguities(names, features, known):
+            if warning not in self._warned:
+                self._warned.add(warning)
+                _log.warning(warning)
 
-    def _decode_ahead(
-        self, pool: ThreadPoolExecutor, paths: Iterable[object], *, ahead: int, time_limit: float
-    ) -> Iterator[tuple[str, "_Clip | str"]]:
-        """Yields (file, clip or reason of failure) in order, with at most `ahead` files decoded in advance."""
-        waiting: deque[tuple[str, Future[_Clip | str]]] = deque()
-        try:
-            for file in map(video_path, paths):
-                waiting.append((file, pool.submit(self._decode_or_reason, file, time_limit)))
-                if len(waiting) >= ahead:
-                    file, future = waiting.popleft()
-                    yield file, future.result()
-            while waiting:
-                file, future = waiting.popleft()
-                yield file, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    def _decoder(self, time_limit: float | None) -> Callable[[str], Clip]:
+        return partial(decode, self.model.preprocess, SamplingRule(frames=self.model.frames), time_limit)
 
-    def _answers(self, clips: Sequence[tuple[str, _Clip]], scorer: Scorer, top: int) -> list[Prediction]:
+    def _answers(self, clips: Sequence[tuple[str, Clip]], scorer: Scorer, top: int) -> list[Prediction]:
         if not clips:
             return []
         features = self.encode_clips(np.stack([clip.frames for _, clip in clips]))

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from ga2clip.errors import UserError
+from ga2clip.folders import new_folder
 from ga2clip.runtime import Predictor, open_bundle
 from ga2clip.runtime.engine import check_provider
-from ga2clip_export.export import _new_folder, export_model
+from ga2clip_export.export import export_model
 from ga2clip_export.triton import write_triton
 
 
@@ -105,7 +106,7 @@ def test_a_linked_folder_is_replaced_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "disk" / "bundle").mkdir(parents=True)
     (tmp_path / "disk" / "bundle" / "old").touch()
     (tmp_path / "bundle").symlink_to("disk/bundle")
-    with _new_folder(tmp_path / "bundle") as work:
+    with new_folder(tmp_path / "bundle") as work:
         (work / "new").touch()
     assert (tmp_path / "bundle").is_symlink()
     assert [path.name for path in (tmp_path / "disk" / "bundle").iterdir()] == ["new"]
@@ -113,6 +114,6 @@ def test_a_linked_folder_is_replaced_where_it_is(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_in_whatever_words_a_library_has(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No space left on device"), _new_folder(tmp_path / "bundle"):
+    with pytest.raises(UserError, match="No space left on device"), new_folder(tmp_path / "bundle"):
         raise OSError("10000 requested and 8176 written")  # as NumPy
     assert list(tmp_path.iterdir()) == []

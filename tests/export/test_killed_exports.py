@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ga2clip_export import export
+from ga2clip.folders import new_folder
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_leftovers_of_dead_processes_go_and_all_else_stays(tmp_path: Path, gone:
         folder(tmp_path / f"bundle.{gone}"),
         folder(tmp_path / ".git"),
     ]
-    with export._new_folder(tmp_path / "bundle") as work:
+    with new_folder(tmp_path / "bundle") as work:
         assert not any(path.exists() for path in left if path != work)
         assert list(work.iterdir()) == []
         (work / "bundle.json").write_text("{}")
@@ -45,7 +45,7 @@ def test_leftovers_of_dead_processes_go_and_all_else_stays(tmp_path: Path, gone:
 def test_a_bundle_that_was_moved_aside_comes_back(tmp_path: Path, gone: int) -> None:
     """Killed between two renames: the new bundle is not there yet, the old one under a temporary name."""
     (folder(tmp_path / f".bundle.{gone}.old") / "bundle.json").write_text("old")
-    with pytest.raises(RuntimeError, match="fails"), export._new_folder(tmp_path / "bundle"):
+    with pytest.raises(RuntimeError, match="fails"), new_folder(tmp_path / "bundle"):
         raise RuntimeError("fails")
     assert (tmp_path / "bundle" / "bundle.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -53,7 +53,7 @@ def test_a_bundle_that_was_moved_aside_comes_back(tmp_path: Path, gone: int) -> 
 
 def test_numbers_that_no_process_can_have(tmp_path: Path) -> None:
     folder(tmp_path / f".bundle.{'9' * 30}")
-    with export._new_folder(tmp_path / "bundle"):
+    with new_folder(tmp_path / "bundle"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
@@ -74,7 +74,7 @@ def test_sigterm_leaves_nothing(tmp_path: Path, place: str, monkeypatch: pytest.
             terminate()
 
     def write() -> None:
-        with export._new_folder(tmp_path / "bundle") as work:
+        with new_folder(tmp_path / "bundle") as work:
             (work / "video_encoder.onnx").write_bytes(b"half")
             if place == "middle":
                 terminate()

@@ -14,6 +14,7 @@ from ga2clip import registry
 
 NAMES = [
     *("Predictor", "open_predictor", "read_frames", "load_published", "train", "evaluate", "export"),
+    *("teach", "embed", "read_features"),
     *("register_part", "register_term", "register_backbone", "register_dataset", "register_logger"),
     "__version__",
 ]
@@ -52,7 +53,7 @@ def test_importing_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Predictor", "open_predictor", "read_frames", "register_part", "__version__"]
+    "name", ["Predictor", "open_predictor", "read_frames", "teach", "embed", "register_part", "__version__"]
 )
 def test_what_predicts_needs_no_torch(name: str) -> None:
     heavy = {"torch", "torchvision", "open_clip", "safetensors", "onnx", "onnxruntime", "matplotlib"}

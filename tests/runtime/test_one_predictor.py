@@ -16,8 +16,10 @@ from ga2clip.runtime import NONE_LABEL, Predictor, open_bundle
 from ga2clip.runtime.card import RejectCard
 from ga2clip.runtime.draw_timeline import render
 from ga2clip.runtime.stream import follow
+from ga2clip.runtime.teach import teach
 from ga2clip.runtime.timeline import timeline
 from ga2clip.video import probe
+from tests.conftest import write_clip
 
 QUESTIONS = [
     {},
@@ -225,7 +227,7 @@ def test_a_card_of_schema_1_is_checked_like_any_other(bundle, tmp_path) -> None:
         ({"logit_scale": None}, "scoring.scale"),
         ({"extra": 1}, "extra"),
         ({"schema_version": 1.0}, "schema version 1.0"),
-        ({"schema_version": 4}, "reads versions 1 to 3"),
+        ({"schema_version": 5}, "reads versions 1 to 4"),
         ({"preprocess": card["preprocess"] | {"resize": "nearest"}}, "preprocess.resize"),
         ({"preprocess": []}, "preprocess"),
     ]:
@@ -236,3 +238,24 @@ def test_a_card_of_schema_1_is_checked_like_any_other(bundle, tmp_path) -> None:
     (old / "bundle.json").write_text(json.dumps(card))
     with pytest.raises(UserError, match=r"scoring\.scale"):
         open_bundle(old)
+
+
+def test_a_run_and_its_bundle_are_taught_alike(both, bundle: Path, clip_path: Path, tmp_path: Path) -> None:
+    """In memory and on disk; a Triton repository cannot hold what was taught."""
+    from ga2clip_export.triton import write_triton
+
+    other = write_clip(tmp_path / "other.mp4", frames=7, fps=5)
+    examples = {"juggling": [other], "riding a bike": [clip_path]}
+    answers = []
+    for predictor in both:
+        taught = predictor.teach(examples)
+        assert taught.classes == (*predictor.classes, "juggling")
+        answers.append(numbers(taught.predict(other, top=9)))
+        assert numbers(predictor.predict(other, top=9)).keys() == set(predictor.classes)
+    assert answers[0] == pytest.approx(answers[1], abs=1e-4)
+    assert max(answers[0], key=answers[0].get) == "juggling"
+    out = teach(bundle, examples, tmp_path / "taught", provider="cpu")
+    with Predictor(out, provider="cpu", threads=1) as predictor:
+        assert numbers(predictor.predict(other, top=9)) == pytest.approx(answers[1], abs=1e-5)
+    with pytest.raises(UserError, match="was taught"):
+        write_triton(out, tmp_path / "triton")

@@ -1,0 +1,203 @@
+"""Examples of classes as a `ClipModel`: hashed, encoded, joined with those before, and learned from."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ga2clip.errors import UserError, unknown_name
+from ga2clip.files import file_sha256
+from ga2clip.labels import check_class_names, comparable
+from ga2clip.predictions import Failure
+from ga2clip.runtime.arguments import video_path
+from ga2clip.runtime.card import WIDEST_TAUGHT
+from ga2clip.runtime.model import ClipModel, Encoded
+from ga2clip.runtime.scoring import NONE_LABEL, ambiguities, normalise
+from ga2clip.runtime.teaching import Example, Examples, Head, Kind, fitted_scale
+
+_log = logging.getLogger(__name__)
+Paths = Sequence[str | os.PathLike[str]]
+Encode = Callable[[Iterable[Path]], Iterator[Encoded | Failure]]
+"""As `Predictor.encode_files`."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A clip that is to be an example: its file, the class name, and what it shows of the class."""
+
+    path: Path
+    label: str
+    kind: Kind
+
+
+class TaughtModel:
+    """A `ClipModel` with examples: all of the given model, but for its classes and how they are scored."""
+
+    def __init__(self, model: ClipModel, head: Head) -> None:
+        self._model, self.taught = model, head
+        self.classes = head.classes
+        self.scale, self.threshold = _scale(model, head), head.threshold
+        self.name = f"{model.name}, taught by {len(head.examples.items)} clips"
+        self.fingerprint = hashlib.sha256(
+            f"{model.fingerprint} {head.examples.sha256()} {head.classes}".encode()
+        ).hexdigest()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def close(self) -> None:
+        """Nothing: the encoders belong to the model that was taught."""
+
+
+def shown_by(examples: Mapping[str, Paths], against: Mapping[str, Paths]) -> list[Shown]:
+    """Clips by class name, and clips of what only looks like a class. Raises UserError for other types."""
+    shown = []
+    for what, table in (("examples", examples), ("against", against)):
+        if not isinstance(table, Mapping):
+            raise UserError(
+                f"{what} must be a mapping of class names to lists of files, got {type(table).__name__}",
+                'such as {"juggling": ["a.mp4"]}',
+            )
+        for label, paths in table.items():
+            if isinstance(paths, str | bytes | os.PathLike) or not isinstance(paths, Iterable):
+                raise UserError(
+                    f"{what}: the clips of {label!r:.60} must be a list of files, got {paths!r:.60}"
+                )
+            kind = _kind(label) if what == "examples" else "not"
+            shown += [Shown(Path(video_path(path)), label, kind) for path in paths]
+    return shown
+
+
+def _kind(label: str) -> Kind:
+    return "none" if isinstance(label, str) and comparable(label) == NONE_LABEL else "class"
+
+
+def taught_model(
+    model: ClipModel, encode: Encode, shown: Sequence[Shown], *, forget: Sequence[str] = ()
+) -> TaughtModel:
+    """The model with these examples and without those of the classes in `forget`.
+
+    Raises:
+        UserError: as `Predictor.teach`; or a name in `forget` that was not taught, or nothing to do.
+    """
+    head: Head | None = getattr(model, "taught", None)
+    if not shown and not forget:
+        raise UserError("there are no examples", "give at least one clip, or a class to forget")
+    own = model.classes if head is None else head.classes[: head.own]
+    before = _without(head.examples if head else None, forget, model)
+    labels = _canonical(model.classes, own, shown, before)
+    hashed = _hashed(labels, shown, before)
+    new = _encoded(encode, hashed, before)
+    examples = before + new if before.items else new
+    learned = _learn(model, head, own, examples)
+    for warning in ambiguities(learned.classes, learned.texts, learned.taught_names):
+        _log.warning(warning)
+    return TaughtModel(model, learned)
+
+
+def _without(examples: Examples | None, forget: Sequence[str], model: ClipModel) -> Examples:
+    if examples is None:
+        if forget:
+            raise UserError(f"{model.name} was not taught anything, so there is nothing to forget")
+        return Examples((), np.zeros((0, model.negatives.shape[1]), np.float32))
+    known = {comparable(example.label): example.label for example in examples.items}
+    for name in forget:
+        if comparable(name) not in known:
+            raise unknown_name("taught class", name, known.values())
+    gone = set(map(comparable, forget))
+    return examples.keep(comparable(example.label) not in gone for example in examples.items)
+
+
+def _canonical(
+    classes: Sequence[str], own: Sequence[str], shown: Sequence[Shown], before: Examples
+) -> dict[str, str]:
+    """The class name for each label, spelled as the model's class where it has it."""
+    known = {comparable(name): name for name in (*classes, NONE_LABEL)}
+    labels = {clip.label: clip.label for clip in shown}
+    if labels:
+        check_class_names(list(labels), "examples")
+    labels = {label: known.get(comparable(label), label) for label in labels}
+    added = {name for clip in shown if clip.kind == "class" for name in [labels[clip.label]]}
+    there = {*own, *added, *(example.label for example in before.items if example.kind == "class")}
+    for clip in shown:
+        if clip.kind == "not" and labels[clip.label] not in there:
+            raise unknown_name("class", clip.label, there)
+    check_class_names(sorted(there), "classes")
+    return labels
+
+
+def _hashed(labels: Mapping[str, str], shown: Sequence[Shown], before: Examples) -> dict[Example, Path]:
+    """The file of each example that is not there yet. Raises UserError for a clip that says two things."""
+    known = set(before.items)
+    says = {example.sha256: example for example in before.items if example.kind != "not"}
+    new: dict[Example, Path] = {}
+    for clip in shown:
+        try:
+            example = Example(labels[clip.label], clip.kind, file_sha256(clip.path))
+        except OSError as error:
+            raise UserError(f"cannot read {clip.path}: {error.strerror or error}") from None
+        other = says.get(example.sha256)
+        if example.kind == "not" and other is not None and other.label == example.label:
+            raise UserError(
+                f"{clip.path} is an example of '{other.label}' and of what is not '{other.label}'"
+            )
+        if example.kind != "not":
+            if other is not None and other.label != example.label:
+                raise UserError(
+                    f"{clip.path} is an example of '{other.label}' and of '{example.label}'",
+                    "a clip has one class; forget the other first if that was wrong",
+                )
+            opposite = Example(example.label, "not", example.sha256)
+            if opposite in known or opposite in new:
+                raise UserError(f"{clip.path} is an example of '{example.label}' and of what is not")
+            says[example.sha256] = example
+        if example not in known:
+            new.setdefault(example, clip.path)
+    if shown and not new:
+        _log.warning("all of these clips are examples already")
+    return new
+
+
+def _encoded(encode: Encode, files: Mapping[Example, Path], before: Examples) -> Examples:
+    """The new examples with their features. Raises UserError for a class none of whose clips can be read."""
+    items, features, failed = [], [], []
+    results = encode(files.values())
+    for example, result in zip(files, results, strict=True):
+        if isinstance(result, Encoded):
+            items.append(example)
+            features.append(normalise(result.video))
+        else:
+            failed.append((example, result))
+    readable = {(e.label, e.kind) for e in (*items, *before.items)}
+    for example, failure in failed:
+        if (example.label, example.kind) not in readable:
+            raise UserError(f"no example of '{example.label}' can be read: {failure.error}")
+        _log.warning("left out: %s", failure.error)
+    if not items:
+        return before.keep([False] * len(before.items))
+    return Examples.sorted(items, np.stack(features))
+
+
+def _learn(model: ClipModel, head: Head | None, own: Sequence[str], examples: Examples) -> Head:
+    present = set(own)
+    added = tuple(sorted({e.label for e in examples.items if e.kind == "class"} - present))
+    known = {} if head is None else dict(zip(head.classes, head.texts, strict=True))
+    missing = [name for name in (*own, *added) if name not in known]
+    if missing:
+        known |= dict(zip(missing, model.encode_classes(missing, None, {}), strict=True))
+    texts = np.stack([known[name] for name in (*own, *added)])
+    if texts.shape[1] > WIDEST_TAUGHT:
+        raise UserError(f"a model whose features have more than {WIDEST_TAUGHT} numbers can't be taught")
+    scale = model.scale if head is None else head.scale_before
+    threshold = model.threshold if head is None else head.threshold_before
+    return Head((*own, *added), texts, examples, len(own), scale, threshold)
+
+
+def _scale(model: ClipModel, head: Head) -> float:
+    """A sigmoid is fitted over many more pairs than a few examples make; it keeps its scale."""
+    return fitted_scale(head) if getattr(model, "scoring", "softmax") == "softmax" else head.scale_before

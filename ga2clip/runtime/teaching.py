@@ -1,0 +1,297 @@
+"""Learning from examples in closed form: Gaussian classes with a common covariance, whose means start at the texts.
+
+A unit video feature x of class c is taken as drawn from a normal distribution with mean μ + a·u_c and covariance Σ:
+
+    u_c   t_c, the text feature less the mean text feature, as if it had been seen in κ = 4 clips, averaged with the
+          examples (x - μ)/a of the class (maximum a posteriori); without examples t_c itself
+    μ, a  where the centre of all classes lies and how long texts are in videos: weighted least squares over the taught
+          classes, with the zero-shot centre (a times the mean text) counting as one more class
+    Σ     τ(λI + (1-λ)S/τ), S: covariance of the examples around their means, τ = tr S/D;
+          1-λ = N/(N+D) times the share of the classes that have examples, as the others say nothing about S
+
+The scores of linear discriminant analysis follow, in units of cosines: without examples they are the zero-shot cosines
+exactly, so scale, threshold, softmax and sigmoid stay what they were.
+
+A class that is known by its text alone is expected to miss its clips by the squared error of the text, τD/(2aκ). The
+taught classes, which are nearer to theirs, would win clips of the others by that; they are set back by √(n/(n+κ)) of
+it (the root protects the others with one clip as with many, on clips that were left out). Where all classes have as
+many examples that changes nothing.
+
+Sources: linear discriminant analysis with a regularised covariance (Friedman, JASA 1989); text features as the prior of
+class means as in CLIP-Adapter's and Tip-Adapter's setting (ECCV 2022); the closed-form covariance of GDA on CLIP (Wang
+et al., ICLR 2024). `benchmarks/teach.py` compares the rule with others.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Final, Literal
+
+import numpy as np
+
+from ga2clip.labels import comparable
+
+Kind = Literal["class", "not", "none"]
+"""What an example shows: the class, something that looks like the class but is not, or none of the classes."""
+
+RULE: Final = "gaussian-text-prior"
+TEXT_CLIPS = 4.0
+"""κ: the number of clips that a class text counts as."""
+_CENTRE_CLASSES = 1.0
+_FOLDS = 16
+_SCALES = 2.0 ** np.linspace(-3, 1, 33)
+
+
+@dataclass(frozen=True, order=True)
+class Example:
+    """One example clip: the class name, what it shows of it, and the SHA-256 of its file."""
+
+    label: str
+    kind: Kind
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples with their unit video features, float32 (N, D), in the order of class name, kind and hash."""
+
+    items: tuple[Example, ...]
+    features: np.ndarray
+
+    @classmethod
+    def sorted(cls, items: Sequence[Example], features: np.ndarray) -> "Examples":
+        """Examples in their order, so that the order in which they were taught has no influence."""
+        order = sorted(range(len(items)), key=items.__getitem__)
+        return cls(tuple(items[index] for index in order), features[order])
+
+    def __add__(self, other: "Examples") -> "Examples":
+        return Examples.sorted(self.items + other.items, np.concatenate([self.features, other.features]))
+
+    def keep(self, wanted: Iterable[bool]) -> "Examples":
+        """The examples for which `wanted` is true."""
+        rows = [index for index, keep in enumerate(wanted) if keep]
+        return Examples(tuple(self.items[index] for index in rows), self.features[rows])
+
+    def sha256(self) -> str:
+        """Of everything that has an influence on scores."""
+        digest = hashlib.sha256(repr(self.items).encode())
+        digest.update(np.ascontiguousarray(self.features, "<f4").tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Linear scores in units of cosines: `unit features @ rows.T + offsets`. rows: float32 (C, D), offsets: (C,)."""
+
+    rows: np.ndarray
+    offsets: np.ndarray
+
+    def scores(self, unit: np.ndarray) -> np.ndarray:
+        """Scores float64 (N, C) of unit video features (N, D)."""
+        return (unit @ self.rows.T).astype(np.float64) + self.offsets
+
+    def join(self, other: "Rows") -> "Rows":
+        """These rows and the others below them."""
+        return Rows(np.concatenate([self.rows, other.rows]), np.concatenate([self.offsets, other.offsets]))
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The scores of a question's classes by what examples taught, in place of cosines.
+
+    Attributes:
+        classes: C rows.
+        negatives: rows of the negative prompts and of the examples of "none of these".
+        apart: numbers (A,) of the classes that have examples of what they are not, and
+        counterparts: A rows of those.
+    """
+
+    classes: Rows
+    negatives: Rows
+    apart: np.ndarray
+    counterparts: Rows
+
+    def scores(self, unit: np.ndarray, scale: float) -> np.ndarray:
+        """Scores float64 (N, C) of unit video features (N, D); `scale` is the factor before the softmax.
+
+        A class and its counterpart share the probability that the class alone would have: its score is lowered by
+        log(1 + exp(scale · (counterpart - class)))/scale.
+        """
+        scores = self.classes.scores(unit)
+        ahead = scale * (self.counterparts.scores(unit) - scores[:, self.apart])
+        scores[:, self.apart] -= np.logaddexp(0.0, ahead) / scale
+        return scores
+
+
+@dataclass(frozen=True)
+class Head:
+    """What examples teach about the classes of a model.
+
+    Attributes:
+        classes: all class names of the model, with
+        texts: their text features, float32 (C, D), L2-normalised.
+        examples: at least one.
+        own: the number of classes that the model had before; the others, behind them, were added.
+        scale_before, threshold_before: the model's scale and open-set threshold before.
+    """
+
+    classes: tuple[str, ...]
+    texts: np.ndarray
+    examples: Examples
+    own: int
+    scale_before: float
+    threshold_before: float | None
+    _known: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_known", {comparable(name): row for row, name in enumerate(self.classes)})
+
+    def question(self, names: Sequence[str], texts: np.ndarray, negatives: np.ndarray) -> Taught:
+        """The scores of a question. texts, negatives: text features of its classes and of the negative prompts."""
+        return Taught(self.rows(names, texts), self.negatives(negatives), *self.counterparts(names, texts))
+
+    def rows(self, names: Sequence[str], texts: np.ndarray) -> Rows:
+        """Scores of class names; those without examples, also new ones, go through the same map by their text alone.
+
+        texts: features of the names, float32 (C, D), L2-normalised.
+        """
+        sums = [self._sums.get((comparable(name), "class"), self._nothing) for name in names]
+        return self._rows(texts - self._fit.mean_text, sums)
+
+    def negatives(self, texts: np.ndarray) -> Rows:
+        """Scores of "none of these": of the negative prompts, by their text features (K, D), and of the examples."""
+        known = self._rows(texts - self._fit.mean_text, [self._nothing] * len(texts))
+        own = self._sums.get(("", "none"))
+        return known if own is None else known.join(self._rows(np.zeros((1, texts.shape[1])), [own]))
+
+    def counterparts(self, names: Sequence[str], texts: np.ndarray) -> tuple[np.ndarray, Rows]:
+        """The classes (numbers of their rows) that have examples of what they are not, and the scores of those."""
+        sums = {row: self._sums.get((comparable(name), "not")) for row, name in enumerate(names)}
+        found = {row: own for row, own in sums.items() if own is not None}
+        rows = np.array(sorted(found), int)
+        return rows, self._rows(texts[rows] - self._fit.mean_text, [found[row] for row in rows])
+
+    @property
+    def threshold(self) -> float | None:
+        """The open-set threshold: the model's own, or, where examples of "none of these" make up for it, 0."""
+        taught = any(example.kind == "none" for example in self.examples.items)
+        return 0.0 if self.threshold_before is None and taught else self.threshold_before
+
+    @property
+    def taught_names(self) -> frozenset[str]:
+        """The classes that have examples."""
+        return frozenset(example.label for example in self.examples.items if example.kind == "class")
+
+    @cached_property
+    def _sums(self) -> dict[tuple[str, Kind], tuple[float, np.ndarray]]:
+        """Number and sum of the features for every class and kind."""
+        sums: dict[tuple[str, Kind], tuple[float, np.ndarray]] = {}
+        for example, feature in zip(self.examples.items, self.examples.features, strict=True):
+            key: tuple[str, Kind] = (
+                "" if example.kind == "none" else comparable(example.label),
+                example.kind,
+            )
+            count, total = sums.get(key, self._nothing)
+            sums[key] = count + 1, total + feature
+        return sums
+
+    @property
+    def _nothing(self) -> tuple[float, np.ndarray]:
+        return 0.0, np.zeros(self.texts.shape[1])
+
+    @cached_property
+    def _fit(self) -> "_Fit":
+        shown = [example.kind == "class" for example in self.examples.items]
+        labels = [self._known[comparable(e.label)] for e in self.examples.items if e.kind == "class"]
+        return _fit(
+            self.texts.astype(np.float64),
+            self.examples.features[shown].astype(np.float64),
+            np.array(labels, int),
+        )
+
+    def _rows(self, centred: np.ndarray, sums: Sequence[tuple[float, np.ndarray]]) -> Rows:
+        fit = self._fit
+        counts = np.array([count for count, _ in sums])[:, None]
+        seen = np.reshape([total for _, total in sums], centred.shape) - counts * fit.centre
+        means = (TEXT_CLIPS * centred + seen / fit.length) / (TEXT_CLIPS + counts)
+        rows = means @ fit.precision
+        offsets = (
+            -rows @ fit.centre
+            + fit.length / 2 * (1 - fit.mean_text @ fit.mean_text - (rows * means).sum(axis=1))
+            - fit.setback * np.sqrt(counts / (counts + TEXT_CLIPS))[:, 0]
+        )
+        return Rows((rows + fit.mean_text).astype(np.float32), offsets)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """centre: μ (D,). length: a. mean_text: (D,). precision: τΣ⁻¹ (D, D). setback: τD/(2aκ)."""
+
+    centre: np.ndarray
+    length: float
+    mean_text: np.ndarray
+    precision: np.ndarray
+    setback: float
+
+
+def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray) -> _Fit:
+    """texts: (C, D). features: (N, D) of the examples. labels: (N,) their classes."""
+    count, width = texts.shape
+    mean_text = texts.mean(axis=0)
+    centred = texts - mean_text
+    taught, place, seen = np.unique(labels, return_inverse=True, return_counts=True)
+    if not len(taught):  # examples of "none of these" and of "not this class" say nothing about the classes
+        return _Fit(mean_text, 1.0, mean_text, np.eye(width), 0.0)
+    means = np.zeros((len(taught), width))
+    np.add.at(means, place, features)
+    means /= seen[:, None]
+    weights = seen / (seen + TEXT_CLIPS)
+    # μ = p + a·q minimises Σ w|mean - μ - a·t|² + ν|μ - a·mean_text|² for a given a; then a by least squares.
+    total = _CENTRE_CLASSES + weights.sum()
+    p = weights @ means / total
+    q = (_CENTRE_CLASSES * mean_text - weights @ centred[taught]) / total
+    along, apart = centred[taught] + q, mean_text - q
+    fitted = weights @ ((means - p) * along).sum(axis=1) + _CENTRE_CLASSES * (p @ apart)
+    energy = weights @ (along * along).sum(axis=1) + _CENTRE_CLASSES * (apart @ apart)
+    length = float(max(fitted / max(energy, 1e-12), _SHORTEST))
+    centre = p + length * q
+    learned = (TEXT_CLIPS * length * centred[taught] + seen[:, None] * (means - centre)) / (
+        TEXT_CLIPS + seen[:, None]
+    )
+    around = features - centre - learned[place]
+    spread = float((around * around).sum() / len(features))
+    share = len(taught) / count * len(features) / (len(features) + width)
+    precision = np.eye(width)
+    if spread > 1e-9:
+        covariance = around.T @ around / len(features) * (width / spread)
+        precision = np.linalg.inv((1 - share) * precision + share * covariance)
+    return _Fit(centre, length, mean_text, precision, spread / (2 * length * TEXT_CLIPS))
+
+
+_SHORTEST = 0.1
+"""Smallest a: the texts of a model whose examples do not agree with them at all still count a little."""
+
+
+def fitted_scale(head: Head) -> float:
+    """The factor on scores before a softmax, so that held-out examples are as probable as they can be.
+
+    The examples are held out in turns, at most 16. A factor that differs from `scale_before` by 2^±1 needs half a nat
+    of evidence in all examples together, by 2^±2 two nats; where nothing can be held out, it stays.
+    """
+    shown = head.examples.keep(example.kind == "class" for example in head.examples.items)
+    scale, turns = head.scale_before, min(_FOLDS, len(shown.items))
+    if turns < 2:
+        return scale
+    fold = np.arange(len(shown.items)) % turns
+    numbers = {comparable(name): row for row, name in enumerate(head.classes)}
+    losses = np.log2(_SCALES) ** 2 / 2
+    for turn in range(turns):
+        rest = replace(head, examples=shown.keep(fold != turn))
+        scores = rest.rows(head.classes, head.texts).scores(shown.features[fold == turn])
+        truth = [numbers[comparable(e.label)] for e, f in zip(shown.items, fold, strict=True) if f == turn]
+        logits = scale * _SCALES[:, None, None] * scores
+        logits -= logits.max(axis=2, keepdims=True)
+        likely = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
+        losses -= likely[:, np.arange(len(truth)), truth].sum(axis=1)
+    return float(scale * _SCALES[losses.argmin()])

@@ -1,0 +1,166 @@
+"""The rule that learns classes from examples, against scikit-learn, hand-worked cases and the zero-shot cosines."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ga2clip.runtime.scoring import NONE_LABEL, Scorer, ambiguities, normalise
+from ga2clip.runtime.teaching import Example, Examples, Head, fitted_scale
+
+NAMES = ("jumping", "running", "sitting", "waving", "sleeping")
+WIDTH = 8
+
+
+def unit(count: int, seed: int) -> np.ndarray:
+    return normalise(np.random.default_rng(seed).normal(size=(count, WIDTH)))
+
+
+TEXTS, VIDEOS = unit(len(NAMES), 1), unit(7, 2)
+
+
+def made(labels: list[str], features: np.ndarray, kinds: list[str] | None = None) -> Examples:
+    items = [
+        Example(label, kind, f"{index:064x}")  # type: ignore[arg-type]
+        for index, (label, kind) in enumerate(zip(labels, kinds or ["class"] * len(labels), strict=True))
+    ]
+    return Examples.sorted(items, features.astype(np.float32))
+
+
+def head(examples: Examples, **changed: object) -> Head:
+    return replace(Head(NAMES, TEXTS, examples, len(NAMES), 20.0, None), **changed)  # type: ignore[arg-type]
+
+
+def around(labels: list[str], spread: float = 0.3, seed: int = 0) -> np.ndarray:
+    """Clips whose centre lies away from the texts', as in CLIP."""
+    rows = TEXTS[[NAMES.index(label) for label in labels]] + unit(1, 9)
+    return normalise(rows + spread * np.random.default_rng(seed).normal(size=rows.shape))
+
+
+def test_without_examples_of_classes_scores_are_the_zero_shot_cosines() -> None:
+    """Also for new names, so that scale, softmax, sigmoid and threshold mean what they did."""
+    taught = head(made([NONE_LABEL], unit(1, 3), ["none"]))
+    new = unit(3, 4)
+    assert taught.rows(["a", "b", "c"], new).scores(VIDEOS) == pytest.approx(VIDEOS @ new.T, abs=1e-6)
+    assert taught.rows(NAMES, TEXTS).scores(VIDEOS) == pytest.approx(VIDEOS @ TEXTS.T, abs=1e-6)
+
+
+def test_one_clip_in_the_place_of_zero_shot_changes_nothing() -> None:
+    """A clip exactly where its text predicts it has nothing to teach but the set-back."""
+    spot = 0.5 * TEXTS.astype(np.float64)
+    taught = head(made(["jumping"], spot[:1]))
+    assert taught._fit.setback == pytest.approx(0, abs=1e-9)
+    assert taught.rows(NAMES, TEXTS).scores(VIDEOS) == pytest.approx(VIDEOS @ TEXTS.T, abs=1e-6)
+
+
+def test_many_examples_are_linear_discriminant_analysis() -> None:
+    """With many clips of every class the text prior and the shrinkage fade, and scikit-learn's LDA remains."""
+    discriminant_analysis = pytest.importorskip("sklearn.discriminant_analysis")
+    labels = [name for name in NAMES for _ in range(4000)]
+    features = around(labels)
+    lda = discriminant_analysis.LinearDiscriminantAnalysis(solver="lsqr", priors=np.full(5, 0.2))
+    lda.fit(features.astype(np.float64), labels)
+    ours = head(made(labels, features)).rows(NAMES, TEXTS).scores(VIDEOS)
+    theirs = lda.decision_function(VIDEOS)[:, [sorted(NAMES).index(name) for name in NAMES]]
+    ours, theirs = ours - ours[:, :1], theirs - theirs[:, :1]
+    factor = (ours * theirs).sum() / (theirs * theirs).sum()
+    assert ours == pytest.approx(factor * theirs, abs=0.02 * np.abs(ours).max())
+
+
+def test_the_formula_against_plain_numpy() -> None:
+    """Four clips of two of five classes, worked out again from the definitions in the module's docstring."""
+    labels = ["jumping", "jumping", "jumping", "waving"]
+    features = around(labels).astype(np.float64)
+    t, mean, kappa = TEXTS - TEXTS.mean(0), TEXTS.mean(0), 4
+    x = {0: features[:3], 3: features[3:]}
+    w = {c: len(rows) / (len(rows) + kappa) for c, rows in x.items()}
+    blocks = [np.sqrt(w[c]) * np.column_stack([np.eye(WIDTH), t[c]]) for c in x]
+    right = [np.sqrt(w[c]) * rows.mean(0) for c, rows in x.items()]
+    blocks.append(np.column_stack([np.eye(WIDTH), -mean]))
+    right.append(np.zeros(WIDTH))
+    *mu, a = np.linalg.lstsq(np.concatenate(blocks), np.concatenate(right), rcond=None)[0]
+    u = t.astype(np.float64)
+    for c, rows in x.items():
+        u[c] = (kappa * t[c] + ((rows - mu) / a).sum(0)) / (kappa + len(rows))
+    left = np.concatenate([rows - mu - a * u[c] for c, rows in x.items()])
+    s = left.T @ left / 4
+    tau = np.trace(s) / WIDTH
+    weight = 2 / 5 * 4 / (4 + WIDTH)
+    sigma = (1 - weight) * tau * np.eye(WIDTH) + weight * s
+    p = tau * np.linalg.inv(sigma)
+    counts = np.array([3, 0, 0, 1, 0])
+    expected = (
+        VIDEOS @ (u @ p + mean).T
+        - u @ p @ mu
+        + a / 2 * (1 - mean @ mean - np.einsum("cd,de,ce->c", u, p, u))
+        - np.trace(s) / (2 * a * kappa) * np.sqrt(counts / (counts + kappa))
+    )
+    ours = head(made(labels, features)).rows(NAMES, TEXTS)
+    assert ours.scores(VIDEOS) == pytest.approx(expected, abs=1e-5)
+
+
+def test_examples_win_where_the_text_says_nothing() -> None:
+    """A class whose text is another's: its clips tell it apart."""
+    texts = TEXTS.copy()
+    texts[1] = texts[0]
+    labels = [name for name in NAMES for _ in range(5)]
+    rows = head(made(labels, around(labels)), texts=texts).rows(NAMES, texts)
+    fresh = around(labels, seed=5)
+    assert np.mean(rows.scores(fresh).argmax(1) == [NAMES.index(label) for label in labels]) > 0.9
+
+
+def test_classes_are_found_by_what_the_tokenizer_reads() -> None:
+    taught = head(made(["jumping"], around(["jumping"])))
+    same = taught.rows(["  JUMPING "], TEXTS[:1]), taught.rows(["jumping"], TEXTS[:1])
+    assert (same[0].rows == same[1].rows).all()
+    assert not np.allclose(taught.rows(["hopping"], TEXTS[:1]).rows, same[0].rows)
+
+
+def test_not_this_class_hands_its_share_to_the_others() -> None:
+    """Where clip and counterexample are as near, the class has half of what it had; far away it loses nothing."""
+    counter = around(["jumping"], seed=3)
+    taught = head(made(["jumping"], counter, ["not"]))
+    scorer = Scorer(NAMES, TEXTS, np.zeros((0, WIDTH)), 20.0, taught=taught.question(NAMES, TEXTS, TEXTS[:0]))
+    plain = np.exp(20.0 * (counter @ TEXTS.T).astype(np.float64))
+    against = np.exp(20.0 * taught.counterparts(NAMES, TEXTS)[1].scores(counter))
+    plain[:, 0] *= plain[:, 0] / (plain[:, 0] + against[:, 0])
+    assert scorer.probabilities(counter) == pytest.approx(plain / plain.sum(), abs=1e-5)
+    assert against[0, 0] > np.exp(20.0 * float(counter[0] @ TEXTS[0]))
+
+
+def test_none_of_these_is_one_more_negative() -> None:
+    clips = unit(6, 11)
+    taught = head(made([NONE_LABEL] * 6, clips, ["none"] * 6))
+    assert taught.threshold == 0.0
+    assert head(taught.examples, threshold_before=0.1).threshold == 0.1
+    question = taught.question(NAMES, TEXTS, TEXTS[:0])
+    scorer = Scorer((*NAMES, NONE_LABEL), TEXTS, TEXTS[:0], 20.0, 0.0, taught=question)
+    before = Scorer((*NAMES, NONE_LABEL), TEXTS, normalise(TEXTS.mean(0)[None]), 20.0, 0.0)
+    assert scorer.probabilities(clips)[:, -1].mean() > before.probabilities(clips)[:, -1].mean()
+
+
+def test_the_scale_makes_held_out_examples_probable() -> None:
+    """Clear clips raise it, clips without rhyme or reason lower it, one clip says nothing."""
+    labels = [name for name in NAMES for _ in range(4)]
+    assert fitted_scale(head(made(labels, around(labels, 0.05)), scale_before=2.0)) == 4
+    assert fitted_scale(head(made(labels, unit(20, 13)))) < 20
+    assert fitted_scale(head(made(["jumping"], unit(1, 3)))) == 20
+
+
+def test_the_order_of_teaching_has_no_influence() -> None:
+    labels = ["waving", "jumping", "waving"]
+    examples = made(labels, unit(3, 5))
+    parts = [examples.keep(e.label == name for e in examples.items) for name in ("waving", "jumping")]
+    for joined in (parts[0] + parts[1], parts[1] + parts[0]):
+        assert joined.items == examples.items
+        assert joined.sha256() == examples.sha256()
+
+
+def test_ambiguities() -> None:
+    alike = np.stack([TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[1]])
+    (warning,) = ambiguities(["a", "b", "c", "d"], alike)
+    assert "'a' and 'c'" in warning
+    assert "so are 1 other pairs" in warning
+    assert "'b' and 'd'" in ambiguities(["a", "b", "c", "d"], alike, {"c"})[0]
+    assert ambiguities(list(NAMES), TEXTS) == []
+    assert "only class" in ambiguities(["a"], TEXTS[:1])[0]
