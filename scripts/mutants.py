@@ -28,6 +28,34 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant(
+        "the sigmoid loss of a video is a mean over classes",
+        "ga2clip/model/terms/cross_entropy.py",
+        'reduction="none").sum(dim=-1).mean()',
+        'reduction="none").mean()',
+        "tests/model",
+    ),
+    Mutant(
+        "patches are turned by the rotary positions of their neighbours",
+        "ga2clip/model/blocks.py",
+        "turned = apply_rot_embed_cat(patches, table, half=half).to(q.dtype)",
+        "turned = apply_rot_embed_cat(patches, table.roll(1, 0), half=half).to(q.dtype)",
+        "tests/model",
+    ),
+    Mutant(
+        "attention pooling reads prompts that stand among the tokens",
+        "ga2clip/model/backbones/timm_vit.py",
+        "return slice(0 if whole else self.prefix_tokens, tokens)",
+        "return slice(0 if whole else self.prefix_tokens, None)",
+        "tests/model",
+    ),
+    Mutant(
+        "texts of a tower without mask are filled up with another token",
+        "ga2clip/model/text_tower.py",
+        "ids.new_full((ids.shape[0], length), self.pad_id)",
+        "ids.new_full((ids.shape[0], length), self.pad_id + 1)",
+        "tests/model",
+    ),
+    Mutant(
         "the margin of the anchor term is dropped",
         "ga2clip/model/terms/anchor.py",
         "- to_negatives.amax(dim=-1) + margin)",
@@ -149,8 +177,8 @@ MUTANTS = (
     Mutant(
         "views are averaged as logits",
         "ga2clip/evaluation/evaluate.py",
-        "logits.softmax(dim=-1).mean(dim=1)",
-        "logits.mean(dim=1).softmax(dim=-1)",
+        "class_probabilities(logits, model.backbone.scoring).mean(dim=1)",
+        "class_probabilities(logits.mean(dim=1), model.backbone.scoring)",
         "tests/evaluation",
     ),
     Mutant(
@@ -163,8 +191,8 @@ MUTANTS = (
     Mutant(
         "the activation that is known of a weights file is ignored",
         "ga2clip/model/load_backbone.py",
-        "quick_gelu = None if activation is None else activation == _ACTIVATIONS[True]",
-        "quick_gelu = True",
+        "return None if activation is None else activation == _ACTIVATIONS[True]",
+        "return True",
         "tests/model",
     ),
     Mutant(
@@ -271,6 +299,76 @@ MUTANTS = (
         'if self.provider != "cpu":',
         "if False:",
         "tests/runtime/test_provider_check.py",
+    ),
+    Mutant(
+        "spans that only touch count as overlapping",
+        "ga2clip/data/lineage.py",
+        "one[0] < other[1] and other[0] < one[1]",
+        "one[0] <= other[1] and other[0] <= one[1]",
+        "tests/data/test_spans.py tests/data/test_assignments.py",
+    ),
+    Mutant(
+        "a span is read from the beginning of its file",
+        "ga2clip/data/clip_frames.py",
+        "clip.first + sample_indices",
+        "sample_indices",
+        "tests/data/test_spans.py",
+    ),
+    Mutant(
+        "a frame at the start of a span belongs to the one before",
+        "ga2clip/data/check.py",
+        "np.searchsorted(times, [round(1000 * border) for border in span])",
+        'np.searchsorted(times, [round(1000 * border) for border in span], "right")',
+        "tests/data/test_spans.py",
+    ),
+    Mutant(
+        "validation clips that can't be read are left out of the accuracy",
+        "ga2clip/training/validation.py",
+        "labels).sum()) / len(val)",
+        "labels).sum()) / len(clips)",
+        "tests/training/test_validation.py",
+    ),
+    Mutant(
+        "of equally accurate epochs the one with the larger loss is kept",
+        "ga2clip/training/averaging.py",
+        "(accuracy, -loss) <= (self.accuracy, -self.loss)",
+        "(accuracy, loss) <= (self.accuracy, self.loss)",
+        "tests/training/test_validation.py",
+    ),
+    Mutant(
+        "a bundle's mean of sentences is not normalised",
+        "ga2clip/runtime/scoring.py",
+        "else normalise(features.mean(axis=0, dtype=np.float64))",
+        "else features.mean(axis=0)",
+        "tests/runtime/test_descriptions.py",
+    ),
+    Mutant(
+        "attention pooling compares queries, not frames",
+        "ga2clip/model/parts/pooling_attention.py",
+        "scores.softmax(dim=1)",
+        "scores.softmax(dim=2)",
+        "tests/model/test_pooling.py",
+    ),
+    Mutant(
+        "the trend of a still video is not zero",
+        "ga2clip/model/parts/pooling_trend.py",
+        "device=frames.device) + 0.5) / count - 0.5",
+        "device=frames.device) + 0.5) / count",
+        "tests/model/test_pooling.py",
+    ),
+    Mutant(
+        "a class may be held out whole",
+        "ga2clip/data/draw.py",
+        "held[unit] = staying > 1 and count + sizes[unit] <= wanted",
+        "held[unit] = count + sizes[unit] <= wanted",
+        "tests/data/test_assignments.py tests/data/test_groups.py tests/training/test_validation.py",
+    ),
+    Mutant(
+        "a clip that a run was validated on counts as unknown",
+        "ga2clip/data/lineage.py",
+        "Seen([*trained.trained, *trained.validated]), Seen(trained.known)",
+        "Seen(trained.trained), Seen(trained.known)",
+        "tests/data/test_assignments.py tests/training/test_validation.py tests/evaluation/test_evaluate_runs.py",
     ),
 )
 

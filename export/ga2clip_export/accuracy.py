@@ -48,7 +48,7 @@ def _answers_of_spans(
     model, scorer = predictor.model, predictor.scorer(classes)
     for clip in clips:
         try:
-            frames, _ = read_clip(root, clip, SamplingRule(model.frames), model.preprocess.size)
+            frames, _ = read_clip(root, clip, SamplingRule(model.frames), model.preprocess)
         except VideoError:
             yield None
             continue

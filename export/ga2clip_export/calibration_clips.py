@@ -58,9 +58,7 @@ def _read(
     rule = SamplingRule(frames=frames)
     for clip in _spread(clips, count):
         try:
-            readable.append(
-                preprocess.frames(clip_frames.read_clip(task.root, clip, rule, preprocess.size)[0])
-            )
+            readable.append(preprocess.frames(clip_frames.read_clip(task.root, clip, rule, preprocess)[0]))
         except VideoError as error:
             _log.warning("left out: %s", error.message)
     return np.stack(readable) if readable else None
@@ -78,7 +76,7 @@ def built_in(preprocess: Preprocess, frames: int, count: int) -> np.ndarray:
 
 def read_clip(path: Path, preprocess: Preprocess, frames: int) -> np.ndarray:
     """One clip as the runtime reads it: uint8 (T, S, S, 3). Raises VideoError."""
-    clip = sample_frames(path, SamplingRule(frames=frames), size=preprocess.size)
+    clip = sample_frames(path, SamplingRule(frames=frames), size=preprocess)
     return preprocess.frames(clip.frames)
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -44,7 +45,9 @@ from ga2clip.runtime.card import (
     TextCard,
 )
 from ga2clip.runtime.signature import sign, signing_key
-from ga2clip.settings import Settings, merge
+from ga2clip.settings import Settings
+from ga2clip.settings_reading import merge
+from ga2clip.tokenizer_json import JsonTokenizer
 from ga2clip_export import verify
 from ga2clip_export.accuracy import measure_accuracy
 from ga2clip_export.calibration_clips import OWN_CLIPS, anchors_of, calibration_clips
@@ -126,7 +129,7 @@ def export_backbone(
     backbone: str,
     out: str | Path,
     *,
-    classes: Sequence[str],
+    classes: Sequence[str] | Mapping[str, Sequence[str]],
     pretrained: str | None = None,
     frames: int = 8,
     **options: Any,
@@ -136,7 +139,7 @@ def export_backbone(
     Args:
         backbone: `tiny`, an open_clip architecture, or a name that goes with a weights file.
         out: the bundle's folder.
-        classes: the class names that it ranks when none are given.
+        classes: the class names that it ranks when none are given; a mapping also gives sentences for some of them.
         pretrained: a tag or a weights file; None: the built-in weights of `tiny`, OpenAI's of others.
         frames: frames taken from a clip.
         options: as `export_model`.
@@ -152,8 +155,12 @@ def export_backbone(
             "data": {"dataset": "", "frames": frames},
         },
     )
+    names = check_class_names(list(classes) if isinstance(classes, Mapping) else classes)
     settings = Settings().updated(tree, "export")
-    model = build_model(load_backbone(settings.backbone), settings, check_class_names(classes))
+    if isinstance(classes, Mapping):
+        described = {name: tuple(texts) for name, texts in classes.items() if texts}
+        settings = settings.model_copy(update={"descriptions": described})
+    model = build_model(load_backbone(settings.backbone), settings, names)
     return export_model(model, Path(out), **options)
 
 
@@ -188,7 +195,7 @@ def export_model(
         encoders = write_encoders(model, work, expected, precision=kind, opset=opset, static=static)
         _write_arrays(model, work, expected, static=static)
         (work / TOKENIZER).write_text(model.backbone.tokenizer.to_json(), encoding="utf-8")
-        card = _card(model, work, encoders, threshold, trained or {})
+        card = _card(model, work, expected, encoders, threshold, trained or {})
         (work / CARD).write_text(card.to_text(), encoding="utf-8")
         open_bundle(work).verify()
         if verify_accuracy and task is not None:
@@ -239,11 +246,13 @@ def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *,
 def _card(
     model: VideoCLIP,
     folder: Path,
+    expected: verify.Reference,
     encoders: Encoders,
     threshold: RejectCard | None,
     trained: Mapping[str, str | int | float | bool],
 ) -> BundleCard:
     backbone, pixels, settings = model.backbone, model.preprocess, model.settings
+    tokenizer = backbone.tokenizer
     files = sorted(path for path in folder.iterdir() if path.name != CARD)
     return BundleCard(
         method=settings.method.name,
@@ -255,16 +264,20 @@ def _card(
         licence=backbone.licence,
         precision=encoders.precision,
         classes=tuple(model.classes),
-        preprocess=PreprocessCard(size=pixels.size, mean=pixels.mean, std=pixels.std),
+        preprocess=PreprocessCard(**asdict(pixels)),
         sampling=SamplingCard(frames=settings.data.frames),
         text=TextCard(
             template=model.class_template,
+            tokenizer="json" if isinstance(tokenizer, JsonTokenizer) else "clip",
+            cleaning=tokenizer.cleaning,
+            pad=tokenizer.pad,
+            blank_end=isinstance(tokenizer, JsonTokenizer) and tokenizer.blank_end,
             prompt_tokens=model.text_tokens,
             placeholder=_placeholder(model),
             context=backbone.context_length,
         ),
         pooling="graph" if model.pools else "mean",
-        scoring=ScoringCard(scale=float(model.scale.detach())),
+        scoring=ScoringCard(rule=expected.rule, scale=expected.scale, bias=expected.bias),
         embedding=backbone.embed_dim,
         reject=threshold,
         negatives=settings.anchors.negatives,

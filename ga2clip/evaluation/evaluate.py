@@ -30,10 +30,12 @@ from ga2clip.evaluation.report import Measured, Report, SetReport
 from ga2clip.files import file_sha256
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.methods import method_settings
+from ga2clip.model.scoring import class_probabilities
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.registry import DATASETS
 from ga2clip.run import BACKBONE, PROMPTS, Run, load_run, runs_in
-from ga2clip.settings import DataSettings, Settings, merge
+from ga2clip.settings import DataSettings, Settings
+from ga2clip.settings_reading import merge
 from ga2clip.text import printable, some
 
 _log = logging.getLogger(__name__)
@@ -403,6 +405,7 @@ def _score_set(
     dtype = autocast_dtype(settings.training.precision, group.device, model.backbone.vision.width)
     with autocast(group.device, dtype):
         classes = model.encode_classes(list(part.classes))
+        model.check_classes(part.classes)
     number = {name: index for index, name in enumerate(part.classes)}
     labels = np.array([number[str(clip.label)] for clip in part.clips], dtype=np.int64)
     ranked = np.full((len(part.clips), min(TOP, len(part.classes))), BROKEN, dtype=np.int64)
@@ -411,7 +414,7 @@ def _score_set(
     if whole:
         views = torch.stack([encoded.features[part.clips[index].id] for index in whole]).to(group.device)
         logits = model.logits(views.flatten(0, 1), classes.float()).unflatten(0, views.shape[:2])
-        probabilities = logits.softmax(dim=-1).mean(dim=1).cpu().numpy()
+        probabilities = class_probabilities(logits, model.backbone.scoring).mean(dim=1).cpu().numpy()
         ranked[whole] = rank_classes(probabilities)
         scores[whole] = np.take_along_axis(probabilities, ranked[whole], axis=1)
     broken = tuple((clip.id, encoded.broken[clip.id]) for clip in part.clips if clip.id in encoded.broken)

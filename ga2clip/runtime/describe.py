@@ -1,9 +1,15 @@
 """A bundle's card as a short readable text (`ga2clip info`)."""
 
+from ga2clip.choices import ResizeMode
 from ga2clip.runtime.card import POOLING, BundleCard
 from ga2clip.text import printable
 
 _CLASSES_SHOWN = 12
+_RESIZING: dict[ResizeMode, str] = {
+    "shortest": "short side resized, centre crop",
+    "squash": "squashed",
+    "longest": "long side resized, padded",
+}
 
 
 def describe(card: BundleCard, where: str) -> str:
@@ -22,7 +28,7 @@ def describe(card: BundleCard, where: str) -> str:
         "class text": f"{card.text.template!r} behind {card.text.prompt_tokens} prompt positions, "
         f"context {card.text.context}{_descriptions(card)}",
         "frames": f"{card.sampling.frames} per clip, {card.preprocess.size}×{card.preprocess.size}, "
-        f"{card.preprocess.resize}, centre crop",
+        f"{_RESIZING[card.preprocess.resize_mode]}, {card.preprocess.interpolation}",
         "pooling": "mean of the frames" if card.pooling == "mean" else f"{POOLING}, which sees their order",
         "precision": f"{card.precision}, opset {card.onnx.opset}"
         + (f", {len(card.onnx.float_layers)} layers in float32" if card.onnx.float_layers else ""),
@@ -30,6 +36,9 @@ def describe(card: BundleCard, where: str) -> str:
         f"{card.agreement.clips} clips, probabilities within {card.agreement.max_probability_error:.1g}",
         "accuracy": ", ".join(f"{name} {100 * value:.1f} %" for name, value in card.accuracy.items())
         or "not measured (export --verify-accuracy)",
+        "scoring": "softmax over the classes"
+        if card.scoring.rule == "softmax"
+        else "sigmoid, a probability for each class alone: they need not sum to 1",
         "reject": _reject(card),
         "made with": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
     }
