@@ -19,7 +19,7 @@ from ga2clip.compute.distributed import Group, join_group
 from ga2clip.compute.features import ClipFeatures, encode_clips
 from ga2clip.compute.precision import autocast, autocast_dtype
 from ga2clip.data.class_names import RAW, READABLE, described_as_named, named
-from ga2clip.data.lineage import Seen
+from ga2clip.data.lineage import Seen, fingerprint
 from ga2clip.data.manifest import Clip, Manifest, dataset_root, read_dataset
 from ga2clip.data.protocols import EvalSet, make_task
 from ga2clip.descriptions import ClassTexts, read_descriptions, said
@@ -158,6 +158,7 @@ def _evaluate(
         "run": str(run.path),
         "run_sha256": file_sha256(run.path / PROMPTS),
         "dataset": settings.data.dataset,
+        "data_sha256": fingerprint(manifest),
         "method": settings.method.name,
         "seed": settings.training.seed,
     }

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ga2clip.data.lineage import fingerprint
 from ga2clip.errors import UserError
 from ga2clip.evaluation.clips import FILE_NAME as CLIPS
 from ga2clip.evaluation.clips import ClipAnswer, Key, read_answers
@@ -202,11 +203,18 @@ def own_measurement(run: Run) -> str:
 
 
 def is_measured(run: Run) -> bool:
-    """Whether `eval` has measured the run as it is now on its own data."""
+    """Whether `eval` has measured the run as it is now on its own data as it is now."""
     folder = run.path / "eval" / own_measurement(run)
     if not (folder / CLIPS).is_file():
         return False
-    return _read_report(folder / REPORT).get("run_sha256") == file_sha256(run.path / PROMPTS)
+    report = _read_report(folder / REPORT)
+    if report.get("run_sha256") != file_sha256(run.path / PROMPTS):
+        return False
+    try:
+        data = fingerprint(run.manifest(run.settings.data))
+    except UserError:  # the dataset is gone: nothing newer can be measured
+        return True
+    return bool(report.get("data_sha256", data) == data)  # reports of earlier versions don't have it
 
 
 def _not_measured(runs: Sequence[Run], measurement: str | None) -> UserError:

@@ -10,6 +10,8 @@ from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.statistics import mcnemar
 
 BINS = 10
+CLOSE = 0.5
+"""Two probabilities that are less than this apart are a close call."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,10 @@ def wrong_clips(answers: Sequence[ClipAnswer], most: int) -> list[ClipAnswer]:
 
 
 def unsure_clips(answers: Sequence[ClipAnswer], most: int) -> list[ClipAnswer]:
-    """The clips whose two best answers are nearly as likely, the closest first."""
-    ranked = [answer for answer in answers if len(answer.answers) > 1]
-    return sorted(ranked, key=lambda a: (a.answers[0][1] - a.answers[1][1], a.file))[:most]
+    """The clips whose two best answers lie less than `CLOSE` apart, the closest first."""
+    apart = {a.file: a.answers[0][1] - a.answers[1][1] for a in answers if len(a.answers) > 1}
+    close = [answer for answer in answers if apart.get(answer.file, CLOSE) < CLOSE]
+    return sorted(close, key=lambda answer: (apart[answer.file], answer.file))[:most]
 
 
 def against(ours: Sequence[ClipAnswer], untuned: Mapping[str, ClipAnswer]) -> tuple[float, float]:

@@ -114,9 +114,11 @@ def _untuned(
     run = measured.run
     if run.settings.method.tune == "none":
         return None, "the run is the untuned backbone itself"
-    if (folder / CLIPS).is_file() and (
-        known := read_answers(folder / CLIPS)
-    ).keys() == measured.answers.keys():
+    if (
+        (folder / CLIPS).is_file()
+        and (known := read_answers(folder / CLIPS))
+        and _labels(known) == _labels(measured.answers)
+    ):
         return known, ""
     _log.info("measuring the untuned backbone of %s on the same clips", run.path)
     try:
@@ -135,12 +137,17 @@ def _untuned(
         return None, error.message
     report.write(folder)
     answers = read_answers(folder / CLIPS)
-    if answers.keys() != measured.answers.keys():
+    if _labels(answers) != _labels(measured.answers):
         raise UserError(
             f"the test clips of {data.dataset} are others than when {run.path} was measured",
             f"ga2clip eval {run.path}",
         )
     return answers, ""
+
+
+def _labels(answers: Mapping[Key, ClipAnswer]) -> dict[Key, str]:
+    """What a measurement took for the truth."""
+    return {key: answer.label for key, answer in answers.items()}
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ga2clip.data.lineage import training_changes
+from ga2clip.data.protocols import load_task
 from ga2clip.errors import UserError
-from ga2clip.run import SETTINGS, another_training, is_finished, read_settings
+from ga2clip.run import SETTINGS, another_training, is_finished, read_record, read_settings
 from ga2clip.settings import Settings
 from ga2clip.training.train import resume_settings, train
 
@@ -76,11 +78,25 @@ def train_once(settings: Settings, folder: Path, *, device: str = "auto", progre
 
 
 def refuse_another(folder: Path, settings: Settings) -> None:
-    """Raises UserError when the folder holds a run with other settings than these."""
+    """Raises UserError when the folder holds a run with other settings, or one of other training clips than now."""
     if not (folder / SETTINGS).is_file():
         return
     changed = another_training(settings, read_settings(folder).model_dump(mode="json"))
     if changed:
         raise UserError(
             f"{folder} holds another training: {changed} differs", "choose another --out, or remove that run"
+        )
+    trained = read_record(folder)
+    if (
+        trained is None or not trained.trained or not is_finished(folder)
+    ):  # a stopped one is checked on resuming
+        return
+    try:
+        task = load_task(settings)[1]
+    except UserError:  # the run is all that is left of the data
+        return
+    if changed := training_changes(trained, task):
+        raise UserError(
+            f"the data in {task.root} is not what {folder} was trained on: {changed}",
+            "choose another --out, or remove that run; or bring the dataset back as it was",
         )

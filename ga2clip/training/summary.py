@@ -41,9 +41,11 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
         ("device", where),
     ]
     if cost is not None:
-        needs = (
-            f"{duration(cost.seconds * plan.steps)} without loading, {cost.bytes / 2**30:.1f} GiB of memory"
-        )
+        # With cached features the vision tower runs once per clip, not in every update.
+        cached = settings.training.cache_features and not model.trains("vision")
+        seconds = (cost.text_seconds if cached else cost.seconds) * plan.steps
+        left_out = "loading and encoding each clip once" if cached else "loading"
+        needs = f"{duration(seconds)} without {left_out}, {cost.bytes / 2**30:.1f} GiB of memory"
         rows.append(("estimate", needs))
     return "\n".join(f"{head:<10}{text}".rstrip() for head, text in rows)
 

@@ -89,14 +89,15 @@ def test_the_surest_mistakes_and_the_closest_calls_come_first() -> None:
         answered("sure", "x", ("y", 0.9), ("x", 0.1)),
         answered("less", "x", ("y", 0.6), ("x", 0.4)),
         answered("right", "x", ("x", 0.51), ("y", 0.49)),
+        answered("certain", "x", ("x", 0.75), ("y", 0.25)),
         answered("unread", "x"),
     ]
     assert [a.file for a in numbers.wrong_clips(answers, 9)] == ["sure", "less"]
-    assert [a.file for a in numbers.unsure_clips(answers, 2)] == ["right", "less"]
+    assert [a.file for a in numbers.unsure_clips(answers, 9)] == ["right", "less"]
     untuned = {a.file: answered(a.file, "x", ("x", 1.0)) for a in answers}
     (line,) = numbers.class_lines(answers, untuned)
-    assert (line.clips, line.accuracy, line.untuned, line.taken_for) == (4, 0.25, 1.0, ("y", 2))
-    assert numbers.against(answers, untuned) == (-0.75, 0.25)  # 3 against 0: 2 · ½³
+    assert (line.clips, line.accuracy, line.untuned, line.taken_for) == (5, 0.4, 1.0, ("y", 2))
+    assert numbers.against(answers, untuned) == (pytest.approx(-0.6), 0.25)  # 3 against 0: 2 · ½³
 
 
 class Tags(html.parser.HTMLParser):

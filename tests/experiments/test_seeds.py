@@ -1,15 +1,21 @@
 """Several seeds: how they are written, and that done work is not done again."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ga2clip.data.manifest import Manifest
 from ga2clip.errors import UserError
 from ga2clip.experiments import seeds
 from ga2clip.experiments.seeds import parse_seeds, train_seeds
 from ga2clip.run_files import write_settings
 from ga2clip.settings import Settings
+from tests.small_training import dataset as dataset
+from tests.small_training import fewer_clips as fewer_clips
+from tests.small_training import settings as settings
 
 
 @pytest.mark.parametrize(
@@ -49,3 +55,22 @@ def test_every_seed_has_a_run_of_its_own_and_is_trained_once(
     with pytest.raises(UserError, match=r"seed-3 holds another training: training\.lr differs"):
         train_seeds(other, tmp_path, (4, 3))
     assert len(calls) == 4
+
+
+def test_a_finished_run_of_other_clips_is_refused_and_not_taken_for_done(
+    settings: Callable[..., Settings], fewer_clips: Path, tmp_path: Path
+) -> None:
+    """As after labels were corrected and `prepare` typed again."""
+    wanted = settings("vpt", data={"root": str(fewer_clips)}, training={"epochs": 1})
+    (run,) = train_seeds(wanted, tmp_path / "runs", (1,), progress=False)
+    before = (run / "prompts.safetensors").read_bytes()
+    train_seeds(wanted, tmp_path / "runs", (1,), progress=False)
+    manifest = Manifest.read(fewer_clips)
+    moved = replace(manifest.clips[0], label="kicking a ball", sha256="0" * 64)
+    replace(manifest, clips=(moved, *manifest.clips[1:])).write()
+    with pytest.raises(
+        UserError, match=r"is not what .*seed-1 was trained on: 1 training clips came and 1 went"
+    ):
+        train_seeds(wanted, tmp_path / "runs", (1, 2), progress=False)
+    assert (run / "prompts.safetensors").read_bytes() == before
+    assert not (tmp_path / "runs/seed-2").exists()

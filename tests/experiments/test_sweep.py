@@ -1,20 +1,28 @@
 """Sweeps: which runs a file means, what is refused, and the time that they are said to take."""
 
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ga2clip.data.manifest import Manifest
 from ga2clip.data.protocols import load_task
 from ga2clip.errors import UserError
+from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.experiments import jobs
+from ga2clip.experiments.compare import is_measured
 from ga2clip.experiments.jobs import Job, describe_jobs, run_jobs
 from ga2clip.experiments.sweep import read_sweep
+from ga2clip.run import load_run
 from ga2clip.run_files import write_settings
 from ga2clip.settings import Settings
-from ga2clip.training import expected
+from ga2clip.training import expected, train
 from ga2clip.training.estimate import Cost
 from ga2clip.training.expected import Expected, expected_time
 from tests.small_training import dataset as dataset
+from tests.small_training import fewer_clips as fewer_clips
 from tests.small_training import settings as settings
 
 FILE = """
@@ -151,3 +159,25 @@ def test_the_expected_time_adds_up(
     found = expected_time(small, load_task(small)[1], device="cpu")
     assert found.training == pytest.approx(training)
     assert found.testing == pytest.approx(8 * (0.1 + 0.5))
+
+
+def test_a_measurement_of_other_labels_than_now_counts_as_none(
+    settings: Callable[..., Settings], fewer_clips: Path, tmp_path: Path
+) -> None:
+    """As after a test clip was put into another class: `report` and `sweep` measure again."""
+    wanted = settings("zero-shot", data={"root": str(fewer_clips)})
+    run = train.train(wanted, tmp_path / "run", device="cpu", progress=False)
+    evaluate_run(run, device="cpu", progress=False, write=True)
+    assert is_measured(load_run(run))
+    manifest = Manifest.read(fewer_clips)
+    other = {"waving a flag": "kicking a ball"}
+    clips = [
+        replace(clip, label=other.get(str(clip.label), clip.label)) if clip.path == "0_3.mp4" else clip
+        for clip in manifest.clips
+    ]
+    replace(manifest, clips=tuple(clips)).write()
+    assert not is_measured(load_run(run))
+    evaluate_run(run, device="cpu", progress=False, write=True)
+    assert is_measured(load_run(run))
+    shutil.rmtree(fewer_clips)
+    assert is_measured(load_run(run))  # nothing newer can be measured
