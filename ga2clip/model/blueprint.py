@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from ga2clip.errors import UserError, first_line, unknown_name
 from ga2clip.model.architecture import is_plain, open_clip_pixels, read_json
 from ga2clip.model.backbone import load_exactly
+from ga2clip.model.download import published_tokenizer
 from ga2clip.model.family import support_of
 from ga2clip.tokenizer import VOCABULARY, ClipTokenizer, Tokenizer
-from ga2clip.tokenizer_files import tokenizer_for
+from ga2clip.tokenizer_files import tokenizer_for, tokenizer_like
 from ga2clip.video import Preprocess
 
 # Keys without an effect here: initialisation, dropout, downloads, and what our tokenizer is told elsewhere.
@@ -84,13 +85,17 @@ class Blueprint:
         """The tokenizer that the model was trained with.
 
         Args:
-            folder: where its weights are; a tokenizer that isn't CLIP's is read from there.
+            folder: where its weights are; a tokenizer that isn't CLIP's is read from there. None: open_clip's own copy
+                of the published one, from its cache or downloaded.
 
         Raises:
             UserError: it isn't there, or has another number of ids than the text tower.
         """
         text = self.config["text_cfg"]
-        tokenizer = tokenizer_for(text, folder)
+        if folder is None and text.get("hf_tokenizer_name"):
+            tokenizer = tokenizer_like(published_tokenizer(self.label.partition("/")[0]))
+        else:
+            tokenizer = tokenizer_for(text, folder)
         held, needed = tokenizer.size, text.get("vocab_size", VOCABULARY)
         if held > needed or (isinstance(tokenizer, ClipTokenizer) and held != needed):
             raise UserError(

@@ -382,7 +382,7 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
         )
     architecture = blueprint_of_name(f"{name}/{tag}")
     architecture.check()
-    tokenizer = architecture.tokenizer(None)  # refused before anything is downloaded
+    tokenizer = architecture.tokenizer(None)  # small, so before the weights
     clip = published_clip(name, tag, quick_gelu=bool(architecture.quick_gelu))
     return Backbone(
         clip.float(),
