@@ -1,5 +1,6 @@
-"""Weights and tokenizers that open_clip downloads; whether there is a network is looked at first, since the hub tries for a minute."""
+"""What open_clip downloads; whether there is a network is looked at first, since the hub tries for a minute."""
 
+import functools
 import importlib.util
 import logging
 import threading
@@ -46,7 +47,7 @@ def published_tokenizer(name: str) -> Any:
 def _published(what: str, get: Callable[[], Any]) -> Any:
     from huggingface_hub import constants
 
-    online = not constants.HF_HUB_OFFLINE and _answers(constants.ENDPOINT)
+    online = _answers(constants.ENDPOINT)
     if not online:
         _log.info("no answer from %s: looking for what was downloaded before", constants.ENDPOINT)
         constants.HF_HUB_OFFLINE = True  # for this process
@@ -61,6 +62,7 @@ def _published(what: str, get: Callable[[], Any]) -> Any:
         ) from None
 
 
+@functools.cache  # a tokenizer and weights are two questions
 def _answers(address: str) -> bool:
     """Whether a server answers, with whatever; proxies of the environment are used."""
     answered: list[bool] = []

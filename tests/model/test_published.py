@@ -1,17 +1,19 @@
-"""Published weights of a model with another tokenizer than CLIP's, by their tag."""
+"""Models by the tag of their published weights: their tokenizer, and how long they take without a download."""
 
+import copy
 import importlib.util
 from collections.abc import Iterator
 
 import open_clip
 import pytest
+import torch
 
 from ga2clip.errors import UserError
 from ga2clip.model import download
-from ga2clip.model.load_backbone import load_backbone
+from ga2clip.model.load_backbone import backbone_to_time, load_backbone
 from ga2clip.settings import BackboneSettings
 from tests.ground.test_tokenizer_json import reference
-from tests.model.small_families import make_model, small_timm
+from tests.model.small_families import MEMBERS, make_model, small_timm
 from tests.small_tokenizers import KINDS
 
 SIGLIP = BackboneSettings(name="ViT-B-16-SigLIP", pretrained="webli")
@@ -57,3 +59,13 @@ def test_a_tokenizer_that_cannot_be_had_is_told(asked: list[str], monkeypatch: p
     with pytest.raises(UserError, match="with transformers, which is not installed") as caught:
         load_backbone(SIGLIP)
     assert "--pretrained FOLDER" in str(caught.value.hint)
+
+
+def test_what_a_tag_costs_is_measured_without_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_clip, "get_model_config", lambda _: copy.deepcopy(MEMBERS["siglip"][0]))
+    with small_timm():
+        backbone = backbone_to_time(SIGLIP.model_copy(update={"image_size": 48}))
+    assert (backbone.scoring, backbone.preprocess.size) == ("sigmoid", 48)
+    with torch.no_grad():
+        assert backbone.vision(torch.rand(1, 3, 48, 48)).shape == (1, 32)
+        assert backbone.text(backbone.ids(["playing the piano"])).shape == (1, 32)
