@@ -388,7 +388,7 @@ def open_clip_pixels(given: Any, image_size: int, source: str) -> Preprocess | N
     if not isinstance(given, Mapping):
         raise UserError(f"{source}: preprocess_cfg is not an object")
     sides = given.get("size", image_size)
-    size = sides if isinstance(sides, int) else _one(sides)
+    size = sides if isinstance(sides, int) else one_side(sides)
     for key, value, ours in (("mode", given.get("mode", "RGB"), "RGB"), ("size", size, image_size)):
         if value != ours:
             raise UserError(
@@ -414,7 +414,7 @@ _KINDS = {"resize_mode": "resize_mode", "interpolation": "interpolation", "fill_
 """open_clip's names of ways to resize, and ours."""
 
 
-def _one(sides: Any) -> Any:
+def one_side(sides: Any) -> Any:
     """The side of a square that is given as two numbers."""
     square = isinstance(sides, list | tuple) and len(sides) == 2 and sides[0] == sides[1]
     return sides[0] if square else sides

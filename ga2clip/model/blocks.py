@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from timm.layers import Attention, AttentionRope, Mlp, SwiGLU
 from timm.layers.pos_embed_sincos import apply_rot_embed_cat
-from timm.models.eva import EvaAttention, EvaBlock
+from timm.models.eva import EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -107,7 +107,10 @@ class OpenClipBlock:
 
 
 class TimmBlock:
-    """timm's `Block` (its ViT) and `EvaBlock` (EVA-02, Perception Encoder), with an `Mlp` or a `SwiGLU`."""
+    """timm's `Block` (its ViT) and `EvaBlock` (EVA-02, Perception Encoder), with an `Mlp` or a `SwiGLU`.
+
+    `EvaBlockPostNorm` (EVA-02-E) has its norms at the end of its branches.
+    """
 
     def width(self, block: Any) -> int:
         """As `BlockKind`."""
@@ -141,7 +144,7 @@ class TimmBlock:
     def project(self, block: Any, own: BlockWeights, x: Tensor) -> Heads:
         """As `BlockKind`."""
         attention = block.attn
-        x, bias = block.norm1(x), _input_bias(attention)
+        x, bias = _entry(block, block.norm1)(x), _input_bias(attention)
         layers = _inputs(attention)
         if own.in_proj is not None or len(layers) == 1:
             weight = layers[0].weight if own.in_proj is None else own.in_proj
@@ -154,9 +157,9 @@ class TimmBlock:
     def finish(self, block: Any, own: BlockWeights, x: Tensor, attended: Tensor) -> Tensor:
         """As `BlockKind`."""
         attended = block.attn.norm(attended.transpose(1, 2).flatten(2))
-        first, second = _branch_scales(block)
+        first, second = _exits(block)
         x = x + first(_linear(block.attn.proj, own.out_proj, attended))
-        mlp, y = block.mlp, block.norm2(x)
+        mlp, y = block.mlp, _entry(block, block.norm2)(x)
         layers = _expansions(mlp)
         parts = [None] * len(layers) if own.c_fc is None else own.c_fc.chunk(len(layers))
         inner = [_linear(layer, weight, y) for layer, weight in zip(layers, parts, strict=True)]
@@ -177,7 +180,7 @@ def is_timm_block(block: nn.Module) -> bool:
     """Whether `TimmBlock` computes what the block does."""
     attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
     known = (type(block) is Block and type(attention) is Attention) or (
-        type(block) is EvaBlock and type(attention) in (EvaAttention, AttentionRope)
+        type(block) in (EvaBlock, EvaBlockPostNorm) and type(attention) in (EvaAttention, AttentionRope)
     )
     if not known or type(mlp) not in (Mlp, SwiGLU):
         return False
@@ -231,10 +234,17 @@ def _expansions(mlp: Any) -> list[nn.Linear]:
     return [mlp.fc1_g, mlp.fc1_x] if isinstance(mlp, SwiGLU) else [mlp.fc1]
 
 
-def _branch_scales(block: Any) -> tuple[Any, Any]:
-    """What scales the two branches: layer scales of a ViT, factors of EVA."""
+def _entry(block: Any, norm: nn.Module) -> Any:
+    """What a branch does to its input."""
+    return (lambda x: x) if isinstance(block, EvaBlockPostNorm) else norm
+
+
+def _exits(block: Any) -> tuple[Any, Any]:
+    """What the two branches do to their output: layer scales of a ViT, factors or norms of EVA."""
     if isinstance(block, Block):
         return block.ls1, block.ls2
+    if isinstance(block, EvaBlockPostNorm):
+        return block.norm1, block.norm2
     return _times(block.gamma_1), _times(block.gamma_2)
 
 

@@ -15,11 +15,12 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg, convert_to_custom_text_s
 from torch import Tensor, nn
 
 from ga2clip.errors import UserError, first_line, unknown_name
-from ga2clip.model.architecture import is_plain, open_clip_pixels, read_json
+from ga2clip.model.architecture import is_plain, one_side, open_clip_pixels, read_json
 from ga2clip.model.backbone import load_exactly
+from ga2clip.model.download import published_tokenizer
 from ga2clip.model.family import support_of
 from ga2clip.tokenizer import VOCABULARY, ClipTokenizer, Tokenizer
-from ga2clip.tokenizer_files import tokenizer_for
+from ga2clip.tokenizer_files import tokenizer_for, tokenizer_like
 from ga2clip.video import Preprocess
 
 # Keys without an effect here: initialisation, dropout, downloads, and what our tokenizer is told elsewhere.
@@ -59,7 +60,7 @@ class Blueprint:
     def image_size(self) -> int:
         """Pixels of a side of a frame."""
         size = self.config["vision_cfg"].get("image_size", CLIPVisionCfg.image_size)
-        return int(size if isinstance(size, int) else size[0])
+        return int(one_side(size))
 
     @property
     def pixels(self) -> Preprocess:
@@ -84,18 +85,28 @@ class Blueprint:
         """The tokenizer that the model was trained with.
 
         Args:
-            folder: where its weights are; a tokenizer that isn't CLIP's is read from there.
+            folder: where its weights are; a tokenizer that isn't CLIP's is read from there. None: open_clip's own copy
+                of the published one, from its cache or downloaded.
 
         Raises:
-            UserError: it isn't there, or has another number of ids than the text tower.
+            UserError: it isn't there, has another number of ids than the text tower, or not its end token.
         """
         text = self.config["text_cfg"]
-        tokenizer = tokenizer_for(text, folder)
+        if folder is None and text.get("hf_tokenizer_name"):
+            tokenizer = tokenizer_like(published_tokenizer(self.label.partition("/")[0]))
+        else:
+            tokenizer = tokenizer_for(text, folder)
         held, needed = tokenizer.size, text.get("vocab_size", VOCABULARY)
         if held > needed or (isinstance(tokenizer, ClipTokenizer) and held != needed):
             raise UserError(
                 f"{self.source} has a vocabulary of {needed:,}; its tokenizer has {held:,}",
                 "it was trained with another tokenizer, so it would be given the wrong words",
+            )
+        end = text.get("eos_id", CLIPTextCfg.eos_id)
+        if text.get("pool_type") == "eos" and end not in tokenizer.tokens(["a"]):
+            raise UserError(
+                f"{self.source} reads a text's feature at the token {end}, with which its tokenizer ends no text",
+                "correct eos_id, or put the model's own tokenizer beside its weights",
             )
         return tokenizer
 
@@ -169,8 +180,11 @@ def blueprint_of_file(path: Path) -> Blueprint | None:
     if not isinstance(config, Mapping) or not all(isinstance(config.get(key), Mapping) for key in towers):
         return None
     found = Blueprint(config, bool(config.get("quick_gelu")), None, str(path))
-    if not isinstance(found.config["vision_cfg"].get("image_size", 1), int | list):
-        raise UserError(f"{path}: image_size is not a number of pixels")
+    vision = found.config["vision_cfg"]
+    if not isinstance(one_side(vision.get("image_size", 1)), int):
+        raise UserError(f"{path}: image_size is not the number of pixels of a square's side")
+    if not isinstance(vision.get("timm_model_name") or "", str):
+        raise UserError(f"{path}: timm_model_name is not a name")
     pixels = open_clip_pixels(content.get("preprocess_cfg", {}), found.image_size, found.source)
     return replace(found, preprocess=pixels)
 

@@ -64,10 +64,14 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
         UserError: unknown name or tag, failed download, missing file, unknown or contradictory architecture, weights
             that don't match the architecture exactly, or an image size that the model can't take.
     """
-    backbone = _load(settings)
-    if settings.image_size not in (0, backbone.preprocess.size):
-        backbone.vision.resize(settings.image_size)
-        backbone.preprocess = replace(backbone.preprocess, size=settings.image_size)
+    return _resized(_load(settings), settings.image_size)
+
+
+def _resized(backbone: Backbone, image_size: int) -> Backbone:
+    """The backbone, made to take frames of another size; 0: of its own."""
+    if image_size not in (0, backbone.preprocess.size):
+        backbone.vision.resize(image_size)
+        backbone.preprocess = replace(backbone.preprocess, size=image_size)
     return backbone
 
 
@@ -90,10 +94,12 @@ def backbone_to_time(settings: BackboneSettings) -> Backbone:
     """
     if settings.from_file or settings.pretrained == "builtin":
         return load_backbone(settings)
-    architecture = named(f"{settings.name}/{settings.pretrained}")
-    return Backbone(
-        architecture.build(), name=architecture.source, licence="none", preprocess=architecture.pixels
-    )
+    blueprint = blueprint_of_name(f"{settings.name}/{settings.pretrained}")
+    # CLIP's tokenizer stands for one that would have to be downloaded; an embedding of more rows costs no time.
+    text = {**blueprint.config["text_cfg"], "vocab_size": VOCABULARY}
+    clip = replace(blueprint, config={**blueprint.config, "text_cfg": text}).build()
+    backbone = Backbone(clip, name=blueprint.label, licence="none", preprocess=blueprint.pixels)
+    return _resized(backbone, settings.image_size)
 
 
 def backbone_from_weights(
@@ -382,7 +388,7 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
         )
     architecture = blueprint_of_name(f"{name}/{tag}")
     architecture.check()
-    tokenizer = architecture.tokenizer(None)  # refused before anything is downloaded
+    tokenizer = architecture.tokenizer(None)  # small, so before the weights
     clip = published_clip(name, tag, quick_gelu=bool(architecture.quick_gelu))
     return Backbone(
         clip.float(),

@@ -4,9 +4,11 @@ Prompts are compared with a plain reading: open_clip's or timm's own blocks over
 """
 
 import copy
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import open_clip
 import pytest
@@ -310,3 +312,44 @@ def test_a_file_of_another_kind_must_say_what_it_is(folders: Callable[..., Any],
     config = tmp_path / "model.json"
     config.write_text((folder / "open_clip_config.json").read_text())
     assert load(silent, name=str(config)).preprocess == load(folder).preprocess
+
+
+def test_eva_with_norms_behind_its_branches(tmp_path: Path) -> None:
+    """EVA02-E: the only architecture of open_clip with such blocks."""
+    config, pixels = copy.deepcopy(MEMBERS["eva02"])
+    config["vision_cfg"]["timm_model_name"] = "eva02_enormous_patch14_clip_224"
+    with small_timm(), patch.dict(MEMBERS, {"eva02-e": (config, pixels)}):
+        reference = write_member("eva02-e", tmp_path)
+        backbone = load(tmp_path)
+    assert type(reference.visual.trunk.blocks[0]).__name__ == "EvaBlockPostNorm"
+    frames = pixels_of(backbone)
+    with torch.no_grad():
+        expected = reference.encode_image(frames)
+        torch.testing.assert_close(backbone.vision(frames), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("member", "section", "change", "words"),
+    [
+        (
+            "eva02",
+            "vision_cfg",
+            {"image_size": [32, 48]},
+            "image_size is not the number of pixels of a square",
+        ),
+        ("eva02", "vision_cfg", {"timm_model_name": 3}, "timm_model_name is not a name"),
+        ("clipa", "vision_cfg", {"pool_type": "none"}, "not supported: its vision tower is pooled by 'none'"),
+        ("worldwide", "text_cfg", {"eos_id": 3}, "reads a text's feature at the token 3"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(
+    member: str, section: str, change: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with small_timm():
+        write_member(member, tmp_path)
+        path = tmp_path / "open_clip_config.json"
+        content = json.loads(path.read_text())
+        content["model_cfg"][section].update(change)
+        path.write_text(json.dumps(content))
+        with pytest.raises(UserError, match=words):
+            load(tmp_path)

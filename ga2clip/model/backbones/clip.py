@@ -14,6 +14,7 @@ from ga2clip.registry import BACKBONES
 from ga2clip.tokenizer import Tokenizer
 
 _POOLED_BY_QUERIES = "its vision tower is pooled by queries that a decoder reads (CoCa)"
+_POOLS = ("tok", "avg")
 _OTHER_BLOCKS = "its vision tower has attention blocks of another kind than CLIP's"
 
 
@@ -28,6 +29,8 @@ class ClipFamily:
         reason = text_config_refusal(config)
         if not reason and vision.get("attentional_pool"):
             reason = _POOLED_BY_QUERIES
+        if not reason and (pool := vision.get("pool_type", "tok")) not in _POOLS:
+            reason = f"its vision tower is pooled by '{pool}'"
         if not reason and any(vision.get(key) for key in CUSTOM_BLOCKS):
             reason = _OTHER_BLOCKS
         return Support("clip", "none" if reason else "full", reason)
@@ -38,7 +41,7 @@ class ClipFamily:
         return (
             isinstance(visual, VisionTransformer)
             and visual.attn_pool is None
-            and visual.pool_type in ("tok", "avg")
+            and visual.pool_type in _POOLS
             and all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks)
             and not text_refusal(model)
         )
