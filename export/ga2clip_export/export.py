@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -23,11 +24,12 @@ from ga2clip.choices import ExportPrecision
 from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.files import file_sha256, sync, sync_tree, system_error, write_error
-from ga2clip.labels import check_class_names
+from ga2clip.labels import check_class_names, fill
+from ga2clip.model.frozen_text import frozen_text_features
 from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
-from ga2clip.run import Run, load_run
+from ga2clip.run import BACKBONE, Run, load_run
 from ga2clip.runtime.bundle import is_bundle, open_bundle
 from ga2clip.runtime.card import (
     CARD,
@@ -36,6 +38,7 @@ from ga2clip.runtime.card import (
     TOKENIZER,
     BackboneCard,
     BundleCard,
+    CalibrationCard,
     FileEntry,
     PreprocessCard,
     RejectCard,
@@ -47,7 +50,8 @@ from ga2clip.runtime.signature import sign, signing_key
 from ga2clip.settings import Settings, merge
 from ga2clip_export import verify
 from ga2clip_export.accuracy import measure_accuracy
-from ga2clip_export.calibration_clips import OWN_CLIPS, anchors_of, calibration_clips
+from ga2clip_export.calibration import fit_calibration
+from ga2clip_export.calibration_clips import OWN_CLIPS, anchors_of, calibration_clips, labelled
 from ga2clip_export.encoders import Encoders, write_encoders
 from ga2clip_export.threshold import fit_threshold
 from ga2clip_export.triton import refuse_occupied, write_triton
@@ -57,6 +61,7 @@ _log = logging.getLogger(__name__)
 _PACKAGES = ("ga2clip", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "open_clip_torch", "numpy")
 _SMALL_TOWER = 20_000_000  # parameters; with fewer, measuring on many clips takes only seconds
 _CLIPS_SMALL, _CLIPS_LARGE = 80, 24
+_FITTED_SMALL, _FITTED_LARGE = 400, 120
 _PROBE_FRAMES = 2
 
 
@@ -183,12 +188,14 @@ def export_model(
     samples, source = calibration_clips(task, files, model.preprocess, model.settings.data.frames, count)
     _log.info("measuring on %d clips: %s", len(samples), source)
     expected = verify.reference(model, samples, _placeholder(model))
-    threshold = _threshold(model, task, expected, count) if task and source == OWN_CLIPS else None
+    own = task if source == OWN_CLIPS else None
+    threshold = _threshold(model, own, expected, count) if own else None
+    expected = replace(expected, calibration=_calibration(model, own, expected) if own else None)
     with _new_folder(out) as work:
         encoders = write_encoders(model, work, expected, precision=kind, opset=opset, static=static)
         _write_arrays(model, work, expected, static=static)
         (work / TOKENIZER).write_text(model.backbone.tokenizer.to_json(), encoding="utf-8")
-        card = _card(model, work, encoders, threshold, trained or {})
+        card = _card(model, work, encoders, threshold, expected.calibration, trained or {})
         (work / CARD).write_text(card.to_text(), encoding="utf-8")
         open_bundle(work).verify()
         if verify_accuracy and task is not None:
@@ -213,6 +220,27 @@ def _threshold(model: VideoCLIP, task: Task, expected: verify.Reference, count: 
     clips = anchors_of(task, settings.anchors.source, model.preprocess, settings.data.frames, count)
     anchors = None if clips is None else verify.video_features(model, verify.frame_features(model, clips))
     return fit_threshold(expected, anchors)
+
+
+def _calibration(model: VideoCLIP, task: Task, expected: verify.Reference) -> CalibrationCard | None:
+    settings = model.settings
+    count = _FITTED_SMALL if _parameters(model) < _SMALL_TOWER else _FITTED_LARGE
+    if tuple(task.classes) != tuple(model.classes):
+        return None
+    clips = labelled(task, model.preprocess, settings.data.frames, count)
+    if clips is None:
+        return None
+    shown, labels, source = clips
+    video = verify.video_features(model, verify.frame_features(model, shown))
+    untuned = None
+    if settings.backbone.pretrained != BACKBONE:
+        backbone = load_backbone(settings.backbone)
+        texts = [fill(settings.method.scenario_template, name) for name in model.classes]
+        untuned = frozen_text_features(backbone, texts).float().numpy()
+    _log.info("fitting probabilities on %s", source)
+    return fit_calibration(
+        video, labels, expected.bank, untuned, scale=expected.scale, classes=model.classes, source=source
+    )
 
 
 def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *, static: bool) -> None:
@@ -241,6 +269,7 @@ def _card(
     folder: Path,
     encoders: Encoders,
     threshold: RejectCard | None,
+    calibration: CalibrationCard | None,
     trained: Mapping[str, str | int | float | bool],
 ) -> BundleCard:
     backbone, pixels, settings = model.backbone, model.preprocess, model.settings
@@ -267,6 +296,7 @@ def _card(
         scoring=ScoringCard(scale=float(model.scale.detach())),
         embedding=backbone.embed_dim,
         reject=threshold,
+        calibration=calibration,
         negatives=settings.anchors.negatives,
         descriptions=settings.descriptions,
         onnx=encoders.card,

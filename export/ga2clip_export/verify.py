@@ -13,7 +13,8 @@ from torch import Tensor
 from ga2clip.choices import BundlePrecision
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
-from ga2clip.runtime.card import Agreement, OutputAgreement
+from ga2clip.runtime.calibration import Calibration
+from ga2clip.runtime.card import Agreement, CalibrationCard, OutputAgreement
 from ga2clip.runtime.engine import Engine
 from ga2clip.runtime.scoring import Scorer, normalise
 
@@ -51,6 +52,7 @@ class Reference:
         bank: class features, float32 (C, D), L2-normalised.
         negatives: features of the negative prompts, float32 (K, D), L2-normalised.
         scale: factor on cosines before the softmax.
+        calibration: what makes probabilities of the scores; None: a softmax alone.
     """
 
     clips: np.ndarray
@@ -62,11 +64,16 @@ class Reference:
     bank: np.ndarray
     negatives: np.ndarray
     scale: float
+    calibration: CalibrationCard | None = None
 
     def probabilities(self, video: np.ndarray) -> np.ndarray:
         """Video features (N, D) → probabilities (N, C) over the model's own classes."""
         labels = tuple(map(str, range(len(self.bank))))
-        return Scorer(labels, self.bank, self.negatives, self.scale).probabilities(video)
+        card = self.calibration
+        calibration = None if card is None else Calibration.of(card, self.bank, self.bank)
+        return Scorer(labels, self.bank, self.negatives, self.scale, calibration=calibration).probabilities(
+            video
+        )
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from ga2clip.run import load_run
 from ga2clip.runtime import is_bundle, open_bundle
 from ga2clip.runtime.arguments import thread_count
 from ga2clip.runtime.bundle import Probe
+from ga2clip.runtime.card import BundleCard, CalibrationCard
 from ga2clip.runtime.scoring import normalise
 from ga2clip.settings import Settings
 
@@ -75,15 +76,26 @@ class TorchModel:
     @cached_property
     def threshold(self) -> float | None:
         """As `ClipModel`: the threshold of the exported bundle, if the bundle was made from this very model."""
+        rule = self._card.reject if self._card else None
+        return rule.threshold if rule else None
+
+    @cached_property
+    def calibration(self) -> CalibrationCard | None:
+        """As `ClipModel`: that of the exported bundle, if the bundle was made from this very model."""
+        return self._card.calibration if self._card else None
+
+    @cached_property
+    def _card(self) -> BundleCard | None:
+        """The card of the exported bundle, if the bundle was made from this very model."""
         if self._exported is None or not is_bundle(self._exported):
             return None
         bundle = open_bundle(self._exported)
-        probe, rule = bundle.probe(), bundle.card.reject
-        if rule is None or probe.frames.shape[2:4] != (self.preprocess.size, self.preprocess.size):
+        probe = bundle.probe()
+        if probe.frames.shape[2:4] != (self.preprocess.size, self.preprocess.size):
             return None
         known, own = normalise(probe.frame_features[0]), normalise(self.encode_frames(probe.frames[0]))
         same = _alike(known, own) and self._pools_as(probe)
-        return rule.threshold if same and _close(bundle.text_bank().negatives, self.negatives) else None
+        return bundle.card if same and _close(bundle.text_bank().negatives, self.negatives) else None
 
     def _pools_as(self, probe: Probe) -> bool:
         if probe.video_features is None or not self._model.pools:

@@ -74,6 +74,7 @@ class BundleModel:
         self.scale = card.scoring.scale
         self.negatives = self._text.bank.negatives
         self.threshold = card.reject.threshold if card.reject else None
+        self.calibration = card.calibration
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
         """As `ClipModel`; for a static bundle, clips are padded by repeating the last frame."""

@@ -121,6 +121,46 @@ class RejectCard(_Part):
     """Fraction of the anchor clips, on which the threshold was fitted, that are below it; None: there were none."""
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class GroupCalibration(_Part):
+    """How sure the model may be of one group of names. The measurements are on clips that were held out in turns."""
+
+    temperature: Positive
+    """What logits are divided by before the softmax."""
+    slope: float
+    offset: float
+    """The score of a class by itself: the sigmoid of `slope` times (scale times cosine) plus `offset`."""
+    misses: Annotated[tuple[Share, ...], FailFast()] = Field(min_length=1)
+    """1 minus the probability of the true class for each calibration clip, in rising order; for sets of classes."""
+    accuracy: Share
+    ece_before: Share
+    ece: Share
+    """Expected calibration error, without and with the temperature."""
+    brier_before: float = Field(ge=0, le=2)
+    brier: float = Field(ge=0, le=2)
+    covered: Share
+    """Share of the clips whose true class is in the set of 90 % coverage, and
+    the mean number of classes in it:"""
+    set_size: Positive
+
+
+class CalibrationCard(_Part):
+    """What makes probabilities of scores, fitted by the export without test clips."""
+
+    fitted_on: str
+    clips: int = Field(ge=1)
+    tuned: GroupCalibration
+    """For the classes of the bundle."""
+    new: GroupCalibration | None
+    """For names that are far from them. None: could not be fitted, they are treated as the bundle's classes."""
+    reach: Positive
+    """Distance (1 minus cosine) from the nearest tuned class at which a name counts as new; nearer ones lie between."""
+    thresholds: dict[Text, Share] = {}
+    """From which score on a class counts as true by itself; 0.5 where it is not listed."""
+
+
 class OutputAgreement(_Part):
     """One output of the ONNX model against torch: largest absolute difference (of L2-normalised features) and
     smallest cosine."""
@@ -170,6 +210,8 @@ class BundleCard(_Part):
     scoring: ScoringCard
     embedding: int = Field(ge=1, le=65536)
     reject: RejectCard | None
+    calibration: CalibrationCard | None = None
+    """None: probabilities are as the model gives them."""
     negatives: Names
     descriptions: dict[Text, Names] = {}
     """Sentences by class name. Those of `classes` are folded into the text bank already, others are known by name."""

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ga2clip.runtime.card import CalibrationCard
 from ga2clip.video import Preprocess
 
 
@@ -40,6 +41,11 @@ class ClipModel(Protocol):
         """The open-set threshold: a video whose best class cosine minus best negative cosine is below it belongs to
         none of the classes. None: not fitted.
         """
+        ...
+
+    @property
+    def calibration(self) -> CalibrationCard | None:
+        """What makes probabilities of scores. None: not fitted."""
         ...
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:

@@ -33,6 +33,8 @@ from ga2clip.runtime.arguments import (
     video_paths,
 )
 from ga2clip.runtime.bundle_model import BundleModel
+from ga2clip.runtime.calibration import Calibration, Choice
+from ga2clip.runtime.doubts import check_question
 from ga2clip.runtime.model import ClipModel
 from ga2clip.runtime.scoring import NONE_LABEL, Scorer
 from ga2clip.video import SamplingRule, sample_frames
@@ -147,6 +149,7 @@ class Predictor:
         top: int = 5,
         template: str | None = None,
         reject: bool = False,
+        choice: Choice | None = None,
     ) -> Prediction:
         """Rank the classes for a video file.
 
@@ -157,6 +160,8 @@ class Predictor:
             top: the number of classes in the answer.
             template: a sentence with `{}` for the name, instead of the model's class text.
             reject: let "none of these" take part, by the model's open-set threshold.
+            choice: `MultiLabel()` asks for each class by itself, `Coverage(0.9)` for a set of classes that holds the
+                true one with that probability; the answer is `Prediction.chosen`.
 
         Returns:
             The ranking, best first, with the number of frames, the duration and the decoder's warnings. The
@@ -164,15 +169,15 @@ class Predictor:
 
         Raises:
             VideoError: the file can't be decoded.
-            UserError: class names that are empty or can't be told apart, `top` below 1, a template without `{}`, or
-                `reject` with a model that has no threshold.
+            UserError: class names that are empty or can't be told apart, `top` below 1, a template without `{}`,
+                `reject` with a model that has no threshold, or `choice` with one that has no calibration.
 
         Example:
             >>> predictor.predict("clip.mp4", classes=["juggling", "sleeping"], top=1).predictions
             (('juggling', 0.93),)
         """
         file, top = video_path(path), at_least_one("top", top)
-        scorer = self.scorer(classes, template, reject)
+        scorer = self.scorer(classes, template, reject, choice)
         return self._answers([(file, self._decode(file, None))], scorer, top)[0]
 
     def predict_frames(
@@ -182,12 +187,13 @@ class Predictor:
         top: int = 5,
         template: str | None = None,
         reject: bool = False,
+        choice: Choice | None = None,
     ) -> Prediction:
         """Rank the classes for frames in memory. All frames are encoded, none is left out.
 
         Args:
             frames: uint8 (T, H, W, 3), RGB, of any T ≥ 1, H and W.
-            classes, top, template, reject: as in `predict`.
+            classes, top, template, reject, choice: as in `predict`.
 
         Returns:
             As `predict`, with an empty file name and a duration of 0.
@@ -196,7 +202,7 @@ class Predictor:
             UserError: as `predict`, and for frames of another dtype or shape.
         """
         clip, top = _Clip(self.prepare(frames), 0.0, ()), at_least_one("top", top)
-        return self._answers([("", clip)], self.scorer(classes, template, reject), top)[0]
+        return self._answers([("", clip)], self.scorer(classes, template, reject, choice), top)[0]
 
     def predict_many(
         self,
@@ -205,6 +211,7 @@ class Predictor:
         top: int = 5,
         template: str | None = None,
         reject: bool = False,
+        choice: Choice | None = None,
         *,
         batch: int = 4,
         workers: int = 1,
@@ -214,7 +221,7 @@ class Predictor:
 
         Args:
             paths: the files. An iterator is consumed only a few files ahead.
-            classes, top, template, reject: as in `predict`.
+            classes, top, template, reject, choice: as in `predict`.
             batch: number of clips that are encoded at once.
             workers: number of decoding threads.
             time_limit: seconds that decoding one file may take.
@@ -229,15 +236,21 @@ class Predictor:
         files, top = video_paths(paths), at_least_one("top", top)
         batch, workers = at_least_one("batch", batch), at_least_one("workers", workers)
         limit = seconds("time_limit", time_limit)
-        return self._predict_many(files, self.scorer(classes, template, reject), top, batch, workers, limit)
+        return self._predict_many(
+            files, self.scorer(classes, template, reject, choice), top, batch, workers, limit
+        )
 
     def scorer(
-        self, classes: Classes | None = None, template: str | None = None, reject: bool = False
+        self,
+        classes: Classes | None = None,
+        template: str | None = None,
+        reject: bool = False,
+        choice: Choice | None = None,
     ) -> Scorer:
         """Encode the classes of a question once, to score many videos against them.
 
         Args:
-            classes, template, reject: as in `predict`.
+            classes, template, reject, choice: as in `predict`.
 
         Returns:
             The labels, their features float32 (C, D) and the scoring rule.
@@ -261,7 +274,24 @@ class Predictor:
             )
         features = self.encode_classes(described, template)
         labels = (*names, NONE_LABEL) if reject else names
-        return Scorer(labels, features, self.model.negatives, self.model.scale, threshold)
+        scorer = Scorer(
+            labels,
+            features,
+            self.model.negatives,
+            self.model.scale,
+            threshold,
+            self._calibration(features),
+            choice,
+        )
+        check_question(scorer, names, self.name)
+        return scorer
+
+    def _calibration(self, features: np.ndarray) -> Calibration | None:
+        # A `ClipModel` from outside need not have one.
+        card = getattr(self.model, "calibration", None)
+        if card is None:
+            return None
+        return Calibration.of(card, features, self.model.encode_classes(self.model.classes, None, {}))
 
     def prepare(self, frames: np.ndarray) -> np.ndarray:
         """Resize and crop frames to the encoder's side S, as all predictions do.
@@ -390,7 +420,23 @@ class Predictor:
         if not clips:
             return []
         features = self.encode_clips(np.stack([clip.frames for _, clip in clips]))
+        probabilities = scorer.probabilities(features)
+        chosen = scorer.chosen(probabilities)
         return [
-            Prediction(file, len(clip.frames), clip.duration, rank(scorer.labels, row, top), clip.warnings)
-            for (file, clip), row in zip(clips, scorer.probabilities(features), strict=True)
+            Prediction(
+                file,
+                len(clip.frames),
+                clip.duration,
+                rank(scorer.labels, row, top),
+                clip.warnings,
+                None if chosen is None else _names_of(scorer.labels, row, chosen[number]),
+            )
+            for number, ((file, clip), row) in enumerate(zip(clips, probabilities, strict=True))
         ]
+
+
+def _names_of(labels: Sequence[str], probabilities: np.ndarray, chosen: np.ndarray) -> tuple[str, ...]:
+    """The chosen labels, the most probable first."""
+    ranked = rank(labels, probabilities, len(labels))
+    wanted = {label for label, taken in zip(labels, chosen, strict=True) if taken}
+    return tuple(label for label, _ in ranked if label in wanted)

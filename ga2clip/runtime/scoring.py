@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ga2clip.runtime.calibration import Calibration, Choice, Coverage, MultiLabel
+
 NONE_LABEL = "none of these"
 """The label of the answer "none of the classes", which is only possible with `reject`."""
 
@@ -35,6 +37,8 @@ class Scorer:
         scale: factor on the cosines before the softmax.
         threshold: the open-set threshold; below it (best class cosine minus best negative cosine) the answer is
             `NONE_LABEL`. None: no rejection.
+        calibration: what makes probabilities of the scores; None: the model's own softmax.
+        choice: which labels to choose beside the ranking; needs a calibration.
     """
 
     labels: tuple[str, ...]
@@ -42,21 +46,43 @@ class Scorer:
     negatives: np.ndarray
     scale: float
     threshold: float | None = None
+    calibration: Calibration | None = None
+    choice: Choice | None = None
 
     def probabilities(self, video: np.ndarray) -> np.ndarray:
         """Probabilities of the labels, float64 (N, C), for video features (N, D) that need not be normalised.
 
         With rejection, `NONE_LABEL` takes part in the softmax with the best negative's cosine plus the threshold, so
-        that it ranks first exactly where the margin is below the threshold.
+        that it ranks first exactly where the margin is below the threshold. With a calibration, the logits of a
+        video are divided by the temperature of its best class, which leaves the ranking as it is. With `MultiLabel`,
+        each class has a probability of its own.
         """
         unit = normalise(video)
         cosines = unit @ self.features.T
+        if self.calibration is not None and isinstance(self.choice, MultiLabel):
+            return self.calibration.independent(self.scale * cosines.astype(np.float64))
+        best = cosines.argmax(axis=1)
         if self.threshold is not None:
             none = (unit @ self.negatives.T).max(axis=1, keepdims=True) + self.threshold
             cosines = np.concatenate([cosines, none], axis=1)
         logits = self.scale * cosines.astype(np.float64)
+        if self.calibration is not None:
+            logits /= self.calibration.temperatures[best][:, None]
         exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponents / exponents.sum(axis=1, keepdims=True)
+
+    def chosen(self, probabilities: np.ndarray) -> np.ndarray | None:
+        """Which labels are chosen, bool (N, C), by their probabilities (N, C); None where no choice was asked for.
+
+        `MultiLabel`: those that reach their threshold, which may be none. `Coverage`: those of the set, with the best
+        one always.
+        """
+        if self.calibration is None or self.choice is None:
+            return None
+        if isinstance(self.choice, Coverage):
+            lowest = self.calibration.smallest(self.choice.share)
+            return (probabilities >= lowest) | (probabilities >= probabilities.max(axis=1, keepdims=True))
+        return probabilities >= self.calibration.thresholds(self.labels, self.choice.thresholds)
 
 
 def rejection_margin(video: np.ndarray, features: np.ndarray, negatives: np.ndarray) -> np.ndarray:
