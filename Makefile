@@ -45,10 +45,12 @@ demo: $(VENV)/.train ## the whole path on the built-in data, into demo/
 bench: $(VENV)/.dev ## start-up, decoding and runtime benchmarks
 	$(BIN)/python benchmarks/startup.py
 
-docs: $(VENV)/.train ## write docs/settings.md and the stored table of methods anew
+docs: $(VENV)/.train ## write the generated tables of docs/ and the stored table of methods anew
 	$(BIN)/python scripts/write_method_table.py
-	{ sed '/^<!-- generated -->$$/q' docs/settings.md; $(BIN)/ga2clip settings --markdown; } > docs/settings.new
-	mv docs/settings.new docs/settings.md
+	for page in settings backbones; do \
+	  { sed '/^<!-- generated -->$$/q' docs/$$page.md; $(BIN)/ga2clip $$page --markdown; } > docs/$$page.new \
+	    && mv docs/$$page.new docs/$$page.md || exit 1; \
+	done
 
 clean: ## remove the environment and what demo and tests left
 	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

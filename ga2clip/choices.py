@@ -19,6 +19,18 @@ TABLE_SUFFIXES = {"text": ".txt", "markdown": ".md", "csv": ".csv", "latex": ".t
 BundlePrecision = Literal["fp32", "fp16", "int8"]
 ExportPrecision = Literal[BundlePrecision, "auto"]
 
+ResizeMode = Literal["shortest", "squash", "longest"]
+Interpolation = Literal["bicubic", "bilinear"]
+"""Of frames; `ga2clip.video.Preprocess` says what they do."""
+
+ScoringRule = Literal["softmax", "sigmoid"]
+"""How logits become probabilities; `ga2clip.runtime.scoring` says how."""
+
+Cleaning = Literal["clip", "whitespace", "canonicalize"]
+"""How a text is cleaned before it is split, as in open_clip (which calls the first one `lower`). All of them repair
+encoding errors (ftfy), unescape HTML twice and join whitespace. `clip` also lower-cases; `canonicalize` turns
+underscores into blanks, removes ASCII punctuation and lower-cases (big_vision, for SigLIP); `whitespace` keeps both."""
+
 
 def check_device(name: str) -> None:
     """Raises UserError for a name that is none of `DEVICES`; whether the machine has it is not asked."""

@@ -9,10 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from ga2clip.choices import ScoringRule
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """The ranking of one video; the probabilities are a softmax over all classes of the question."""
+    """The ranking of one video. The probabilities are a softmax over all classes of the question, or one for each class
+    alone by a backbone that is scored by a sigmoid.
+    """
 
     file: str
     frames: int
@@ -103,15 +107,20 @@ def rank(labels: Sequence[str], probabilities: Iterable[float], top: int) -> tup
 
 
 def as_json(
-    model: str, provider: str, results: Iterable[Prediction | Failure], asked: Asked
+    model: str,
+    provider: str,
+    results: Iterable[Prediction | Failure],
+    asked: Asked,
+    scoring: ScoringRule = "softmax",
 ) -> dict[str, Any]:
     """The JSON of `ga2clip predict --json`: `{"model", "provider", "results": […], "errors": […]}`, joined with
-    `Asked.to_json`.
+    `Asked.to_json`. Only where the probabilities are no softmax over the classes, `"scoring": "sigmoid"` says so.
     """
     parts = list(results)
     return {
         "model": model,
         "provider": provider,
+        **({} if scoring == "softmax" else {"scoring": scoring}),
         **asked.to_json(),
         "results": [part.to_json() for part in parts if isinstance(part, Prediction)],
         "errors": [part.to_json() for part in parts if isinstance(part, Failure)],

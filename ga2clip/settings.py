@@ -126,6 +126,9 @@ class BackboneSettings(_Section):
     """The activation of a file's weights where their `name` leaves it open: QuickGELU, or GELU."""
     text_from: str = ""
     """The file that has the text tower, where `pretrained` holds a vision tower alone."""
+    image_size: int = Field(default=0, ge=0, le=4096)
+    """Pixels of a side of the frames that it gets, a multiple of its patch; 0: those it was trained with. The
+    positions of patches are interpolated."""
 
     @property
     def from_file(self) -> bool:

@@ -3,6 +3,8 @@
 The algorithm is CLIP's byte-pair encoding (Radford et al. 2021, after Sennrich et al. 2016): text is cleaned
 and lower-cased, cut into words, each word's UTF-8 bytes become symbols, and the pair of neighbours that comes
 first in the merge list is joined until none is left.
+
+`Tokenizer` is what the project needs of a tokenizer; those of other families are in `tokenizer_json.py`.
 """
 
 import functools
@@ -11,15 +13,17 @@ import html
 import importlib.util
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+import string
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ftfy
 import numpy as np
 import numpy.typing as npt
 import regex
 
+from ga2clip.choices import Cleaning
 from ga2clip.errors import MissingExtraError, UserError
 
 START, END = "<start_of_text>", "<end_of_text>"
@@ -28,20 +32,67 @@ CONTEXT = 77  # tokens of CLIP's text towers, both special tokens among them
 _END_OF_WORD = "</w>"
 _MERGES = VOCABULARY - 2 * 256 - 2  # less two symbols per byte and the two special tokens
 _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CACHED_WORDS = 65536
 _LARGEST_FILE = 8 * 2**20  # CLIP's own tokenizer.json has 2.2 MB
 _PATTERN = regex.compile(f"{START}|{END}|{_WORDS}", regex.IGNORECASE)
 
 
+class Tokenizer(Protocol):
+    """Turns texts into token ids: start (if the tokenizer has one), words, end, padding."""
+
+    @property
+    def cleaning(self) -> Cleaning:
+        """How texts are cleaned."""
+        ...
+
+    @property
+    def start(self) -> int | None:
+        """The id before every text; None for a tokenizer without one."""
+        ...
+
+    @property
+    def pad(self) -> int:
+        """The id that fills texts up."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of ids: the largest is `size` − 1."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text, without start and end tokens."""
+        ...
+
+    def tokens(
+        self, texts: Sequence[str], length: int | None = None, context: int = ...
+    ) -> npt.NDArray[np.int64]:
+        """Start, ids and end of each text, filled up to `length` or the longest text: int64 (N, L).
+
+        Raises UserError for a text that needs more than `length` (or `context`) tokens, since texts are never
+        truncated, and for a text that spells a special token.
+        """
+        ...
+
+    def to_json(self) -> str:
+        """The tokenizer as Hugging Face's `tokenizer.json`."""
+        ...
+
+
 class ClipTokenizer:
     """CLIP's tokenizer for a merge list.
 
-    merges: pairs of symbols, most frequent first. They determine the vocabulary: 256 byte symbols, the same at the end
-    of a word, one symbol per merge, then the start and end tokens.
+    Args:
+        merges: pairs of symbols, most frequent first. They determine the vocabulary: 256 byte symbols, the same at the
+            end of a word, one symbol per merge, then the start and end tokens.
+        cleaning: how texts are cleaned.
     """
 
-    def __init__(self, merges: Sequence[tuple[str, str]]) -> None:
-        self._merges = list(merges)
+    pad = 0
+
+    def __init__(self, merges: Sequence[tuple[str, str]], cleaning: Cleaning = "clip") -> None:
+        self._merges, self.cleaning = list(merges), cleaning
         self._rank = {pair: rank for rank, pair in enumerate(self._merges)}
         self._symbol = _byte_symbols()
         symbols = list(self._symbol)
@@ -60,7 +111,7 @@ class ClipTokenizer:
         self._word_ids = functools.lru_cache(_CACHED_WORDS)(self._encode_word)
 
     @classmethod
-    def from_open_clip(cls) -> "ClipTokenizer":
+    def from_open_clip(cls, cleaning: Cleaning = "clip") -> "ClipTokenizer":
         """The tokenizer over the merge list inside the installed open_clip package, which is not imported.
 
         Raises MissingExtraError when open_clip is not installed.
@@ -70,10 +121,10 @@ class ClipTokenizer:
             raise MissingExtraError("making a tokenizer from open_clip's vocabulary", "train")
         file = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
         lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")[1 : _MERGES + 1]
-        return cls([_pair(line) for line in lines])
+        return cls([_pair(line) for line in lines], cleaning)
 
     @classmethod
-    def from_json(cls, path: Path) -> "ClipTokenizer":
+    def from_json(cls, path: Path, cleaning: Cleaning = "clip") -> "ClipTokenizer":
         """The tokenizer that `to_json` wrote (Hugging Face's `tokenizer.json` format).
 
         Raises UserError for a file that can't be read or holds no byte-pair encoding.
@@ -82,7 +133,7 @@ class ClipTokenizer:
             if path.stat().st_size > _LARGEST_FILE:
                 raise ValueError("too large")
             merges = json.loads(path.read_text(encoding="utf-8"))["model"]["merges"]
-            return cls([_pair(merge) for merge in merges])
+            return cls([_pair(merge) for merge in merges], cleaning)
         except OSError as error:
             raise UserError(f"cannot read tokenizer {path}: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -159,7 +210,17 @@ class ClipTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, without start and end tokens."""
-        return [token for word in split_words(text) for token in self._word_ids(word)]
+        return [token for word in split_words(text, self.cleaning) for token in self._word_ids(word)]
+
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+        return len(self._symbols)
+
+    @property
+    def start(self) -> int:
+        """The id of the start token."""
+        return self._id[START]
 
     @property
     def end(self) -> int:
@@ -182,26 +243,9 @@ class ClipTokenizer:
         text that needs more than `length` (or `context`) tokens, since texts are never truncated, and for a text that
         contains the start or end token literally: CLIP's tokenizer would read it as a special token.
         """
-        limit = context if length is None else min(length, context)
-        marks = {self._id[START]: START, self._id[END]: END}
-        rows = [[self._id[START], *self.encode(text), self._id[END]] for text in texts]
-        for text, row in zip(texts, rows, strict=True):
-            if spelled := [marks[token] for token in row[1:-1] if token in marks]:
-                raise UserError(
-                    f"class text '{_shortened(text)}' holds '{spelled[0]}', which the tokenizer does not read as text",
-                    "write it in another way",
-                )
-            if len(row) > limit:
-                raise UserError(
-                    f"class name too long for the context: '{_shortened(text)}' needs {len(row)} tokens, "
-                    f"{limit} fit",
-                    "use a shorter class name or template",
-                )
-        width = max(map(len, rows), default=0) if length is None else length
-        result = np.zeros((len(rows), width), dtype=np.int64)
-        for index, row in enumerate(rows):
-            result[index, : len(row)] = row
-        return result
+        words = [self.encode(text) for text in texts]
+        marks = {self.start: START, self.end: END}
+        return rows(texts, words, [self.start], [self.end], self.pad, marks, length, context)
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
         if word in (START, END):
@@ -219,10 +263,68 @@ class ClipTokenizer:
         return tuple(self._id[symbol] for symbol in symbols)
 
 
-def split_words(text: str) -> list[str]:
-    """The words that are encoded one by one: the text, cleaned (ftfy, HTML, whitespace, lower case) and split."""
-    clean = " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
-    words: list[str] = _PATTERN.findall(clean)
+def rows(
+    texts: Sequence[str],
+    words: Sequence[Sequence[int]],
+    start: Sequence[int],
+    end: Sequence[int],
+    pad: int,
+    marks: Mapping[int, str],
+    length: int | None,
+    context: int,
+) -> npt.NDArray[np.int64]:
+    """The ids of texts, with start, end and padding: int64 (N, L), as `Tokenizer.tokens`.
+
+    words: ids of each text. marks: the ids that no text may have, with their spelling.
+    """
+    limit = context if length is None else min(length, context)
+    whole = [[*start, *ids, *end] for ids in words]
+    for text, ids, row in zip(texts, words, whole, strict=True):
+        if spelled := [marks[token] for token in ids if token in marks]:
+            raise UserError(
+                f"class text '{_shortened(text)}' holds '{spelled[0]}', which the tokenizer does not read as text",
+                "write it in another way",
+            )
+        if len(row) > limit:
+            raise UserError(
+                f"class name too long for the context: '{_shortened(text)}' needs {len(row)} tokens, {limit} fit",
+                "use a shorter class name or template",
+            )
+    width = max(map(len, whole), default=0) if length is None else length
+    result = np.full((len(whole), width), pad, dtype=np.int64)
+    for index, row in enumerate(whole):
+        result[index, : len(row)] = row
+    return result
+
+
+def refuse_same_ids(texts: Sequence[str], ids: Iterable[npt.NDArray[Any]]) -> None:
+    """Raises UserError for two class texts that a tokenizer gives the same ids (L,): they would share a feature.
+
+    What CLIP's tokenizer tells apart, another one may not: punctuation that its cleaning removes, or characters that
+    are not in its vocabulary.
+    """
+    seen: dict[bytes, str] = {}
+    for text, row in zip(texts, ids, strict=True):
+        other = seen.setdefault(row.tobytes(), text)
+        if other != text:
+            raise UserError(
+                f"class texts '{_shortened(other)}' and '{_shortened(text)}' are the same to the model's tokenizer",
+                "class names must differ in more than punctuation and characters that it does not know",
+            )
+
+
+def clean(text: str, rule: Cleaning) -> str:
+    """The text, cleaned by a rule."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    if rule == "canonicalize":
+        text = text.replace("_", " ").translate(_NO_PUNCTUATION)
+    text = " ".join(text.split())
+    return text if rule == "whitespace" else text.lower()
+
+
+def split_words(text: str, rule: Cleaning = "clip") -> list[str]:
+    """The words that CLIP's tokenizer encodes one by one: the text, cleaned and split."""
+    words: list[str] = _PATTERN.findall(clean(text, rule))
     return words
 
 

@@ -10,6 +10,7 @@ from ga2clip.text import printable
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
+    from ga2clip.choices import ScoringRule
     from ga2clip.runtime import Predictor
     from ga2clip.runtime.results import ResultFile
 
@@ -36,8 +37,8 @@ class JsonAnswers:
 
     done: frozenset[str] = frozenset()
 
-    def __init__(self, model: str, provider: str, asked: Asked) -> None:
-        self._model, self._provider, self._asked = model, provider, asked
+    def __init__(self, model: str, provider: str, asked: Asked, scoring: "ScoringRule") -> None:
+        self._model, self._provider, self._asked, self._scoring = model, provider, asked, scoring
         self._parts: list[Prediction | Failure] = []
 
     def __enter__(self) -> "JsonAnswers":
@@ -47,7 +48,7 @@ class JsonAnswers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            console.emit_json(as_json(self._model, self._provider, self._parts, self._asked))
+            console.emit_json(as_json(self._model, self._provider, self._parts, self._asked, self._scoring))
 
     def add(self, part: Prediction | Failure) -> None:
         """Add one answer."""
@@ -87,7 +88,7 @@ def open_sink(
         top=question["top"],
     )
     if out is None:
-        return JsonAnswers(predictor.name, predictor.provider, asked)
+        return JsonAnswers(predictor.name, predictor.provider, asked, predictor.scoring)
     from ga2clip.runtime.results import ResultFile
 
     kind: Literal["csv", "jsonl"] | None = "csv" if csv else "jsonl" if jsonl else None
@@ -98,6 +99,7 @@ def open_sink(
         asked=asked,
         format=kind,
         resume=resume is not None,
+        scoring=predictor.scoring,
     )
 
 

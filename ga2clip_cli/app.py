@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ga2clip_cli import (
+    backbones,
     bench,
     cache,
     compare,
@@ -118,6 +119,7 @@ for _name, _module, _function in (
     ("predict", predict, predict.predict),
     ("import", interop, interop.import_published),
     ("methods", methods, methods.methods),
+    ("backbones", backbones, backbones.backbones),
     ("settings", settings, settings.settings),
     ("info", info, info.info),
     ("bench", bench, bench.bench),

@@ -91,7 +91,7 @@ def export(
             raise typer.BadParameter("--backbone needs --classes FILE and --out DIR")
         from ga2clip.descriptions import given_classes
 
-        names = list(given_classes(classes))
+        names = given_classes(classes)
         from ga2clip_export.export import export_backbone
 
         path = export_backbone(

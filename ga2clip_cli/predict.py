@@ -106,6 +106,8 @@ def predict(
         model, classes=names, provider=provider, device=device, threads=threads, signed_by=verify
     ) as predictor:
         console.note(printable(f"model: {predictor.name} · provider: {predictor.provider}"))
+        if predictor.scoring == "sigmoid":
+            console.note("each class has a probability of its own (sigmoid): they need not sum to 100 %")
         question: dict[str, Any] = {"classes": names, "template": template, "reject": reject}
         if timeline or follow:
             question |= {"window": window, "stride": stride, "fps": fps}

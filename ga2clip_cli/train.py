@@ -28,7 +28,16 @@ PANELS = {
         *("split_file", "test_split_file", "labels"),
     ),
     "Method": (
-        *("method", "backbone", "pretrained", "hard_prompts", "couple", "anchors", "anchor_loss"),
+        *(
+            "method",
+            "backbone",
+            "pretrained",
+            "image_size",
+            "hard_prompts",
+            "couple",
+            "anchors",
+            "anchor_loss",
+        ),
         *("scenario_weight", "tune", "interpolate"),
     ),
     "Optimisation": ("epochs", "patience", "batch_size", "lr", "classes_per_step", "seed", "seeds"),
@@ -77,6 +86,12 @@ def train(
         typer.Option(
             metavar="TAG|PATH",
             help="Weights: an open_clip tag, a file or a folder.",
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="PIXELS", help="Frames of another size than the backbone was trained with."
         ),
     ] = None,
     hard_prompts: Annotated[
@@ -202,7 +217,7 @@ def train(
             "labels": labels,
             "class_names": class_names,
         },
-        "backbone": {"name": backbone, "pretrained": pretrained},
+        "backbone": {"name": backbone, "pretrained": pretrained, "image_size": image_size},
         "method": {
             "hard_prompts": hard_prompts,
             "coupling": _switch(couple, "mapping", "none"),

@@ -24,7 +24,7 @@ from torch.func import functional_call
 
 from ga2clip.data.stickfigures.classes_order import BASE_PAIRS, NOVEL_PAIRS
 from ga2clip.data.stickfigures.pictures import action_pair
-from ga2clip.model.towers import TextTower
+from ga2clip.model.text_tower import TextTower
 
 PAIRS = BASE_PAIRS + NOVEL_PAIRS
 PICTURES = 150

@@ -28,6 +28,34 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant(
+        "the sigmoid loss of a video is a mean over classes",
+        "ga2clip/model/terms/cross_entropy.py",
+        'reduction="none").sum(dim=-1).mean()',
+        'reduction="none").mean()',
+        "tests/model",
+    ),
+    Mutant(
+        "patches are turned by the rotary positions of their neighbours",
+        "ga2clip/model/blocks.py",
+        "turned = apply_rot_embed_cat(patches, table, half=half).to(q.dtype)",
+        "turned = apply_rot_embed_cat(patches, table.roll(1, 0), half=half).to(q.dtype)",
+        "tests/model",
+    ),
+    Mutant(
+        "attention pooling reads prompts that stand among the tokens",
+        "ga2clip/model/backbones/timm_vit.py",
+        "return slice(0 if whole else self.prefix_tokens, tokens)",
+        "return slice(0 if whole else self.prefix_tokens, None)",
+        "tests/model",
+    ),
+    Mutant(
+        "texts of a tower without mask are filled up with another token",
+        "ga2clip/model/text_tower.py",
+        "ids.new_full((ids.shape[0], length), self.pad_id)",
+        "ids.new_full((ids.shape[0], length), self.pad_id + 1)",
+        "tests/model",
+    ),
+    Mutant(
         "the margin of the anchor term is dropped",
         "ga2clip/model/terms/anchor.py",
         "- to_negatives.amax(dim=-1) + margin)",
@@ -149,8 +177,8 @@ MUTANTS = (
     Mutant(
         "views are averaged as logits",
         "ga2clip/evaluation/evaluate.py",
-        "logits.softmax(dim=-1).mean(dim=1)",
-        "logits.mean(dim=1).softmax(dim=-1)",
+        "class_probabilities(logits, model.backbone.scoring).mean(dim=1)",
+        "class_probabilities(logits.mean(dim=1), model.backbone.scoring)",
         "tests/evaluation",
     ),
     Mutant(
@@ -163,8 +191,8 @@ MUTANTS = (
     Mutant(
         "the activation that is known of a weights file is ignored",
         "ga2clip/model/load_backbone.py",
-        "quick_gelu = None if activation is None else activation == _ACTIVATIONS[True]",
-        "quick_gelu = True",
+        "return None if activation is None else activation == _ACTIVATIONS[True]",
+        "return True",
         "tests/model",
     ),
     Mutant(

@@ -33,7 +33,8 @@ from torch import Tensor
 from ga2clip.data.stickfigures.classes import BASE_CLASSES, CLASSES, OTHER_CLASSES
 from ga2clip.data.stickfigures.pictures import SCENES, pairs, vocabulary, with_article
 from ga2clip.data.stickfigures.render import render_clip
-from ga2clip.model.towers import TextTower, VisionTower
+from ga2clip.model.text_tower import TextTower
+from ga2clip.model.towers import OpenClipVision
 
 ASSETS = Path(__file__).parent.parent / "ga2clip" / "assets" / "tiny"
 TEMPLATES = ("a video of a person doing {}.", "a video of a person {}.")
@@ -159,7 +160,7 @@ class Pretraining:
         with torch.no_grad():
             side = picture["image_size"] // picture["patch_size"]
             self.clip.visual.positional_embedding[1:] = positions(side, picture["width"])
-        self.vision, self.text = VisionTower(self.clip.visual), TextTower(self.clip)
+        self.vision, self.text = OpenClipVision(self.clip.visual), TextTower(self.clip)
         decayed = [p for p in self.clip.parameters() if p.ndim >= 2]
         others = [p for p in self.clip.parameters() if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]

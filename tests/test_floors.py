@@ -53,6 +53,9 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
             "descriptions",
             "lock",
             "tokenizer",
+            "tokenizer_json",
+            "tokenizer_schema",
+            "tokenizer_files",
             "predictions",
             "registry",
             "deprecation",
@@ -74,7 +77,11 @@ MODULES_OF = {
     "tomli-w": {"tomli_w"},
 }
 # Optional extras in torch-free rooms: imported inside a function, which says how to install what is missing.
-LAZY_EXTRAS = {"ga2clip.runtime.signature": "cryptography", "ga2clip.runtime.engine": "openvino"}
+LAZY_EXTRAS = {
+    "ga2clip.runtime.signature": "cryptography",
+    "ga2clip.runtime.engine": "openvino",
+    "ga2clip.tokenizer_json": "tokenizers",
+}
 ONE_PLACE = {"onnxruntime": "ga2clip.runtime.ort"}  # which silences it before it prints
 BY_STRING = {"import_module", "__import__", "exec_module", "load_module", "runpy"}
 MAY_IMPORT_BY_STRING = ("ga2clip", "ga2clip.registry")

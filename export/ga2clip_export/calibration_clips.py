@@ -92,7 +92,7 @@ def _readable(
     rule = SamplingRule(frames=frames)
     for clip in clips:
         try:
-            read, _ = clip_frames.read_clip(task.root, clip, rule, preprocess.size)
+            read, _ = clip_frames.read_clip(task.root, clip, rule, preprocess)
         except VideoError as error:
             _log.warning("left out: %s", error.message)
             continue
@@ -113,7 +113,7 @@ def built_in(preprocess: Preprocess, frames: int, count: int) -> np.ndarray:
 
 def read_clip(path: Path, preprocess: Preprocess, frames: int) -> np.ndarray:
     """One clip as the runtime reads it: uint8 (T, S, S, 3). Raises VideoError."""
-    clip = sample_frames(path, SamplingRule(frames=frames), size=preprocess.size)
+    clip = sample_frames(path, SamplingRule(frames=frames), size=preprocess)
     return preprocess.frames(clip.frames)
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -34,6 +34,7 @@ from ga2clip.runtime.bundle import is_bundle, open_bundle
 from ga2clip.runtime.card import (
     CARD,
     PROBE,
+    RELIABILITY,
     TEXT_BANK,
     TOKENIZER,
     BackboneCard,
@@ -48,6 +49,7 @@ from ga2clip.runtime.card import (
 )
 from ga2clip.runtime.signature import sign, signing_key
 from ga2clip.settings import Settings, merge
+from ga2clip.tokenizer_json import JsonTokenizer
 from ga2clip_export import verify
 from ga2clip_export.accuracy import measure_accuracy
 from ga2clip_export.calibration import fit_calibration
@@ -131,7 +133,7 @@ def export_backbone(
     backbone: str,
     out: str | Path,
     *,
-    classes: Sequence[str],
+    classes: Sequence[str] | Mapping[str, Sequence[str]],
     pretrained: str | None = None,
     frames: int = 8,
     **options: Any,
@@ -141,7 +143,7 @@ def export_backbone(
     Args:
         backbone: `tiny`, an open_clip architecture, or a name that goes with a weights file.
         out: the bundle's folder.
-        classes: the class names that it ranks when none are given.
+        classes: the class names that it ranks when none are given; a mapping also gives sentences for some of them.
         pretrained: a tag or a weights file; None: the built-in weights of `tiny`, OpenAI's of others.
         frames: frames taken from a clip.
         options: as `export_model`.
@@ -157,8 +159,12 @@ def export_backbone(
             "data": {"dataset": "", "frames": frames},
         },
     )
+    names = check_class_names(list(classes) if isinstance(classes, Mapping) else classes)
     settings = Settings().updated(tree, "export")
-    model = build_model(load_backbone(settings.backbone), settings, check_class_names(classes))
+    if isinstance(classes, Mapping):
+        described = {name: tuple(texts) for name, texts in classes.items() if texts}
+        settings = settings.model_copy(update={"descriptions": described})
+    model = build_model(load_backbone(settings.backbone), settings, names)
     return export_model(model, Path(out), **options)
 
 
@@ -195,17 +201,30 @@ def export_model(
         encoders = write_encoders(model, work, expected, precision=kind, opset=opset, static=static)
         _write_arrays(model, work, expected, static=static)
         (work / TOKENIZER).write_text(model.backbone.tokenizer.to_json(), encoding="utf-8")
-        card = _card(model, work, encoders, threshold, expected.calibration, trained or {})
+        card = _card(model, work, expected, encoders, threshold, trained or {})
         (work / CARD).write_text(card.to_text(), encoding="utf-8")
         open_bundle(work).verify()
         if verify_accuracy and task is not None:
-            card = card.model_copy(update={"accuracy": measure_accuracy(work, task)})
+            card = _with_accuracy(card, work, task)
             (work / CARD).write_text(card.to_text(), encoding="utf-8")
         if key is not None:
             sign(work, key)
     if triton is not None:
         write_triton(out, Path(triton))
     return out
+
+
+def _with_accuracy(card: BundleCard, folder: Path, task: Task) -> BundleCard:
+    """The card with what the bundle in `folder` reaches on test clips; the plot becomes one of its files."""
+    measured = measure_accuracy(folder, task)
+    measured.draw(folder / RELIABILITY)
+    files = {RELIABILITY: _entry(folder / RELIABILITY)} if measured.curves else {}
+    found = {"accuracy": measured.accuracy, "reliability": measured.reliability}
+    return card.model_copy(update=found | {"files": card.files | files})
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size)
 
 
 def _known_precision(name: str) -> ExportPrecision:
@@ -225,7 +244,7 @@ def _threshold(model: VideoCLIP, task: Task, expected: verify.Reference, count: 
 def _calibration(model: VideoCLIP, task: Task, expected: verify.Reference) -> CalibrationCard | None:
     settings = model.settings
     count = _FITTED_SMALL if _parameters(model) < _SMALL_TOWER else _FITTED_LARGE
-    if tuple(task.classes) != tuple(model.classes):
+    if tuple(task.classes) != tuple(model.classes) or expected.rule != "softmax":
         return None
     clips = labelled(task, model.preprocess, settings.data.frames, count)
     if clips is None:
@@ -267,12 +286,13 @@ def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *,
 def _card(
     model: VideoCLIP,
     folder: Path,
+    expected: verify.Reference,
     encoders: Encoders,
     threshold: RejectCard | None,
-    calibration: CalibrationCard | None,
     trained: Mapping[str, str | int | float | bool],
 ) -> BundleCard:
     backbone, pixels, settings = model.backbone, model.preprocess, model.settings
+    tokenizer = backbone.tokenizer
     files = sorted(path for path in folder.iterdir() if path.name != CARD)
     return BundleCard(
         method=settings.method.name,
@@ -284,26 +304,30 @@ def _card(
         licence=backbone.licence,
         precision=encoders.precision,
         classes=tuple(model.classes),
-        preprocess=PreprocessCard(size=pixels.size, mean=pixels.mean, std=pixels.std),
+        preprocess=PreprocessCard(**asdict(pixels)),
         sampling=SamplingCard(frames=settings.data.frames),
         text=TextCard(
             template=model.class_template,
+            tokenizer="json" if isinstance(tokenizer, JsonTokenizer) else "clip",
+            cleaning=tokenizer.cleaning,
+            pad=tokenizer.pad,
+            blank_end=isinstance(tokenizer, JsonTokenizer) and tokenizer.blank_end,
             prompt_tokens=model.text_tokens,
             placeholder=_placeholder(model),
             context=backbone.context_length,
         ),
         pooling="graph" if model.pools else "mean",
-        scoring=ScoringCard(scale=float(model.scale.detach())),
+        scoring=ScoringCard(rule=expected.rule, scale=expected.scale, bias=expected.bias),
         embedding=backbone.embed_dim,
         reject=threshold,
-        calibration=calibration,
+        calibration=expected.calibration,
         negatives=settings.anchors.negatives,
         descriptions=settings.descriptions,
         onnx=encoders.card,
         agreement=encoders.agreement,
         trained=dict(trained),
         versions=_versions(),
-        files={path.name: FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size) for path in files},
+        files={path.name: _entry(path) for path in files},
     )
 
 

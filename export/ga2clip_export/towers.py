@@ -6,6 +6,7 @@ token ids int64 (N, L) → features (N, D), unnormalised.
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +19,33 @@ _LARGEST_PIXEL = 255.0
 
 
 class FoldedVideoEncoder(nn.Module):
-    """The vision tower with its prompts and the pixel normalisation as constants."""
+    """The vision tower with its prompts and the pixel normalisation as constants.
+
+    The normalisation is folded into the first convolution, or stands before it where that has padding: zeros around
+    the frame are zeros after the normalisation.
+    """
 
     def __init__(self, model: VideoCLIP) -> None:
         super().__init__()
         prompts = model.prompts()
-        self.tower = with_weights(copy.deepcopy(model.backbone.vision), prompts.vision_weights)
-        pixels = model.preprocess
-        self.tower.visual.conv1 = _fold_normalisation(self.tower.visual.conv1, pixels.mean, pixels.std)
+        self.tower = with_weights(model.backbone.vision.simplified(), prompts.vision_weights)
+        self.pixels: nn.Module = nn.Identity()
+        mean, std = model.preprocess.mean, model.preprocess.std
+        if name := self.tower.first_convolution:
+            if self.tower is model.backbone.vision:
+                self.tower = copy.deepcopy(self.tower)
+            folded = _fold_normalisation(self.tower.get_submodule(name), mean, std)
+            self.tower.set_submodule(name, folded)
+        else:
+            self.pixels = _Normalisation(mean, std)
         self.prompts = _Constants(prompts.vision)
         self.adapt = model.adapt_frames
+        self.dtype = next(self.tower.parameters()).dtype
         self.pools = model.pools
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """uint8 (B, T, S, S, 3) RGB → (B, T, D) and, without temporal pooling, its mean over frames (B, D)."""
-        pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).to(self.tower.visual.proj.dtype)
+        pixels = self.pixels(frames.flatten(0, 1).permute(0, 3, 1, 2).to(self.dtype))
         features = self.adapt(self.tower(pixels, self.prompts.layers())).unflatten(0, frames.shape[:2])
         return (features,) if self.pools else (features, mean_pool(features))
 
@@ -53,7 +66,8 @@ class FoldedPooling(nn.Module):
 class FoldedTextEncoder(nn.Module):
     """The text tower with its prompts as constants.
 
-    Ids are [start, n prompt positions, words…, end, zeros]; the ids at the prompt positions are ignored.
+    Ids are [start, n prompt positions, words…, end, padding], without start where the tokenizer has none; the ids at
+    the prompt positions are ignored.
     """
 
     def __init__(self, model: VideoCLIP) -> None:
@@ -62,7 +76,7 @@ class FoldedTextEncoder(nn.Module):
         self.tower = with_weights(model.backbone.text, prompts.text_weights)
         self.prompts = _Constants(prompts.text)
         self.adapt = model.adapt_texts
-        self.behind_prompt = 1 + model.text_tokens
+        self.behind_prompt = self.tower.start_tokens + model.text_tokens
 
     def forward(self, ids: Tensor) -> Tensor:
         """int64 (N, L), 1 + n < L ≤ context → (N, D)."""
@@ -84,10 +98,26 @@ class _Constants(nn.Module):
         return [None if name is None else self.get_buffer(name) for name in self._names]
 
 
+class _Normalisation(nn.Module):
+    """Pixels 0…255 (N, 3, H, W) → (pixel / 255 − mean) / std."""
+
+    factor: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        means, stds = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (mean, std))
+        self.register_buffer("factor", (1 / (stds * _LARGEST_PIXEL)).float())
+        self.register_buffer("shift", (-means / stds).float())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels * self.factor + self.shift
+
+
 def _fold_normalisation(
-    convolution: nn.Conv2d, mean: tuple[float, float, float], std: tuple[float, float, float]
+    convolution: Any, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> nn.Conv2d:
-    """A convolution of raw pixels 0…255 that equals `convolution` of (pixel / 255 − mean) / std.
+    """A convolution of raw pixels 0…255 that equals `convolution`, an `nn.Conv2d`, of (pixel / 255 − mean) / std.
 
     Exact because a patch convolution has no padding: the mean becomes a bias.
     """
@@ -97,8 +127,8 @@ def _fold_normalisation(
     folded = nn.Conv2d(
         convolution.in_channels,
         convolution.out_channels,
-        kernel_size=convolution.kernel_size,  # type: ignore[arg-type]
-        stride=convolution.stride,  # type: ignore[arg-type]
+        kernel_size=convolution.kernel_size,
+        stride=convolution.stride,
     )
     bias = -(weight * means / stds).sum(dim=(1, 2, 3))
     if convolution.bias is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ga2clip.choices import BundlePrecision
+from ga2clip.choices import BundlePrecision, ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.runtime.calibration import Calibration
@@ -51,8 +51,9 @@ class Reference:
         text_features: float32 (M, D).
         bank: class features, float32 (C, D), L2-normalised.
         negatives: features of the negative prompts, float32 (K, D), L2-normalised.
-        scale: factor on cosines before the softmax.
-        calibration: what makes probabilities of the scores; None: a softmax alone.
+        scale, rule, bias: as `Scorer` has them.
+        pad: id that fills texts up.
+        calibration: what makes probabilities of the scores; None: the model's own rule alone.
     """
 
     clips: np.ndarray
@@ -64,16 +65,24 @@ class Reference:
     bank: np.ndarray
     negatives: np.ndarray
     scale: float
+    rule: ScoringRule = "softmax"
+    bias: float = 0.0
+    pad: int = 0
     calibration: CalibrationCard | None = None
 
-    def probabilities(self, video: np.ndarray) -> np.ndarray:
-        """Video features (N, D) → probabilities (N, C) over the model's own classes."""
+    def probabilities(self, video: np.ndarray, rule: ScoringRule | None = None) -> np.ndarray:
+        """Probabilities (N, C) of video features (N, D) over the model's own classes, by its or the given rule."""
         labels = tuple(map(str, range(len(self.bank))))
         card = self.calibration
-        calibration = None if card is None else Calibration.of(card, self.bank, self.bank)
-        return Scorer(labels, self.bank, self.negatives, self.scale, calibration=calibration).probabilities(
-            video
-        )
+        return Scorer(
+            labels,
+            self.bank,
+            self.negatives,
+            self.scale,
+            rule=rule or self.rule,
+            bias=self.bias,
+            calibration=None if card is None else Calibration.of(card, self.bank, self.bank),
+        ).probabilities(video)
 
 
 @torch.no_grad()
@@ -97,11 +106,14 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
     """
     frames = frame_features(model, clips)
     own = [text for texts in model.texts_of(model.classes).values() for text in texts][:_MOST_TEXTS]
-    others = model.class_texts.missing(phrase for phrase in _PHRASES if phrase not in model.classes)
+    others = model.class_texts.missing(
+        phrase for phrase in _PHRASES if phrase not in model.classes and _fits(model, phrase)
+    )
     prompts = model.prompts()
     tokens = [model.token_ids([text]) for text in own] + [model.class_tokens([name]) for name in others]
     features = [_numpy(model.encode_tokens(ids, prompts))[0] for ids in tokens]
-    start = np.array([model.backbone.text.start_id] + [placeholder] * model.text_tokens, np.int64)
+    marks = [] if model.backbone.text.start_id is None else [model.backbone.text.start_id]
+    start = np.array(marks + [placeholder] * model.text_tokens, np.int64)
     result = Reference(
         clips=clips,
         frame_features=frames,
@@ -112,6 +124,9 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
         bank=normalise(_numpy(model.encode_classes(model.classes))),
         negatives=normalise(_numpy(model.negatives)),
         scale=float(model.scale.detach()),
+        rule=model.backbone.scoring,
+        bias=model.backbone.bias,
+        pad=model.backbone.text.pad_id,
     )
     for name, values in vars(result).items():
         if isinstance(values, np.ndarray) and not np.isfinite(values).all():
@@ -120,6 +135,15 @@ def reference(model: VideoCLIP, clips: np.ndarray, placeholder: int) -> Referenc
             )
     _refuse_changed_names(model, others, features)
     return result
+
+
+def _fits(model: VideoCLIP, name: str) -> bool:
+    """Whether a class name fits the context, which some families have a short one of."""
+    try:
+        model.class_tokens([name])
+    except UserError:
+        return False
+    return True
 
 
 def _refuse_changed_names(model: VideoCLIP, names: Sequence[str], features: Sequence[np.ndarray]) -> None:
@@ -157,7 +181,9 @@ def measure(
         "frame_features": _compare(expected.frame_features, frames),
         "video_features": _compare(expected.video_features, videos),
         "text_features": _compare(expected.text_features, _encode_texts(text, expected.ids)),
-        "text_features_padded": _compare(expected.text_features, _encode_padded(text, expected.ids, context)),
+        "text_features_padded": _compare(
+            expected.text_features, _encode_padded(text, expected.ids, context, expected.pad)
+        ),
     }
     if pooling is not None:
         parts, pooled = zip(*expected.other_lengths, strict=True)
@@ -170,7 +196,7 @@ def measure(
     return Agreement(
         outputs=outputs,
         top1=float((truth.argmax(axis=1) == onnx.argmax(axis=1)).mean()),
-        top1_but_ties=_top1_but_ties(truth, onnx),
+        top1_but_ties=_top1_but_ties(expected, videos),
         max_probability_error=float(np.abs(truth - onnx).max()),
         clips=len(expected.clips),
         texts=len(expected.ids),
@@ -183,8 +209,7 @@ def video_agreement(
 ) -> tuple[float, float]:
     """The smallest cosine of a video feature to torch's, and the fraction of clips with the same top-1 class."""
     videos = _encode_clips(video, pooling, expected.clips, 1 if static else _CLIPS_PER_RUN)[1]
-    truth, onnx = expected.probabilities(expected.video_features), expected.probabilities(videos)
-    return _compare(expected.video_features, videos).min_cosine, _top1_but_ties(truth, onnx)
+    return _compare(expected.video_features, videos).min_cosine, _top1_but_ties(expected, videos)
 
 
 def text_cosine(text: Engine, expected: Reference) -> float:
@@ -218,8 +243,14 @@ def check(agreement: Agreement, precision: BundlePrecision) -> None:
         raise UserError(f"the {precision} export does not agree with torch: {'; '.join(problems)}", hint)
 
 
-def _top1_but_ties(truth: np.ndarray, onnx: np.ndarray) -> float:
-    """The fraction of rows (N, C) whose top-1 class of `onnx` has, in `truth`, the top probability within `_TIE`."""
+def _top1_but_ties(expected: Reference, means: np.ndarray) -> float:
+    """The fraction of clips whose best class by video features (N, D) is torch's, or a tie with it.
+
+    Ties are told from the shares of a softmax, also for a sigmoid model: where all of its probabilities are small,
+    every class would tie.
+    """
+    truth = expected.probabilities(expected.video_features, "softmax")
+    onnx = expected.probabilities(means, "softmax")
     chosen = np.take_along_axis(truth, onnx.argmax(axis=1)[:, None], axis=1)[:, 0]
     return float((chosen >= truth.max(axis=1) - _TIE).mean())
 
@@ -246,9 +277,9 @@ def _encode_texts(text: Engine, ids: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([text.run({"ids": row[None]})["features"] for row in ids])
 
 
-def _encode_padded(text: Engine, ids: Sequence[np.ndarray], context: int) -> np.ndarray:
+def _encode_padded(text: Engine, ids: Sequence[np.ndarray], context: int, pad: int) -> np.ndarray:
     """Features of the texts, encoded in one batch and padded to the context."""
-    padded = np.stack([np.pad(row, (0, context - len(row))) for row in ids])
+    padded = np.stack([np.pad(row, (0, context - len(row)), constant_values=pad) for row in ids])
     return text.run({"ids": padded})["features"]
 
 

@@ -8,12 +8,14 @@ import numpy.typing as npt
 from ga2clip.data.augment import Frames
 from ga2clip.data.check import file_time_limit
 from ga2clip.data.manifest import Clip
-from ga2clip.video import SamplingRule, read_frames, sample_frames, sample_indices
+from ga2clip.video import Preprocess, SamplingRule, read_frames, sample_frames, sample_indices
 
 _Times = npt.NDArray[np.float64]
 
 
-def read_clip(root: Path, clip: Clip, rule: SamplingRule, size: int | None) -> tuple[Frames, _Times]:
+def read_clip(
+    root: Path, clip: Clip, rule: SamplingRule, size: int | Preprocess | None
+) -> tuple[Frames, _Times]:
     """The frames that a rule selects of a clip: uint8 (V·T, H, W, 3), view after view, and their times in the file.
 
     The frames of a span are those that a file with only these frames would have.
@@ -22,7 +24,7 @@ def read_clip(root: Path, clip: Clip, rule: SamplingRule, size: int | None) -> t
         root: the dataset's folder.
         clip: of its manifest.
         rule: which frames.
-        size: of the short side; None: as in the file.
+        size: of the short side, or the preprocessing that resizes; None: as in the file.
 
     Raises:
         VideoError: the file can't be read.

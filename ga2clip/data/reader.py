@@ -3,6 +3,7 @@
 Frames come from the frame cache if `prepare --cache` made one, else they are decoded from the file.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,6 @@ from ga2clip.settings import Settings
 from ga2clip.video import (
     Preprocess,
     SamplingRule,
-    centre_crop,
-    resize_short_side,
     sample_indices,
     three_crops,
 )
@@ -34,7 +33,7 @@ class ClipReader:
     def __init__(self, root: Path, settings: Settings, preprocess: Preprocess, *, flip: bool = True) -> None:
         self._root = root
         self._settings = settings
-        self._size = preprocess.size
+        self._size, self._preprocess = preprocess.size, preprocess
         self._flip = flip
         self._store = FrameStore.find(root) if settings.data.cache else None
 
@@ -46,17 +45,23 @@ class ClipReader:
         return augment_clip(frames, self._size, self._settings.augment, flip=self._flip, rng=rng)
 
     def evaluation_clip(self, clip: Clip) -> Frames:
-        """An evaluation clip: uint8 (T, size, size, 3), or (V, T, size, size, 3) for V > 1 views."""
+        """An evaluation clip: uint8 (T, size, size, 3), or (V, T, size, size, 3) for V > 1 views.
+
+        Three crops cover the whole frame undistorted, whatever the backbone's preprocessing does with one.
+        """
         data = self._settings.data
         rule = SamplingRule(data.frames, clips=data.test_clips)
-        frames = resize_short_side(self._frames(clip, rule, self._size), self._size)
-        crops = three_crops if data.test_crops == 3 else centre_crop
-        views = crops(frames, self._size).reshape(-1, data.frames, self._size, self._size, 3)
+        if data.test_crops == 3:
+            short = replace(self._preprocess, resize_mode="shortest")
+            views = three_crops(short.resize(self._frames(clip, rule, short)), self._size)
+        else:
+            views = self._preprocess.frames(self._frames(clip, rule, self._preprocess))
+        views = views.reshape(-1, data.frames, self._size, self._size, 3)
         return np.ascontiguousarray(views[0] if len(views) == 1 else views)
 
-    def _frames(self, clip: Clip, rule: SamplingRule, short_side: int) -> Frames:
-        """Frames by a rule, view after view: (V·T, H, W, 3); those from a file have the given short side."""
+    def _frames(self, clip: Clip, rule: SamplingRule, size: int | Preprocess) -> Frames:
+        """Frames by a rule, view after view: (V·T, H, W, 3); those from a file are resized as `sample_frames` does."""
         if self._store is not None and clip in self._store:
             indices = sample_indices(self._store.count(clip), rule)
             return self._store.read(clip, indices.ravel())
-        return read_clip(self._root, clip, rule, short_side)[0]
+        return read_clip(self._root, clip, rule, size)[0]

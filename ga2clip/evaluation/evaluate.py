@@ -31,6 +31,7 @@ from ga2clip.evaluation.report import Measured, Report, SetReport
 from ga2clip.files import file_sha256
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.methods import method_settings
+from ga2clip.model.scoring import class_probabilities
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.registry import DATASETS
 from ga2clip.run import BACKBONE, PROMPTS, Run, load_run, runs_in
@@ -404,6 +405,7 @@ def _score_set(
     dtype = autocast_dtype(settings.training.precision, group.device, model.backbone.vision.width)
     with autocast(group.device, dtype):
         classes = model.encode_classes(list(part.classes))
+        model.check_classes(part.classes)
     number = {name: index for index, name in enumerate(part.classes)}
     labels = np.array([number[str(clip.label)] for clip in part.clips], dtype=np.int64)
     ranked = np.full((len(part.clips), min(TOP, len(part.classes))), BROKEN, dtype=np.int64)
@@ -413,7 +415,7 @@ def _score_set(
     if whole:
         views = torch.stack([encoded.features[part.clips[index].id] for index in whole]).to(group.device)
         logits = model.logits(views.flatten(0, 1), classes.float()).unflatten(0, views.shape[:2])
-        everything = logits.softmax(dim=-1).mean(dim=1).cpu().numpy()
+        everything = class_probabilities(logits, model.backbone.scoring).mean(dim=1).cpu().numpy()
         ranked[whole] = rank_classes(everything)
         scores[whole] = np.take_along_axis(everything, ranked[whole], axis=1)
     broken = tuple((clip.id, encoded.broken[clip.id]) for clip in part.clips if clip.id in encoded.broken)

@@ -54,6 +54,24 @@ def brier_score(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -
     return np.asarray(((probabilities - truth) ** 2).sum(axis=1))
 
 
+@dataclass(frozen=True)
+class Bin:
+    """Answers whose confidence lies in one of the bins: how many, their mean confidence, the share that is right."""
+
+    count: int
+    confidence: float
+    accuracy: float
+
+
+def filled_bins(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> list[Bin]:
+    """The bins that hold an answer, in rising order; arguments as `expected_calibration_error`."""
+    places = _bins(confidence)
+    return [
+        Bin(int(inside.sum()), float(confidence[inside].mean()), float(correct[inside].mean()))
+        for inside in (places == number for number in np.unique(places))
+    ]
+
+
 def _bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
     """The bin of each confidence; bins contain their upper edge."""
     return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
@@ -128,17 +146,13 @@ def draw_reliability(sets: Mapping[str, Mapping[str, Reliability]], path: Path) 
         top, bottom = rows[0][column], rows[1][column]
         top.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
         for label, found in curves.items():
-            index = _bins(found.confidence)
-            counts = np.bincount(index, minlength=BINS)
-            shown = counts > 0
-            means = [
-                np.bincount(index, weights=values, minlength=BINS)[shown] / counts[shown]
-                for values in (found.confidence, found.correct)
-            ]
+            bins = filled_bins(found.confidence, found.correct)
+            means = [b.confidence for b in bins], [b.accuracy for b in bins]
             said = f"{label}: " if label else ""
             legend = f"{said}ECE {100 * found.ece:.1f} %, Brier {found.brier:.3f}"
             (line,) = top.plot(*means, marker="o", markersize=4, label=legend)
             edges = np.linspace(0, 1, BINS + 1)
+            counts = np.bincount(_bins(found.confidence), minlength=BINS)
             bottom.stairs(counts, edges, color=line.get_color())
         top.set(title=name, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         top.legend(loc="upper left", fontsize=8)

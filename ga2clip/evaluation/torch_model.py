@@ -58,13 +58,16 @@ class TorchModel:
         self.classes = tuple(model.classes)
         self.preprocess = model.preprocess
         self.frames = model.settings.data.frames
-        self.scale = float(model.scale.detach())
+        self.scale, self.scoring = float(model.scale.detach()), model.backbone.scoring
+        self.logit_bias = model.backbone.bias
         self.negatives = normalise(_array(model.negatives))
 
     @cached_property
     def fingerprint(self) -> str:
-        """As `ClipModel`: SHA-256 of all weights, the frames of a clip, pixels, class text and descriptions."""
-        recipe = [self.frames, self._model.class_template, str(self.preprocess)]
+        """As `ClipModel`: SHA-256 of all weights, the frames of a clip, class text and descriptions, and what weights
+        don't show.
+        """
+        recipe = [self.frames, self._model.class_template, self._model.backbone.conventions()]
         if described := self._model.settings.descriptions:
             recipe.append(json.dumps(described))
         digest = hashlib.sha256(json.dumps(recipe).encode())
@@ -127,8 +130,11 @@ class TorchModel:
         """As `ClipModel`."""
         if template is not None:
             texts: Mapping[str, Sequence[str]] = {name: [fill(template, name)] for name in names}
-            return normalise(_array(self._model.encode_texts(texts, self._prompts)))
+            features = normalise(_array(self._model.encode_texts(texts, self._prompts)))
+            self._model.class_tokens(names, template)  # refuses names that the tokenizer can't tell apart
+            return features
         own = [name for name in names if name not in sentences]
+        self._model.check_classes(own)
         rows = dict(zip(own, self._model.encode_classes(own, self._prompts), strict=True)) if own else {}
         if sentences:
             described = self._model.encode_texts(sentences, self._prompts)

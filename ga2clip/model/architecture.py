@@ -132,7 +132,11 @@ def sizes_of(tensors: Mapping[str, Tensor], source: str) -> dict[str, int]:
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
         if name not in tensors:
-            raise UserError(f"{source} is not a ViT CLIP in OpenAI's naming: no {name}")
+            raise UserError(
+                f"{source} is not a ViT CLIP in OpenAI's naming: no {name}",
+                "for a model of another kind say which: --backbone NAME (`ga2clip backbones` lists them), or put "
+                "its open_clip_config.json beside it",
+            )
         if tensors[name].ndim != dimensions or not tensors[name].numel():
             raise UserError(f"{source}: {name} has the shape {tuple(tensors[name].shape)}")
         return tuple(tensors[name].shape)
@@ -216,7 +220,9 @@ def named(name: str) -> Architecture:
     if not weights:
         raise unknown_name(f"pretrained tag for {model}", tag, open_clip.list_pretrained_tags_by_model(model))
     quick_gelu = bool(config.quick_gelu or weights.get("quick_gelu"))
-    return Architecture(config, quick_gelu, _open_clip_pixels(weights, config, source), source)
+    return Architecture(
+        config, quick_gelu, open_clip_pixels(weights, config.vision_cfg.image_size, source), source
+    )
 
 
 def fitting_names(sizes: Mapping[str, int]) -> list[str]:
@@ -238,8 +244,7 @@ def variants(name: str, *, activation: bool = True) -> list[str]:
     differing = []
     for tag in open_clip.list_pretrained_tags_by_model(name):
         config = open_clip.get_pretrained_cfg(name, tag)
-        pixels = tuple(config["mean"]), tuple(config["std"]), config["resize_mode"]
-        same = pixels == (alone.pixels.mean, alone.pixels.std, "shortest")
+        same = open_clip_pixels(config, alone.pixels.size, f"{name}/{tag}") == alone.pixels
         if activation:
             same = same and bool(config.get("quick_gelu")) == bool(alone.quick_gelu)
         if not same:
@@ -279,7 +284,7 @@ def read_config(path: Path) -> Architecture | None:
     if not isinstance(model, Mapping) or not {"vision_cfg", "text_cfg"} <= model.keys():
         return None
     config = _model_config(model, source)
-    pixels = _open_clip_pixels(content.get("preprocess_cfg", {}), config, source)
+    pixels = open_clip_pixels(content.get("preprocess_cfg", {}), config.vision_cfg.image_size, source)
     # open_clip writes the key only for QuickGELU.
     return Architecture(config, bool(config.quick_gelu), pixels, source)
 
@@ -302,6 +307,22 @@ def read_json(path: Path) -> dict[str, Any]:
 # Keys without an effect here: initialisation and dropout.
 _IRRELEVANT = {"init_logit_scale", "patch_dropout"}
 _NOT_STATED: dict[str, Any] = {"custom_text": False, "init_logit_bias": None, "nonscalar_logit_scale": False}
+
+
+def is_plain(config: Mapping[str, Any]) -> bool:
+    """Whether an open_clip model config states nothing that a plain ViT CLIP doesn't have.
+
+    Its values may still be impossible.
+    """
+    vision = _without_defaults(config["vision_cfg"], _defaults(CLIPVisionCfg))
+    text = _without_defaults(config["text_cfg"], _defaults(CLIPTextCfg))
+    rest = _without_defaults({**config, "vision_cfg": None, "text_cfg": None}, _NOT_STATED)
+    return (
+        vision.keys() <= VisionConfig.model_fields.keys()
+        and text.keys() <= TextConfig.model_fields.keys()
+        and rest.keys() <= ModelConfig.model_fields.keys()
+        and not isinstance(vision.get("layers"), list | tuple)
+    )
 
 
 def _model_config(given: Any, source: str) -> ModelConfig:
@@ -354,45 +375,43 @@ def _processor_pixels(folder: Path, config: ModelConfig) -> Preprocess | None:
                 given = processor_pixels(content.get("image_processor", content), str(path))
             except (TypeError, AttributeError):
                 raise UserError(f"{path} is not the config of an image processor") from None
-            return _open_clip_pixels(given, config, str(path))
+            return open_clip_pixels(given, config.vision_cfg.image_size, str(path))
     return None
 
 
-def _open_clip_pixels(given: Any, config: ModelConfig, source: str) -> Preprocess | None:
+def open_clip_pixels(given: Any, image_size: int, source: str) -> Preprocess | None:
     """The preprocessing in open_clip's `preprocess_cfg`; None if it has no mean and std.
 
     Raises:
-        UserError: a kind of preprocessing that we don't support.
+        UserError: a kind of preprocessing that we don't support, or values of which only some are stated.
     """
     if not isinstance(given, Mapping):
         raise UserError(f"{source}: preprocess_cfg is not an object")
-    size = config.vision_cfg.image_size
-    sides = given.get("size", size)
-    stated = {
-        "interpolation": given.get("interpolation", "bicubic"),
-        "resize_mode": given.get("resize_mode", "shortest"),
-        "mode": given.get("mode", "RGB"),
-        "size": sides if isinstance(sides, int) else _one(sides),
-    }
-    ours = {"interpolation": "bicubic", "resize_mode": "shortest", "mode": "RGB", "size": size}
-    for key, value in stated.items():
-        if value != ours[key]:
+    sides = given.get("size", image_size)
+    size = sides if isinstance(sides, int) else _one(sides)
+    for key, value, ours in (("mode", given.get("mode", "RGB"), "RGB"), ("size", size, image_size)):
+        if value != ours:
             raise UserError(
-                f"{source} prepares frames with {key} = {value!r}; ga2clip knows {ours[key]!r} only",
+                f"{source} prepares frames with {key} = {value!r}; the model takes {ours!r}",
                 "with another preprocessing the features would differ from those of the model's authors",
             )
-    stated_values = given.keys() & {"mean", "std"}
-    if not stated_values:
+    kinds = {ours: given[theirs] for theirs, ours in _KINDS.items() if theirs in given}
+    stated = given.keys() & {"mean", "std"}
+    if not stated:
+        if kinds.items() - {("resize_mode", "shortest"), ("interpolation", "bicubic"), ("fill", 0)}:
+            said = " and ".join(f"{key} = {value!r}" for key, value in kinds.items())
+            raise UserError(f"{source} says {said}, but not mean and std of pixels", "add mean and std")
         return None
-    if len(stated_values) < 2:
-        raise UserError(
-            f"{source} says the {stated_values.pop()} of pixels alone", "add the other of mean and std"
-        )
-    values = {"size": size, "mean": given["mean"], "std": given["std"]}
+    if len(stated) < 2:
+        raise UserError(f"{source} says the {stated.pop()} of pixels alone", "add the other of mean and std")
     try:
-        return Preprocess.from_json(values)
+        return Preprocess.from_json({"size": size, "mean": given["mean"], "std": given["std"], **kinds})
     except UserError as error:
         raise UserError(f"{source}: {error.message}") from None
+
+
+_KINDS = {"resize_mode": "resize_mode", "interpolation": "interpolation", "fill_color": "fill"}
+"""open_clip's names of ways to resize, and ours."""
 
 
 def _one(sides: Any) -> Any:

@@ -22,6 +22,8 @@ from ga2clip.model.weights import SUFFIXES, read_weights, refuse_not_finite
 _OPENAI_SCALARS = frozenset({"input_resolution", "context_length", "vocab_size"})
 # A buffer that older versions of open_clip stored: it can be computed.
 _MASK = "attn_mask"
+# A whole number that batch normalisation has beside its weights.
+_COUNTER = ".num_batches_tracked"
 _INDEX = ".index.json"
 _PIECE = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.\w+)")
 """How transformers names one of the files that it cuts a model into."""
@@ -176,6 +178,8 @@ def _refuse_others(tensors: Mapping[str, Any], file: Path) -> None:
 def _refuse_odd_numbers(tensors: Mapping[str, Tensor], file: Path) -> None:
     """Raises UserError for quantised, sparse or integer tensors: weights must be plain floating-point arrays."""
     for name, value in tensors.items():
+        if name.endswith(_COUNTER):
+            continue
         plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
         if not (plain and value.is_floating_point()):
             raise UserError(f"{file}: {name} is not a plain array of floating-point numbers ({value.dtype})")

@@ -14,6 +14,7 @@ from torch import Tensor
 from ga2clip.errors import UserError
 from ga2clip.labels import fill
 from ga2clip.model.backbone import Backbone
+from ga2clip.tokenizer import ClipTokenizer
 
 WHOLE_TEXTS = "prompt_learner.complete_text_embeddings"
 """(C, L, W): the class texts of a model without text prompt, start token included."""
@@ -53,11 +54,17 @@ def find_template(
         UserError: no class texts in the checkpoint, another number of classes, a name that differs from the stored
             one (the message has the stored text), another template, or another token embedding.
     """
+    tokenizer = backbone.tokenizer
+    if not isinstance(tokenizer, ClipTokenizer):
+        raise UserError(
+            f"{source} was tuned from a CLIP, and the given backbone has another tokenizer than CLIP's",
+            "give the CLIP that it started from: --clip-weights FILE",
+        )
     start, stored = _split_texts(published, backbone, source, prompted)
     if len(stored) != len(names):
         raise UserError(f"{source} was tuned on {len(stored)} classes, the list has {len(names)}")
-    texts = _StoredTexts(stored.float(), backbone)
-    if not texts.same(start.float().flatten(0, 1), backbone.text.start_id).all():
+    texts = _StoredTexts(stored.float(), backbone, tokenizer)
+    if not texts.same(start.float().flatten(0, 1), tokenizer.start).all():
         raise _other_embedding(source)
     right: dict[str, list[bool]] = {}
     for candidate in itertools.chain([] if template is None else [template], texts.templates(names)):
@@ -74,7 +81,7 @@ def find_template(
         return best
     wrong = right[best].index(False) if right else 0
     text = texts.read(wrong)
-    if right and backbone.tokenizer.encode(text) == backbone.tokenizer.encode(fill(best, names[wrong])):
+    if right and tokenizer.encode(text) == tokenizer.encode(fill(best, names[wrong])):
         raise _other_embedding(source)
     raise UserError(
         f"class {wrong + 1} of the list, '{names[wrong]}', is not what {source} was tuned on: "
@@ -121,8 +128,8 @@ def _precision(values: Tensor) -> float:
 class _StoredTexts:
     """Embedded class texts (C, L, W) float32 without start token, and the token embedding (V, W)."""
 
-    def __init__(self, stored: Tensor, backbone: Backbone) -> None:
-        self.stored, self.tokenizer = stored, backbone.tokenizer
+    def __init__(self, stored: Tensor, backbone: Backbone, tokenizer: ClipTokenizer) -> None:
+        self.stored, self.tokenizer = stored, tokenizer
         self.vocabulary = backbone.text.token_embedding.weight.detach().float()
         # How far rounding moves a token, as norm over norm; another token is ~1 away. OpenAI's CLIPs, and so what
         # is tuned from them, passed through half precision whatever their files are stored in.

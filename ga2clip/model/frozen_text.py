@@ -18,8 +18,7 @@ def frozen_text_features(backbone: Backbone, texts: Sequence[str]) -> Tensor:
 
     Raises UserError for a text that is too long for the context.
     """
-    ids = torch.from_numpy(backbone.tokenizer.tokens(texts, context=backbone.context_length)[:, 1:])
-    return backbone.text(ids.to(backbone.logit_scale.device))
+    return backbone.text(backbone.ids(texts))
 
 
 def class_text_features(backbone: Backbone, names: Sequence[str], templates: Sequence[str]) -> Tensor:
@@ -77,11 +76,12 @@ def phrase_prompts(backbone: Backbone, phrase: str, length: int) -> list[Tensor]
 
     The input prompt ends with the phrase, next to the class name; if it is longer, random tokens come first. Deeper
     prompts start from the frozen tower's hidden states at these positions, so that training starts from the zero-shot
-    model and not from one whose prompt positions are noise. An empty phrase gives an empty list.
+    model and not from one whose prompt positions are noise. In a text tower without causal mask these states depend on
+    the name; those before no name are taken. An empty phrase gives an empty list.
     """
     if not phrase or not length:
         return []
     words = phrase_embedding(backbone, phrase)[-length:]
     start = torch.randn(length, words.shape[1]) * words.std()
     start[length - len(words) :] = words
-    return backbone.text.prefix_states(start)
+    return backbone.text.prefix_states(start, backbone.ids([""], length))

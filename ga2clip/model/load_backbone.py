@@ -29,8 +29,18 @@ from ga2clip.model.architecture import (
     variants,
 )
 from ga2clip.model.backbone import Backbone, load_exactly
+from ga2clip.model.blueprint import (
+    Blueprint,
+    blueprint_of_file,
+    blueprint_of_name,
+    differing_tags,
+    load_model,
+    refuse_other_configs,
+    usual_pixels,
+)
 from ga2clip.model.checkpoint import Checkpoint, read_checkpoint, with_text_tower
 from ga2clip.model.download import published_clip
+from ga2clip.model.licences import licence_of
 from ga2clip.model.weights import read_weights
 from ga2clip.settings import BackboneSettings
 from ga2clip.tokenizer import VOCABULARY
@@ -40,6 +50,10 @@ _log = logging.getLogger(__name__)
 
 BUILTIN = "tiny"
 _ACTIVATIONS: dict[bool | None, str] = {True: "QuickGELU", False: "GELU"}
+_PIXELS = "mean {0.mean} and std {0.std} ({0.resize_mode}, {0.interpolation})"
+_ASSUMED_PIXELS = (
+    "nothing says how the pixels of {} are normalised: CLIP's mean and standard deviation are taken"
+)
 T = TypeVar("T")
 
 
@@ -47,9 +61,17 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     """The CLIP that the settings name, in float32 on the CPU.
 
     Raises:
-        UserError: unknown name or tag, failed download, missing file, unknown or contradictory architecture, or
-            weights that don't match the architecture exactly.
+        UserError: unknown name or tag, failed download, missing file, unknown or contradictory architecture, weights
+            that don't match the architecture exactly, or an image size that the model can't take.
     """
+    backbone = _load(settings)
+    if settings.image_size not in (0, backbone.preprocess.size):
+        backbone.vision.resize(settings.image_size)
+        backbone.preprocess = replace(backbone.preprocess, size=settings.image_size)
+    return backbone
+
+
+def _load(settings: BackboneSettings) -> Backbone:
     if settings.from_file:
         return _load_file(settings)
     if settings.text_from:
@@ -112,6 +134,13 @@ def _load_file(settings: BackboneSettings) -> Backbone:
             "name the file with the text tower that belongs to it: --set backbone.text_from=FILE",
         )
     source = str(checkpoint.file)
+    stated = _blueprints(checkpoint, settings.name)
+    if not all(blueprint.plain for blueprint in stated):
+        if settings.text_from:
+            raise UserError(
+                "backbone.text_from is for plain ViT CLIPs", f"leave it out, or correct {stated[0].source}"
+            )
+        return _load_stated(checkpoint, stated, settings)
     sizes = sizes_of(tensors, source)
     if sizes["vocabulary"] != VOCABULARY:
         raise UserError(
@@ -124,6 +153,51 @@ def _load_file(settings: BackboneSettings) -> Backbone:
     if known.quick_gelu is None or known.preprocess is None:
         _say_what_was_taken(known, settings.name, source)
     return _build(tensors, known, source, "as its source says")
+
+
+def _blueprints(checkpoint: Checkpoint, name: str) -> list[Blueprint]:
+    """What open_clip's configs say of a file: the first one beside it, and that of the user's `backbone.name`."""
+    beside = (
+        blueprint_of_file(path) for path in checkpoint.configs if path != checkpoint.file and path.is_file()
+    )
+    found = [next(filter(None, beside), None)]
+    if name.endswith(".json"):
+        found.append(blueprint_of_file(Path(name).expanduser()))
+    elif name.partition("/")[0] in open_clip.list_models():
+        found.append(blueprint_of_name(name))
+    return [blueprint for blueprint in found if blueprint is not None]
+
+
+def _load_stated(checkpoint: Checkpoint, stated: Sequence[Blueprint], settings: BackboneSettings) -> Backbone:
+    """A model of another kind than a plain CLIP, whose configs say all of it."""
+    file = str(checkpoint.file)
+    refuse_other_configs(stated, file)
+    activations = [(blueprint.source, blueprint.quick_gelu) for blueprint in stated]
+    activations += [("backbone.quick_gelu", settings.quick_gelu)]
+    activations += [(f"{file} ({checkpoint.origin})", True)] if checkpoint.origin else []
+    activation = _agreed(file, [(who, _ACTIVATIONS.get(value)) for who, value in activations], "{0}")
+    preprocess = _agreed(file, [(b.source, b.preprocess) for b in stated], _PIXELS)
+    quick_gelu = _is_quick(activation)
+    if quick_gelu is None and (tags := differing_tags(settings.name)):
+        _log.warning(
+            f"{file} is read as open_clip's {settings.name}, with GELU; for the published weights {', '.join(tags)}, "
+            f"which have QuickGELU, say --backbone {settings.name}/TAG"
+        )
+    if preprocess is None and settings.name in open_clip.list_models():
+        preprocess = usual_pixels(settings.name)
+    if preprocess is None:
+        _log.warning(_ASSUMED_PIXELS.format(file))
+    blueprint = replace(stated[-1], quick_gelu=quick_gelu, preprocess=preprocess)
+    blueprint.check()
+    tokenizer = blueprint.tokenizer(checkpoint.file.parent)
+    model = load_model(blueprint, checkpoint.tensors, file)
+    return Backbone(
+        model,
+        name=blueprint.label,
+        licence="as its source says",
+        preprocess=blueprint.pixels,
+        tokenizer=tokenizer,
+    )
 
 
 def _known_architecture(
@@ -150,9 +224,14 @@ def _known_architecture(
     _agreed(file, [(s.source, s.config.heads) for s in sources], "{0[0]} + {0[1]} heads")
     activations = [(s.source, s.quick_gelu) for s in sources] + [("backbone.quick_gelu", settings.quick_gelu)]
     activation = _agreed(file, [(who, _ACTIVATIONS.get(value)) for who, value in activations], "{0}")
-    preprocess = _agreed(file, [(s.source, s.preprocess) for s in sources], "mean {0.mean} and std {0.std}")
-    quick_gelu = None if activation is None else activation == _ACTIVATIONS[True]
+    preprocess = _agreed(file, [(s.source, s.preprocess) for s in sources], _PIXELS)
+    quick_gelu = _is_quick(activation)
     return replace(sources[0], quick_gelu=quick_gelu, preprocess=preprocess)
+
+
+def _is_quick(activation: str | None) -> bool | None:
+    """Whether an activation is QuickGELU; None for None."""
+    return None if activation is None else activation == _ACTIVATIONS[True]
 
 
 def _agreed(file: str, said: Sequence[tuple[str, T | None]], words: str) -> T | None:
@@ -246,9 +325,7 @@ def _say_what_was_taken(known: Architecture, name: str, file: str) -> None:
             f"which differ in that, say --backbone {name}/TAG"
         )
     elif known.preprocess is None:
-        _log.warning(
-            f"nothing says how the pixels of {file} are normalised: CLIP's mean and standard deviation are taken"
-        )
+        _log.warning(_ASSUMED_PIXELS.format(file))
 
 
 def _build(weights: Mapping[str, Tensor], architecture: Architecture, source: str, licence: str) -> Backbone:
@@ -303,10 +380,17 @@ def _load_open_clip(name: str, tag: str) -> Backbone:
         raise UserError(
             f"'{tag}' is not a pretrained tag of {name}", f"for the folder of that name write ./{tag}"
         )
-    architecture = named(f"{name}/{tag}")
+    architecture = blueprint_of_name(f"{name}/{tag}")
+    architecture.check()
+    tokenizer = architecture.tokenizer(None)  # refused before anything is downloaded
     clip = published_clip(name, tag, quick_gelu=bool(architecture.quick_gelu))
-    licence = "MIT" if tag == "openai" else "as its publisher says"
-    return Backbone(clip.float(), name=f"{name}/{tag}", licence=licence, preprocess=architecture.pixels)
+    return Backbone(
+        clip.float(),
+        name=f"{name}/{tag}",
+        licence=licence_of(name, tag).name,
+        preprocess=architecture.pixels,
+        tokenizer=tokenizer,
+    )
 
 
 def _describe(architecture: Architecture) -> str:

@@ -5,17 +5,20 @@
 
 import json
 from importlib import resources
-from typing import Any
 
 import open_clip
 import torch
+from torch import nn
 
-from ga2clip.errors import unknown_name
+from ga2clip.errors import UserError, unknown_name
+from ga2clip.model.blueprint import blueprint_of_name
+from ga2clip.model.family import Towers, towers_of
 from ga2clip.model.load_backbone import BUILTIN
 from ga2clip.model.methods import METHODS, MethodRow, get_method, method_settings
-from ga2clip.model.part import Site, TowerSize, build_parts
+from ga2clip.model.part import Site, build_parts, tower_size
 from ga2clip.model.term import active_terms
 from ga2clip.settings import Settings
+from ga2clip.tokenizer import ClipTokenizer
 
 EXAMPLE_CLASSES = 100
 """Number of classes for which a linear probe's parameters are counted."""
@@ -31,24 +34,38 @@ def built_table(
     """
     if only is not None:
         get_method(only)
-    config = _config(backbone)
-    return [_row(name, config, base or Settings()) for name in METHODS if only in (None, name)]
+    towers = _towers(backbone)
+    return [_row(name, towers, base or Settings()) for name in METHODS if only in (None, name)]
 
 
-def _config(backbone: str) -> dict[str, Any]:
-    if backbone == BUILTIN:
-        file = resources.files("ga2clip.assets") / BUILTIN / "config.json"
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    config = open_clip.get_model_config(backbone)
-    if config is None or "layers" not in config["text_cfg"]:
-        raise unknown_name("backbone", backbone, [BUILTIN, *open_clip.list_models()])
-    return dict(config)
+def _towers(backbone: str) -> Towers:
+    """The towers of a backbone, with sizes and no memory."""
+    with torch.device("meta"):
+        if backbone == BUILTIN:
+            file = resources.files("ga2clip.assets") / BUILTIN / "config.json"
+            config = json.loads(file.read_text(encoding="utf-8"))
+            config.pop("preprocess")
+            model: nn.Module = open_clip.CLIP(**config)
+        elif backbone in open_clip.list_models():
+            model = blueprint_of_name(backbone).build()
+        else:
+            raise unknown_name("backbone", backbone, [BUILTIN, *open_clip.list_models()])
+        return towers_of(
+            model, backbone, ClipTokenizer.from_open_clip()
+        )  # its sizes are those with any tokenizer
 
 
-def _row(name: str, config: dict[str, Any], base: Settings) -> MethodRow:
+def _row(name: str, towers: Towers, base: Settings) -> MethodRow:
     settings = base.updated(method_settings(name), name)
-    site = _site(settings, config)
-    parts = dict(build_parts(site))
+    site = _site(settings, towers)
+    try:
+        parts = dict(build_parts(site))
+    except UserError as error:
+        if not site.vision.no_prompts:
+            raise
+        return MethodRow(
+            name, METHODS[name].summary, METHODS[name].source, f"refused: {error.message}", "-", 0
+        )
     return MethodRow(
         name=name,
         summary=METHODS[name].summary,
@@ -59,24 +76,19 @@ def _row(name: str, config: dict[str, Any], base: Settings) -> MethodRow:
     )
 
 
-def _site(settings: Settings, config: dict[str, Any]) -> Site:
+def _site(settings: Settings, towers: Towers) -> Site:
     """A backbone of those sizes without its weights."""
-    method, text, vision = settings.method, config["text_cfg"], config["vision_cfg"]
+    width, length = towers.text.width, settings.method.text_length
     return Site(
         settings=settings,
         classes=[f"class {number}" for number in range(EXAMPLE_CLASSES)],
-        text=_size(text),
-        vision=_size(vision),
-        embed_dim=config["embed_dim"],
-        hard_prompt=torch.zeros(method.text_length, text["width"]),
+        text=tower_size(towers.text),
+        vision=tower_size(towers.vision),
+        embed_dim=towers.embed_dim,
+        hard_prompt=torch.zeros(length, width),
         phrase_prompts=lambda *_: (),
-        frozen_classes=lambda: torch.zeros(EXAMPLE_CLASSES, config["embed_dim"]),
+        frozen_classes=lambda: torch.zeros(EXAMPLE_CLASSES, towers.embed_dim),
     )
-
-
-def _size(tower: dict[str, Any]) -> TowerSize:
-    width = tower["width"]
-    return TowerSize(width, tower["layers"], int(width * tower.get("mlp_ratio", 4.0)))
 
 
 def _weighted(term: str, weight: float) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ga2clip.errors import UserError
 from ga2clip.model.towers import LayerWeights
+from ga2clip.model.towers import Tower as BlockTower
 from ga2clip.registry import PARTS
 from ga2clip.settings import Settings, explain
 
@@ -43,11 +44,28 @@ class Prompts(NamedTuple):
 
 
 class TowerSize(NamedTuple):
-    """width: channels of a token (W). depth: number of blocks. hidden: width of a block's MLP inside."""
+    """width: channels of a token (W). depth: number of blocks. hidden: width of a block's MLP inside.
+
+    gates: weights into that hidden layer, 2 in a gated MLP. no_prompts: why nothing can enter the tower; empty where
+    prompts and other weights can.
+    """
 
     width: int
     depth: int
     hidden: int
+    gates: int = 1
+    no_prompts: str = ""
+
+
+def tower_size(tower: BlockTower) -> TowerSize:
+    """The sizes of a tower."""
+    return TowerSize(tower.width, tower.depth, tower.hidden, tower.gates, tower.no_prompts)
+
+
+def refuse_if_closed(size: TowerSize, what: str, hint: str) -> None:
+    """Raises UserError for something that would enter a tower that takes nothing."""
+    if size.no_prompts:
+        raise UserError(f"the backbone takes no {what}: {size.no_prompts}", hint)
 
 
 @dataclass(frozen=True)

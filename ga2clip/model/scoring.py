@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ga2clip.choices import ScoringRule
+
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosines of every row of a (N, D) with every row of b (M, D): (N, M) float32.
@@ -14,6 +16,11 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     """
     with torch.autocast(a.device.type, enabled=False):
         return F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T
+
+
+def class_probabilities(logits: Tensor, scoring: ScoringRule) -> Tensor:
+    """Probabilities (…, C) of logits (…, C). Those of a sigmoid model don't add up to 1."""
+    return logits.sigmoid() if scoring == "sigmoid" else logits.softmax(dim=-1)
 
 
 def mean_directions(features: Tensor, counts: Sequence[int]) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from ga2clip.choices import ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.registry import TERMS
 from ga2clip.settings import Settings
@@ -30,7 +31,7 @@ class Features:
     classes: Tensor
     """(C, D)"""
     logits: Tensor
-    """(B, C) scale · cosine."""
+    """(B, C) scale · cosine, plus the bias of a sigmoid model."""
     targets: Tensor
     """(B,) int64 class ids, or (B, C) soft labels."""
     scale: Tensor
@@ -39,6 +40,8 @@ class Features:
     """(A, D) anchor videos; A may be 0."""
     negatives: Tensor
     """(K, D) frozen features of the negative prompts."""
+    scoring: ScoringRule = "softmax"
+    """How logits become probabilities: over all classes, or each on its own."""
     scenario: Tensor | None = None
     """(C, D) frozen features of the scenario template filled with the class names."""
     teacher: Tensor | None = None

@@ -1,53 +1,42 @@
-"""The two towers of a plain ViT CLIP, which take prompts and other weights per layer.
+"""Towers that take prompts and other weights per layer; the vision tower of open_clip's own ViT.
 
-The towers walk open_clip's blocks with its weights, because prompts enter between blocks, and because
-`nn.MultiheadAttention` as open_clip calls it is many times slower than the same weights applied as
-linear → attention → linear (bf16 on CPUs). No prompt parameters live here.
+The towers walk a model's blocks (`blocks.py`) with its weights. No prompt parameters live here.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from ga2clip.errors import UserError
+from ga2clip.model.blocks import OPEN_CLIP, OWN, BlockKind, BlockWeights, Heads, rotated
 
 LayerPrompts = Sequence[Tensor | None]
 """One entry per block: the prompt (n, W) that is inserted before it, or None for no change."""
 
-
-class BlockWeights(NamedTuple):
-    """Weights (out, in) of a block's linear layers; None: the block's own.
-
-    in_proj: (3W, W), queries, keys and values one below the other. c_fc, c_proj: into and out of the hidden layer.
-    """
-
-    in_proj: Tensor | None = None
-    out_proj: Tensor | None = None
-    c_fc: Tensor | None = None
-    c_proj: Tensor | None = None
-
-
 LayerWeights = Sequence[BlockWeights | None]
 """One entry per block, or none at all."""
-_OWN = BlockWeights()
 
 
-class _Tower(nn.Module):
-    """The common base of both towers."""
+class Tower(nn.Module):
+    """The common base of towers of transformer blocks."""
 
-    blocks: Sequence[ResidualAttentionBlock]
+    kind: BlockKind = OPEN_CLIP
+    blocks: Sequence[nn.Module]
     recompute = False
     """Recompute a block's activations in the backward pass instead of keeping them."""
+    no_prompts = ""
+    """Why no prompts can enter, for messages; empty where they can."""
 
     @property
     def width(self) -> int:
         """Channels of a token (W)."""
-        return self.blocks[0].attn.embed_dim
+        return self.kind.width(self.blocks[0])
 
     @property
     def depth(self) -> int:
@@ -57,46 +46,51 @@ class _Tower(nn.Module):
     @property
     def hidden(self) -> int:
         """Width of the hidden layer of a block's MLP."""
-        return self.blocks[0].mlp.c_fc.out_features
+        return self.kind.hidden(self.blocks[0])
+
+    @property
+    def gates(self) -> int:
+        """Weights into that hidden layer: 2 in a gated MLP (SwiGLU), else 1."""
+        return self.kind.gates(self.blocks[0])
 
     def changed(self, changes: LayerWeights, weights: LayerWeights = ()) -> list[BlockWeights | None]:
         """`weights`, where there are none the blocks' own, with `changes` added."""
-        layers = zip(
-            self.blocks, _per_layer(changes, self.depth), _per_layer(weights, self.depth), strict=True
-        )
+        layers = zip(self.blocks, per_layer(changes, self.depth), per_layer(weights, self.depth), strict=True)
         return [
-            before if change is None else _added(_own(block), before or _OWN, change)
+            before if change is None else _added(self.kind.weights(block), before or OWN, change)
             for block, change, before in layers
         ]
 
-    def _run(self, function: Callable[..., Any], *inputs: Any) -> Any:
+    def run(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        """Call a function whose activations are recomputed in the backward pass if `recompute` says so."""
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(function, *inputs, use_reentrant=False)
         return function(*inputs)
 
 
-class VisionTower(_Tower):
+class VisionTower(Tower):
     """Encodes frames: normalised pixels (N, 3, H, W) → features (N, D), not normalised.
 
-    Prompts (m, W) of the input layer are appended after the patch tokens, before `ln_pre`; deeper ones replace the last
-    m tokens before their block (VPT-Deep, ECCV 2022, sec. 3.2, with the prompts last). A block's output at prompts that
-    the next block replaces is never used. Such prompts are therefore only used as keys and values, common to all
-    frames; this is exact and saves N · m tokens.
+    Prompts (m, W) of the input layer are appended after the patch tokens, before the norm that precedes the blocks;
+    deeper ones replace the last m tokens before their block (VPT-Deep, ECCV 2022, sec. 3.2, with the prompts last).
+    They get no position, absolute or rotary. The feature is read from the model's own tokens alone, never from prompts,
+    whatever the pooling. A block's output at prompts that the next block replaces is never used. Such prompts are
+    therefore only used as keys and values, common to all frames; this is exact and saves N · m tokens. The last block
+    computes only the tokens that are read.
     """
 
-    def __init__(self, visual: VisionTransformer) -> None:
-        super().__init__()
-        self.visual = visual
-
-    @property
-    def blocks(self) -> Sequence[ResidualAttentionBlock]:  # type: ignore[override]
-        """The transformer's blocks."""
-        return self.visual.transformer.resblocks
+    visual: nn.Module
+    first_convolution = ""
+    """The name of the convolution of raw pixels if it has no padding, so that an export can fold the normalisation into
+    it; else empty."""
+    prefix_tokens = 1
+    """Tokens before the patches, such as the class token."""
+    rotate_half = False
 
     def forward(self, pixels: Tensor, prompts: LayerPrompts = (), weights: LayerWeights = ()) -> Tensor:
-        """Encode pictures; `prompts[i]` enters before block i, which works with `weights[i]`."""
-        prompts, weights = _per_layer(prompts, self.depth), _per_layer(weights, self.depth)
-        x = self._tokens(pixels)
+        """Encode frames; `prompts[i]` enters before block i, which works with `weights[i]`."""
+        prompts, weights = per_layer(prompts, self.depth), per_layer(weights, self.depth)
+        x, table = self.tokens(pixels)
         tokens = x.shape[1]
         for index, block in enumerate(self.blocks):
             context = self._context(prompts[index], index, x)
@@ -105,86 +99,131 @@ class VisionTower(_Tower):
                 x = x[:, :tokens]
                 if not last and prompts[index + 1] is None:
                     x, context = torch.cat([x, context.expand(x.shape[0], -1, -1)], dim=1), None
-            own = weights[index] or _OWN
-            x = self._run(_pooled_block if last else _block, block, own, x, context)
-        return self.visual.ln_post(x[:, 0]) @ self.visual.proj
+            own = weights[index] or OWN
+            read = self.read(tokens) if last else None
+            x = self.run(self._block, block, own, x, context, table, read)
+        return self.head(x)
 
-    def _tokens(self, pixels: Tensor) -> Tensor:
-        patches = self.visual.conv1(pixels).flatten(2).transpose(1, 2)
-        class_token = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
-        x = torch.cat([class_token, patches], dim=1) + self.visual.positional_embedding.to(patches.dtype)
-        return self.visual.ln_pre(x)
+    def tokens(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The tokens (N, L, W) before the first block, and the rotary positions of the patches if there are any."""
+        raise NotImplementedError
+
+    def enter(self, prompts: Tensor) -> Tensor:
+        """Prompts (1, m, W) of the input layer as tokens before the first block."""
+        raise NotImplementedError
+
+    def read(self, tokens: int) -> slice:
+        """Which of the model's own tokens the feature is made of."""
+        raise NotImplementedError
+
+    def head(self, x: Tensor) -> Tensor:
+        """The feature (N, D) of the tokens (N, R, W) that are read."""
+        raise NotImplementedError
+
+    def resize(self, size: int) -> None:
+        """Take frames of size × size pixels from now on, with interpolated positions of patches.
+
+        Raises UserError for a size that its patches don't divide.
+        """
+        raise NotImplementedError
+
+    def simplified(self) -> "VisionTower":
+        """The same function for inference alone: a tower that may have fewer layers, or this one."""
+        return self
 
     def _context(self, prompt: Tensor | None, index: int, x: Tensor) -> Tensor | None:
         """A layer's prompt as tokens (1, m, W)."""
         if prompt is None:
             return None
         tokens = prompt.to(x.dtype)[None]
-        return tokens if index else self.visual.ln_pre(tokens)
+        return tokens if index else self.enter(tokens)
+
+    def _block(
+        self,
+        block: nn.Module,
+        own: BlockWeights,
+        x: Tensor,
+        context: Tensor | None,
+        table: Tensor | None,
+        read: slice | None,
+    ) -> Tensor:
+        """A block over tokens (N, L, W) that also look at context tokens (1, m, W), which are the same for all.
+
+        read: the tokens whose output is wanted; None: all.
+        """
+        q, k, v = self._project_with(block, own, x, context, table)
+        if read is not None:
+            q, x = q[:, :, read], x[:, read]
+        return self.kind.finish(block, own, x, F.scaled_dot_product_attention(q, k, v))
+
+    def _project_with(
+        self, block: nn.Module, own: BlockWeights, x: Tensor, context: Tensor | None, table: Tensor | None
+    ) -> Heads:
+        """Queries of x; keys and values of x and then the context."""
+        q, k, v = self.kind.project(block, own, x)
+        q, k = (rotated(y, table, start=self.prefix_tokens, half=self.rotate_half) for y in (q, k))
+        if context is None:
+            return q, k, v
+        _, context_k, context_v = self.kind.project(block, own, context)
+        keys = torch.cat([k, context_k.expand(x.shape[0], -1, -1, -1)], dim=2)
+        # Copying the queries frees the packed projection, whose other two thirds are copied above.
+        return q.contiguous(), keys, torch.cat([v, context_v.expand(x.shape[0], -1, -1, -1)], dim=2)
 
 
-class TextTower(_Tower):
-    """Encodes texts: token ids int64 (C, S) → features (C, D), not normalised.
+class OpenClipVision(VisionTower):
+    """open_clip's own ViT, read at the class token or from the mean of the patches (CLIPA)."""
 
-    A text is [SOT, n prompt positions, words…, EOT, padding]. The ids are those after the prompt: words, EOT (the
-    largest id, at whose position the feature is read), zeros. Because the mask is causal, the states of SOT and the
-    prompt are equal for all texts: they are computed once and shared, which is exact, also for gradients. Deeper
-    prompts replace the prompt positions before their block.
-    """
+    visual: VisionTransformer
+    first_convolution = "visual.conv1"
 
-    def __init__(self, clip: open_clip.CLIP) -> None:
+    def __init__(self, visual: VisionTransformer) -> None:
         super().__init__()
-        self.token_embedding: nn.Embedding = clip.token_embedding
-        self.positional_embedding: nn.Parameter = clip.positional_embedding
-        self.transformer = clip.transformer
-        self.ln_final: nn.LayerNorm = clip.ln_final
-        self.text_projection: nn.Parameter = clip.text_projection
-        self.start_id: int = clip.vocab_size - 2  # CLIP's vocabulary ends in SOT, EOT
+        self.visual = visual
 
     @property
-    def blocks(self) -> Sequence[ResidualAttentionBlock]:  # type: ignore[override]
+    def blocks(self) -> Sequence[nn.Module]:  # type: ignore[override]
         """The transformer's blocks."""
-        return self.transformer.resblocks
+        return self.visual.transformer.resblocks
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """Token ids (…) int64 → token embeddings (…, W) without positions."""
-        return self.token_embedding(ids)
+    def tokens(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As `VisionTower`."""
+        patches = self.visual.conv1(pixels).flatten(2).transpose(1, 2)
+        class_token = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
+        x = torch.cat([class_token, patches], dim=1) + self.visual.positional_embedding.to(patches.dtype)
+        return self.visual.ln_pre(x), None
 
-    def prefix_states(self, prompt: Tensor) -> list[Tensor]:
-        """The hidden states (n, W) of a prompt (n, W) after SOT before each block; the first is the input itself.
+    def enter(self, prompts: Tensor) -> Tensor:
+        """As `VisionTower`."""
+        return self.visual.ln_pre(prompts)
 
-        Deep prompts with these values don't change the model with the input prompt alone.
-        """
-        x = self.embed(torch.full((1, 1), self.start_id, device=prompt.device))
-        x = torch.cat([x, prompt[None]], dim=1) + self.positional_embedding[: 1 + len(prompt)]
-        states = [prompt]
-        for block in self.blocks[:-1]:
-            q, k, v = _project(block, _OWN, x)
-            x = _finish(block, _OWN, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
-            states.append(x[0, 1:])
-        return states
+    def resize(self, size: int) -> None:
+        """As `VisionTower`. The positions are interpolated as open_clip does: bicubic, antialiased."""
+        refuse_size(size, self.visual.patch_size[0])
+        before, after = self.visual.grid_size, (size // self.visual.patch_size[0],) * 2
+        positions = self.visual.positional_embedding
+        grid = positions[1:].detach().T.unflatten(1, before)[None]
+        grid = F.interpolate(grid, size=after, mode="bicubic", antialias=True, align_corners=False)
+        self.visual.positional_embedding = nn.Parameter(
+            torch.cat([positions[:1].detach(), grid[0].flatten(1).T]), positions.requires_grad
+        )
+        self.visual.image_size, self.visual.grid_size = (size, size), after
 
-    def forward(self, ids: Tensor, prompts: LayerPrompts = (), weights: LayerWeights = ()) -> Tensor:
-        """Encode texts; `prompts[i]` (n, W) enters before block i, which works with `weights[i]`."""
-        prompts, weights = _per_layer(prompts, self.depth), _per_layer(weights, self.depth)
-        prefix = self.embed(ids.new_full((1, 1), self.start_id))
-        if prompts[0] is not None:
-            prefix = torch.cat([prefix, prompts[0].to(prefix.dtype)[None]], dim=1)
-        split = prefix.shape[1]
-        positions = self.positional_embedding.to(prefix.dtype)
-        prefix = prefix + positions[:split]
-        suffix = self.embed(ids) + positions[split : split + ids.shape[1]]
-        mask = _suffix_mask(split, ids.shape[1], ids.device)
-        for index, block in enumerate(self.blocks):
-            if index:
-                prefix = _replace_last(prefix, prompts[index])
-            own = weights[index] or _OWN
-            prefix, suffix = self._run(_prefixed_block, block, own, prefix, suffix, mask)
-        pooled = suffix[torch.arange(ids.shape[0], device=ids.device), ids.argmax(dim=-1)]
-        return self.ln_final(pooled) @ self.text_projection
+    def read(self, tokens: int) -> slice:
+        """As `VisionTower`."""
+        return slice(1) if self.visual.pool_type == "tok" else slice(1, tokens)
+
+    def head(self, x: Tensor) -> Tensor:
+        """As `VisionTower`."""
+        if self.visual.pool_type == "tok":
+            pooled = self.visual.ln_post(x[:, 0])
+        elif self.visual.final_ln_after_pool:
+            pooled = self.visual.ln_post(x.mean(dim=1))
+        else:
+            pooled = self.visual.ln_post(x).mean(dim=1)
+        return pooled @ self.visual.proj
 
 
-_T = TypeVar("_T", bound=_Tower)
+_T = TypeVar("_T", bound=Tower)
 _Entry = TypeVar("_Entry")
 
 
@@ -195,101 +234,35 @@ def with_weights(tower: _T, weights: LayerWeights) -> _T:
         return tower
     tower = copy.deepcopy(tower)
     for block, changed in zip(tower.blocks, weights, strict=True):
-        for parameter, value in zip(_own(block), changed or _OWN, strict=True):
-            if value is not None:
-                parameter.copy_(value)
+        tower.kind.store(block, changed or OWN)
     return tower
 
 
-def run_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+def run_block(block: nn.Module, x: Tensor) -> Tensor:
     """A block of open_clip with its own weights over tokens (N, L, W)."""
-    return _block(block, _OWN, x)
+    q, k, v = OPEN_CLIP.project(block, OWN, x)
+    return OPEN_CLIP.finish(block, OWN, x, F.scaled_dot_product_attention(q, k, v))
 
 
-def _own(block: ResidualAttentionBlock) -> Iterator[nn.Parameter]:
-    """A block's weights in the order of `BlockWeights`."""
-    yield block.attn.in_proj_weight
-    yield from (layer.weight for layer in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj))
+def refuse_size(size: int, patch: int) -> None:
+    """Raises UserError for an image size that patches of this size don't divide."""
+    if size % patch:
+        near = max(round(size / patch), 1) * patch
+        raise UserError(
+            f"an image size of {size} is no multiple of the backbone's {patch} pixels", f"such as {near}"
+        )
 
 
-def _added(own: Iterator[nn.Parameter], before: BlockWeights, change: BlockWeights) -> BlockWeights:
-    weights = zip(own, before, change, strict=True)
-    return BlockWeights(*(b if c is None else (w if b is None else b) + c for w, b, c in weights))
-
-
-def _per_layer(entries: Sequence[_Entry | None], depth: int) -> list[_Entry | None]:
+def per_layer(entries: Sequence[_Entry | None], depth: int) -> list[_Entry | None]:
+    """Entries for all blocks of a tower: None where there are none."""
     return [*entries[:depth], *[None] * (depth - len(entries))]
 
 
-def _replace_last(x: Tensor, prompt: Tensor | None) -> Tensor:
-    if prompt is None:
-        return x
-    kept = x[:, : x.shape[1] - len(prompt)]
-    return torch.cat([kept, prompt.to(x.dtype).expand(x.shape[0], -1, -1)], dim=1)
+def _added(own: BlockWeights, before: BlockWeights, change: BlockWeights) -> BlockWeights:
+    def sum_of(weight: Tensor | None, earlier: Tensor | None, added: Tensor | None) -> Tensor | None:
+        if added is None:
+            return earlier
+        start = weight if earlier is None else earlier
+        return added if start is None else start + added
 
-
-def _suffix_mask(split: int, length: int, device: torch.device) -> Tensor:
-    """The attention mask (S, split + S) bool of suffix tokens: True for the prefix and the suffix up to itself."""
-    row = torch.arange(length, device=device)[:, None]
-    column = torch.arange(split + length, device=device)[None, :]
-    return column <= row + split
-
-
-def _block(
-    block: ResidualAttentionBlock, own: BlockWeights, x: Tensor, context: Tensor | None = None
-) -> Tensor:
-    """A block over tokens (N, L, W) that also look at context tokens (1, m, W), which are the same for all."""
-    q, k, v = _project_with(block, own, x, context)
-    return _finish(block, own, x, F.scaled_dot_product_attention(q, k, v))
-
-
-def _pooled_block(
-    block: ResidualAttentionBlock, own: BlockWeights, x: Tensor, context: Tensor | None = None
-) -> Tensor:
-    """The last block for the class token alone, since nothing else of it is read: (N, L, W) → (N, 1, W)."""
-    q, k, v = _project_with(block, own, x, context)
-    return _finish(block, own, x[:, :1], F.scaled_dot_product_attention(q[:, :, :1], k, v))
-
-
-def _project_with(
-    block: ResidualAttentionBlock, own: BlockWeights, x: Tensor, context: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries of x; keys and values of x and then the context."""
-    q, k, v = _project(block, own, x)
-    if context is None:
-        return q, k, v
-    _, context_k, context_v = _project(block, own, context)
-    keys = torch.cat([k, context_k.expand(x.shape[0], -1, -1, -1)], dim=2)
-    # Copying the queries frees the packed projection, whose other two thirds are copied above.
-    return q.contiguous(), keys, torch.cat([v, context_v.expand(x.shape[0], -1, -1, -1)], dim=2)
-
-
-def _prefixed_block(
-    block: ResidualAttentionBlock, own: BlockWeights, prefix: Tensor, suffix: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    q, k, v = _project(block, own, prefix)
-    own_q, own_k, own_v = _project(block, own, suffix)
-    keys = torch.cat([k.expand(suffix.shape[0], -1, -1, -1), own_k], dim=2)
-    values = torch.cat([v.expand(suffix.shape[0], -1, -1, -1), own_v], dim=2)
-    prefix = _finish(block, own, prefix, F.scaled_dot_product_attention(q, k, v, is_causal=True))
-    attended = F.scaled_dot_product_attention(own_q, keys, values, attn_mask=mask)
-    return prefix, _finish(block, own, suffix, attended)
-
-
-def _project(block: ResidualAttentionBlock, own: BlockWeights, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values (N, heads, L, W / heads) of a block's normalised input."""
-    attention = block.attn
-    weight = attention.in_proj_weight if own.in_proj is None else own.in_proj
-    mixed = F.linear(block.ln_1(x), weight, attention.in_proj_bias)
-    q, k, v = mixed.unflatten(-1, (3, attention.num_heads, attention.head_dim)).permute(2, 0, 3, 1, 4)
-    return q, k, v
-
-
-def _finish(block: ResidualAttentionBlock, own: BlockWeights, x: Tensor, attended: Tensor) -> Tensor:
-    x = x + block.ls_1(_linear(block.attn.out_proj, own.out_proj, attended.transpose(1, 2).flatten(2)))
-    hidden = block.mlp.gelu(_linear(block.mlp.c_fc, own.c_fc, block.ln_2(x)))
-    return x + block.ls_2(_linear(block.mlp.c_proj, own.c_proj, hidden))
-
-
-def _linear(layer: nn.Linear, weight: Tensor | None, x: Tensor) -> Tensor:
-    return layer(x) if weight is None else F.linear(x, weight, layer.bias)
+    return BlockWeights(*map(sum_of, own, before, change))

@@ -1,7 +1,7 @@
 """`VideoCLIP`: a backbone with the parts of a method; scores videos (B, T, 3, H, W) against classes.
 
 Video features are means of unnormalised frame features, as in the published GA2-CLIP, unless a part pools them
-otherwise; logits are exp(logit_scale) times cosines.
+otherwise; logits are exp(logit_scale) times cosines, plus the bias of a sigmoid model.
 """
 
 import logging
@@ -18,12 +18,14 @@ from ga2clip.errors import UserError
 from ga2clip.labels import fill
 from ga2clip.model.backbone import Backbone, load_exactly
 from ga2clip.model.frozen_text import class_text_features, negative_features, outlier_words, phrase_prompts
-from ga2clip.model.part import LearningRate, Part, Prompts, Site, Tower, TowerSize, build_parts
+from ga2clip.model.part import LearningRate, Part, Prompts, Site, Tower, build_parts, tower_size
 from ga2clip.model.pooling import mean_pool
 from ga2clip.model.scoring import cosine, mean_directions
 from ga2clip.model.term import Features, active_terms, needs_of, share_of_update
-from ga2clip.model.towers import LayerWeights, TextTower, VisionTower
+from ga2clip.model.towers import LayerWeights
+from ga2clip.model.towers import Tower as BlockTower
 from ga2clip.settings import Settings
+from ga2clip.tokenizer_json import JsonTokenizer
 
 _log = logging.getLogger(__name__)
 _FROZEN_VISION = frozenset({"frozen_video", "frozen_anchors"})
@@ -70,6 +72,7 @@ class VideoCLIP(nn.Module):
         with torch.no_grad():
             self.text_tokens = self.eval().prompts().text_tokens
             """Prompt positions that a class text spends in the context."""
+        self.check_classes(self.classes)
         self.train()
 
     def _freeze_texts(self) -> None:
@@ -93,13 +96,15 @@ class VideoCLIP(nn.Module):
     def _choose_trainable(self) -> None:
         """Set which backbone weights train, by `method.tune`. The token embedding stays frozen, as in ViFi-CLIP
         (CVPR 2023), whose code gives embedded class texts to the text tower as a fixed buffer. As there, the
-        temperature trains when both towers train.
+        temperature (and a sigmoid model's bias) trains when both towers train.
         """
         tune = self.settings.method.tune
         self.backbone.vision.requires_grad_(tune in ("vision", "both"))
         self.backbone.text.requires_grad_(tune in ("text", "both"))
         self.backbone.text.token_embedding.requires_grad_(False)
-        self.backbone.logit_scale.requires_grad_(tune == "both")
+        for scalar in (self.backbone.logit_scale, self.backbone.logit_bias):
+            if scalar is not None:
+                scalar.requires_grad_(tune == "both")
         if tune == "none":
             self.requires_grad_(False)
 
@@ -168,7 +173,7 @@ class VideoCLIP(nn.Module):
             vision_weights=self._weights("vision", self.backbone.vision),
         )
 
-    def _weights(self, name: Tower, tower: TextTower | VisionTower) -> LayerWeights:
+    def _weights(self, name: Tower, tower: BlockTower) -> LayerWeights:
         weights: LayerWeights = ()
         for part in self._in_order:
             changes = part.weight_changes(name)
@@ -274,20 +279,28 @@ class VideoCLIP(nn.Module):
     def class_tokens(self, names: Sequence[str], template: str | None = None) -> Tensor:
         """The ids (C, S) of class names in a template, by default `class_template`; as `token_ids`."""
         pattern = self.class_template if template is None else template
-        return self.token_ids([fill(pattern, name) for name in names])
+        return self.backbone.ids([fill(pattern, name) for name in names], self.text_tokens, distinct=True)
 
     def token_ids(self, texts: Sequence[str]) -> Tensor:
-        """Texts → ids (N, S) int64 behind SOT and the prompt: words, EOT, zeros; S is the longest needed.
+        """Texts → ids (N, S) int64 behind SOT and the prompt: words, EOT, padding; S is the longest needed.
 
         Raises UserError for a text too long for the context.
         """
-        context = self.backbone.context_length - self.text_tokens
-        ids = self.backbone.tokenizer.tokens(texts, context=context)
-        return torch.from_numpy(ids[:, 1:]).to(self.device)
+        return self.backbone.ids(texts, self.text_tokens)
+
+    def check_classes(self, names: Sequence[str]) -> None:
+        """Raises UserError for names that the backbone's tokenizer gives the same ids, though CLIP's would not.
+
+        Classes with descriptions may share sentences.
+        """
+        if isinstance(self.backbone.tokenizer, JsonTokenizer):
+            texts = [own[0] for own in self.texts_of(names).values() if len(own) == 1]
+            self.backbone.ids(texts, self.text_tokens, distinct=True)
 
     def logits(self, video: Tensor, classes: Tensor) -> Tensor:
-        """Features (B, D), (C, D) → exp(logit_scale) · cosine: (B, C) float32."""
-        return self.scale * cosine(video, classes)
+        """Features (B, D), (C, D) → exp(logit_scale) · cosine, plus the bias of a sigmoid model: (B, C) float32."""
+        logits = self.scale * cosine(video, classes)
+        return logits if self.backbone.logit_bias is None else logits + self.backbone.logit_bias
 
     def losses(self, video: Tensor, labels: Tensor, *, targets: Tensor | None = None) -> LossOutput:
         """All loss terms of a batch.
@@ -354,6 +367,7 @@ class VideoCLIP(nn.Module):
             logits=self.logits(video[labelled], classes),
             targets=targets,
             scale=self.scale,
+            scoring=self.backbone.scoring,
             anchors=video[~labelled],
             negatives=self.negatives,
             scenario=_rows(self.scenario, class_ids),
@@ -408,8 +422,8 @@ def build_model(
     site = Site(
         settings=settings,
         classes=tuple(classes),
-        text=TowerSize(backbone.text.width, backbone.text.depth, backbone.text.hidden),
-        vision=TowerSize(backbone.vision.width, backbone.vision.depth, backbone.vision.hidden),
+        text=tower_size(backbone.text),
+        vision=tower_size(backbone.vision),
         embed_dim=backbone.embed_dim,
         hard_prompt=hard_prompt,
         phrase_prompts=partial(phrase_prompts, backbone),

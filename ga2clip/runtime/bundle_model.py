@@ -68,10 +68,10 @@ class BundleModel:
         """Of `bundle.json`, which holds the hashes of all other files."""
         self.name = f"{card.method} on {card.backbone.name} ({card.precision}), {path}"
         self.classes = card.classes
-        pixels = card.preprocess
-        self.preprocess = Preprocess(size=pixels.size, mean=pixels.mean, std=pixels.std)
+        self.preprocess = Preprocess(**card.preprocess.model_dump(exclude={"colour"}))
         self.frames = card.sampling.frames
-        self.scale = card.scoring.scale
+        self.scale, self.scoring = card.scoring.scale, card.scoring.rule
+        self.logit_bias = card.scoring.bias
         self.negatives = self._text.bank.negatives
         self.threshold = card.reject.threshold if card.reject else None
         self.calibration = card.calibration

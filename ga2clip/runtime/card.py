@@ -1,7 +1,8 @@
 """`BundleCard`: the content of a bundle's `bundle.json`, typed and validated.
 
-Schema 2 states how features are pooled and scored and how class texts are cleaned. Schema 1 left that implicit; its
-cards are converted when they are read (`_from_1`).
+Schema 3 states how frames are resized, which kind of tokenizer the bundle has, and a scoring rule with its bias; in
+schema 2 all bundles were plain CLIPs. Schema 2 states how features are pooled and scored and how class texts are
+cleaned, which schema 1 left implicit. Older cards are converted when they are read.
 
 The card is untrusted input: unknown keys, unknown schema versions, non-finite numbers and file names with a path in
 them are refused before any other file of the bundle is opened.
@@ -20,12 +21,12 @@ from pydantic import (
     model_validator,
 )
 
-from ga2clip.choices import BundlePrecision
+from ga2clip.choices import BundlePrecision, Cleaning, Interpolation, ResizeMode, ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names
 from ga2clip.text import printable
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 CARD = "bundle.json"
 VIDEO_ENCODER = "video_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
@@ -33,6 +34,7 @@ TEXT_BANK = "text_bank.npz"
 TOKENIZER = "tokenizer.json"
 PROBE = "probe.npz"
 POOLING = "pooling.onnx"
+RELIABILITY = "reliability.png"
 
 PROVIDER_LIMIT: dict[BundlePrecision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
 """Smallest cosine to torch's features that a provider other than the CPU must reach; GPUs use TF32 or float16."""
@@ -60,15 +62,16 @@ class FileEntry(_Part):
 
 
 class PreprocessCard(_Part):
-    """The preprocessing recipe: short side to `size` (antialiased bicubic), centre crop; `mean` and `std`
-    are already folded into the encoder and stand here for the record.
+    """The preprocessing recipe, as `ga2clip.video.Preprocess`; `mean` and `std` are already folded into the encoder and
+    stand here for the record.
     """
 
     size: int = Field(ge=1, le=4096)
     mean: Triple
     std: tuple[Positive, Positive, Positive]
-    resize: Literal["bicubic-short-side"] = "bicubic-short-side"
-    crop: Literal["centre"] = "centre"
+    resize_mode: ResizeMode = "shortest"
+    interpolation: Interpolation = "bicubic"
+    fill: int = Field(default=0, ge=0, le=255)
     colour: Literal["RGB"] = "RGB"
 
 
@@ -86,18 +89,33 @@ class TextCard(_Part):
     """
 
     template: Text
-    cleaning: Literal["clip"] = "clip"
-    """How a text is cleaned before tokenising. `clip`: ftfy, HTML unescaped twice, whitespace joined, lower case."""
+    tokenizer: Literal["clip", "json"] = "clip"
+    """What reads `tokenizer.json`. `clip`: this package's own byte-pair encoding. `json`: the `tokenizers` library."""
+    cleaning: Cleaning = "clip"
+    """How a text is cleaned before tokenising, as `ga2clip.choices.Cleaning` says."""
+    pad: int = Field(default=0, ge=0, lt=2**31)
+    """The id that fills texts up to a common length."""
+    blank_end: bool = False
+    """Whether the end token is replaced by 0 (CLIPA)."""
     prompt_tokens: int = Field(ge=0, le=1024)
     placeholder: int = Field(ge=0, lt=2**31)
     context: int = Field(ge=3, le=4096)
 
 
 class ScoringCard(_Part):
-    """How the features of a clip and of class names become probabilities: a softmax over `scale` times cosine."""
+    """How the features of a clip and of class names become probabilities: a softmax over `scale` times cosine, or for
+    each class alone the sigmoid of `scale` times cosine plus `bias`.
+    """
 
-    rule: Literal["softmax"] = "softmax"
+    rule: ScoringRule = "softmax"
     scale: float = Field(gt=0, le=1e6)
+    bias: float = Field(default=0.0, ge=-1e6, le=1e6)
+
+    @model_validator(mode="after")
+    def _has_its_bias(self) -> "ScoringCard":
+        if self.rule == "softmax" and self.bias:
+            raise ValueError("a softmax has no bias")
+        return self
 
 
 class BackboneCard(_Part):
@@ -161,6 +179,26 @@ class CalibrationCard(_Part):
     """From which score on a class counts as true by itself; 0.5 where it is not listed."""
 
 
+class ReliabilityCard(_Part):
+    """What the probabilities of the bundle meant on one set of test clips; `before` is without the calibration.
+
+    95 % intervals are over clips: bootstrap, for the share covered by Wilson score.
+    """
+
+    clips: int = Field(ge=1)
+    ece_before: Share
+    ece: Share
+    ece_interval: tuple[Share, Share]
+    brier_before: float = Field(ge=0, le=2)
+    brier: float = Field(ge=0, le=2)
+    brier_interval: tuple[float, float]
+    covered: Share | None
+    """Share of the clips whose true class is in the set of 90 % coverage; None: the bundle has no calibration."""
+    covered_interval: tuple[Share, Share] | None
+    set_size: Positive | None
+    """The mean number of classes in that set."""
+
+
 class OutputAgreement(_Part):
     """One output of the ONNX model against torch: largest absolute difference (of L2-normalised features) and
     smallest cosine."""
@@ -195,7 +233,7 @@ class OnnxCard(_Part):
 class BundleCard(_Part):
     """The whole of `bundle.json`."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     method: str
     backbone: BackboneCard
     licence: str
@@ -219,6 +257,8 @@ class BundleCard(_Part):
     agreement: Agreement
     accuracy: dict[str, float] = {}
     """Accuracy of the exported model on the run's evaluation sets, where it was asked for."""
+    reliability: dict[str, ReliabilityCard] = {}
+    """By evaluation set, measured with `accuracy`."""
     trained: dict[str, str | int | float | bool]
     """Dataset, protocol, shots, seed … of the run."""
     versions: dict[str, str]
@@ -255,13 +295,13 @@ def parse_card(text: str, source: str) -> BundleCard:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{source} is not valid JSON: {error}", "export the bundle again") from None
     version = tree.get("schema_version") if isinstance(tree, dict) else None
-    if version not in (1, SCHEMA_VERSION) or not isinstance(version, int) or isinstance(version, bool):
+    if version not in (*_OLDER, SCHEMA_VERSION) or not isinstance(version, int) or isinstance(version, bool):
         raise UserError(
-            f"{source} has schema version {_short(version)}; this ga2clip reads versions 1 and {SCHEMA_VERSION}",
+            f"{source} has schema version {_short(version)}; this ga2clip reads versions 1 to {SCHEMA_VERSION}",
             "use the ga2clip version that wrote the bundle, or export it again",
         )
-    if version == 1:
-        tree = _from_1(tree)
+    while tree["schema_version"] in _OLDER:
+        tree = _OLDER[tree["schema_version"]](tree)
     try:
         card = BundleCard.model_validate(tree)
     except ValidationError as error:
@@ -282,7 +322,20 @@ def _from_1(tree: dict[str, Any]) -> dict[str, Any]:
     """A card of schema 1 as one of schema 2: `scale` has moved; the new fields take what schema 1 implied."""
     rest = {key: value for key, value in tree.items() if key != "logit_scale"}
     scale = {"scale": tree["logit_scale"]} if "logit_scale" in tree else {}
-    return {**rest, "schema_version": SCHEMA_VERSION, "scoring": scale}
+    return {**rest, "schema_version": 2, "scoring": scale}
+
+
+def _from_2(tree: dict[str, Any]) -> dict[str, Any]:
+    """A card of schema 2 as one of schema 3: the one kind of resizing has got other names."""
+    pixels = tree.get("preprocess")
+    if isinstance(pixels, dict):
+        usual = {"resize": "bicubic-short-side", "crop": "centre"}
+        pixels = {key: value for key, value in pixels.items() if usual.get(key, ()) != value}
+    return {**tree, "schema_version": 3, "preprocess": pixels}
+
+
+_OLDER = {1: _from_1, 2: _from_2}
+"""What makes a card of the next schema of one of an older schema."""
 
 
 def _refuse_constant(name: str) -> NoReturn:

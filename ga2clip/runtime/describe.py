@@ -1,13 +1,19 @@
 """A bundle's card as a short readable text (`ga2clip info`)."""
 
-from ga2clip.runtime.card import POOLING, BundleCard
+from ga2clip.choices import ResizeMode
+from ga2clip.runtime.card import POOLING, BundleCard, ReliabilityCard
 from ga2clip.text import printable
 
 _CLASSES_SHOWN = 12
+_RESIZING: dict[ResizeMode, str] = {
+    "shortest": "short side resized, centre crop",
+    "squash": "squashed",
+    "longest": "long side resized, padded",
+}
 
 
 def describe(card: BundleCard, where: str) -> str:
-    """Model, classes, preprocessing, measured agreement and accuracy, and licence; about a dozen lines."""
+    """Model, classes, preprocessing, measured agreement and accuracy, and licence; some fifteen lines."""
     videos = card.agreement.outputs["video_features"]
     size = sum(entry.bytes for entry in card.files.values()) / 2**20
     shown = ", ".join(card.classes[:_CLASSES_SHOWN])
@@ -22,7 +28,7 @@ def describe(card: BundleCard, where: str) -> str:
         "class text": f"{card.text.template!r} behind {card.text.prompt_tokens} prompt positions, "
         f"context {card.text.context}{_descriptions(card)}",
         "frames": f"{card.sampling.frames} per clip, {card.preprocess.size}×{card.preprocess.size}, "
-        f"{card.preprocess.resize}, centre crop",
+        f"{_RESIZING[card.preprocess.resize_mode]}, {card.preprocess.interpolation}",
         "pooling": "mean of the frames" if card.pooling == "mean" else f"{POOLING}, which sees their order",
         "precision": f"{card.precision}, opset {card.onnx.opset}"
         + (f", {len(card.onnx.float_layers)} layers in float32" if card.onnx.float_layers else ""),
@@ -30,6 +36,12 @@ def describe(card: BundleCard, where: str) -> str:
         f"{card.agreement.clips} clips, probabilities within {card.agreement.max_probability_error:.1g}",
         "accuracy": ", ".join(f"{name} {100 * value:.1f} %" for name, value in card.accuracy.items())
         or "not measured (export --verify-accuracy)",
+        "scoring": "softmax over the classes"
+        if card.scoring.rule == "softmax"
+        else "sigmoid, a probability for each class alone: they need not sum to 1",
+        "reliable": "; ".join(_reliability(name, found) for name, found in card.reliability.items())
+        or "not measured (export --verify-accuracy)",
+        "calibrated": _calibration(card),
         "reject": _reject(card),
         "made with": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
     }
@@ -39,6 +51,23 @@ def describe(card: BundleCard, where: str) -> str:
 def _descriptions(card: BundleCard) -> str:
     sentences, classes = (sum(map(kind, card.descriptions.values())) for kind in (len, bool))
     return f"; {classes} classes are described by {sentences} sentences" if classes else ""
+
+
+def _reliability(name: str, found: ReliabilityCard) -> str:
+    low, high = found.ece_interval
+    said = f"{name} ECE {100 * found.ece:.1f} % ({100 * low:.1f} – {100 * high:.1f}), "
+    said += f"before {100 * found.ece_before:.1f} %, Brier {found.brier:.3f}, before {found.brier_before:.3f}"
+    if found.covered is None:
+        return said
+    return said + f", sets of 90 % hold {100 * found.covered:.1f} % with {found.set_size:.1f} classes"
+
+
+def _calibration(card: BundleCard) -> str:
+    rule = card.calibration
+    if rule is None:
+        return "no: probabilities are as the model gives them"
+    new = "not fitted for new names" if rule.new is None else f"new names {rule.new.temperature:.2f}, a guess"
+    return f"temperature {rule.tuned.temperature:.2f}, {new} ({rule.fitted_on})"
 
 
 def _reject(card: BundleCard) -> str:

@@ -57,7 +57,9 @@ def check_question(scorer: Scorer, names: Sequence[str], model: str) -> None:
         if calibration is None:
             raise UserError(
                 f"{model} has no calibration, which {what} needs",
-                "`ga2clip export RUN` fits it where the run's dataset is prepared",
+                "`ga2clip export RUN` fits it where the run's dataset is prepared"
+                if scorer.rule == "softmax"
+                else "its probabilities are of each class by itself already",
             )
         if scorer.threshold is not None:
             hint = "with --multi-label, no class may be true" if isinstance(choice, MultiLabel) else None

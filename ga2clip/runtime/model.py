@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ga2clip.choices import ScoringRule
 from ga2clip.runtime.card import CalibrationCard
 from ga2clip.video import Preprocess
 
@@ -27,7 +28,11 @@ class ClipModel(Protocol):
     frames: int
     """T, the number of frames that are sampled from a video file."""
     scale: float
-    """The factor on cosines before the softmax (CLIP's `exp(logit_scale)`)."""
+    """The factor on cosines before the softmax or sigmoid (`exp(logit_scale)`)."""
+    scoring: ScoringRule
+    """`softmax`: the classes share a probability of 1. `sigmoid`: each has one of its own."""
+    logit_bias: float
+    """Added to scale times cosine before a sigmoid; 0 with a softmax."""
     negatives: np.ndarray
     """float32 (K, D), L2-normalised: features of the negative prompts; K may be 0."""
 

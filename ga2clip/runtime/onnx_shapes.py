@@ -286,31 +286,67 @@ def _gemm(node: Node, inputs: Sequence[Value]) -> Result:
     return Result((shape,), work=math.prod(shape) * a[1], scratch=inputs[1].size)
 
 
-def _convolution(node: Node, inputs: Sequence[Value]) -> Result:
-    """The patch embedding of an RGB image: patches side by side, without padding.
+def _batch_norm(node: Node, inputs: Sequence[Value]) -> Result:
+    """With the moments of training as weights, one of each per channel."""
+    shape = inputs[0].shape
+    if whole(node, "training_mode", 0) or len(shape) < 2 or any(v.shape != shape[1:2] for v in inputs[1:]):
+        raise GraphError(f"a batch normalisation of {shape} by {inputs[1].shape} is not read")
+    return Result((shape,))
 
-    Engines lay channels out in blocks of up to 16 and fill what is missing, so that few channels would take many
-    times their size.
-    """
+
+_BLOCK = 16
+"""Engines lay channels out in blocks of up to this many and fill what is missing."""
+
+
+def _convolution(node: Node, inputs: Sequence[Value]) -> Result:
+    """Of images (N, C, H, W), in groups or not, with less padding than the kernel is long and no dilation."""
     x, weight = inputs[0].shape, inputs[1].shape
-    kernel = weight[2:]
+    groups = whole(node, "group", 1)
     if (
         [len(x), len(weight)] != [4, 4]
-        or not x[1] == weight[1] == 3
-        or min(kernel) < 1
-        or weight[0] % 16
-        or _many(node, "kernel_shape") not in (None, kernel)
-        or _many(node, "strides") != kernel
-        or any(_many(node, "pads") or ())
-        or {*(_many(node, "dilations") or ()), 1} != {1}
-        or whole(node, "group", 1) != 1
-        or node.attributes.get("auto_pad", "NOTSET") != "NOTSET"
+        or min(weight) < 1
+        or groups < 1
+        or x[1] != weight[1] * groups
+        or weight[0] % groups
+        or _many(node, "kernel_shape") not in (None, weight[2:])
     ):
-        raise GraphError(f"a convolution of {x} with {weight} is no patch embedding")
-    sides = [x[2 + i] // kernel[i] for i in range(2)]
+        raise GraphError(f"a convolution of {x} with {weight} is not read")
+    sides = _window(node, x, weight[2:])
     shape = (x[0], weight[0], *sides)
     taps = math.prod(weight[1:])
-    return Result((shape,), work=math.prod(shape) * taps, scratch=math.prod(sides) * taps)
+    filled = sum(
+        -channels % _BLOCK * size for channels, size in ((x[1], x[2] * x[3]), (weight[0], math.prod(sides)))
+    )
+    return Result((shape,), work=math.prod(shape) * taps, scratch=math.prod(sides) * taps + x[0] * filled)
+
+
+def _average_pool(node: Node, inputs: Sequence[Value]) -> Result:
+    """Of images (N, C, H, W), as `_convolution`."""
+    x, kernel = inputs[0].shape, _many(node, "kernel_shape") or ()
+    if len(x) != 4 or len(kernel) != 2 or min(kernel) < 1 or whole(node, "ceil_mode", 0):
+        raise GraphError(f"pooling of {x} by {kernel} is not read")
+    sides = _window(node, x, kernel)
+    shape = (*x[:2], *sides)
+    filled = -x[1] % _BLOCK * (x[2] * x[3] + math.prod(sides))
+    return Result((shape,), work=math.prod(shape) * math.prod(kernel), scratch=x[0] * filled)
+
+
+def _window(node: Node, x: Shape, kernel: Shape) -> tuple[int, int]:
+    """Sides of what a window that is moved over an image (N, C, H, W) gives."""
+    strides, pads = _many(node, "strides") or (1, 1), _many(node, "pads") or (0, 0, 0, 0)
+    if (
+        len(strides) != 2
+        or len(pads) != 4
+        or min(strides) < 1
+        or any(not 0 <= pad < kernel[index % 2] for index, pad in enumerate(pads))
+        or {*(_many(node, "dilations") or ()), 1} != {1}
+        or node.attributes.get("auto_pad", "NOTSET") != "NOTSET"
+    ):
+        raise GraphError(f"a window {kernel} with strides {strides} and padding {pads} is not read")
+    height, width = ((x[2 + i] + pads[i] + pads[i + 2] - kernel[i]) // strides[i] + 1 for i in range(2))
+    if min(height, width) < 1:
+        raise GraphError(f"a window {kernel} is larger than {x}")
+    return height, width
 
 
 def _attention(_node: Node, inputs: Sequence[Value]) -> Result:
@@ -344,6 +380,8 @@ OPERATORS: dict[str, tuple[int, int, int, _Rule]] = {
     "Add": (2, 2, 1, _arithmetic(np.add)),
     "ArgMax": (1, 1, 1, _arg_max),
     "Attention": (3, 4, 1, _attention),
+    "AveragePool": (1, 1, 1, _average_pool),
+    "BatchNormalization": (5, 5, 1, _batch_norm),
     "Cast": (1, 1, 1, _cast),
     "Clip": (1, 3, 1, _like_first),
     "Concat": (1, 64, 1, _concat),

@@ -1,6 +1,7 @@
 """`Predictor`: names the actions in videos. It works on any `ClipModel`: a bundle, a run or a model in memory.
 
-file → frames uint8 (T, S, S, 3) → video feature (D,) → cosines with class features (C, D) → softmax → ranking.
+file → frames uint8 (T, S, S, 3) → video feature (D,) → cosines with class features (C, D) →
+softmax or sigmoid → ranking.
 """
 
 import itertools
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ga2clip.choices import ScoringRule
 from ga2clip.descriptions import described_classes
 from ga2clip.errors import UserError
 from ga2clip.labels import comparable
@@ -138,6 +140,14 @@ class Predictor:
         return self.model.fingerprint
 
     @property
+    def scoring(self) -> ScoringRule:
+        """`softmax`: the probabilities of an answer sum to 1 over all classes. `sigmoid`: each class has its own.
+
+        A `ClipModel` that does not say it is scored by a softmax, as CLIP is.
+        """
+        return getattr(self.model, "scoring", "softmax")
+
+    @property
     def can_reject(self) -> bool:
         """Whether the model has an open-set threshold, so that `reject=True` is possible."""
         return self.model.threshold is not None
@@ -165,7 +175,8 @@ class Predictor:
 
         Returns:
             The ranking, best first, with the number of frames, the duration and the decoder's warnings. The
-            probabilities are a softmax over all classes, also those below `top`.
+            probabilities are a softmax over all classes, also those below `top`; with a backbone that is scored by
+            a sigmoid (`Predictor.scoring`), each class has its own and they need not sum to 1.
 
         Raises:
             VideoError: the file can't be decoded.
@@ -280,6 +291,8 @@ class Predictor:
             self.model.negatives,
             self.model.scale,
             threshold,
+            self.scoring,
+            getattr(self.model, "logit_bias", 0.0),
             self._calibration(features),
             choice,
         )
@@ -386,7 +399,7 @@ class Predictor:
 
     def _decode(self, path: str, time_limit: float | None) -> _Clip:
         pixels = self.model.preprocess
-        clip = sample_frames(path, self._rule, size=pixels.size, time_limit=time_limit)
+        clip = sample_frames(path, self._rule, size=pixels, time_limit=time_limit)
         return _Clip(pixels.frames(clip.frames), clip.info.duration, tuple(clip.warnings))
 
     def _decode_or_reason(self, path: str, time_limit: float) -> "_Clip | str":

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ga2clip.choices import ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.files import (
     Unbuffered,
@@ -83,6 +84,7 @@ class ResultFile:
         provider: where it runs.
         asked: fingerprints of the model and the question.
         format: None takes it from the suffix.
+        scoring: `Predictor.scoring`, for the JSON.
         resume: keep the complete answers in the file; incomplete records and failures are dropped and asked again.
 
     Raises:
@@ -99,6 +101,7 @@ class ResultFile:
         asked: Asked,
         format: Format | None = None,
         resume: bool = False,
+        scoring: ScoringRule = "softmax",
     ) -> None:
         chosen = format or _SUFFIXES.get(out.suffix.lower())
         if chosen is None:
@@ -111,6 +114,7 @@ class ResultFile:
         answered = {record["file"]: record for record in records if "error" not in record}
         self._records = list(answered.values())
         self._places: list[int] = []
+        self._scoring = scoring
         self._order: dict[str, int] = {}
         self._stream: Unbuffered | None = None
         self.done: frozenset[str] = frozenset(answered)
@@ -169,7 +173,7 @@ class ResultFile:
     def _as_bytes(self, records: Sequence[_Record]) -> bytes:
         if self._format != "json":
             return _encoded(_header(self._format) + _lines(self._format, records))
-        whole = as_json(self._model, self._provider, (), self._asked)
+        whole = as_json(self._model, self._provider, (), self._asked, self._scoring)
         for record in records:
             part = {key: value for key, value in record.items() if key not in _ASKED}
             whole["errors" if "error" in record else "results"].append(part)

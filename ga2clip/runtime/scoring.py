@@ -1,9 +1,16 @@
-"""Class probabilities (N, C) from video features (N, D): the arithmetic between the encoders and a ranking."""
+"""Class probabilities (N, C) from video features (N, D): the arithmetic between the encoders and a ranking.
+
+Two rules, as the backbone was trained. `softmax` (CLIP): the classes share a probability of 1. `sigmoid` (SigLIP, ICCV
+2023): each class has a probability of its own, sigmoid(scale · cosine + bias), whatever the other classes are; they
+need not sum to 1, and several classes, or none, may be probable. Ranking, rejection and timelines work alike with both:
+the most probable class is the one with the largest cosine.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from ga2clip.choices import ScoringRule
 from ga2clip.runtime.calibration import Calibration, Choice, Coverage, MultiLabel
 
 NONE_LABEL = "none of these"
@@ -34,9 +41,11 @@ class Scorer:
         labels: C names; the last is `NONE_LABEL` when `threshold` is given.
         features: float32 (C, D), L2-normalised; no row for `NONE_LABEL`.
         negatives: float32 (K, D), L2-normalised, features of the negative prompts.
-        scale: factor on the cosines before the softmax.
+        scale: factor on the cosines before the softmax or sigmoid.
         threshold: the open-set threshold; below it (best class cosine minus best negative cosine) the answer is
             `NONE_LABEL`. None: no rejection.
+        rule: `softmax` or `sigmoid`.
+        bias: added to scale times cosine by `sigmoid`; a softmax would ignore it.
         calibration: what makes probabilities of the scores; None: the model's own softmax.
         choice: which labels to choose beside the ranking; needs a calibration.
     """
@@ -46,16 +55,18 @@ class Scorer:
     negatives: np.ndarray
     scale: float
     threshold: float | None = None
+    rule: ScoringRule = "softmax"
+    bias: float = 0.0
     calibration: Calibration | None = None
     choice: Choice | None = None
 
     def probabilities(self, video: np.ndarray) -> np.ndarray:
         """Probabilities of the labels, float64 (N, C), for video features (N, D) that need not be normalised.
 
-        With rejection, `NONE_LABEL` takes part in the softmax with the best negative's cosine plus the threshold, so
-        that it ranks first exactly where the margin is below the threshold. With a calibration, the logits of a
-        video are divided by the temperature of its best class, which leaves the ranking as it is. With `MultiLabel`,
-        each class has a probability of its own.
+        With rejection, `NONE_LABEL` takes part with the best negative's cosine plus the threshold, so that it ranks
+        first exactly where the margin is below the threshold. With a calibration, the logits of a video are divided
+        by the temperature of its best class, which leaves the ranking as it is. With `MultiLabel`, each class has a
+        probability of its own.
         """
         unit = normalise(video)
         cosines = unit @ self.features.T
@@ -66,6 +77,8 @@ class Scorer:
             none = (unit @ self.negatives.T).max(axis=1, keepdims=True) + self.threshold
             cosines = np.concatenate([cosines, none], axis=1)
         logits = self.scale * cosines.astype(np.float64)
+        if self.rule == "sigmoid":
+            return _sigmoid(logits + self.bias)
         if self.calibration is not None:
             logits /= self.calibration.temperatures[best][:, None]
         exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -83,6 +96,18 @@ class Scorer:
             lowest = self.calibration.smallest(self.choice.share)
             return (probabilities >= lowest) | (probabilities >= probabilities.max(axis=1, keepdims=True))
         return probabilities >= self.calibration.thresholds(self.labels, self.choice.thresholds)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Sigmoids of logits (N, C), float64, in the order of the logits.
+
+    Above 37, float64 rounds a sigmoid to 1, so that such classes would tie. Each class is therefore lowered by 2⁻⁵³,
+    the distance of two numbers below 1, for every class of a larger logit.
+    """
+    tails = np.exp(-np.abs(logits))
+    likely = np.where(logits >= 0, 1.0, tails) / (1.0 + tails)
+    places = np.argsort(np.argsort(-logits, axis=1, kind="stable"), axis=1)
+    return likely - np.where(likely > 0.5, places * 2.0**-53, 0.0)
 
 
 def rejection_margin(video: np.ndarray, features: np.ndarray, negatives: np.ndarray) -> np.ndarray:

@@ -3,13 +3,13 @@
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ga2clip.descriptions import ClassTexts, blamed
-from ga2clip.errors import UserError
+from ga2clip.errors import MissingExtraError, UserError
 from ga2clip.labels import fill
 from ga2clip.runtime.bundle import Bundle, TextBank
 from ga2clip.runtime.card import PROVIDER_LIMIT, TEXT_ENCODER, TOKENIZER, BundleCard
@@ -36,7 +36,15 @@ def origin(card: BundleCard, provider: str) -> dict[str, Any]:
         "embedding": card.embedding,
         "provider": provider,
         "ftfy": version("ftfy"),  # cleans the text before the tokenizer
+        **({"tokenizers": _library_version()} if card.text.tokenizer == "json" else {}),
     }
+
+
+def _library_version() -> str:
+    try:
+        return version("tokenizers")
+    except PackageNotFoundError:
+        raise MissingExtraError("reading this model's class names", "multilingual") from None
 
 
 class ClassEncoder:
@@ -60,7 +68,8 @@ class ClassEncoder:
         """Features of class names, float32 (C, D), L2-normalised; arguments as `ClipModel.encode_classes`. Without
         template and sentences, the names of the text bank keep their stored features.
 
-        Raises UserError for a template without `{}` and for a name or sentence that is too long for the context.
+        Raises UserError for a template without `{}`, for a name or sentence that is too long for the context, and for
+        names that the tokenizer gives the same ids.
         """
         known = self._known if template is None else {}
         texts = {
@@ -68,7 +77,7 @@ class ClassEncoder:
             for name in names
             if name in sentences or name not in known
         }
-        computed = self._computed(texts) if texts else {}
+        computed = self._computed(texts, self._alone(names, template, sentences)) if texts else {}
         return np.stack([computed[name] if name in computed else known[name] for name in names])
 
     def _texts(self, name: str, template: str | None) -> Sequence[str]:
@@ -77,10 +86,19 @@ class ClassEncoder:
             return (fill(template, name),)
         return self._described.of(name, self._bundle.card.text.template)
 
-    def _computed(self, texts: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
-        """Features (D,) of classes by their texts."""
+    def _alone(
+        self, names: Sequence[str], template: str | None, sentences: Mapping[str, Sequence[str]]
+    ) -> list[str]:
+        """The texts of the classes that have a single one; classes with descriptions may share sentences."""
+        texts = (sentences.get(name) or self._texts(name, template) for name in names)
+        return [own[0] for own in texts if len(own) == 1]
+
+    def _computed(self, texts: Mapping[str, Sequence[str]], alone: Sequence[str]) -> dict[str, np.ndarray]:
+        """Features (D,) of classes by their texts. alone: texts of the question that must differ to the tokenizer."""
+        if self._bundle.card.text.cleaning == "canonicalize":
+            self._refuse_same_words(alone)  # what is in the cache is not split into tokens
         try:
-            features = self._features([text for own in texts.values() for text in own])
+            features = self._features([text for own in texts.values() for text in own], alone)
         except UserError as error:
             if self._engine is None:  # not loaded, so no text was refused
                 raise
@@ -89,10 +107,20 @@ class ClassEncoder:
             name: mean_direction(np.stack([features[text] for text in own])) for name, own in texts.items()
         }
 
-    def _features(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    def _refuse_same_words(self, texts: Sequence[str]) -> None:
+        """Raises UserError for texts that are equal once punctuation is removed, which CLIP's rule tells apart."""
+        from ga2clip.tokenizer import clean, refuse_same_ids
+
+        words = (clean(text, "canonicalize") for text in texts)
+        refuse_same_ids(
+            texts, (np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4") for text in words)
+        )
+
+    def _features(self, texts: Sequence[str], among: Sequence[str]) -> dict[str, np.ndarray]:
+        """Features (D,) by text. among: all texts of the question, which new ones must differ from to the tokenizer."""
         cached = self._cache.get(texts) if self._remember else {}
         missing = sorted({text for text in texts if text not in cached})
-        computed = self._run(missing) if missing else {}
+        computed = self._run(missing, among) if missing else {}
         if self._remember:
             self._cache.put(computed)
         return cached | computed
@@ -104,17 +132,20 @@ class ClassEncoder:
         card = self._bundle.card
         return FeatureCache(origin(card, self._provider), card.embedding)
 
-    def _run(self, texts: list[str]) -> dict[str, np.ndarray]:
+    def _run(self, texts: list[str], among: Sequence[str]) -> dict[str, np.ndarray]:
         """Encode texts, in batches of similar length so that little padding is computed; features (D,) by text."""
         with self._lock:
             if self._engine is None:
                 self._load()
+        from ga2clip.tokenizer import refuse_same_ids
+
+        refuse_same_ids(among, map(self._ids, among))
         rows = [(text, self._ids(text)) for text in texts]
         rows.sort(key=lambda row: row[1].size)
         computed: dict[str, np.ndarray] = {}
         for start in range(0, len(rows), _TEXTS_PER_RUN):
             part = rows[start : start + _TEXTS_PER_RUN]
-            ids = np.zeros((len(part), part[-1][1].size), np.int64)
+            ids = np.full((len(part), part[-1][1].size), self._bundle.card.text.pad, np.int64)
             for index, (_, row) in enumerate(part):
                 ids[index, : row.size] = row
             assert self._engine is not None
@@ -131,16 +162,21 @@ class ClassEncoder:
         """Ids of [start, prompt positions, words, end], int64 (L,)."""
         card = self._bundle.card.text
         plain = self._tokenizer.tokens([text], context=card.context - card.prompt_tokens)[0]
-        return np.concatenate([plain[:1], np.full(card.prompt_tokens, card.placeholder, np.int64), plain[1:]])
+        start = 0 if self._tokenizer.start is None else 1
+        prompt = np.full(card.prompt_tokens, card.placeholder, np.int64)
+        return np.concatenate([plain[:start], prompt, plain[start:]])
 
     def _load(self) -> None:
         # Imported here: it loads ftfy and regex, which names of the text bank and the cache don't need.
-        from ga2clip.tokenizer import ClipTokenizer
+        from ga2clip.tokenizer_files import read_tokenizer
 
         bundle = self._bundle
         engine = bundle.engine(TEXT_ENCODER, self._provider, threads=self._threads)
         if engine.provider != "cpu":
             probe, limit = bundle.probe(), PROVIDER_LIMIT[bundle.card.precision]
             check_provider(engine, "ids", probe.ids, "features", probe.text_features, limit)
-        self._tokenizer = ClipTokenizer.from_json(bundle.file(TOKENIZER))
+        card = bundle.card.text
+        self._tokenizer = read_tokenizer(
+            bundle.file(TOKENIZER), card.tokenizer, card.cleaning, card.pad, blank_end=card.blank_end
+        )
         self._engine = engine

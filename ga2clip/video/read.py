@@ -20,7 +20,7 @@ from ga2clip.video.deadline import Deadline
 from ga2clip.video.decode import Frame, Reader, RgbConverter, upright_size
 from ga2clip.video.errors import VideoError
 from ga2clip.video.fetch import LocalFile, local_file
-from ga2clip.video.preprocess import Frames, resize_short_side
+from ga2clip.video.preprocess import Frames, Preprocess
 from ga2clip.video.sampling import SamplingRule, sample_indices
 from ga2clip.video.seek import PacketTable, pick_by_seeking, read_packet_table
 from ga2clip.video.source import OpenVideo, open_file
@@ -94,7 +94,7 @@ def read_frames(
     path: str | os.PathLike[str],
     indices: Sequence[int] | None = None,
     *,
-    size: int | None = None,
+    size: int | Preprocess | None = None,
     time_limit: float | None = None,
 ) -> tuple[Frames, Times]:
     """Reads frames by their numbers: uint8 (T, H, W, 3) RGB and their times, float64 seconds (T,).
@@ -130,7 +130,7 @@ def sample_frames(
     path: str | os.PathLike[str],
     rule: SamplingRule,
     *,
-    size: int | None = None,
+    size: int | Preprocess | None = None,
     time_limit: float | None = 60.0,
 ) -> SampledClip:
     """Decodes a file and keeps only the frames that a sampling rule selects.
@@ -143,7 +143,8 @@ def sample_frames(
         path: a file, or a recorded video in a named pipe, at an http address or in standard input ("-"); these are
             copied to a temporary file first.
         rule: which frames.
-        size: resize the short side of each frame to this right after decoding, to save memory; None: don't resize.
+        size: resize the short side of each frame to this right after decoding, to save memory; a `Preprocess` resizes
+            as its `resize` does; None: don't resize.
         time_limit: seconds for reading, not counting the copying; None: no limit.
 
     Raises:
@@ -153,7 +154,9 @@ def sample_frames(
         return _sample(local, rule, size, Deadline(local.name, time_limit))
 
 
-def _sample(file: LocalFile, rule: SamplingRule, size: int | None, deadline: Deadline) -> SampledClip:
+def _sample(
+    file: LocalFile, rule: SamplingRule, size: int | Preprocess | None, deadline: Deadline
+) -> SampledClip:
     info = None
     with open_file(file.path, deadline, file.name) as video:
         count = video.stream.frames
@@ -183,16 +186,18 @@ def _sample(file: LocalFile, rule: SamplingRule, size: int | None, deadline: Dea
 class _Collector:
     """Collects the wanted frames as upright RGB frames, with their times.
 
-    numbers: of the wanted frames; None: all. size: resize the short side to this; None: don't resize.
+    numbers: of the wanted frames; None: all. size: as in `sample_frames`.
     """
 
-    def __init__(self, video: OpenVideo, numbers: Sequence[int] | None, size: int | None = None) -> None:
+    def __init__(
+        self, video: OpenVideo, numbers: Sequence[int] | None, size: int | Preprocess | None = None
+    ) -> None:
         self.numbers = [] if numbers is None else numbers
         self.wanted = None if numbers is None else frozenset(numbers)
         self.kept: dict[int, Frame] = {}
         self.all_times: list[float] = []
         self._times: dict[int, float] = {}
-        self._size = size
+        self._resize = Preprocess(size).resize if isinstance(size, int) else size.resize if size else None
         self._to_rgb = RgbConverter(video.path)
 
     def offer(self, number: int, frame: VideoFrame, time: float) -> None:
@@ -201,8 +206,8 @@ class _Collector:
         if self.wanted is not None and number not in self.wanted:
             return
         rgb = self._to_rgb(frame)
-        if self._size is not None:
-            rgb = resize_short_side(rgb[None], self._size)[0]
+        if self._resize is not None:
+            rgb = self._resize(rgb[None])[0]
         self.kept[number] = rgb
         self._times[number] = time
 

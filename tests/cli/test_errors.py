@@ -172,12 +172,12 @@ def test_debug_shows_the_traceback_wherever_it_stands(process) -> None:
 
 
 def test_an_unexpected_error_says_how_to_report_it(ga2clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ga2clip import labels
+    from ga2clip import descriptions
 
-    def fail(path: Path) -> list[str]:
+    def fail(text: str) -> list[str]:
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr(labels, "read_class_list", fail)
+    monkeypatch.setattr(descriptions, "given_classes", fail)
     code, out, err = ga2clip("predict", "clip.mp4", "--classes", "labels.txt")
     assert (code, out) == (1, "")
     assert err.splitlines()[0] == "error: unexpected ZeroDivisionError: first line"

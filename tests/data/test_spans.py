@@ -244,4 +244,4 @@ def test_a_bundle_answers_spans_as_it_answers_cut_files(footage: tuple[Path, Pat
         assert list(one) == list(other) != [None, None]
     broken = replace(spans.evals[0].clips[0], path="none.mkv")
     task = replace(spans, evals=(replace(spans.evals[0], clips=(broken,)),))
-    assert accuracy.measure_accuracy(bundle, task) == {"test": 0.0}
+    assert accuracy.measure_accuracy(bundle, task).accuracy == {"test": 0.0}

@@ -130,7 +130,7 @@ def test_a_folder_that_is_no_bundle_is_left_alone(model, tmp_path) -> None:
 
 def test_the_card_says_what_was_measured_and_where_the_weights_are_from(bundle: Path) -> None:
     card = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
-    assert card["schema_version"] == 2
+    assert card["schema_version"] == 3
     assert card["method"] == "ga2"
     assert card["agreement"]["outputs"]["video_features"]["min_cosine"] > 0.99999
     assert set(card["files"]) == {path.name for path in bundle.iterdir()} - {"bundle.json"}

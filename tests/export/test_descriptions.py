@@ -12,7 +12,7 @@ from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.runtime import Predictor, open_bundle
 from ga2clip.settings import Settings
 from ga2clip_export import verify
-from ga2clip_export.export import export_model
+from ga2clip_export.export import export_backbone, export_model
 
 CLASSES = ("kicking a ball", "riding a bike", "rowing a boat")
 SENTENCES = {
@@ -70,3 +70,18 @@ def test_the_agreement_check_runs_on_sentences(model: VideoCLIP) -> None:
     expected = verify.reference(model, clips, placeholder=320)
     tokens = model.backbone.tokenizer.encode("somebody runs after a ball")
     assert any(row[1 + model.text_tokens : -1].tolist() == tokens for row in expected.ids)
+
+
+def test_a_backbone_takes_its_classes_with_their_sentences(clip_file: Path, tmp_path: Path) -> None:
+    """The stored row is the mean of the normalised features of the sentences, as torch has them."""
+    classes = {"kicking a ball": SENTENCES["kicking a ball"], "riding a bike": ()}
+    where = {"pretrained": str(clip_file), "frames": 2}
+    described = open_bundle(export_backbone("", tmp_path / "told", classes=classes, **where))
+    plain = open_bundle(export_backbone("", tmp_path / "plain", classes=list(classes), **where))
+    assert {name: list(own) for name, own in described.card.descriptions.items()} == {
+        "kicking a ball": SENTENCES["kicking a ball"]
+    }
+    with Predictor(plain.path, provider="cpu", threads=1, cache=False) as predictor:
+        expected = predictor.encode_classes(classes)
+    np.testing.assert_allclose(described.text_bank().features, expected, atol=2e-5)
+    np.testing.assert_allclose(described.text_bank().features[1], plain.text_bank().features[1], atol=1e-6)

@@ -118,6 +118,12 @@ def read_tokenizer(path: Path) -> None:
     ClipTokenizer.from_json(path).encode("abc ab c")
 
 
+def read_other_tokenizer(path: Path) -> None:
+    from ga2clip.tokenizer_json import JsonTokenizer
+
+    JsonTokenizer.from_file(path, cleaning="canonicalize", pad=0).tokens(["kicking ｆive balls"])
+
+
 def read_weights(path: Path) -> None:
     from ga2clip.model.weights import read_weights
 
@@ -184,6 +190,12 @@ def tokenizer_file(folder: Path) -> Path:
     return folder / "tokenizer.json"
 
 
+def other_tokenizer_file(folder: Path) -> Path:
+    from tests.small_tokenizers import siglip
+
+    return siglip().write(folder) / "tokenizer.json"
+
+
 def checkpoint(name: str) -> Callable[[Path], Path]:
     def setup(folder: Path) -> Path:
         import torch
@@ -244,6 +256,7 @@ READERS: dict[str, Reader] = {
     ),
     "clip list": Reader("text", text_file("list.txt", "a/1.mp4 0\nb/2.mp4 1\n"), read_clips),
     "tokenizer.json": Reader("json", tokenizer_file, read_tokenizer),
+    "tokenizer.json of SigLIP": Reader("json", other_tokenizer_file, read_other_tokenizer),
     "weights.safetensors": Reader("bytes", checkpoint("w.safetensors"), read_weights),
     "weights.pt": Reader("bytes", checkpoint("w.pt"), read_weights),
     "video": Reader("bytes", video_file, read_video),

@@ -19,6 +19,7 @@ from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import build_model
 from ga2clip.run import load_run, write_run
 from ga2clip.settings import BackboneSettings, Settings
+from ga2clip.video import Preprocess
 from ga2clip.video.preprocess import CLIP_MEAN, CLIP_STD
 from tests import layouts
 
@@ -199,10 +200,13 @@ def test_pixels_of_transformers_processor(tmp_path: Path) -> None:
         "image_std": [0.4, 0.5, 0.6],
     }
     write_config(tmp_path, processor, "preprocessor_config.json")
-    assert load(tmp_path).preprocess.mean == (0.1, 0.2, 0.3)
+    assert load(tmp_path).preprocess == Preprocess(32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    squashed = {**processor, "size": {"height": 32, "width": 32}, "resample": 2}
+    write_config(tmp_path, squashed, "preprocessor_config.json")
+    stated = load(tmp_path).preprocess
+    assert (stated.resize_mode, stated.interpolation) == ("squash", "bilinear")
     for changed, said in (
-        ({"resample": 2}, "interpolation = 'bilinear'"),
-        ({"size": {"height": 32, "width": 32}}, "resize_mode = 'squash'"),
+        ({"resample": 0}, "'interpolation' must be one of bicubic, bilinear"),
         ({"crop_size": 24}, "resizes to 32 and crops to 24"),
         ({"do_normalize": False}, "do_normalize is false"),
         ({"size": [3]}, "preprocessor_config.json"),
@@ -218,11 +222,15 @@ def test_pixels_of_transformers_processor(tmp_path: Path) -> None:
         (config(width=64), "vision width 128, not 64"),
         (config(image_size=64), "patches per side 2, not 4"),
         (config(mlp_ratio=2.0), "vision MLP width 512, not 256"),
-        (config(timm_model_name="vit_base"), "vision_cfg.timm_model_name = 'vit_base'"),
-        (config(pool_type="avg"), "not a plain ViT CLIP: vision_cfg.pool_type"),
+        (config(timm_model_name="vit_base"), "not supported: its vision tower vit_base is of a kind"),
+        (config(attentional_pool=True), "not supported: its vision tower is pooled by queries"),
+        (config(qk_norm=True), "not supported: its vision tower has attention blocks of another kind"),
+        (config(no_ln_pre=True), "unexpected: visual.ln_pre.bias, visual.ln_pre.weight"),
+        (config(no_ln_pre=True, width="2"), "describes no model that open_clip builds"),
+        (config(no_ln_pre=True, colour="red"), "unexpected keyword argument 'colour'"),
+        (config(no_ln_pre=True, layers=10**9), "says layers = 1000000000, and the file has"),
         (config(head_width=500), "cannot be cut into 0 heads"),
         (config(layers="2"), "vision_cfg.layers"),
-        (config() | {"custom_text": True}, "not a plain ViT CLIP: custom_text"),
         ({"model_cfg": config(), "preprocess_cfg": {"resize_mode": "squash"}}, "resize_mode = 'squash'"),
         (
             {"model_cfg": config(), "preprocess_cfg": {"mean": [0.5], "std": [1]}},
@@ -241,10 +249,42 @@ def test_configs_that_do_not_fit_are_refused(beside: Path, content: Any, said: s
     assert said in refusal(beside / "clip.safetensors")
 
 
-def test_text_towers_without_a_causal_mask_are_refused(beside: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text_cfg": {"no_causal_mask": True}},
+        {"text_cfg": {"pool_type": "eos", "eos_id": 49407}},
+        {"vision_cfg": {"pool_type": "avg"}},
+        {"vision_cfg": {"norm_kwargs": {"eps": 0.1}}},
+        {"custom_text": True},
+    ],
+)
+def test_the_same_tensors_as_models_of_other_kinds(beside: Path, change: dict[str, Any]) -> None:
+    """What a config says beyond a plain CLIP is believed, not dropped: the tensors would fit that, too."""
     found = config()
-    write_config(beside, {**found, "text_cfg": {**found["text_cfg"], "no_causal_mask": True}})
-    assert "text_cfg.no_causal_mask" in refusal(beside / "clip.safetensors")
+    changed = {
+        key: {**found[key], **value} if isinstance(value, dict) else value for key, value in change.items()
+    }
+    write_config(beside, {**found, **changed})
+    kind = open_clip.CustomTextCLIP if change.get("custom_text") else open_clip.CLIP
+    reference = kind(**{k: v for k, v in {**found, **changed}.items() if k != "custom_text"}).eval()
+    state = layouts.make_clip(layouts.PLAIN, quick_gelu=False).state_dict()
+    if change.get("custom_text"):
+        state = {n if n.startswith(("visual.", "logit")) else f"text.{n}": v for n, v in state.items()}
+    reference.load_state_dict(state)
+    backbone, pixels = load(beside / "clip.safetensors"), torch.randn(2, 3, 32, 32)
+    ids = torch.from_numpy(backbone.tokenizer.tokens(layouts.TEXTS, length=77))
+    with torch.no_grad():
+        close(backbone.vision(pixels), reference.encode_image(pixels))
+        close(backbone.text(backbone.ids(layouts.TEXTS)), reference.encode_text(ids))
+
+
+def test_configs_of_other_kinds_must_agree(beside: Path, published: None) -> None:
+    file = beside / "clip.safetensors"
+    write_config(beside, config(pool_type="avg"), "clip.json")
+    said = refusal(file, name=NAME)
+    assert f"clip.json says vision_cfg.pool_type = 'avg'; open_clip's {NAME} says 'tok'" in said
+    assert "says GELU; backbone.quick_gelu says QuickGELU" in refusal(file, quick_gelu=True)
 
 
 def test_sources_that_contradict_each_other_are_refused(beside: Path, published: None) -> None:

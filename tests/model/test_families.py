@@ -5,7 +5,7 @@ from torch import nn
 
 from ga2clip.errors import UserError
 from ga2clip.model.backbone import Backbone
-from ga2clip.model.family import Towers
+from ga2clip.model.family import Tokenizer, Towers
 from ga2clip.registry import BACKBONES
 from ga2clip.video import Preprocess
 
@@ -24,16 +24,16 @@ class WrappedFamily:
     def accepts(self, model: nn.Module) -> bool:
         return isinstance(model, Wrapped)
 
-    def towers(self, model: nn.Module) -> Towers:
+    def towers(self, model: nn.Module, tokenizer: Tokenizer) -> Towers:
         inner = model.inner
         return Towers(
-            inner.vision, inner.text, inner.logit_scale, 11, inner.embed_dim, inner.tokenizer, {"heads": 1}
+            inner.vision, inner.text, inner.logit_scale, 11, inner.embed_dim, tokenizer, {"heads": 1}
         )
 
 
 def test_a_registered_family_builds_its_models(make_backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Wrapped(make_backbone())
-    with pytest.raises(UserError, match=r"'other' does not belong to a family .*\(clip\)"):
+    with pytest.raises(UserError, match=r"'other' does not belong to a family .*clip"):
         Backbone(model, name="other", licence="MIT", preprocess=PIXELS)
     monkeypatch.setitem(BACKBONES._things, "wrapped", WrappedFamily())
     found = Backbone(model, name="other", licence="MIT", preprocess=PIXELS)

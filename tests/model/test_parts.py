@@ -115,7 +115,7 @@ def test_deep_prompts_start_from_the_phrase_or_at_random(make: Callable[..., Vid
     words = started.backbone.text.embed(torch.tensor(started.backbone.tokenizer.encode("riding a horse")))
     for model in (started, random):
         torch.testing.assert_close(model.parts["text_prompt"].layers[0].data, words.data)
-    states = started.backbone.text.prefix_states(words)
+    states = started.backbone.text.prefix_states(words, started.backbone.ids([""], len(words)))
     torch.testing.assert_close(
         started.parts["text_prompt"].layers[1].data, states[1].data, rtol=1e-4, atol=1e-5
     )

@@ -188,3 +188,30 @@ def test_weights_come_from_the_settings() -> None:
 
 def test_softplus_of_the_twin() -> None:
     assert softplus(np.array([0.0, 50.0]))[0] == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_sigmoid_loss_is_the_sum_over_classes_of_zhai_et_al(smoothing: float) -> None:
+    """Eq. 1 of "Sigmoid Loss for Language Image Pre-Training", written out; soft labels weigh its two cases."""
+    settings = Settings().updated({"loss": {"label_smoothing": smoothing}}, "test")
+    logits, labels = torch.randn(3, 4, dtype=torch.float64), torch.tensor([2, 0, 3])
+    expected = 0.0
+    for video in range(3):
+        for name in range(4):
+            share = (1 - smoothing) * float(labels[video] == name) + smoothing / 4
+            plus, minus = (float(torch.log(1 / (1 + torch.exp(-z * logits[video, name])))) for z in (1, -1))
+            expected -= (share * plus + (1 - share) * minus) / 3
+    soft = torch.nn.functional.one_hot(labels, 4).double()
+    for targets in (labels, soft):
+        empty = torch.zeros(0, 2)
+        features = Features(
+            video=empty,
+            classes=empty,
+            logits=logits,
+            targets=targets,
+            scale=torch.tensor(1.0),
+            anchors=empty,
+            negatives=empty,
+            scoring="sigmoid",
+        )
+        assert float(TERMS["cross_entropy"].compute(features, settings)) == pytest.approx(expected)

@@ -1,6 +1,7 @@
 """Graphs with matching hashes that would run for ever or take all memory are refused before an engine loads them."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -189,23 +190,47 @@ HOSTILE: dict[str, tuple[Edit, str]] = {
             node("Conv", "image filter", "bomb", pads=[2000] * 4, strides=[1, 1]),
             constants={"nchw": [-1, 3, 8, 8], "filter": np.ones((16, 3, 1, 1), np.float32)},
         ),
-        "no patch embedding",
+        "padding (2000, 2000, 2000, 2000) is not read",
     ),
-    "a convolution into one channel, for which engines set 16 aside": (
-        before_frames(
-            *IMAGE,
-            node("Conv", "image filter", "bomb", strides=[1, 1]),
-            constants={"nchw": [-1, 3, 8, 8], "filter": np.ones((1, 3, 1, 1), np.float32)},
-        ),
-        "no patch embedding",
-    ),
-    "a convolution in groups": (
+    "a convolution in groups that do not cover the channels": (
         before_frames(
             *IMAGE,
             node("Conv", "image filter", "bomb", strides=[4, 4], group=3),
-            constants={"nchw": [-1, 3, 8, 8], "filter": np.ones((48, 1, 4, 4), np.float32)},
+            constants={"nchw": [-1, 3, 8, 8], "filter": np.ones((48, 2, 4, 4), np.float32)},
         ),
-        "no patch embedding",
+        "is not read",
+    ),
+    "a convolution in no groups": (
+        before_frames(
+            *IMAGE,
+            node("Conv", "image filter", "bomb", group=0),
+            constants={"nchw": [-1, 3, 8, 8], "filter": np.ones((48, 3, 4, 4), np.float32)},
+        ),
+        "is not read",
+    ),
+    "a convolution without strides": (
+        before_frames(
+            *IMAGE,
+            node("Conv", "image filter", "bomb", strides=[0, 0]),
+            constants={"nchw": [-1, 3, 8, 8], "filter": np.ones((48, 3, 4, 4), np.float32)},
+        ),
+        "strides (0, 0)",
+    ),
+    "a batch normalisation of fewer channels": (
+        before_frames(
+            *IMAGE,
+            node("BatchNormalization", "image two two two two", "bomb"),
+            constants={"nchw": [-1, 3, 8, 8], "two": np.ones(2, np.float32)},
+        ),
+        "a batch normalisation of",
+    ),
+    "a window that is larger than the image": (
+        before_frames(
+            *IMAGE,
+            node("AveragePool", "image", "bomb", kernel_shape=[9, 9]),
+            constants={"nchw": [-1, 3, 8, 8]},
+        ),
+        "is larger than",
     ),
     "attention without a head": (
         before_frames(
@@ -331,10 +356,32 @@ def test_what_an_engine_returns_is_compared_with_what_was_measured(
         use(handmade)
 
 
+def test_convolutions_and_pools_have_the_sizes_that_torch_gives_them() -> None:
+    torch = pytest.importorskip("torch")
+    x, image = torch.zeros(2, 6, 11, 8), Value((2, 6, 11, 8), FLOAT)
+    kinds_of = ((4, 3, 2, 1, 2), (6, 7, 1, 3, 6), (1, 1, 1, 0, 1), (8, 2, 3, 0, 1))
+    for channels, kernel, stride, padding, groups in kinds_of:
+        moved = {"strides": (stride,) * 2, "pads": (padding,) * 4}
+        layer = torch.nn.Conv2d(6, channels, kernel, stride, padding, groups=groups)
+        weight = Value(tuple(layer.weight.shape), FLOAT)
+        found = evaluate(Node("Conv", ("x", "w"), ("y",), {**moved, "group": groups}), [image, weight])
+        expected = tuple(layer(x).shape)
+        assert found.shapes == (expected,)
+        assert found.work == math.prod(expected) * (6 // groups) * kernel**2
+        sides = math.prod(expected[2:])
+        blocks = 2 * (10 * 88 + -channels % 16 * sides)  # engines store few channels as 16
+        assert found.scratch == sides * (6 // groups) * kernel**2 + blocks
+        pool = torch.nn.AvgPool2d(kernel, stride, padding)
+        found = evaluate(
+            Node("AveragePool", ("x",), ("y",), {**moved, "kernel_shape": (kernel,) * 2}), [image]
+        )
+        assert found.shapes == (tuple(pool(x).shape),)
+
+
 def test_a_patch_embedding_costs_what_its_patches_do() -> None:
     patches = Node("Conv", ("image", "filter"), ("patches",), {"strides": (4, 4), "kernel_shape": (4, 4)})
     result = evaluate(patches, [Value((5, 3, 11, 8), FLOAT), Value((32, 3, 4, 4), FLOAT)])
     assert result.shapes == ((5, 32, 2, 2),)
     assert result.work == 5 * 32 * 4 * 48
-    assert result.scratch == 4 * 48  # the patches of an image as rows
+    assert result.scratch == 4 * 48 + 5 * 13 * 88  # the patches of an image as rows; 3 channels become 16
     assert kinds(patches, [Value((5, 3, 11, 8), TensorProto.FLOAT16)]) == (TensorProto.FLOAT16,)

@@ -176,8 +176,21 @@ def test_a_model_of_one_s_own_is_enough(clip_path) -> None:
     assert own.closed
 
 
+def as_schema_2(folder: Path) -> None:
+    """The card as it was when all bundles were plain CLIPs."""
+    card = json.loads((folder / "bundle.json").read_text())
+    pixels = {key: card["preprocess"][key] for key in ("size", "mean", "std", "colour")}
+    card["preprocess"] = pixels | {"resize": "bicubic-short-side", "crop": "centre"}
+    del card["scoring"]["bias"]
+    for key in ("tokenizer", "pad", "blank_end"):
+        del card["text"][key]
+    card["schema_version"] = 2
+    (folder / "bundle.json").write_text(json.dumps(card))
+
+
 def as_schema_1(folder: Path) -> None:
     """The card as the first version wrote it: no word on pooling, scoring or cleaning, the scale at the top."""
+    as_schema_2(folder)
     card = json.loads((folder / "bundle.json").read_text())
     card["logit_scale"] = card.pop("scoring")["scale"]
     del card["pooling"], card["text"]["cleaning"]
@@ -185,12 +198,13 @@ def as_schema_1(folder: Path) -> None:
     (folder / "bundle.json").write_text(json.dumps(card))
 
 
-def test_a_bundle_of_schema_1_predicts_the_same(bundle, clip_path, tmp_path) -> None:
+@pytest.mark.parametrize("written", [as_schema_1, as_schema_2])
+def test_a_bundle_of_an_older_schema_predicts_the_same(bundle, clip_path, tmp_path, written) -> None:
     old = tmp_path / "old"
     shutil.copytree(bundle, old)
-    as_schema_1(old)
+    written(old)
     card = open_bundle(bundle).card
-    assert card.schema_version == 2
+    assert card.schema_version == 3
     assert open_bundle(old).card == card
     open_bundle(old).verify()
     for question in QUESTIONS:
@@ -211,7 +225,9 @@ def test_a_card_of_schema_1_is_checked_like_any_other(bundle, tmp_path) -> None:
         ({"logit_scale": None}, "scoring.scale"),
         ({"extra": 1}, "extra"),
         ({"schema_version": 1.0}, "schema version 1.0"),
-        ({"schema_version": 3}, "reads versions 1 and 2"),
+        ({"schema_version": 4}, "reads versions 1 to 3"),
+        ({"preprocess": card["preprocess"] | {"resize": "nearest"}}, "preprocess.resize"),
+        ({"preprocess": []}, "preprocess"),
     ]:
         (old / "bundle.json").write_text(json.dumps(card | change))
         with pytest.raises(UserError, match=message):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ga2clip.errors import UserError
-from ga2clip.model.part import Part, Prompts, Site, Tower
+from ga2clip.model.part import Part, Prompts, Site, Tower, refuse_if_closed
 from ga2clip.registry import PARTS
 from ga2clip.settings import MethodSettings
 
@@ -50,11 +50,15 @@ class InterModal(Part):
 
     @classmethod
     def build(cls, site: Site) -> "InterModal | None":
-        """The part if `method.inter_modal` is set. Raises UserError for prompts of different lengths."""
+        """The part if `method.inter_modal` is set.
+
+        Raises UserError for prompts of different lengths, and for a vision tower that takes none.
+        """
         method = site.settings.method
         if method.inter_modal == "none":
             return None
         _check_lengths(method)
+        refuse_if_closed(site.vision, "maps between the branches' prompts", "set method.inter_modal=none")
         return cls(site)
 
     def prompts(self, prompts: Prompts) -> Prompts:

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ga2clip.errors import UserError
-from ga2clip.model.part import Part, Site, Tower, TowerSize
-from ga2clip.model.towers import BlockWeights, LayerWeights
+from ga2clip.model.blocks import BlockWeights
+from ga2clip.model.part import Part, Site, Tower, TowerSize, refuse_if_closed
+from ga2clip.model.towers import LayerWeights
 from ga2clip.registry import PARTS
 
 Weight = Literal["q", "k", "v", "o", "mlp"]
@@ -53,7 +54,7 @@ class BlockChange(nn.ModuleDict):
         super().__init__()
         width, hidden = size.width, size.hidden
         shapes = dict.fromkeys(("q", "k", "v", "o"), (width, width))
-        shapes |= {"c_fc": (width, hidden), "c_proj": (hidden, width)}
+        shapes |= {"c_fc": (width, size.gates * hidden), "c_proj": (hidden, width)}
         changed = {*options.weights, *(("c_fc", "c_proj") if "mlp" in options.weights else ())}
         scale = options.alpha / options.rank
         for name, (width_in, width_out) in shapes.items():
@@ -115,6 +116,8 @@ class LoRA(Part):
             )
         sizes: dict[Tower, TowerSize] = {"text": site.text, "vision": site.vision}
         sizes = {tower: size for tower, size in sizes.items() if tower in options.towers}
+        if "vision" in sizes:
+            refuse_if_closed(site.vision, "LoRA there", """--set 'parts.lora.towers=["text"]'""")
         for tower, size in sizes.items():
             wrong = [number for number in options.layers if not 1 <= number <= size.depth]
             if wrong:

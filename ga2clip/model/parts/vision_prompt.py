@@ -1,6 +1,6 @@
 """Soft vision prompts: VPT-Deep (ECCV 2022)."""
 
-from ga2clip.model.part import Part, Prompts, Site, random_prompts
+from ga2clip.model.part import Part, Prompts, Site, random_prompts, refuse_if_closed
 from ga2clip.registry import PARTS
 
 
@@ -19,10 +19,17 @@ class VisionPrompt(Part):
 
     @classmethod
     def build(cls, site: Site) -> "VisionPrompt | None":
-        """The part if length and depth are above 0 and no inter-modal map replaces the vision prompts."""
+        """The part if length and depth are above 0 and no inter-modal map replaces the vision prompts.
+
+        Raises UserError for a vision tower that takes no prompts.
+        """
         method = site.settings.method
         replaced = method.inter_modal == "text-to-vision" and not method.inter_modal_free
         wanted = method.vision_length and method.vision_depth and not replaced
+        if wanted:
+            refuse_if_closed(
+                site.vision, "vision prompts", "set method.vision_length=0, or take a method without them"
+            )
         return cls(site) if wanted else None
 
     def prompts(self, prompts: Prompts) -> Prompts:

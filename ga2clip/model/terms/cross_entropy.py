@@ -1,4 +1,4 @@
-"""Softmax cross-entropy, optionally with the published anchor shift."""
+"""Cross-entropy by the backbone's scoring rule, optionally with the published anchor shift."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,11 +11,26 @@ from ga2clip.settings import Settings
 
 @loss_term("cross_entropy", weight=lambda _: 1.0)
 def cross_entropy(features: Features, settings: Settings) -> Tensor:
-    """Softmax cross-entropy over the classes."""
+    """Softmax cross-entropy over the classes; the sigmoid loss for a sigmoid model.
+
+    The sigmoid loss of a video is −Σ_c log σ(z_c · l_c) over its logits l_c = scale · cos + bias, with z_c = 1 for its
+    class and −1 for the others (Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023, eq. 1, with
+    videos and classes for images and texts), mean over videos. Soft labels y_c, smoothed ones too, are the weights of
+    both cases: −Σ_c [y_c log σ(l_c) + (1 − y_c) log σ(−l_c)].
+    """
     logits = features.logits
     if settings.anchors.weight and settings.anchors.loss == "published":
         logits = logits + settings.anchors.weight * features.scale * published_shift(features)
+    if features.scoring == "sigmoid":
+        return _sigmoid_loss(logits, features.targets, settings.loss.label_smoothing)
     return F.cross_entropy(logits, features.targets, label_smoothing=settings.loss.label_smoothing)
+
+
+def _sigmoid_loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """The sigmoid loss of logits (B, C): a scalar. smoothing: the share of a label that is spread over all classes."""
+    hard = F.one_hot(targets, logits.shape[-1]) if targets.ndim == 1 else targets
+    labels = (1 - smoothing) * hard.to(logits.dtype) + smoothing / logits.shape[-1]
+    return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").sum(dim=-1).mean()
 
 
 def published_shift(features: Features) -> Tensor:

@@ -1,0 +1,52 @@
+"""The licences of well-known published weights, as data.
+
+A licence is that of the weights, not of open_clip. Those that are not listed are "as their publisher says". Whoever
+passes on or sells something made with weights should read their licence itself.
+"""
+
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+UNKNOWN = "as its publisher says"
+
+
+class Licence(NamedTuple):
+    """A licence and where it is stated."""
+
+    name: str
+    source: str
+
+
+_OPEN_CLIP = "https://github.com/mlfoundations/open_clip/issues/177"
+_LAION = "https://huggingface.co/laion, model cards"
+_APPLE_RESEARCH = Licence(
+    "Apple ML research (non-commercial)", "https://huggingface.co/apple/MobileCLIP-S2-OpenCLIP"
+)
+
+_LISTED: tuple[tuple[str, str, Licence], ...] = (
+    ("tiny", "builtin", Licence("MIT", "made by this project")),
+    ("*", "openai", Licence("MIT", "https://github.com/openai/CLIP/blob/main/LICENSE")),
+    ("*", "yfcc15m", Licence("MIT", _OPEN_CLIP)),
+    ("*", "cc12m", Licence("MIT", _OPEN_CLIP)),
+    ("EVA0*", "*", Licence("MIT", "https://huggingface.co/QuanSun/EVA-CLIP")),
+    ("*-CLIPA*", "*", Licence("Apache-2.0", "https://huggingface.co/UCSC-VLAA/ViT-L-14-CLIPA-datacomp1B")),
+    ("*SigLIP*", "webli", Licence("Apache-2.0", "https://huggingface.co/timm/ViT-B-16-SigLIP")),
+    ("PE-Core-*", "meta", Licence("Apache-2.0", "https://huggingface.co/facebook/PE-Core-B16-224")),
+    ("*", "metaclip*", Licence("CC-BY-NC-4.0", "https://huggingface.co/facebook/metaclip-h14-fullcc2.5b")),
+    ("MobileCLIP*", "*", _APPLE_RESEARCH),
+    ("*", "dfn*", Licence("Apple sample code", "https://huggingface.co/apple/DFN2B-CLIP-ViT-L-14-39B")),
+    ("*", "laion*", Licence("MIT", _LAION)),
+    ("*", "frozen_laion*", Licence("MIT", _LAION)),
+    ("*", "commonpool*", Licence("MIT", _LAION)),
+    ("*", "datacomp_*", Licence("MIT", _LAION)),
+    ("coca_*", "mscoco*", Licence("MIT", _LAION)),
+)
+"""Patterns of the architecture's name and of the tag, and the licence; the first that fits counts."""
+
+
+def licence_of(name: str, tag: str) -> Licence:
+    """The licence of the weights `tag` of an architecture; its name is `UNKNOWN` for what is not listed."""
+    for names, tags, licence in _LISTED:
+        if fnmatchcase(name, names) and fnmatchcase(tag, tags):
+            return licence
+    return Licence(UNKNOWN, "")
