@@ -1,4 +1,4 @@
-"""Accuracy and calibration of a bundle on the evaluation sets of its run, measured on the video files, one view each."""
+"""Accuracy and calibration of a bundle on the evaluation sets of its run, measured with one view of each clip."""
 
 import logging
 from collections.abc import Iterator, Sequence

@@ -11,10 +11,12 @@ sets of classes (Sadinle, Lei & Wasserman, "Least Ambiguous Set-Valued Classifie
 2019; Angelopoulos & Bates, "A Gentle Introduction to Conformal Prediction", 2021).
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -66,6 +68,27 @@ class Coverage:
 
 
 Choice = MultiLabel | Coverage
+
+
+def read_thresholds(text: str) -> float | dict[str, float]:
+    """A number, or the content of the JSON file `{"class name": number}` of that name.
+
+    Raises UserError for a file that is missing or something else; `MultiLabel` checks the numbers.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    hint = """it takes a number such as 0.4, or a JSON file such as {"juggling": 0.4}"""
+    try:
+        tree = json.loads(Path(text).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the thresholds {text}: {error.strerror}", hint) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the thresholds {text} are not valid JSON: {error}", hint) from None
+    if not isinstance(tree, dict) or not tree:
+        raise UserError(f"the thresholds {text} name no class", hint)
+    return tree
 
 
 @dataclass(frozen=True)
@@ -131,10 +154,10 @@ class Calibration:
         return np.asarray((1 - self.newness) * tuned + self.newness * new, np.float64)
 
 
-def quantile(misses: Sequence[float], share: float) -> float:
+def quantile(misses: Sequence[float] | np.ndarray, share: float) -> float:
     """The ⌈(n + 1) · share⌉-th smallest of n values, so that a further one is not above it with that probability.
 
     It is 1, which every probability reaches, where n values are too few to say so.
     """
     place = math.ceil((len(misses) + 1) * share)
-    return 1.0 if place > len(misses) else sorted(misses)[place - 1]
+    return 1.0 if place > len(misses) else float(sorted(misses)[place - 1])
