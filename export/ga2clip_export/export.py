@@ -25,7 +25,7 @@ from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.files import file_sha256, sync, sync_tree, system_error, write_error
 from ga2clip.labels import check_class_names, fill
-from ga2clip.model.frozen_text import frozen_text_features
+from ga2clip.model.frozen_text import frozen_text_features, trained_tokens, unknown_class_words
 from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
@@ -47,6 +47,7 @@ from ga2clip.runtime.card import (
     ScoringCard,
     TextCard,
 )
+from ga2clip.runtime.doubts import warn_of_classes, warn_of_one
 from ga2clip.runtime.signature import sign, signing_key
 from ga2clip.settings import Settings, merge
 from ga2clip.tokenizer_json import JsonTokenizer
@@ -194,6 +195,9 @@ def export_model(
     samples, source = calibration_clips(task, files, model.preprocess, model.settings.data.frames, count)
     _log.info("measuring on %d clips: %s", len(samples), source)
     expected = verify.reference(model, samples, _placeholder(model))
+    warn_of_classes(model.classes, expected.bank, unknown_class_words(model.backbone, model.classes))
+    if len(model.classes) == 1:
+        warn_of_one(model.classes[0])
     own = task if source == OWN_CLIPS else None
     threshold = _threshold(model, own, expected, count) if own else None
     expected = replace(expected, calibration=_calibration(model, own, expected) if own else None)
@@ -315,6 +319,7 @@ def _card(
             prompt_tokens=model.text_tokens,
             placeholder=_placeholder(model),
             context=backbone.context_length,
+            trained=trained_tokens(backbone),
         ),
         pooling="graph" if model.pools else "mean",
         scoring=ScoringCard(rule=expected.rule, scale=expected.scale, bias=expected.bias),

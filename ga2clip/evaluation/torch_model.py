@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ga2clip.compute.distributed import choose_device
 from ga2clip.labels import fill
+from ga2clip.model.frozen_text import unknown_class_words
 from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
@@ -140,6 +141,10 @@ class TorchModel:
             described = self._model.encode_texts(sentences, self._prompts)
             rows |= dict(zip(sentences, described, strict=True))
         return normalise(_array(torch.stack([rows[name] for name in names])))
+
+    def unknown_words(self, names: Sequence[str]) -> list[str]:
+        """As `ClipModel`."""
+        return unknown_class_words(self._model.backbone, names)
 
     def close(self) -> None:
         """Release the weights."""

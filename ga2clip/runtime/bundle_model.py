@@ -113,6 +113,10 @@ class BundleModel:
         """
         return self._text.encode(names, template, sentences)
 
+    def unknown_words(self, names: Sequence[str]) -> list[str]:
+        """As `ClipModel`; names of the text bank are left out."""
+        return self._text.unknown_words(names)
+
     def close(self) -> None:
         """Release the encoders."""
         del self._engine, self._pooling, self._text

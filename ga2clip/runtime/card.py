@@ -100,6 +100,8 @@ class TextCard(_Part):
     prompt_tokens: int = Field(ge=0, le=1024)
     placeholder: int = Field(ge=0, lt=2**31)
     context: int = Field(ge=3, le=4096)
+    trained: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FailFast()] = ()
+    """The ids of the tokens that the backbone has seen, of a backbone that has not seen them all; empty: all."""
 
 
 class ScoringCard(_Part):

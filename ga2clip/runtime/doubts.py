@@ -26,27 +26,35 @@ def alike_classes(names: Sequence[str], features: np.ndarray) -> list[tuple[str,
     return [(names[one], names[other]) for other, one in partner.items()]
 
 
-def warn_of_classes(names: Sequence[str], features: np.ndarray) -> None:
-    """Log classes that can't be told apart by their features (C, D), and a class that stands alone."""
+def warn_of_classes(names: Sequence[str], features: np.ndarray, unknown: Sequence[str] = ()) -> None:
+    """Log classes that can't be told apart by their features (C, D), and unknown words."""
+    if unknown:
+        _log.warning(
+            "the backbone has never seen these words, they mean nothing to it: %s", some(list(unknown))
+        )
     if pairs := alike_classes(names, features):
         _log.warning(
             "the model cannot tell these classes apart, their texts mean the same to it: %s",
             some([f"{one} = {other}" for one, other in pairs]),
         )
-    if len(names) == 1:
-        _log.warning(
-            "'%s' is the only class: it gets 100 %% whatever the video shows; name others too, or take --reject",
-            printable(names[0]),
-        )
 
 
-def check_question(scorer: Scorer, names: Sequence[str], model: str) -> None:
+def warn_of_one(name: str) -> None:
+    """Log that a class stands alone."""
+    _log.warning(
+        "'%s' is the only class: it gets 100 %% whatever the video shows; name others too, or take --reject",
+        printable(name),
+    )
+
+
+def check_question(scorer: Scorer, names: Sequence[str], model: str, unknown: Sequence[str] = ()) -> None:
     """Log what makes the answers to a question doubtful.
 
     Args:
         scorer: the question.
         names: its class names.
         model: the model's name, for messages.
+        unknown: words in the names that the backbone has never seen.
 
     Raises:
         UserError: a choice that the model can't make, or that does not go with rejection.
@@ -66,8 +74,9 @@ def check_question(scorer: Scorer, names: Sequence[str], model: str) -> None:
             raise UserError(f"{what} and --reject ('{NONE_LABEL}') exclude each other", hint)
         if isinstance(choice, MultiLabel):
             calibration.thresholds(names, choice.thresholds)
-    if len(names) > 1 or (scorer.threshold is None and not isinstance(choice, MultiLabel)):
-        warn_of_classes(names, scorer.features)
+    warn_of_classes(names, scorer.features, unknown)
+    if len(names) == 1 and scorer.threshold is None and not isinstance(choice, MultiLabel):
+        warn_of_one(names[0])
     new = [] if calibration is None else [n for n, g in zip(names, calibration.guesses, strict=True) if g]
     if new and (choice is not None or scorer.threshold is not None):
         _log.warning(

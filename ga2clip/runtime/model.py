@@ -78,6 +78,10 @@ class ClipModel(Protocol):
         """
         ...
 
+    def unknown_words(self, names: Sequence[str]) -> list[str]:
+        """The words in class names that the model has never seen."""
+        ...
+
     def close(self) -> None:
         """Release memory; no other method is called afterwards."""
         ...

@@ -296,7 +296,9 @@ class Predictor:
             self._calibration(features),
             choice,
         )
-        check_question(scorer, names, self.name)
+        # A `ClipModel` from outside need not know its words.
+        unknown = getattr(self.model, "unknown_words", None)
+        check_question(scorer, names, self.name, unknown(names) if unknown else ())
         return scorer
 
     def _calibration(self, features: np.ndarray) -> Calibration | None:

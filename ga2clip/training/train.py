@@ -27,6 +27,8 @@ from ga2clip.data.protocols import Task, load_task
 from ga2clip.descriptions import no_class, refuse_missing
 from ga2clip.errors import UserError
 from ga2clip.hard_prompt import read_hard_prompt
+from ga2clip.labels import fill
+from ga2clip.model.frozen_text import frozen_text_features, unknown_class_words
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.registry import LOGGERS
@@ -46,6 +48,8 @@ from ga2clip.run import (
     save_prompts,
     start_run,
 )
+from ga2clip.runtime.doubts import warn_of_classes, warn_of_one
+from ga2clip.runtime.scoring import mean_direction, normalise
 from ga2clip.settings import Settings, TrainingSettings, parse_overrides
 from ga2clip.text import some
 from ga2clip.training.averaging import StartValues
@@ -241,9 +245,23 @@ class _Job:
                 "train longer, or take --set method.coupling=gated, which starts from the soft prompt",
                 self.plan.steps,
             )
+        if self.group.is_first:
+            self._warn_of_classes()
         where = f"{self.group.size} × {self.group.device}" if self.group.size > 1 else str(self.group.device)
         where = f"{where}, {precision_name(self.updater.dtype)}"
         return describe(self.model, self.task, self.plan, cost, where)
+
+    def _warn_of_classes(self) -> None:
+        """Warn of classes that the text tower, as it is before tuning, can't tell apart or does not know."""
+        names, backbone = self.task.classes, self.model.backbone
+        template = self.settings.method.scenario_template
+        texts = [self.settings.descriptions.get(name) or (fill(template, name),) for name in names]
+        rows = frozen_text_features(backbone, [text for own in texts for text in own]).float().cpu().numpy()
+        parts = np.split(normalise(rows), np.cumsum([len(own) for own in texts])[:-1])
+        features = np.stack([mean_direction(part) for part in parts])
+        warn_of_classes(names, features, unknown_class_words(backbone, names))
+        if len(names) == 1:
+            warn_of_one(names[0])
 
     def log_summary(self) -> None:
         """Log the summary in the first process. All processes must call this, since all of them measure."""
