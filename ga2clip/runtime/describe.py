@@ -26,7 +26,7 @@ def describe(card: BundleCard, where: str) -> str:
         "trained": trained,
         "classes": f"{len(card.classes)}: {shown}{more}",
         "class text": f"{card.text.template!r} behind {card.text.prompt_tokens} prompt positions, "
-        f"context {card.text.context}{_descriptions(card)}",
+        f"context {card.text.context}{_descriptions(card)}{_words(card)}",
         "frames": f"{card.sampling.frames} per clip, {card.preprocess.size}×{card.preprocess.size}, "
         f"{_RESIZING[card.preprocess.resize_mode]}, {card.preprocess.interpolation}",
         "pooling": "mean of the frames" if card.pooling == "mean" else f"{POOLING}, which sees their order",
@@ -68,6 +68,11 @@ def _calibration(card: BundleCard) -> str:
         return "no: probabilities are as the model gives them"
     new = "not fitted for new names" if rule.new is None else f"new names {rule.new.temperature:.2f}, a guess"
     return f"temperature {rule.tuned.temperature:.2f}, {new} ({rule.fitted_on})"
+
+
+def _words(card: BundleCard) -> str:
+    known = card.text.trained
+    return f"; the backbone knows {len(known)} tokens, other words mean nothing to it" if known else ""
 
 
 def _reject(card: BundleCard) -> str:
