@@ -10,8 +10,10 @@ from ga2clip.data.protocols import load_task
 from ga2clip.runtime.scoring import normalise
 from ga2clip.video import Preprocess
 from ga2clip_export import calibration_clips
-from ga2clip_export.calibration_clips import labelled
 from ga2clip_export.calibration import best_f1_cut, fit_calibration, fit_temperature, softmax
+from ga2clip_export.calibration_clips import labelled
+from tests.small_training import dataset as dataset
+from tests.small_training import settings as settings
 
 
 def drawn(clips: int, *, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
