@@ -38,19 +38,19 @@ def from_task(task: Task, preprocess: Preprocess, frames: int, count: int) -> np
 
 
 def labelled(
-    task: Task, preprocess: Preprocess, frames: int, count: int
+    task: Task, preprocess: Preprocess, frames: int, count: int, *, tuned: bool
 ) -> tuple[np.ndarray, np.ndarray, str] | None:
     """At most `count` clips of the training part to fit probabilities on, never test clips.
 
-    They are clips that the model was not tuned on: validation clips and those that the shots left over. Where these are
-    fewer than 50, the tuned ones, on which a model is too sure, are taken as well.
+    They are clips that the model was not tuned on: validation clips and those that the shots left over; all of a model
+    that is not tuned. Where these are fewer than 50, the tuned ones, on which a model is too sure, are taken as well.
 
     Returns:
         Clips uint8 (N, T, S, S, 3), the numbers of their classes int64 (N,) and a description; None: none can be read.
     """
-    held_out = (*task.val, *task.unused)
-    tuned = () if len(held_out) >= _HELD_OUT else task.train
-    chosen = _spread((*held_out, *tuned), count)
+    held_out = (*task.val, *task.unused, *(() if tuned else task.train))
+    others = task.train if tuned and len(held_out) < _HELD_OUT else ()
+    chosen = _spread((*held_out, *others), count)
     shown, kept = _readable(task, chosen, preprocess, frames)
     if not kept:
         return None

@@ -250,7 +250,9 @@ def _calibration(model: VideoCLIP, task: Task, expected: verify.Reference) -> Ca
     count = _FITTED_SMALL if _parameters(model) < _SMALL_TOWER else _FITTED_LARGE
     if tuple(task.classes) != tuple(model.classes) or expected.rule != "softmax":
         return None
-    clips = labelled(task, model.preprocess, settings.data.frames, count)
+    clips = labelled(
+        task, model.preprocess, settings.data.frames, count, tuned=bool(model.trainable_parameters())
+    )
     if clips is None:
         return None
     shown, labels, source = clips

@@ -105,13 +105,15 @@ def test_it_is_fitted_on_clips_that_were_not_tuned_on_and_never_on_test_clips(
     assert {clip.split for clip in task.unused} == {"train"}
     assert {clip.label for clip in task.unused} == set(task.classes)
     pixels = Preprocess(size=16)
-    shown, labels, source = labelled(task, pixels, 2, 400)
+    shown, labels, source = labelled(task, pixels, 2, 400, tuned=True)
     assert shown.shape == (8, 2, 16, 16, 3)
     assert [task.classes[label] for label in labels].count(task.classes[0]) == 4
     assert source == (
         "2 clips of the training part that the model was not tuned on and 6 clips that it was tuned on"
     )
     monkeypatch.setattr(calibration_clips, "_HELD_OUT", 2)  # enough of them
-    shown, labels, source = labelled(task, pixels, 2, 400)
+    shown, labels, source = labelled(task, pixels, 2, 400, tuned=True)
     assert (len(shown), sorted(labels)) == (2, [0, 1])
     assert source == "2 clips of the training part that the model was not tuned on"
+    shown, _, source = labelled(task, pixels, 2, 400, tuned=False)
+    assert (len(shown), source) == (8, "8 clips of the training part that the model was not tuned on")
