@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ga2clip.errors import UserError
 from ga2clip.files import replacing, write_text
 from ga2clip.settings import SETTINGS_FILE as SETTINGS
-from ga2clip.settings import Settings, read_toml
+from ga2clip.settings import Settings
+from ga2clip.settings_reading import read_toml
 
 if TYPE_CHECKING:  # reading what is no tensor loads no torch
     from torch import Tensor

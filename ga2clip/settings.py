@@ -1,12 +1,11 @@
-"""`Settings`: one typed tree, from TOML files and `key=value` overrides.
+"""`Settings`: one typed tree of everything that a run can be told, with its defaults and meanings.
 
 Unknown keys and wrong types are refused.
 A run's `settings.toml` is this tree written out in full, so it repeats the run.
 """
 
 import os
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,14 +22,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ga2clip.descriptions import checked
-from ga2clip.errors import UserError, unknown_name
+from ga2clip.errors import UserError
 from ga2clip.labels import SCENARIO_TEMPLATE
-from ga2clip.registry import LOGGERS, PARTS, TERMS, Registry
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from ga2clip.registry import LOGGERS, PARTS, TERMS
+from ga2clip.settings_reading import check_names, explain, merge, read_toml
 
 SETTINGS_FILE = "settings.toml"
 """The file by which a folder is recognised as a run."""
@@ -237,7 +232,7 @@ class LossSettings(_Section):
 
     @model_validator(mode="after")
     def _known(self) -> "LossSettings":
-        _check_names("loss", self.__pydantic_extra__, TERMS, but=WEIGHTED_ELSEWHERE)
+        check_names("loss", self.__pydantic_extra__, TERMS, but=WEIGHTED_ELSEWHERE)
         return self
 
     def weight(self, term: str) -> float:
@@ -347,7 +342,7 @@ class TrainingSettings(_Section):
     @classmethod
     def _known_logger(cls, logger: str) -> str:
         if logger:
-            _check_names("training.logger", [logger], LOGGERS)
+            check_names("training.logger", [logger], LOGGERS)
         return logger
 
     @property
@@ -391,7 +386,7 @@ class Settings(_Section):
     @field_validator("parts", mode="after")
     @classmethod
     def _known_parts(cls, parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        _check_names("parts", parts, PARTS)
+        check_names("parts", parts, PARTS)
         return parts
 
     @field_validator("descriptions", mode="before")
@@ -408,6 +403,8 @@ class Settings(_Section):
             return cls.model_validate(tree)
         except ValidationError as error:
             raise explain(error, source, cls) from None
+        except UserError as error:  # of descriptions
+            raise UserError(f"{source}: {error.message}", error.hint) from None
 
     @classmethod
     def read(cls, path: Path) -> "Settings":
@@ -421,87 +418,3 @@ class Settings(_Section):
     def to_toml(self) -> str:
         """The whole tree as TOML text."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dict. Raises UserError for a missing, unreadable or ill-formed file."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read settings {path}: {error.strerror}") from None
-    # Not TOMLDecodeError alone: numbers of thousands of digits and bytes that are no UTF-8 raise other ValueErrors.
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from None
-
-
-def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
-    """`section.key=value` strings as a nested dict; values are TOML (`3`, `true`, `["a"]`), else plain text.
-
-    Raises UserError for a pair without `=` or a key without its section.
-    """
-    tree: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        *sections, name = key.strip().split(".")
-        if not equals or len(sections) != (2 if sections[:1] == ["parts"] else 1):
-            raise UserError(
-                f"'{pair}' is not a setting", "write --set section.key=value, such as --set training.lr=0.01"
-            )
-        inner = tree
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[name] = _toml_value(text.strip())
-    return tree
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two nested trees: tables are merged, other values of `above` replace those of `below`."""
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def _check_names(
-    section: str, names: Iterable[str], known: Registry, but: frozenset[str] = frozenset()
-) -> None:
-    for name in names:
-        if name in but or name not in known:
-            valid = [known_name for known_name in known.names() if known_name not in but]
-            raise PydanticCustomError(
-                "unknown_name", "unknown name", {"name": f"{section}.{name}", "valid": valid}
-            )
-
-
-def explain(error: ValidationError, source: str, model: type[BaseModel]) -> UserError:
-    """A validation error as a message with the setting's name, and the nearest valid one where it is unknown.
-
-    source: where the settings are from. model: what was validated.
-    """
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "unknown_name":
-        name, valid = first["ctx"]["name"], first["ctx"]["valid"]
-    elif first["type"] == "extra_forbidden":
-        name, valid = where, _fields(model, first["loc"][:-1])
-    else:
-        return UserError(f"{source}: setting '{where}': {first['msg']} (got {first['input']!r})")
-    unknown = unknown_name("setting", name.rpartition(".")[2], valid)
-    return UserError(f"{source}: unknown setting '{name}'", unknown.hint)
-
-
-def _fields(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
-    """Names of the settings in the section at `path`."""
-    for step in path:
-        inner = model.model_fields[str(step)].annotation
-        assert isinstance(inner, type)
-        model = inner
-    return list(model.model_fields)

@@ -1,6 +1,6 @@
 """A prepared dataset of a few tiny real videos, and settings that train on it in a second."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(dataset: Path, clip_file: Path) -> Callable[..., Any]:
     """Settings of a small GA2 training; keyword sections are laid over them: settings(training={"lr": 1})."""
     from ga2clip.model.methods import method_settings
-    from ga2clip.settings import Settings, merge
+    from ga2clip.settings import Settings
+    from ga2clip.settings_reading import merge
 
     def make(name: str = "ga2", **sections: dict[str, Any]) -> Settings:
         tree = merge(
@@ -71,3 +72,11 @@ def fewer_clips(tmp_path: Path) -> Path:
     """The root of a dataset like `dataset` with 2 training clips per class instead of 4."""
     write_dataset(tmp_path / "fewer", per_class=4)
     return tmp_path / "fewer"
+
+
+@pytest.fixture(autouse=True)
+def no_curves() -> Iterator[None]:
+    """Drawing takes longer than these trainings. A patch of its own, which a test's `monkeypatch.undo()` leaves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ga2clip.training.job.draw_curves", lambda _: None)
+        yield

@@ -46,6 +46,7 @@ ROOMS: dict[str, tuple[int, tuple[str, ...]]] = {
         under(
             "errors",
             "settings",
+            "settings_reading",
             "settings_table",
             "files",
             "labels",

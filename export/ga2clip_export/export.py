@@ -49,7 +49,8 @@ from ga2clip.runtime.card import (
 )
 from ga2clip.runtime.doubts import warn_of_classes, warn_of_one
 from ga2clip.runtime.signature import sign, signing_key
-from ga2clip.settings import Settings, merge
+from ga2clip.settings import Settings
+from ga2clip.settings_reading import merge
 from ga2clip.tokenizer_json import JsonTokenizer
 from ga2clip_export import verify
 from ga2clip_export.accuracy import measure_accuracy

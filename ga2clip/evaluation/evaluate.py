@@ -35,7 +35,8 @@ from ga2clip.model.scoring import class_probabilities
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.registry import DATASETS
 from ga2clip.run import BACKBONE, PROMPTS, Run, load_run, runs_in
-from ga2clip.settings import DataSettings, Settings, merge
+from ga2clip.settings import DataSettings, Settings
+from ga2clip.settings_reading import merge
 from ga2clip.text import printable, some
 
 _log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from ga2clip.experiments.compare import Measurement, compare, own_measurement
 from ga2clip.experiments.compare_tables import render
 from ga2clip.experiments.jobs import Job
 from ga2clip.experiments.seeds import parse_seeds
-from ga2clip.settings import explain, merge, read_toml
+from ga2clip.settings_reading import explain, merge, read_toml
 from ga2clip.training.configure import configure
 
 _MANY = 10_000

@@ -15,7 +15,8 @@ from ga2clip.errors import UserError
 from ga2clip.model.towers import LayerWeights
 from ga2clip.model.towers import Tower as BlockTower
 from ga2clip.registry import PARTS
-from ga2clip.settings import Settings, explain
+from ga2clip.settings import Settings
+from ga2clip.settings_reading import explain
 
 PROMPT_STD = 0.02
 """Standard deviation of randomly initialised prompts, as in CoOp (IJCV 2022) and later methods."""

@@ -19,7 +19,7 @@ from ga2clip.runtime.card import POOLING, TEXT_ENCODER, VIDEO_ENCODER, BundleCar
 from ga2clip.runtime.engine import Engine
 from ga2clip.runtime.onnx_cost import Cost, GraphError, measure
 from ga2clip.runtime.onnx_scan import Declared, Graph
-from ga2clip.runtime.onnx_shapes import Shape
+from ga2clip.runtime.onnx_values import Shape
 
 _UINT8, _INT64, _FLOAT = 2, 7, 1  # TensorProto.DataType
 _MOST_BYTES = 2 * 2**30

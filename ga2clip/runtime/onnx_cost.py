@@ -9,16 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ga2clip.runtime.onnx_scan import Graph, Node
-from ga2clip.runtime.onnx_shapes import (
-    GraphError,
-    Result,
-    Shape,
-    Value,
-    check_operator,
-    checked_kind,
-    evaluate,
-    kinds,
-)
+from ga2clip.runtime.onnx_shapes import check_operator, checked_kind, evaluate, kinds
+from ga2clip.runtime.onnx_values import GraphError, Result, Shape, Value
 
 _PER_ELEMENT = 4
 """The cost of reading or writing one element, in multiply-adds."""

@@ -7,91 +7,24 @@ computed data. The values of small int64 tensors (shapes) are tracked, so that t
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ga2clip.runtime.onnx_scan import INT64, ITEM_BYTES, Node
+from ga2clip.runtime.onnx_values import (
+    GraphError,
+    Result,
+    Shape,
+    Value,
+    axis_of,
+    broadcast,
+    many,
+    numbers,
+    whole,
+)
 
-Shape = tuple[int, ...]
 _MOST_KNOWN = 1024
 """Most elements of a tensor whose values are tracked; shapes have fewer than ten."""
-
-
-class GraphError(Exception):
-    """A graph that is refused. The message says why."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A tensor: shape, element type (TensorProto.DataType), values (small int64 ones only), and whether constant."""
-
-    shape: Shape
-    kind: int
-    known: np.ndarray | None = None
-    constant: bool = False
-
-    @property
-    def size(self) -> int:
-        """Elements."""
-        return math.prod(self.shape)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes in memory. An element has at least 4: engines compute what is smaller in float32 where they lack the
-        operator.
-        """
-        return self.size * max(4, ITEM_BYTES[self.kind])
-
-
-@dataclass(frozen=True)
-class Result:
-    """Shapes of a node's outputs. work: multiply-adds; scratch: elements that it needs while it runs."""
-
-    shapes: tuple[Shape, ...]
-    known: np.ndarray | None = None
-    work: int = 0
-    scratch: int = 0
-
-
-def broadcast(*shapes: Shape) -> Shape:
-    """The shape by NumPy's broadcasting rule. Raises GraphError for shapes that can't be broadcast."""
-    result: list[int] = []
-    for sides in zip(*(((1,) * (max(map(len, shapes)) - len(s))) + s for s in shapes), strict=True):
-        others = {side for side in sides if side != 1}
-        if len(others) > 1:
-            raise GraphError(f"shapes {' and '.join(map(str, shapes))} do not go together")
-        result.append(others.pop() if others else 1)
-    return tuple(result)
-
-
-def axis_of(axis: int, rank: int) -> int:
-    """A possibly negative axis as a number from 0 on. Raises GraphError when it is out of range."""
-    if not -rank <= axis < rank:
-        raise GraphError(f"axis {axis} of {rank}")
-    return axis % rank
-
-
-def whole(node: Node, name: str, default: int) -> int:
-    """An attribute that is one whole number. Raises GraphError for another kind."""
-    value = node.attributes.get(name, default)
-    if not isinstance(value, int):
-        raise GraphError(f"the attribute '{name}' is no whole number")
-    return value
-
-
-def _many(node: Node, name: str) -> tuple[int, ...] | None:
-    value = node.attributes.get(name)
-    if value is not None and not isinstance(value, tuple):
-        raise GraphError(f"the attribute '{name}' is no list of whole numbers")
-    return value
-
-
-def _numbers(value: Value) -> list[int]:
-    """The values of a tensor that determines a shape. Raises GraphError when they are not known before running."""
-    if value.known is None:
-        raise GraphError("a shape depends on data that is only known while the graph runs")
-    return [int(number) for number in value.known.reshape(-1)]
 
 
 def _elementwise(_node: Node, inputs: Sequence[Value]) -> Result:
@@ -131,7 +64,7 @@ def _shape(node: Node, inputs: Sequence[Value]) -> Result:
 
 
 def _reshape(node: Node, inputs: Sequence[Value]) -> Result:
-    before, wanted = inputs[0], _numbers(inputs[1])
+    before, wanted = inputs[0], numbers(inputs[1])
     if not whole(node, "allowzero", 0):
         if any(side == 0 and index >= len(before.shape) for index, side in enumerate(wanted)):
             raise GraphError("a shape copies a side that isn't there")
@@ -147,17 +80,17 @@ def _reshape(node: Node, inputs: Sequence[Value]) -> Result:
 
 
 def _expand(_node: Node, inputs: Sequence[Value]) -> Result:
-    return Result((broadcast(inputs[0].shape, _sides(_numbers(inputs[1]))),))
+    return Result((broadcast(inputs[0].shape, _sides(numbers(inputs[1]))),))
 
 
-def _sides(numbers: Sequence[int]) -> Shape:
-    if any(side < 0 for side in numbers):
-        raise GraphError(f"nothing can have the shape {list(numbers)}")
-    return tuple(numbers)
+def _sides(sizes: Sequence[int]) -> Shape:
+    if any(side < 0 for side in sizes):
+        raise GraphError(f"nothing can have the shape {list(sizes)}")
+    return tuple(sizes)
 
 
 def _range(_node: Node, inputs: Sequence[Value]) -> Result:
-    bounds = [_numbers(value) for value in inputs]
+    bounds = [numbers(value) for value in inputs]
     if any(len(bound) != 1 for bound in bounds) or bounds[2] == [0]:
         raise GraphError("a range without an end")
     start, end, step = (bound[0] for bound in bounds)
@@ -165,10 +98,10 @@ def _range(_node: Node, inputs: Sequence[Value]) -> Result:
 
 
 def _slice(_node: Node, inputs: Sequence[Value]) -> Result:
-    data, starts, ends = inputs[0], _numbers(inputs[1]), _numbers(inputs[2])
+    data, starts, ends = inputs[0], numbers(inputs[1]), numbers(inputs[2])
     rank = len(data.shape)
-    axes = _numbers(inputs[3]) if len(inputs) > 3 else list(range(len(starts)))
-    steps = _numbers(inputs[4]) if len(inputs) > 4 else [1] * len(starts)
+    axes = numbers(inputs[3]) if len(inputs) > 3 else list(range(len(starts)))
+    steps = numbers(inputs[4]) if len(inputs) > 4 else [1] * len(starts)
     axes = [axis_of(axis, rank) for axis in axes]
     if not len(starts) == len(ends) == len(axes) == len(steps) == len(set(axes)) or min(steps, default=1) < 1:
         raise GraphError("a slice whose parts do not go together")
@@ -191,7 +124,7 @@ def _concat(node: Node, inputs: Sequence[Value]) -> Result:
 
 def _squeeze(_node: Node, inputs: Sequence[Value]) -> Result:
     shape = inputs[0].shape
-    named = [axis_of(axis, len(shape)) for axis in _numbers(inputs[1])] if len(inputs) > 1 else None
+    named = [axis_of(axis, len(shape)) for axis in numbers(inputs[1])] if len(inputs) > 1 else None
     gone = [axis for axis, side in enumerate(shape) if side == 1] if named is None else named
     if any(shape[axis] != 1 for axis in gone):
         raise GraphError(f"sides {gone} of {shape} are not 1")
@@ -199,7 +132,7 @@ def _squeeze(_node: Node, inputs: Sequence[Value]) -> Result:
 
 
 def _unsqueeze(_node: Node, inputs: Sequence[Value]) -> Result:
-    axes = _numbers(inputs[1])
+    axes = numbers(inputs[1])
     rank = len(inputs[0].shape) + len(axes)
     new = {axis_of(axis, rank) for axis in axes}
     if len(new) != len(axes):
@@ -218,7 +151,7 @@ def _same(_node: Node, inputs: Sequence[Value]) -> Result:
 
 def _transpose(node: Node, inputs: Sequence[Value]) -> Result:
     shape = inputs[0].shape
-    order = _many(node, "perm") or tuple(reversed(range(len(shape))))
+    order = many(node, "perm") or tuple(reversed(range(len(shape))))
     if sorted(order) != list(range(len(shape))):
         raise GraphError(f"{order} is no order of {len(shape)} sides")
     return Result((tuple(shape[axis] for axis in order),))
@@ -229,8 +162,8 @@ def _gather(node: Node, inputs: Sequence[Value]) -> Result:
     axis = axis_of(whole(node, "axis", 0), len(data.shape))
     shape = (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
     side = data.shape[axis]
-    if indices.known is not None and any(not -side <= index < side for index in _numbers(indices)):
-        raise GraphError(f"there is nothing at {_numbers(indices)[:8]} of {side}")
+    if indices.known is not None and any(not -side <= index < side for index in numbers(indices)):
+        raise GraphError(f"there is nothing at {numbers(indices)[:8]} of {side}")
     return Result(
         (shape,), _computed(shape, inputs, lambda parts: np.take(parts[0], parts[1], axis, mode="wrap"))
     )
@@ -245,7 +178,7 @@ def _gather_nd(node: Node, inputs: Sequence[Value]) -> Result:
 
 def _reduce(node: Node, inputs: Sequence[Value]) -> Result:
     shape = inputs[0].shape
-    axes = _many(node, "axes") or (_numbers(inputs[1]) if len(inputs) > 1 else [])
+    axes = many(node, "axes") or (numbers(inputs[1]) if len(inputs) > 1 else [])
     gone = {axis_of(axis, len(shape)) for axis in axes}
     if not gone:
         raise GraphError("a reduction over no named axis is not read")
@@ -308,7 +241,7 @@ def _convolution(node: Node, inputs: Sequence[Value]) -> Result:
         or groups < 1
         or x[1] != weight[1] * groups
         or weight[0] % groups
-        or _many(node, "kernel_shape") not in (None, weight[2:])
+        or many(node, "kernel_shape") not in (None, weight[2:])
     ):
         raise GraphError(f"a convolution of {x} with {weight} is not read")
     sides = _window(node, x, weight[2:])
@@ -322,7 +255,7 @@ def _convolution(node: Node, inputs: Sequence[Value]) -> Result:
 
 def _average_pool(node: Node, inputs: Sequence[Value]) -> Result:
     """Of images (N, C, H, W), as `_convolution`."""
-    x, kernel = inputs[0].shape, _many(node, "kernel_shape") or ()
+    x, kernel = inputs[0].shape, many(node, "kernel_shape") or ()
     if len(x) != 4 or len(kernel) != 2 or min(kernel) < 1 or whole(node, "ceil_mode", 0):
         raise GraphError(f"pooling of {x} by {kernel} is not read")
     sides = _window(node, x, kernel)
@@ -333,13 +266,13 @@ def _average_pool(node: Node, inputs: Sequence[Value]) -> Result:
 
 def _window(node: Node, x: Shape, kernel: Shape) -> tuple[int, int]:
     """Sides of what a window that is moved over an image (N, C, H, W) gives."""
-    strides, pads = _many(node, "strides") or (1, 1), _many(node, "pads") or (0, 0, 0, 0)
+    strides, pads = many(node, "strides") or (1, 1), many(node, "pads") or (0, 0, 0, 0)
     if (
         len(strides) != 2
         or len(pads) != 4
         or min(strides) < 1
         or any(not 0 <= pad < kernel[index % 2] for index, pad in enumerate(pads))
-        or {*(_many(node, "dilations") or ()), 1} != {1}
+        or {*(many(node, "dilations") or ()), 1} != {1}
         or node.attributes.get("auto_pad", "NOTSET") != "NOTSET"
     ):
         raise GraphError(f"a window {kernel} with strides {strides} and padding {pads} is not read")

@@ -28,10 +28,8 @@ from ga2clip.settings import (
     Protocol,
     Settings,
     TrainingSettings,
-    merge,
-    parse_overrides,
-    read_toml,
 )
+from ga2clip.settings_reading import merge, parse_overrides, read_toml
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 PRESETS: tuple[str, ...] = get_args(Preset)

@@ -21,7 +21,17 @@ def data(tmp_path_factory: pytest.TempPathFactory, invoke) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("method", [*METHODS, "vilt --couple --anchors"])
+ALWAYS = ("ga2", "linear-probe", "vilt --couple --anchors")
+"""Between them every kind of part; updates and parts of the others have fast tests of their own."""
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *ALWAYS,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name not in ALWAYS),
+    ],
+)
 def test_trains_evaluates_exports_and_predicts(method: str, data: Path, invoke, process, empty: Path) -> None:
     name, *parts = method.split()
     root = ["--root", str(data / "data/stickfigures")]

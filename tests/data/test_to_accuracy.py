@@ -10,7 +10,7 @@ import pytest
 from ga2clip.data import prepare as prepare_module
 from ga2clip.data.prepare import prepare
 from ga2clip.evaluation.evaluate import evaluate_all, evaluate_run
-from ga2clip.training import train
+from ga2clip.training import job, train
 from ga2clip.training.configure import configure
 
 _SEED_OF_FOLDER = 9
@@ -46,7 +46,7 @@ def trained(name: str, root: Path, clip_file: Path, out: Path, protocol: str = "
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare_module, "_ANCHORS", 2)
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
+    monkeypatch.setattr(job, "draw_curves", lambda _: None)
 
 
 @pytest.mark.parametrize("name", EXPECTED)

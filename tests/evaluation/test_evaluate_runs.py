@@ -20,14 +20,14 @@ from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import load_run
 from ga2clip.run_files import read_tensors, save_tensors
 from ga2clip.settings import Settings
-from ga2clip.training import train
+from ga2clip.training import job, train
 
 Make = Callable[..., Settings]
 
 
 @pytest.fixture
 def trained(settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
+    monkeypatch.setattr(job, "draw_curves", lambda _: None)
     return train.train(settings("ivlp"), tmp_path / "run", device="cpu", progress=False)
 
 

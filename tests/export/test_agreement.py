@@ -92,7 +92,7 @@ def test_the_gate_sees_each_difference(model, bundle, what) -> None:
     expected = verify.reference(model, clips, placeholder=343)
     getattr(expected, what)[1] *= -1
     engines = [open_engine(bundle / f"{name}_encoder.onnx", "cpu") for name in ("video", "text")]
-    agreement = verify.measure(*engines, expected, context=77, precision="fp32", static=False)
+    agreement = verify.measure(*engines, None, expected, context=77, precision="fp32", static=False)
     with pytest.raises(UserError, match=what):
         verify.check(agreement, "fp32")
 

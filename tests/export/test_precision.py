@@ -57,7 +57,7 @@ def test_half_encoders_agree_and_are_half_the_size(bundle, expected, tmp_path) -
         assert all("conv" in node for node in kept)
         onnx.checker.check_model(onnx.load(str(target)), full_check=True)
     assert (
-        verify.video_agreement(open_engine(tmp_path / "video.onnx", "cpu"), expected, static=False)[0]
+        verify.video_agreement(open_engine(tmp_path / "video.onnx", "cpu"), None, expected, static=False)[0]
         > 0.9999
     )
     assert verify.text_cosine(open_engine(tmp_path / "text.onnx", "cpu"), expected) > 0.9999
@@ -67,15 +67,18 @@ def test_int8_agrees_on_this_cpu_whatever_its_instructions(bundle, expected, tmp
     """With 8-bit weights this fails on CPUs without VNNI: pairs of products saturate at 16 bits."""
     source, target = bundle / "video_encoder.onnx", tmp_path / "video.onnx"
     assert to_int8(source, target, {"frames": expected.clips[:1]}, lambda path: True) == ()
+    graph = onnx.load(str(source)).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    by_weights = [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in constants]
     kinds = [node.op_type for node in onnx.load(str(target)).graph.node]
-    assert kinds.count("MatMulInteger") > 10
+    assert kinds.count("MatMulInteger") == len(by_weights) > 0
     weights = [
         numpy_helper.to_array(t)
         for t in onnx.load(str(target)).graph.initializer
         if t.data_type == TensorProto.INT8
     ]
     assert max(int(np.abs(weight.astype(int)).max()) for weight in weights) == 64
-    assert verify.video_agreement(open_engine(target, "cpu"), expected, static=False)[0] > 0.999
+    assert verify.video_agreement(open_engine(target, "cpu"), None, expected, static=False)[0] > 0.999
 
 
 def test_the_worst_layers_go_back_to_float_until_it_is_good_enough(bundle, expected, tmp_path) -> None:

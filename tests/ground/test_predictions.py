@@ -38,6 +38,13 @@ def test_json_of_a_batch_sorts_failures_out() -> None:
 
 def test_every_part_of_a_question_has_its_fingerprint() -> None:
     plain = Asked.of("m", ("a", "b"), None, reject=False, top=5)
-    assert Asked.of("m", ("b", "a"), None, reject=False, top=5).classes_sha256 != plain.classes_sha256
-    assert Asked.of("m", ("a", "b"), None, reject=True, top=5).classes_sha256 != plain.classes_sha256
-    assert Asked.of("m", ("a", "b"), "{}", reject=False, top=5).template_sha256 != plain.template_sha256
+    swapped = Asked.of("m", ("b", "a"), None, reject=False, top=5)
+    rejecting = Asked.of("m", ("a", "b"), None, reject=True, top=5)
+    written = Asked.of("m", ("a", "b"), "{}", reject=False, top=5)
+    digest = {
+        text: hashlib.sha256(text.encode()).hexdigest()
+        for text in ('[["b", "a"], false]', '[["a", "b"], true]')
+    }
+    assert [swapped.classes_sha256, rejecting.classes_sha256] == list(digest.values())
+    assert written.template_sha256 == hashlib.sha256(b'"{}"').hexdigest()
+    assert plain.classes_sha256 not in digest.values()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ga2clip.errors import UserError
-from ga2clip.settings import Settings, merge, parse_overrides
+from ga2clip.settings import Settings
+from ga2clip.settings_reading import merge, parse_overrides
 
 if sys.version_info >= (3, 11):
     import tomllib

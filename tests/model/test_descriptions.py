@@ -13,7 +13,8 @@ from ga2clip.model.backbone import Backbone
 from ga2clip.model.methods import METHODS, method_settings
 from ga2clip.model.scoring import mean_directions
 from ga2clip.model.video_clip import VideoCLIP, build_model
-from ga2clip.settings import Settings, merge
+from ga2clip.settings import Settings
+from ga2clip.settings_reading import merge
 
 NAMES = ["kicking a ball", "riding a bike", "rowing a boat"]
 SENTENCES = {

@@ -16,7 +16,8 @@ from ga2clip.files import file_sha256
 from ga2clip.runtime import Predictor, open_bundle
 from ga2clip.runtime.onnx_cost import measure
 from ga2clip.runtime.onnx_scan import Node, read_graph
-from ga2clip.runtime.onnx_shapes import Value, evaluate, kinds
+from ga2clip.runtime.onnx_shapes import evaluate, kinds
+from ga2clip.runtime.onnx_values import Value
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 Edit = Callable[[onnx.ModelProto], None]

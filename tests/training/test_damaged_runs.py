@@ -14,7 +14,7 @@ from ga2clip.errors import UserError
 from ga2clip.run import Run, load_run, read_metrics
 from ga2clip.run_files import read_settings, read_tensors, save_tensors, write_settings
 from ga2clip.settings import Settings
-from ga2clip.training import train
+from ga2clip.training import job, train
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.update import Updater
 
@@ -35,7 +35,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, dataset: Path, clip_file:
         "test",
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "draw_curves", lambda _: None)
+        patch.setattr(job, "draw_curves", lambda _: None)
         return train.train(chosen, tmp_path_factory.mktemp("run") / "run", device="cpu", progress=False)
 
 
@@ -54,8 +54,8 @@ def updater(original: Path) -> Iterator[Updater]:
 
 
 def unsealed(file: Path) -> bytes:
-    """The settings file as versions without a seal wrote it, which had no table of parts either."""
-    return file.read_bytes().partition(b"\n")[2].removesuffix(b"\n[parts]\n")
+    """The settings file as versions without a seal wrote it, which had no tables of parts and descriptions either."""
+    return file.read_bytes().partition(b"\n")[2].removesuffix(b"\n[parts]\n\n[descriptions]\n")
 
 
 def settings_or_error(folder: Path) -> "Settings | str":
@@ -117,10 +117,17 @@ def test_settings_that_are_something_else_are_refused(folder: Path, text: str) -
 
 def test_an_unknown_setting_of_a_run_names_its_file(folder: Path) -> None:
     file = folder / "settings.toml"
-    file.write_bytes(unsealed(file) + b"batchsize = 4\n")
+    file.write_bytes(unsealed(file).replace(b"[training]\n", b"[training]\nbatchsize = 4\n"))
     with pytest.raises(UserError, match=r"settings\.toml: unknown setting 'training\.batchsize'") as caught:
         load_run(folder)
     assert "batch_size" in (caught.value.hint or "")
+
+
+def test_descriptions_of_a_run_that_are_none_name_its_file(folder: Path) -> None:
+    file = folder / "settings.toml"
+    file.write_bytes(unsealed(file) + b"\n[descriptions]\nswimming = 4\n")
+    with pytest.raises(UserError, match=r"settings\.toml: descriptions: 'swimming' must have a list"):
+        load_run(folder)
 
 
 def test_whole_settings_of_another_training_are_refused(folder: Path, updater: Updater) -> None:

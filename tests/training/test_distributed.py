@@ -24,7 +24,6 @@ Make = Callable[..., Settings]
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than these trainings."""
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
     monkeypatch.setattr("ga2clip.evaluation.report._draw_confusion", lambda *_: None)
 
 

@@ -20,14 +20,9 @@ from ga2clip.training import train
 from ga2clip.training.averaging import StateAverage
 from ga2clip.training.schedule import Rate
 from ga2clip.training.signals import StoppedError
-from tests.training.test_train import _signal_after, assert_same_run
+from tests.training.small_runs import assert_same_run, signal_after
 
 Make = Callable[..., Settings]
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
 
 
 def run(settings: Settings, out: Path, **options: Any) -> Path:
@@ -56,11 +51,10 @@ def test_it_can_be_extended_again_and_stopped_meanwhile(
 ) -> None:
     out = run(settings("ivlp", training={"epochs": 1}), tmp_path / "run")
     run(train.resume_settings(out, epochs=2), out, resume=True)
-    _signal_after(monkeypatch, 1)
+    signal_after(monkeypatch, 1)
     with pytest.raises(StoppedError):
         run(train.resume_settings(out, epochs=3), out, resume=True)
     monkeypatch.undo()
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
     run(train.resume_settings(out), out, resume=True)
     assert load_run(out).settings.training.extended == (1, 2)
     assert_same_run(run(train.resume_settings(out), tmp_path / "again"), out)
@@ -97,7 +91,7 @@ def test_other_training_clips_are_not_resumed_on(
     settings: Make, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = Path(shutil.copytree(dataset, tmp_path / "data"))
-    _signal_after(monkeypatch, 1)
+    signal_after(monkeypatch, 1)
     with pytest.raises(StoppedError):
         run(settings("ivlp", data={"root": str(root)}), tmp_path / "run")
     monkeypatch.undo()

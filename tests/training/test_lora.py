@@ -13,17 +13,12 @@ from ga2clip.run import load_run
 from ga2clip.training import train
 from ga2clip.training.signals import StoppedError
 from ga2clip.training.update import Updater
+from tests.training.small_runs import assert_same_run, run, signal_after
 from tests.training.test_distributed import _train, in_two_processes
-from tests.training.test_train import _signal_after, assert_same_run, run
 from tests.training.test_update import NAMES, assert_same, make_batch, run_moved
 
 Make = Callable[..., Any]
 PARTS = {"lora": {"rank": 2, "alpha": 4.0, "weights": ["q", "k", "v", "o", "mlp"]}}
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
 
 
 CUTS = {
@@ -68,7 +63,7 @@ def test_a_stopped_training_ends_as_one_that_was_not(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(chosen_for(settings), tmp_path / "whole")
-    _signal_after(monkeypatch, 3)
+    signal_after(monkeypatch, 3)
     with pytest.raises(StoppedError):
         run(chosen_for(settings), tmp_path / "cut")
     monkeypatch.undo()

@@ -13,7 +13,7 @@ from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import build_model
 from ga2clip.run import load_run
 from ga2clip.settings import AverageSettings, Settings, TrainingSettings
-from ga2clip.training import train
+from ga2clip.training import job, train
 from ga2clip.training.averaging import state_weights
 from ga2clip.training.optimiser import build_optimiser, set_lr
 from tests.small_training import BASE
@@ -126,7 +126,6 @@ def test_a_run_ends_as_the_average_of_its_states_also_when_it_was_stopped(
     relative: list[float],
 ) -> None:
     """Three epochs of two updates."""
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
     plain = settings("coop", training={"epochs": 3})
     states = _states_after_updates(plain, tmp_path / "plain", monkeypatch)
     assert len(states) == 6
@@ -148,7 +147,6 @@ def test_a_run_ends_as_the_average_of_its_states_also_when_it_was_stopped(
 def test_parts_are_mixed_with_what_they_started_from_also_after_a_stop(
     settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
     plain = settings("ivlp", training={"epochs": 3})
     mixed = plain.updated({"method": {"interpolate_parts": 0.25}}, "test")
     train.train(plain, tmp_path / "plain", device="cpu", progress=False)
@@ -164,10 +162,7 @@ def test_parts_are_mixed_with_what_they_started_from_also_after_a_stop(
         assert torch.equal(value, state[name]), name
 
 
-def test_a_share_of_nothing_is_the_untrained_model(
-    settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
+def test_a_share_of_nothing_is_the_untrained_model(settings: Callable[..., Any], tmp_path: Path) -> None:
     chosen = settings("coop", method={"interpolate_parts": 0.0})
     train.train(chosen, tmp_path / "run", device="cpu", progress=False)
     start = train.make_model(chosen, BASE).trainable_state()
@@ -176,14 +171,14 @@ def test_a_share_of_nothing_is_the_untrained_model(
 
 def _states_after_updates(chosen: Settings, out: Path, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     states: list[np.ndarray] = []
-    original = train.Recorder.on_step
+    original = job.Recorder.on_step
 
     def on_step(self: Any, *given: Any) -> None:
         states.append(self.updater.parameters["parts.text_prompt.layers.0"].detach().numpy().copy())
         original(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Recorder, "on_step", on_step)
+        patch.setattr(job.Recorder, "on_step", on_step)
         train.train(chosen, out, device="cpu", progress=False)
     return states
 
@@ -192,7 +187,7 @@ def _stop_after(epochs: int, chosen: Settings, out: Path, monkeypatch: pytest.Mo
     class KilledError(Exception):
         pass
 
-    original = train.Recorder.save
+    original = job.Recorder.save
 
     def save(self: Any, position: Any) -> None:
         original(self, position)
@@ -200,6 +195,6 @@ def _stop_after(epochs: int, chosen: Settings, out: Path, monkeypatch: pytest.Mo
             raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Recorder, "save", save)
+        patch.setattr(job.Recorder, "save", save)
         with pytest.raises(KilledError):
             train.train(chosen, out, device="cpu", progress=False)

@@ -9,21 +9,16 @@ import torch
 
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import load_run
-from ga2clip.training import train
+from ga2clip.training import job, train
 from ga2clip.training.signals import StoppedError
 from ga2clip.training.train import make_model
 from ga2clip.training.update import FeatureBatch
 from tests.model.test_pooling import KINDS
+from tests.training.small_runs import assert_same_run, run, signal_after
 from tests.training.test_distributed import _train, in_two_processes
-from tests.training.test_train import _signal_after, assert_same_run, run
 from tests.training.test_update import NAMES, assert_same, make_batch, run_moved
 
 Make = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -58,7 +53,7 @@ def test_frames_of_a_frozen_tower_are_encoded_once(
         VideoCLIP, "encode_frames", lambda self, x, *p: encoded.append(len(x)) or encode(self, x, *p)
     )
     monkeypatch.setattr(VideoCLIP, "pool", lambda self, x: seen.append(x.shape[1]) or pool(self, x))
-    monkeypatch.setattr(train, "estimate", lambda _: None)
+    monkeypatch.setattr(job, "estimate", lambda _: None)
     run(settings("coop", method={"pooling": kind}, training={"epochs": 3}), tmp_path / "run")
     assert sum(encoded) == 8 * 2
     assert seen == [kept] * 6
@@ -73,11 +68,10 @@ def test_a_stopped_training_ends_as_one_that_was_not(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     whole = run(chosen_for(settings, kind), tmp_path / "whole")
-    _signal_after(monkeypatch, 3)
+    signal_after(monkeypatch, 3)
     with pytest.raises(StoppedError):
         run(chosen_for(settings, kind), tmp_path / "cut")
     monkeypatch.undo()
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
     run(train.resume_settings(tmp_path / "cut"), tmp_path / "cut", resume=True)
     assert_same_run(tmp_path / "cut", whole)
     assert {name.split(".")[1] for name in load_run(whole).state()} == {f"pooling_{kind}"}

@@ -13,8 +13,8 @@ from ga2clip.run import load_run
 from ga2clip.training import train
 from ga2clip.training.signals import StoppedError
 from ga2clip.training.update import Updater
+from tests.training.small_runs import assert_same_run, run, signal_after
 from tests.training.test_distributed import _train, in_two_processes
-from tests.training.test_train import _signal_after, assert_same_run, run
 from tests.training.test_update import NAMES, assert_same, make_batch, run_moved
 
 Make = Callable[..., Any]
@@ -25,11 +25,6 @@ TERMS = {
     "froster": {"loss": {"froster": 2.0}},
 }
 LORA = {"method": {"tune": "prompts"}, "parts": {"lora": {"rank": 2}}}
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
 
 
 @pytest.mark.parametrize("cut", [{"micro_batch": 3}, {"micro_batch": 4, "class_chunk": 2}], ids=str)
@@ -115,7 +110,7 @@ def test_a_stopped_training_ends_as_one_that_was_not(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(settings("ivlp", **BOTH), tmp_path / "whole")
-    _signal_after(monkeypatch, 3)
+    signal_after(monkeypatch, 3)
     with pytest.raises(StoppedError):
         run(settings("ivlp", **BOTH), tmp_path / "cut")
     monkeypatch.undo()

@@ -22,15 +22,10 @@ from ga2clip.training import train
 from ga2clip.training.averaging import BestState
 from ga2clip.training.signals import StoppedError
 from ga2clip.training.validation import Validation
-from tests.training.test_train import _signal_after, assert_same_run
+from tests.training.small_runs import assert_same_run, signal_after
 
 Make = Callable[..., Settings]
 VAL = {"val": 0.25}
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
 
 
 def run(settings: Settings, out: Path, **options: Any) -> Path:
@@ -116,7 +111,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training(
     assert meta["finished"]
     kept = load_run(out).state()
     # The same training, stopped where the best epoch ends.
-    _signal_after(monkeypatch, 4)
+    signal_after(monkeypatch, 4)
     scripted(monkeypatch, (0.5, 1.0), (0.5, 0.9))
     with pytest.raises(StoppedError):
         run(chosen, tmp_path / "cut")
@@ -124,7 +119,6 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training(
         assert torch.equal(kept[name], value), name
     # A run that has ended is not trained on, and not made longer.
     monkeypatch.undo()
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
     before = (out / "prompts.safetensors").read_bytes()
     run(train.resume_settings(out), out, resume=True)
     assert (out / "prompts.safetensors").read_bytes() == before
@@ -138,11 +132,10 @@ def test_a_stopped_training_with_validation_ends_as_one_that_was_not(
 ) -> None:
     chosen = settings("ivlp", data=VAL, training={"epochs": 3, "lr": 0.5, "patience": 2})
     whole = run(chosen, tmp_path / "whole")
-    _signal_after(monkeypatch, stop_after)
+    signal_after(monkeypatch, stop_after)
     with pytest.raises(StoppedError):
         run(chosen, tmp_path / "cut")
     monkeypatch.undo()
-    monkeypatch.setattr(train, "draw_curves", lambda _: None)
     run(train.resume_settings(tmp_path / "cut"), tmp_path / "cut", resume=True)
     assert_same_run(tmp_path / "cut", whole)
     assert load_run(tmp_path / "cut").meta == load_run(whole).meta
