@@ -4,7 +4,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 from ga2clip.errors import UserError
@@ -186,3 +186,17 @@ def letters(name: str) -> str:
     """A name in lower case without blanks and punctuation, to compare different spellings."""
     folded = unicodedata.normalize("NFC", name).casefold()
     return "".join(character for character in folded if unicodedata.category(character)[0] not in "PZ")
+
+
+def unknown_words(
+    names: Iterable[str], encode: Callable[[str], Sequence[int]], known: Collection[int]
+) -> list[str]:
+    """The words in class names that a text tower has never seen, each once: any of its tokens was not trained.
+
+    encode: a word → its token ids. known: ids of the trained tokens; empty: all of them.
+    """
+    if not known:
+        return []
+    words = dict.fromkeys(word for name in names for word in re.findall(r"[^\W\d_]+", name))
+    trained = frozenset(known)
+    return [word for word in words if not trained.issuperset(encode(word))]

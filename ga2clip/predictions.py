@@ -27,11 +27,17 @@ class Prediction:
     """(label, probability), best first."""
     warnings: tuple[str, ...] = ()
     """The decoder's warnings, such as undecodable packets."""
+    chosen: tuple[str, ...] | None = None
+    """The labels that hold, best first, where several were asked for: those above their thresholds, or the set of a
+    coverage. They may be more than the ranking shows."""
 
     def to_json(self) -> dict[str, Any]:
-        """`{"file", "frames", "duration", "predictions": [{"label", "probability"}, …]}`, and `"warnings"` if any."""
+        """`{"file", "frames", "duration", "predictions": [{"label", "probability"}, …]}`, with `"chosen": [label, …]`
+        where it was asked for and `"warnings"` if there are any.
+        """
         ranking = [{"label": label, "probability": probability} for label, probability in self.predictions]
         tree = {"file": self.file, "frames": self.frames, "duration": self.duration, "predictions": ranking}
+        tree |= {} if self.chosen is None else {"chosen": list(self.chosen)}
         return tree | ({"warnings": list(self.warnings)} if self.warnings else {})
 
 
@@ -54,7 +60,7 @@ class Asked:
     model_sha256: str
     """`Predictor.fingerprint`."""
     classes_sha256: str
-    """Of the class names in their order, with their sentences where there are some, and of `reject`."""
+    """Of the class names in their order, with their sentences where there are some, of `reject` and of `choice`."""
     template_sha256: str
     """Of `template`, which is None for the model's own class text."""
     top: int
@@ -77,11 +83,13 @@ class Asked:
         *,
         reject: bool,
         top: int,
+        choice: object = None,
     ) -> "Asked":
         """The fingerprints of a question; the arguments are those of `Predictor.predict`."""
         described = isinstance(classes, Mapping) and any(classes.values())
         asked = list(classes.items()) if described else list(classes)  # type: ignore[union-attr]
-        return cls(model_sha256, _sha256([asked, reject]), _sha256(template), top)
+        chosen = [] if choice is None else [repr(choice)]
+        return cls(model_sha256, _sha256([asked, reject, *chosen]), _sha256(template), top)
 
     def to_json(self) -> dict[str, Any]:
         """`{"model_sha256", "classes_sha256", "template_sha256", "top"}`."""

@@ -56,11 +56,13 @@ class JsonAnswers:
 
 
 def ranking(answer: Prediction) -> str:
-    """The file's name, then a line per class with its probability."""
+    """The file's name, then a line per class with its probability; what is chosen, where it was asked for."""
     lines = [f"{printable(answer.file)}  ({answer.frames} frames of {answer.duration:.1f} s)"]
     lines += [
         f"  {100 * probability:5.1f} %  {printable(label)}" for label, probability in answer.predictions
     ]
+    if answer.chosen is not None:
+        lines.append(f"  chosen: {', '.join(map(printable, answer.chosen)) or 'none'}")
     return "\n".join(lines)
 
 
@@ -86,6 +88,7 @@ def open_sink(
         question["template"],
         reject=question["reject"],
         top=question["top"],
+        choice=question["choice"],
     )
     if out is None:
         return JsonAnswers(predictor.name, predictor.provider, asked, predictor.scoring)

@@ -45,12 +45,12 @@ def evaluate(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Measure runs: top-1, base, novel, harmonic mean.
+    """Measure runs: top-1, base, novel, harmonic mean, calibration.
 
     Test clips are those of the run's protocol, classes have the names that the run was tuned with, and the last
     epoch is what is measured. Intervals are 95 % over clips; further runs are compared with the first on the same
     clips. RUN/eval/DATASET-PROTOCOL (with -VIEWS and -NAMES, where they are others) gets report.json, clips.csv,
-    per_class.csv and confusion.png.
+    per_class.csv, confusion.png and reliability.png. ECE says how far confidence is from accuracy, in points.
     """
     places = runs or [newest_run()]
     from ga2clip.evaluation.evaluate import evaluate_runs

@@ -15,6 +15,8 @@ EXAMPLES = (
     "ga2clip predict clips/ --model runs/ga2/bundle --top 3 --jsonl answers.jsonl",
     "ga2clip predict clips/ --resume answers.jsonl",
     "ga2clip predict clip.mp4 --model ViT-B-16:openai --classes labels.txt --json",
+    "ga2clip predict clips/ --multi-label --threshold thresholds.json --jsonl answers.jsonl",
+    "ga2clip predict clip.mp4 --coverage 0.9",
     "ga2clip predict https://host/clip.mp4 --classes labels.txt",
     "ga2clip predict long.mp4 --timeline --window 2 --stride 0.5 --plot timeline.png",
     "ga2clip predict long.mp4 --timeline --csv spans.csv --vtt long.vtt",
@@ -43,6 +45,22 @@ def predict(
         str | None, typer.Option(metavar="TEXT", help="Sentence with {} for the class name.")
     ] = None,
     reject: Annotated[bool, typer.Option("--reject", help="Allow the answer 'none of these'.")] = False,
+    multi_label: Annotated[
+        bool,
+        typer.Option("--multi-label", help="Score each class by itself: several may be true, or none."),
+    ] = False,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|FILE",
+            help='With --multi-label: score from which a class is true, or JSON {"name": score} '
+            "[default: those of the bundle, else 0.5].",
+        ),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Also give a set of classes that holds the true one this often."),
+    ] = None,
     as_json: AsJson = False,
     csv: Annotated[Path | None, typer.Option(metavar="OUT", help="Write a CSV file as results come.")] = None,
     jsonl: Annotated[
@@ -92,15 +110,24 @@ def predict(
     _check_videos(kind, files)
     if timeline and follow:
         raise typer.BadParameter("--timeline and --follow exclude each other")
+    _check_choice(kind, multi_label, threshold, coverage, csv or resume)
     _keep_what_is_there(kind, files, csv or jsonl, render)
     if vtt is not None:
         _keep_what_is_there(kind, files, vtt, None)
     from ga2clip.descriptions import given_classes
     from ga2clip.evaluation.open_predictor import open_predictor
+    from ga2clip.runtime.calibration import Coverage, MultiLabel, read_thresholds
     from ga2clip.video import local_file
     from ga2clip_cli import answers
     from ga2clip_cli import timeline as spans
 
+    choice = (
+        MultiLabel(None if threshold is None else read_thresholds(threshold))
+        if multi_label
+        else None
+        if coverage is None
+        else Coverage(coverage)
+    )
     names = None if classes is None else given_classes(classes)
     with open_predictor(
         model, classes=names, provider=provider, device=device, threads=threads, signed_by=verify
@@ -121,7 +148,7 @@ def predict(
                     result, video, as_json=as_json, csv=csv, vtt=vtt, plot_to=plot, render_to=render
                 )
         else:
-            question |= {"top": top, "batch": batch, "workers": workers}
+            question |= {"top": top, "batch": batch, "workers": workers, "choice": choice}
             sink = answers.open_sink(
                 predictor, question, as_json=as_json, csv=csv, jsonl=jsonl, resume=resume
             )
@@ -148,6 +175,22 @@ def _check_outputs(kind: str, outputs: dict[str, Any]) -> None:
     exclusive = [option for option in given if option not in ("--vtt", "--plot", "--render")]
     if len(exclusive) > 1:
         raise typer.BadParameter(f"{exclusive[0]} and {exclusive[1]} exclude each other")
+
+
+def _check_choice(
+    kind: str, multi_label: bool, threshold: str | None, coverage: float | None, table: Path | None
+) -> None:
+    if threshold is not None and not multi_label:
+        raise typer.BadParameter("--threshold needs --multi-label")
+    if multi_label and coverage is not None:
+        raise typer.BadParameter("--multi-label and --coverage exclude each other")
+    given = "--multi-label" if multi_label else "--coverage"
+    if not multi_label and coverage is None:
+        return
+    if kind:
+        raise typer.BadParameter(f"{given} does not go with {kind}")
+    if table is not None and table.suffix.lower() != ".jsonl" and table.suffix.lower() != ".json":
+        raise typer.BadParameter(f"a CSV file has no place for what {given} chooses: take --jsonl")
 
 
 def _keep_what_is_there(kind: str, files: list[str], table: Path | None, render: Path | None) -> None:

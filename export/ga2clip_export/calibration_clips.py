@@ -21,6 +21,7 @@ from ga2clip.video import Preprocess, SamplingRule, VideoError, sample_frames, s
 
 _log = logging.getLogger(__name__)
 
+_HELD_OUT = 50
 OWN_CLIPS = "training clips of the run"
 """What `calibration_clips` says when the clips show the run's classes."""
 
@@ -34,6 +35,31 @@ def from_task(task: Task, preprocess: Preprocess, frames: int, count: int) -> np
     """`count` training clips spread over the classes, or None when none can be read here."""
     clips = task.train or tuple(clip for part in task.evals for clip in part.clips)
     return _read(task, clips, preprocess, frames, count)
+
+
+def labelled(
+    task: Task, preprocess: Preprocess, frames: int, count: int, *, tuned: bool
+) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """At most `count` clips of the training part to fit probabilities on, never test clips.
+
+    They are clips that the model was not tuned on: validation clips and those that the shots left over; all of a model
+    that is not tuned. Where these are fewer than 50, the tuned ones, on which a model is too sure, are taken as well.
+
+    Returns:
+        Clips uint8 (N, T, S, S, 3), the numbers of their classes int64 (N,) and a description; None: none can be read.
+    """
+    held_out = (*task.val, *task.unused, *(() if tuned else task.train))
+    others = task.train if tuned and len(held_out) < _HELD_OUT else ()
+    chosen = _spread((*held_out, *others), count)
+    shown, kept = _readable(task, chosen, preprocess, frames)
+    if not kept:
+        return None
+    number = {name: index for index, name in enumerate(task.classes)}
+    known = {clip.id for clip in held_out}
+    fresh = sum(clip.id in known for clip in kept)
+    said = [f"{fresh} clips of the training part that the model was not tuned on"] if fresh else []
+    said += [f"{len(kept) - fresh} clips that it was tuned on"] if len(kept) > fresh else []
+    return np.stack(shown), np.array([number[str(clip.label)] for clip in kept]), " and ".join(said)
 
 
 def anchors_of(task: Task, source: str, preprocess: Preprocess, frames: int, count: int) -> np.ndarray | None:
@@ -54,14 +80,25 @@ def _unused_anchors(task: Task, source: str) -> tuple[Clip, ...]:
 def _read(
     task: Task, clips: Sequence[Clip], preprocess: Preprocess, frames: int, count: int
 ) -> np.ndarray | None:
-    readable = []
+    shown, _ = _readable(task, _spread(clips, count), preprocess, frames)
+    return np.stack(shown) if shown else None
+
+
+def _readable(
+    task: Task, clips: Sequence[Clip], preprocess: Preprocess, frames: int
+) -> tuple[list[np.ndarray], list[Clip]]:
+    """The clips that can be read, each uint8 (T, S, S, 3), and which they are; others are logged."""
+    shown, kept = [], []
     rule = SamplingRule(frames=frames)
-    for clip in _spread(clips, count):
+    for clip in clips:
         try:
-            readable.append(preprocess.frames(clip_frames.read_clip(task.root, clip, rule, preprocess)[0]))
+            read, _ = clip_frames.read_clip(task.root, clip, rule, preprocess)
         except VideoError as error:
             _log.warning("left out: %s", error.message)
-    return np.stack(readable) if readable else None
+            continue
+        shown.append(preprocess.frames(read))
+        kept.append(clip)
+    return shown, kept
 
 
 def built_in(preprocess: Preprocess, frames: int, count: int) -> np.ndarray:

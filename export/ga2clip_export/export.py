@@ -6,7 +6,7 @@ The bundle is written into a working folder beside its final place, and renamed 
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -18,19 +18,22 @@ from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.files import file_sha256
 from ga2clip.folders import new_folder
-from ga2clip.labels import check_class_names
+from ga2clip.labels import check_class_names, fill
+from ga2clip.model.frozen_text import frozen_text_features, trained_tokens, unknown_class_words
 from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
-from ga2clip.run import Run, load_run
+from ga2clip.run import BACKBONE, Run, load_run
 from ga2clip.runtime.bundle import is_bundle, open_bundle
 from ga2clip.runtime.card import (
     CARD,
     PROBE,
+    RELIABILITY,
     TEXT_BANK,
     TOKENIZER,
     BackboneCard,
     BundleCard,
+    CalibrationCard,
     FileEntry,
     PreprocessCard,
     RejectCard,
@@ -38,13 +41,15 @@ from ga2clip.runtime.card import (
     ScoringCard,
     TextCard,
 )
+from ga2clip.runtime.doubts import warn_of_classes, warn_of_one
 from ga2clip.runtime.signature import sign, signing_key
 from ga2clip.settings import Settings
 from ga2clip.settings_reading import merge
 from ga2clip.tokenizer_json import JsonTokenizer
 from ga2clip_export import verify
 from ga2clip_export.accuracy import measure_accuracy
-from ga2clip_export.calibration_clips import OWN_CLIPS, anchors_of, calibration_clips
+from ga2clip_export.calibration import fit_calibration
+from ga2clip_export.calibration_clips import OWN_CLIPS, anchors_of, calibration_clips, labelled
 from ga2clip_export.encoders import Encoders, write_encoders
 from ga2clip_export.threshold import fit_threshold
 from ga2clip_export.triton import refuse_occupied, write_triton
@@ -54,6 +59,7 @@ _log = logging.getLogger(__name__)
 _PACKAGES = ("ga2clip", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "open_clip_torch", "numpy")
 _SMALL_TOWER = 20_000_000  # parameters; with fewer, measuring on many clips takes only seconds
 _CLIPS_SMALL, _CLIPS_LARGE = 80, 24
+_FITTED_SMALL, _FITTED_LARGE = 400, 120
 _PROBE_FRAMES = 2
 
 
@@ -184,7 +190,12 @@ def export_model(
     samples, source = calibration_clips(task, files, model.preprocess, model.settings.data.frames, count)
     _log.info("measuring on %d clips: %s", len(samples), source)
     expected = verify.reference(model, samples, _placeholder(model))
-    threshold = _threshold(model, task, expected, count) if task and source == OWN_CLIPS else None
+    warn_of_classes(model.classes, expected.bank, unknown_class_words(model.backbone, model.classes))
+    if len(model.classes) == 1:
+        warn_of_one(model.classes[0])
+    own = task if source == OWN_CLIPS else None
+    threshold = _threshold(model, own, expected, count) if own else None
+    expected = replace(expected, calibration=_calibration(model, own, expected) if own else None)
     with new_folder(out) as work:
         encoders = write_encoders(model, work, expected, precision=kind, opset=opset, static=static)
         _write_arrays(model, work, expected, static=static)
@@ -193,13 +204,26 @@ def export_model(
         (work / CARD).write_text(card.to_text(), encoding="utf-8")
         open_bundle(work).verify()
         if verify_accuracy and task is not None:
-            card = card.model_copy(update={"accuracy": measure_accuracy(work, task)})
+            card = _with_accuracy(card, work, task)
             (work / CARD).write_text(card.to_text(), encoding="utf-8")
         if key is not None:
             sign(work, key)
     if triton is not None:
         write_triton(out, Path(triton))
     return out
+
+
+def _with_accuracy(card: BundleCard, folder: Path, task: Task) -> BundleCard:
+    """The card with what the bundle in `folder` reaches on test clips; the plot becomes one of its files."""
+    measured = measure_accuracy(folder, task)
+    measured.draw(folder / RELIABILITY)
+    files = {RELIABILITY: _entry(folder / RELIABILITY)} if measured.curves else {}
+    found = {"accuracy": measured.accuracy, "reliability": measured.reliability}
+    return card.model_copy(update=found | {"files": card.files | files})
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size)
 
 
 def _known_precision(name: str) -> ExportPrecision:
@@ -214,6 +238,29 @@ def _threshold(model: VideoCLIP, task: Task, expected: verify.Reference, count: 
     clips = anchors_of(task, settings.anchors.source, model.preprocess, settings.data.frames, count)
     anchors = None if clips is None else verify.video_features(model, verify.frame_features(model, clips))
     return fit_threshold(expected, anchors)
+
+
+def _calibration(model: VideoCLIP, task: Task, expected: verify.Reference) -> CalibrationCard | None:
+    settings = model.settings
+    count = _FITTED_SMALL if _parameters(model) < _SMALL_TOWER else _FITTED_LARGE
+    if tuple(task.classes) != tuple(model.classes) or expected.rule != "softmax":
+        return None
+    clips = labelled(
+        task, model.preprocess, settings.data.frames, count, tuned=bool(model.trainable_parameters())
+    )
+    if clips is None:
+        return None
+    shown, labels, source = clips
+    video = verify.video_features(model, verify.frame_features(model, shown))
+    untuned = None
+    if settings.backbone.pretrained != BACKBONE:
+        backbone = load_backbone(settings.backbone)
+        texts = [fill(settings.method.scenario_template, name) for name in model.classes]
+        untuned = frozen_text_features(backbone, texts).float().numpy()
+    _log.info("fitting probabilities on %s", source)
+    return fit_calibration(
+        video, labels, expected.bank, untuned, scale=expected.scale, classes=model.classes, source=source
+    )
 
 
 def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *, static: bool) -> None:
@@ -269,18 +316,20 @@ def _card(
             prompt_tokens=model.text_tokens,
             placeholder=_placeholder(model),
             context=backbone.context_length,
+            trained=trained_tokens(backbone),
         ),
         pooling="graph" if model.pools else "mean",
         scoring=ScoringCard(rule=expected.rule, scale=expected.scale, bias=expected.bias),
         embedding=backbone.embed_dim,
         reject=threshold,
+        calibration=expected.calibration,
         negatives=settings.anchors.negatives,
         descriptions=settings.descriptions,
         onnx=encoders.card,
         agreement=encoders.agreement,
         trained=dict(trained),
         versions=_versions(),
-        files={path.name: FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size) for path in files},
+        files={path.name: _entry(path) for path in files},
     )
 
 

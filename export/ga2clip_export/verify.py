@@ -13,7 +13,8 @@ from torch import Tensor
 from ga2clip.choices import BundlePrecision, ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
-from ga2clip.runtime.card import Agreement, OutputAgreement
+from ga2clip.runtime.calibration import Calibration
+from ga2clip.runtime.card import Agreement, CalibrationCard, OutputAgreement
 from ga2clip.runtime.engine import Engine
 from ga2clip.runtime.scoring import Scorer, normalise
 
@@ -52,6 +53,7 @@ class Reference:
         negatives: features of the negative prompts, float32 (K, D), L2-normalised.
         scale, rule, bias: as `Scorer` has them.
         pad: id that fills texts up.
+        calibration: what makes probabilities of the scores; None: the model's own rule alone.
     """
 
     clips: np.ndarray
@@ -66,12 +68,20 @@ class Reference:
     rule: ScoringRule = "softmax"
     bias: float = 0.0
     pad: int = 0
+    calibration: CalibrationCard | None = None
 
     def probabilities(self, video: np.ndarray, rule: ScoringRule | None = None) -> np.ndarray:
         """Probabilities (N, C) of video features (N, D) over the model's own classes, by its or the given rule."""
         labels = tuple(map(str, range(len(self.bank))))
+        card = self.calibration
         return Scorer(
-            labels, self.bank, self.negatives, self.scale, rule=rule or self.rule, bias=self.bias
+            labels,
+            self.bank,
+            self.negatives,
+            self.scale,
+            rule=rule or self.rule,
+            bias=self.bias,
+            calibration=None if card is None else Calibration.of(card, self.bank, self.bank),
         ).probabilities(video)
 
 

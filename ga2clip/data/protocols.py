@@ -39,7 +39,8 @@ class Task:
 
     rule: one sentence that says how the clips were chosen, with the seed. classes: the training classes, in the order
     of labels. flip: whether a mirrored clip shows the same action. anchors: anchor clips for the anchor term. val:
-    clips that were taken from the training clips, to follow a training with; never tested on.
+    clips that were taken from the training clips, to follow a training with; never tested on. unused: other clips of
+    the training classes in the dataset's training part, which the K shots left over.
     """
 
     protocol: str
@@ -51,6 +52,7 @@ class Task:
     evals: tuple[EvalSet, ...]
     flip: bool = True
     val: tuple[Clip, ...] = ()
+    unused: tuple[Clip, ...] = ()
 
 
 def load_task(settings: Settings) -> tuple[Manifest, Task]:
@@ -104,6 +106,10 @@ def make_task(
     if tested:
         for part in evals:
             _need_clips(part)
+    drawn, among = {clip.id for clip in train}, set(base)
+    unused = tuple(
+        clip for clip in pool.train if clip.label in among and clip.frames and clip.id not in drawn
+    )
     val: tuple[Clip, ...] = ()
     if data.val and train:
         train, val = _validation(train, data.val, seed)
@@ -119,6 +125,7 @@ def make_task(
         evals=evals,
         flip=bool(manifest.meta.get("flip", True)),
         val=val,
+        unused=unused,
     )
 
 

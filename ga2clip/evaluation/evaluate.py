@@ -26,6 +26,7 @@ from ga2clip.descriptions import ClassTexts, read_descriptions, said
 from ga2clip.errors import UserError
 from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
+from ga2clip.evaluation.reliability import Reliability
 from ga2clip.evaluation.report import Measured, Report, SetReport
 from ga2clip.files import file_sha256
 from ga2clip.model.load_backbone import load_backbone
@@ -72,7 +73,8 @@ def evaluate_run(
         descriptions: a file of class descriptions, or `builtin` for those that come with the dataset; None: the run's.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         progress: show a progress bar on stderr.
-        write: also write what `ga2clip eval` writes, `report.json`, `clips.csv`, `per_class.csv` and `confusion.png`,
+        write: also write what `ga2clip eval` writes, `report.json`, `clips.csv`, `per_class.csv`, `confusion.png` and
+            `reliability.png`,
             into `RUN/eval/` and the report's `folder`.
 
     Returns:
@@ -410,13 +412,14 @@ def _score_set(
     labels = np.array([number[str(clip.label)] for clip in part.clips], dtype=np.int64)
     ranked = np.full((len(part.clips), min(TOP, len(part.classes))), BROKEN, dtype=np.int64)
     scores = np.zeros(ranked.shape)
+    everything = np.zeros((0, len(part.classes)))
     whole = [index for index, clip in enumerate(part.clips) if clip.id in encoded.features]
     if whole:
         views = torch.stack([encoded.features[part.clips[index].id] for index in whole]).to(group.device)
         logits = model.logits(views.flatten(0, 1), classes.float()).unflatten(0, views.shape[:2])
-        probabilities = class_probabilities(logits, model.backbone.scoring).mean(dim=1).cpu().numpy()
-        ranked[whole] = rank_classes(probabilities)
-        scores[whole] = np.take_along_axis(probabilities, ranked[whole], axis=1)
+        everything = class_probabilities(logits, model.backbone.scoring).mean(dim=1).cpu().numpy()
+        ranked[whole] = rank_classes(everything)
+        scores[whole] = np.take_along_axis(everything, ranked[whole], axis=1)
     broken = tuple((clip.id, encoded.broken[clip.id]) for clip in part.clips if clip.id in encoded.broken)
     answers = tuple(
         ClipAnswer(
@@ -433,7 +436,13 @@ def _score_set(
         for clip, numbers, row in zip(part.clips, ranked, scores, strict=True)
     )
     return SetReport(
-        part.name, part.classes, score(ranked, labels, len(part.classes)), broken, split, answers
+        part.name,
+        part.classes,
+        score(ranked, labels, len(part.classes)),
+        broken,
+        split,
+        answers,
+        Reliability.of(everything, labels[whole]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ class Scores:
         return float(np.nanmean(self.per_class)) if self.n else float("nan")
 
 
-def rank_classes(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
+def rank_classes(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     """(N, C) → the ids (N, min(5, C)) of the likeliest classes, best first; equal ones by their order."""
     return np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP].astype(np.int64)
 

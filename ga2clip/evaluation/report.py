@@ -1,7 +1,7 @@
 """`Report`: the scores of a run's test sets as a table, as JSON, and as files.
 
 `report.json` is what `ga2clip eval --json` prints; `clips.csv` has a line per clip, `per_class.csv` one per class;
-`confusion.png` shows who is taken for whom.
+`confusion.png` shows who is taken for whom, `reliability.png` how often answers of each confidence are right.
 """
 
 import json
@@ -17,6 +17,7 @@ import numpy as np
 from ga2clip.evaluation import clips
 from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import Scores, harmonic_mean
+from ga2clip.evaluation.reliability import Reliability, draw_reliability
 from ga2clip.evaluation.statistics import (
     Interval,
     harmonic_mean_interval,
@@ -43,6 +44,7 @@ class SetReport:
     """One test set.
 
     name: `base`, `novel` or `test`. broken: (file, reason). split: which official split. clips: every answer.
+    reliability: confidence against accuracy; None: not measured.
     """
 
     name: str
@@ -51,6 +53,7 @@ class SetReport:
     broken: tuple[tuple[str, str], ...] = ()
     split: int = 1
     clips: tuple[ClipAnswer, ...] = ()
+    reliability: Reliability | None = None
 
     @property
     def correct(self) -> int:
@@ -127,6 +130,7 @@ class Report:
         """Accuracies in percent, one line per test set, with the 95 % interval of the top-1."""
         lines = [
             f"{'':12}{'top-1':>8}  {'95 % interval':15}{'top-5':>6}{'per class':>11}{'clips':>8}{'classes':>9}"
+            f"{'ECE':>7}{'Brier':>7}"
         ]
         several = len({part.split for part in self.sets}) > 1
         lines += [_row(f"{part.name} {part.split}" if several else part.name, part) for part in self.sets]
@@ -142,13 +146,20 @@ class Report:
         return "\n".join([*lines, *filter(None, [self.setting()])])
 
     def write(self, folder: Path) -> None:
-        """Write `report.json`, `clips.csv`, `per_class.csv` and `confusion.png` into `folder`, replacing older ones."""
+        """Write `report.json`, `clips.csv`, `per_class.csv`, `confusion.png` and `reliability.png` into `folder`,
+        replacing older ones.
+        """
         # ASCII, so that any file name survives.
         parts = [(part.name, part.split, part.clips) for part in self.sets]
         write_text(folder / clips.FILE_NAME, clips.clip_lines(parts))
         write_text(folder / REPORT, json.dumps(self.to_json(), indent=1) + "\n")
         write_text(folder / "per_class.csv", self._per_class())
         _draw_confusion(self.sets, folder / "confusion.png")
+        shown = {
+            p.name: {"": p.reliability} for p in self.sets if p.reliability and p.split == self.sets[0].split
+        }
+        if shown:
+            draw_reliability(shown, folder / "reliability.png")
 
     def _per_class(self) -> str:
         rows: list[list[object]] = [["set", "split", "class", "clips", "top1", "most_often_taken_for"]]
@@ -216,12 +227,31 @@ def _numbers(part: SetReport) -> dict[str, Any]:
         key: None if isinstance(value, float) and math.isnan(value) else value
         for key, value in numbers.items()
     }
-    return known | {"top1_interval": _json(part.interval)}
+    return known | {"top1_interval": _json(part.interval)} | _calibration(part)
+
+
+def _calibration(part: SetReport) -> dict[str, Any]:
+    """Calibration error and Brier score with their intervals, where there are clips to measure them on."""
+    found = part.reliability
+    if found is None or not len(found.confidence):
+        return {}
+    ece, brier = found.intervals
+    return {
+        "ece": found.ece,
+        "ece_interval": _json(ece),
+        "brier": found.brier,
+        "brier_interval": _json(brier),
+    }
 
 
 def _over_splits(parts: list[SetReport]) -> dict[str, Any]:
     each = [_numbers(part) for part in parts]
-    means = {key: statistics.mean(split[key] for split in each) for key in ("top1", "top5", "mean_per_class")}
+    keys = [
+        key
+        for key in ("top1", "top5", "mean_per_class", "ece", "brier")
+        if all(key in split for split in each)
+    ]
+    means = {key: statistics.mean(split[key] for split in each) for key in keys}
     top1 = [split["top1"] for split in each]
     spread = {
         "top1_std": _deviation(top1),
@@ -240,7 +270,11 @@ def _row(name: str, part: SetReport) -> str:
     scores = part.scores
     top1, top5, mean = (100 * value for value in (scores.top1, scores.top5, scores.mean_class))
     classes = int((scores.counts > 0).sum())
-    return f"{name:12}{top1:8.1f}  {_bounds(part.interval):15}{top5:6.1f}{mean:11.1f}{scores.n:8}{classes:9}"
+    counted = (
+        f"{name:12}{top1:8.1f}  {_bounds(part.interval):15}{top5:6.1f}{mean:11.1f}{scores.n:8}{classes:9}"
+    )
+    found = part.reliability
+    return counted + (f"{100 * found.ece:7.1f}{found.brier:7.3f}" if found else "")
 
 
 def _bounds(interval: Interval) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ga2clip.compute.distributed import choose_device
 from ga2clip.labels import fill
+from ga2clip.model.frozen_text import unknown_class_words
 from ga2clip.model.load_backbone import BUILTIN, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
@@ -20,6 +21,7 @@ from ga2clip.run import load_run
 from ga2clip.runtime import is_bundle, open_bundle
 from ga2clip.runtime.arguments import thread_count
 from ga2clip.runtime.bundle import Probe
+from ga2clip.runtime.card import BundleCard, CalibrationCard
 from ga2clip.runtime.scoring import normalise
 from ga2clip.runtime.teaching import Head
 from ga2clip.settings import Settings
@@ -80,15 +82,26 @@ class TorchModel:
     @cached_property
     def threshold(self) -> float | None:
         """As `ClipModel`: the threshold of the exported bundle, if the bundle was made from this very model."""
+        rule = self._card.reject if self._card else None
+        return rule.threshold if rule else None
+
+    @cached_property
+    def calibration(self) -> CalibrationCard | None:
+        """As `ClipModel`: that of the exported bundle, if the bundle was made from this very model."""
+        return self._card.calibration if self._card else None
+
+    @cached_property
+    def _card(self) -> BundleCard | None:
+        """The card of the exported bundle, if the bundle was made from this very model."""
         if self._exported is None or not is_bundle(self._exported):
             return None
         bundle = open_bundle(self._exported)
-        probe, rule = bundle.probe(), bundle.card.reject
-        if rule is None or probe.frames.shape[2:4] != (self.preprocess.size, self.preprocess.size):
+        probe = bundle.probe()
+        if probe.frames.shape[2:4] != (self.preprocess.size, self.preprocess.size):
             return None
         known, own = normalise(probe.frame_features[0]), normalise(self.encode_frames(probe.frames[0]))
         same = _alike(known, own) and self._pools_as(probe)
-        return rule.threshold if same and _close(bundle.text_bank().negatives, self.negatives) else None
+        return bundle.card if same and _close(bundle.text_bank().negatives, self.negatives) else None
 
     def _pools_as(self, probe: Probe) -> bool:
         if probe.video_features is None or not self._model.pools:
@@ -130,6 +143,10 @@ class TorchModel:
             described = self._model.encode_texts(sentences, self._prompts)
             rows |= dict(zip(sentences, described, strict=True))
         return normalise(_array(torch.stack([rows[name] for name in names])))
+
+    def unknown_words(self, names: Sequence[str]) -> list[str]:
+        """As `ClipModel`."""
+        return unknown_class_words(self._model.backbone, names)
 
     def close(self) -> None:
         """Release the weights."""

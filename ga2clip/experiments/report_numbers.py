@@ -7,20 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ga2clip.evaluation.clips import ClipAnswer
+from ga2clip.evaluation.reliability import Bin, expected_calibration_error, filled_bins
 from ga2clip.evaluation.statistics import mcnemar
 
-BINS = 10
 CLOSE = 0.5
 """Two probabilities that are less than this apart are a close call."""
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Answers whose probability lies in one tenth: how many, their mean probability, the share that is right."""
-
-    count: int
-    confidence: float
-    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -41,21 +32,12 @@ class ClassLine:
 def reliability(answers: Sequence[ClipAnswer]) -> tuple[list[Bin], float]:
     """The bins that hold an answer, and the expected calibration error as a fraction.
 
-    Source: ten bins of equal width over the probability of the best answer (Guo et al., ICML 2017); nan for no answer.
+    The error is nan for no answer.
     """
     scored = [(answer.answers[0][1], answer.correct) for answer in answers if answer.answers]
-    if not scored:
-        return [], float("nan")
     chance = np.array([probability for probability, _ in scored])
-    right = np.array([correct for _, correct in scored], dtype=np.float64)
-    place = np.minimum((chance * BINS).astype(np.int64), BINS - 1)
-    bins = [
-        Bin(int(inside.sum()), float(chance[inside].mean()), float(right[inside].mean()))
-        for inside in (place == number for number in range(BINS))
-        if inside.any()
-    ]
-    error = sum(found.count * abs(found.confidence - found.accuracy) for found in bins) / len(scored)
-    return bins, float(error)
+    right = np.array([correct for _, correct in scored], dtype=np.bool_)
+    return filled_bins(chance, right), expected_calibration_error(chance, right)
 
 
 def confusions(answers: Sequence[ClipAnswer]) -> Counter[tuple[str, str]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ga2clip.errors import UserError
-from ga2clip.labels import fill
+from ga2clip.labels import fill, unknown_words
 from ga2clip.model.backbone import Backbone
 from ga2clip.settings import AnchorSettings, OutlierSettings
 
@@ -85,3 +85,14 @@ def phrase_prompts(backbone: Backbone, phrase: str, length: int) -> list[Tensor]
     start = torch.randn(length, words.shape[1]) * words.std()
     start[length - len(words) :] = words
     return backbone.text.prefix_states(start, backbone.ids([""], length))
+
+
+def trained_tokens(backbone: Backbone) -> tuple[int, ...]:
+    """The ids of the tokens that pre-training saw, whose embedding is not zero; empty: all, as of real CLIPs."""
+    seen = (backbone.text.token_embedding.weight != 0).any(dim=1)
+    return () if bool(seen.all()) else tuple(seen.nonzero()[:, 0].tolist())
+
+
+def unknown_class_words(backbone: Backbone, names: Sequence[str]) -> list[str]:
+    """The words in class names that the backbone's text tower has never seen."""
+    return unknown_words(names, backbone.tokenizer.encode, trained_tokens(backbone))

@@ -8,6 +8,7 @@ with Predictor("bundle") as predictor:
 from ga2clip.predictions import Failure, Prediction
 from ga2clip.runtime import telemetry as telemetry  # off, also for a program that loads ONNX Runtime itself
 from ga2clip.runtime.bundle import Bundle, is_bundle, open_bundle
+from ga2clip.runtime.calibration import Coverage, MultiLabel
 from ga2clip.runtime.card import BundleCard
 from ga2clip.runtime.model import ClipModel
 from ga2clip.runtime.predictor import Predictor
@@ -18,7 +19,9 @@ __all__ = [
     "Bundle",
     "BundleCard",
     "ClipModel",
+    "Coverage",
     "Failure",
+    "MultiLabel",
     "Prediction",
     "Predictor",
     "is_bundle",

@@ -75,6 +75,7 @@ class BundleModel:
         self.logit_bias = card.scoring.bias
         self.negatives = self._text.bank.negatives
         self.threshold = card.reject.threshold if card.reject else None
+        self.calibration = card.calibration
         self.taught: Head | None = None
         if card.taught is not None and (examples := self.bundle.examples()) is not None:
             own = len(card.classes) - len(card.taught.added)
@@ -118,6 +119,10 @@ class BundleModel:
         given.
         """
         return self._text.encode(names, template, sentences)
+
+    def unknown_words(self, names: Sequence[str]) -> list[str]:
+        """As `ClipModel`; names of the text bank are left out."""
+        return self._text.unknown_words(names)
 
     def close(self) -> None:
         """Release the encoders."""

@@ -38,6 +38,7 @@ TOKENIZER = "tokenizer.json"
 PROBE = "probe.npz"
 POOLING = "pooling.onnx"
 TAUGHT = "taught.npz"
+RELIABILITY = "reliability.png"
 
 PROVIDER_LIMIT: dict[BundlePrecision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
 """Smallest cosine to torch's features that a provider other than the CPU must reach; GPUs use TF32 or float16."""
@@ -105,6 +106,8 @@ class TextCard(_Part):
     prompt_tokens: int = Field(ge=0, le=1024)
     placeholder: int = Field(ge=0, lt=2**31)
     context: int = Field(ge=3, le=4096)
+    trained: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FailFast()] = ()
+    """The ids of the tokens that the backbone has seen, of a backbone that has not seen them all; empty: all."""
 
 
 class ScoringCard(_Part):
@@ -142,6 +145,66 @@ class RejectCard(_Part):
     """Fraction of the class clips, on which the threshold was fitted, that are above it."""
     rejected: float | None = Field(ge=0, le=1)
     """Fraction of the anchor clips, on which the threshold was fitted, that are below it; None: there were none."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class GroupCalibration(_Part):
+    """How sure the model may be of one group of names. The measurements are on clips that were held out in turns."""
+
+    temperature: Positive
+    """What logits are divided by before the softmax."""
+    slope: float
+    offset: float
+    """The score of a class by itself: the sigmoid of `slope` times (scale times cosine) plus `offset`."""
+    misses: Annotated[tuple[Share, ...], FailFast()] = Field(min_length=1)
+    """1 minus the probability of the true class for each calibration clip, in rising order; for sets of classes."""
+    accuracy: Share
+    ece_before: Share
+    ece: Share
+    """Expected calibration error, without and with the temperature."""
+    brier_before: float = Field(ge=0, le=2)
+    brier: float = Field(ge=0, le=2)
+    covered: Share
+    """Share of the clips whose true class is in the set of 90 % coverage, and
+    the mean number of classes in it:"""
+    set_size: Positive
+
+
+class CalibrationCard(_Part):
+    """What makes probabilities of scores, fitted by the export without test clips."""
+
+    fitted_on: str
+    clips: int = Field(ge=1)
+    tuned: GroupCalibration
+    """For the classes of the bundle."""
+    new: GroupCalibration | None
+    """For names that are far from them. None: could not be fitted, they are treated as the bundle's classes."""
+    reach: Positive
+    """Distance (1 minus cosine) from the nearest tuned class at which a name counts as new; nearer ones lie between."""
+    thresholds: dict[Text, Share] = {}
+    """From which score on a class counts as true by itself; 0.5 where it is not listed."""
+
+
+class ReliabilityCard(_Part):
+    """What the probabilities of the bundle meant on one set of test clips; `before` is without the calibration.
+
+    95 % intervals are over clips: bootstrap, for the share covered by Wilson score.
+    """
+
+    clips: int = Field(ge=1)
+    ece_before: Share
+    ece: Share
+    ece_interval: tuple[Share, Share]
+    brier_before: float = Field(ge=0, le=2)
+    brier: float = Field(ge=0, le=2)
+    brier_interval: tuple[float, float]
+    covered: Share | None
+    """Share of the clips whose true class is in the set of 90 % coverage; None: the bundle has no calibration."""
+    covered_interval: tuple[Share, Share] | None
+    set_size: Positive | None
+    """The mean number of classes in that set."""
 
 
 class OutputAgreement(_Part):
@@ -217,6 +280,8 @@ class BundleCard(_Part):
     scoring: ScoringCard
     embedding: int = Field(ge=1, le=65536)
     reject: RejectCard | None
+    calibration: CalibrationCard | None = None
+    """None: probabilities are as the model gives them."""
     negatives: Names
     descriptions: dict[Text, Names] = {}
     """Sentences by class name. Those of `classes` are folded into the text bank already, others are known by name."""
@@ -225,6 +290,8 @@ class BundleCard(_Part):
     agreement: Agreement
     accuracy: dict[str, float] = {}
     """Accuracy of the exported model on the run's evaluation sets, where it was asked for."""
+    reliability: dict[str, ReliabilityCard] = {}
+    """By evaluation set, measured with `accuracy`."""
     trained: dict[str, str | int | float | bool]
     """Dataset, protocol, shots, seed … of the run."""
     versions: dict[str, str]

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from ga2clip.choices import ResizeMode
-from ga2clip.runtime.card import POOLING, BundleCard, TaughtCard
+from ga2clip.runtime.card import POOLING, BundleCard, ReliabilityCard, TaughtCard
 from ga2clip.text import printable
 
 _CLASSES_SHOWN = 12
@@ -15,7 +15,7 @@ _RESIZING: dict[ResizeMode, str] = {
 
 
 def describe(card: BundleCard, where: str) -> str:
-    """Model, classes, preprocessing, measured agreement and accuracy, and licence; about a dozen lines."""
+    """Model, classes, preprocessing, measured agreement and accuracy, and licence; some fifteen lines."""
     videos = card.agreement.outputs["video_features"]
     size = sum(entry.bytes for entry in card.files.values()) / 2**20
     shown = ", ".join(card.classes[:_CLASSES_SHOWN])
@@ -28,7 +28,7 @@ def describe(card: BundleCard, where: str) -> str:
         "trained": trained,
         "classes": f"{len(card.classes)}: {shown}{more}",
         "class text": f"{card.text.template!r} behind {card.text.prompt_tokens} prompt positions, "
-        f"context {card.text.context}{_descriptions(card)}",
+        f"context {card.text.context}{_descriptions(card)}{_words(card)}",
         "frames": f"{card.sampling.frames} per clip, {card.preprocess.size}×{card.preprocess.size}, "
         f"{_RESIZING[card.preprocess.resize_mode]}, {card.preprocess.interpolation}",
         "pooling": "mean of the frames" if card.pooling == "mean" else f"{POOLING}, which sees their order",
@@ -41,6 +41,9 @@ def describe(card: BundleCard, where: str) -> str:
         "scoring": "softmax over the classes"
         if card.scoring.rule == "softmax"
         else "sigmoid, a probability for each class alone: they need not sum to 1",
+        "reliable": "; ".join(_reliability(name, found) for name, found in card.reliability.items())
+        or "not measured (export --verify-accuracy)",
+        "calibrated": _calibration(card),
         "reject": _reject(card),
         **({"taught": _taught(card.taught)} if card.taught else {}),
         "made with": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
@@ -60,6 +63,28 @@ def _taught(taught: TaughtCard) -> str:
     shown = [f"{name} ({count})" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
     more = f", … {len(counts) - _CLASSES_SHOWN} more" if len(counts) > _CLASSES_SHOWN else ""
     return f"{len(taught.examples)} clips by {taught.rule}: {', '.join(shown)}{more}{new}"
+
+
+def _reliability(name: str, found: ReliabilityCard) -> str:
+    low, high = found.ece_interval
+    said = f"{name} ECE {100 * found.ece:.1f} % ({100 * low:.1f} – {100 * high:.1f}), "
+    said += f"before {100 * found.ece_before:.1f} %, Brier {found.brier:.3f}, before {found.brier_before:.3f}"
+    if found.covered is None:
+        return said
+    return said + f", sets of 90 % hold {100 * found.covered:.1f} % with {found.set_size:.1f} classes"
+
+
+def _calibration(card: BundleCard) -> str:
+    rule = card.calibration
+    if rule is None:
+        return "no: probabilities are as the model gives them"
+    new = "not fitted for new names" if rule.new is None else f"new names {rule.new.temperature:.2f}, a guess"
+    return f"temperature {rule.tuned.temperature:.2f}, {new} ({rule.fitted_on})"
+
+
+def _words(card: BundleCard) -> str:
+    known = card.text.trained
+    return f"; the backbone knows {len(known)} tokens, other words mean nothing to it" if known else ""
 
 
 def _reject(card: BundleCard) -> str:

@@ -16,8 +16,9 @@ from ga2clip.labels import check_class_names, comparable
 from ga2clip.predictions import Failure
 from ga2clip.runtime.arguments import video_path
 from ga2clip.runtime.card import WIDEST_TAUGHT
+from ga2clip.runtime.doubts import warn_of_classes, warn_of_one
 from ga2clip.runtime.model import ClipModel, Encoded
-from ga2clip.runtime.scoring import NONE_LABEL, ambiguities, normalise
+from ga2clip.runtime.scoring import NONE_LABEL, normalise
 from ga2clip.runtime.teaching import Example, Examples, Head, Kind, fitted_scale
 
 _log = logging.getLogger(__name__)
@@ -95,8 +96,9 @@ def taught_model(
     new = _encoded(encode, hashed, before)
     examples = before + new if before.items else new
     learned = _learn(model, head, own, examples)
-    for warning in ambiguities(learned.classes, learned.texts, learned.taught_names):
-        _log.warning(warning)
+    warn_of_classes(learned.classes, learned.texts, taught=learned.taught_names)
+    if len(learned.classes) == 1:
+        warn_of_one(learned.classes[0])
     return TaughtModel(model, learned)
 
 

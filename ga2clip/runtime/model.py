@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from ga2clip.choices import ScoringRule
+from ga2clip.runtime.card import CalibrationCard
 from ga2clip.runtime.teaching import Head
 from ga2clip.video import Preprocess
 
@@ -68,6 +69,11 @@ class ClipModel(Protocol):
         """What examples taught about the classes; scores come from it instead of cosines. None: nothing."""
         ...
 
+    @property
+    def calibration(self) -> CalibrationCard | None:
+        """What makes probabilities of scores that examples have not changed. None: not fitted."""
+        ...
+
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
         """Frames uint8 (T, S, S, 3) → features float32 (T, D)."""
         ...
@@ -91,6 +97,10 @@ class ClipModel(Protocol):
         template: a sentence with `{}` for the name in place of the model's own class text. sentences: descriptions of
         some of the names, in place of what the model knows of them; empty where there is a template.
         """
+        ...
+
+    def unknown_words(self, names: Sequence[str]) -> list[str]:
+        """The words in class names that the model has never seen."""
         ...
 
     def close(self) -> None:

@@ -34,10 +34,12 @@ from ga2clip.runtime.arguments import (
     video_paths,
 )
 from ga2clip.runtime.bundle_model import BundleModel
+from ga2clip.runtime.calibration import Calibration, Choice
 from ga2clip.runtime.decode import Clip, decode, decode_ahead
+from ga2clip.runtime.doubts import check_choice, warn_of_question
 from ga2clip.runtime.learn import Paths, shown_by, taught_model
 from ga2clip.runtime.model import ClipModel, Encoded
-from ga2clip.runtime.scoring import NONE_LABEL, Scorer, ambiguities
+from ga2clip.runtime.scoring import NONE_LABEL, Scorer
 from ga2clip.runtime.teaching import Head
 from ga2clip.video import SamplingRule
 
@@ -98,7 +100,7 @@ class Predictor:
         self._described = own or dict.fromkeys(self.model.classes, ())
         self.classes = tuple(self._described)
         """The class names that are ranked when a call gives none."""
-        self._warned: set[str] = set()
+        self._asked: set[tuple[object, ...]] = set()
 
     def __enter__(self) -> "Predictor":
         return self
@@ -150,6 +152,7 @@ class Predictor:
         top: int = 5,
         template: str | None = None,
         reject: bool = False,
+        choice: Choice | None = None,
     ) -> Prediction:
         """Rank the classes for a video file.
 
@@ -160,6 +163,8 @@ class Predictor:
             top: the number of classes in the answer.
             template: a sentence with `{}` for the name, instead of the model's class text.
             reject: let "none of these" take part, by the model's open-set threshold.
+            choice: `MultiLabel()` asks for each class by itself, `Coverage(0.9)` for a set of classes that holds the
+                true one with that probability; the answer is `Prediction.chosen`.
 
         Returns:
             The ranking, best first, with the number of frames, the duration and the decoder's warnings. The
@@ -168,15 +173,15 @@ class Predictor:
 
         Raises:
             VideoError: the file can't be decoded.
-            UserError: class names that are empty or can't be told apart, `top` below 1, a template without `{}`, or
-                `reject` with a model that has no threshold.
+            UserError: class names that are empty or can't be told apart, `top` below 1, a template without `{}`,
+                `reject` with a model that has no threshold, or `choice` with one that has no calibration.
 
         Example:
             >>> predictor.predict("clip.mp4", classes=["juggling", "sleeping"], top=1).predictions
             (('juggling', 0.93),)
         """
         file, top = video_path(path), at_least_one("top", top)
-        scorer = self.scorer(classes, template, reject)
+        scorer = self.scorer(classes, template, reject, choice)
         return self._answers([(file, self._decoder(None)(file))], scorer, top)[0]
 
     def predict_frames(
@@ -186,12 +191,13 @@ class Predictor:
         top: int = 5,
         template: str | None = None,
         reject: bool = False,
+        choice: Choice | None = None,
     ) -> Prediction:
         """Rank the classes for frames in memory. All frames are encoded, none is left out.
 
         Args:
             frames: uint8 (T, H, W, 3), RGB, of any T ≥ 1, H and W.
-            classes, top, template, reject: as in `predict`.
+            classes, top, template, reject, choice: as in `predict`.
 
         Returns:
             As `predict`, with an empty file name and a duration of 0.
@@ -200,7 +206,7 @@ class Predictor:
             UserError: as `predict`, and for frames of another dtype or shape.
         """
         clip, top = Clip(self.prepare(frames), 0.0, ()), at_least_one("top", top)
-        return self._answers([("", clip)], self.scorer(classes, template, reject), top)[0]
+        return self._answers([("", clip)], self.scorer(classes, template, reject, choice), top)[0]
 
     def predict_many(
         self,
@@ -209,6 +215,7 @@ class Predictor:
         top: int = 5,
         template: str | None = None,
         reject: bool = False,
+        choice: Choice | None = None,
         *,
         batch: int = 4,
         workers: int = 1,
@@ -218,7 +225,7 @@ class Predictor:
 
         Args:
             paths: the files. An iterator is consumed only a few files ahead.
-            classes, top, template, reject: as in `predict`.
+            classes, top, template, reject, choice: as in `predict`.
             batch: number of clips that are encoded at once.
             workers: number of decoding threads.
             time_limit: seconds that decoding one file may take.
@@ -233,15 +240,21 @@ class Predictor:
         files, top = video_paths(paths), at_least_one("top", top)
         batch, workers = at_least_one("batch", batch), at_least_one("workers", workers)
         limit = seconds("time_limit", time_limit)
-        return self._predict_many(files, self.scorer(classes, template, reject), top, batch, workers, limit)
+        return self._predict_many(
+            files, self.scorer(classes, template, reject, choice), top, batch, workers, limit
+        )
 
     def scorer(
-        self, classes: Classes | None = None, template: str | None = None, reject: bool = False
+        self,
+        classes: Classes | None = None,
+        template: str | None = None,
+        reject: bool = False,
+        choice: Choice | None = None,
     ) -> Scorer:
         """Encode the classes of a question once, to score many videos against them.
 
         Args:
-            classes, template, reject: as in `predict`.
+            classes, template, reject, choice: as in `predict`.
 
         Returns:
             The labels, their features float32 (C, D) and the scoring rule.
@@ -266,9 +279,7 @@ class Predictor:
         features = self.encode_classes(described, template)
         labels = (*names, NONE_LABEL) if reject else names
         head: Head | None = getattr(self.model, "taught", None)
-        if len(names) > 1 or (self.scoring == "softmax" and not reject):
-            self._warn(names, features, head)
-        return Scorer(
+        scorer = Scorer(
             labels,
             features,
             self.model.negatives,
@@ -277,7 +288,25 @@ class Predictor:
             self.scoring,
             getattr(self.model, "logit_bias", 0.0),
             None if head is None else head.question(names, features, self.model.negatives),
+            self._calibration(features) if head is None else None,
+            choice,
         )
+        check_choice(scorer, names, self.name)
+        asked = (names, template, reject, repr(choice))
+        if asked not in self._asked:  # a question is warned of once
+            self._asked.add(asked)
+            # A `ClipModel` from outside need not know its words.
+            unknown = getattr(self.model, "unknown_words", None)
+            taught = frozenset[str]() if head is None else head.taught_names
+            warn_of_question(scorer, names, unknown(names) if unknown else (), taught)
+        return scorer
+
+    def _calibration(self, features: np.ndarray) -> Calibration | None:
+        # A `ClipModel` from outside need not have one.
+        card = getattr(self.model, "calibration", None)
+        if card is None:
+            return None
+        return Calibration.of(card, features, self.model.encode_classes(self.model.classes, None, {}))
 
     def prepare(self, frames: np.ndarray) -> np.ndarray:
         """Resize and crop frames to the encoder's side S, as all predictions do.
@@ -445,14 +474,6 @@ class Predictor:
                 video = self.encode_clips(clip.frames[None]) if own is None else self.pool(own[None])
                 yield Encoded(file, video[0], own, clip.times)
 
-    def _warn(self, names: Sequence[str], features: np.ndarray, head: Head | None) -> None:
-        """Warn, once for each question, of classes whose answers mean little."""
-        known = frozenset() if head is None else head.taught_names
-        for warning in ambiguities(names, features, known):
-            if warning not in self._warned:
-                self._warned.add(warning)
-                _log.warning(warning)
-
     def _decoder(self, time_limit: float | None) -> Callable[[str], Clip]:
         return partial(decode, self.model.preprocess, SamplingRule(frames=self.model.frames), time_limit)
 
@@ -460,7 +481,23 @@ class Predictor:
         if not clips:
             return []
         features = self.encode_clips(np.stack([clip.frames for _, clip in clips]))
+        probabilities = scorer.probabilities(features)
+        chosen = scorer.chosen(probabilities)
         return [
-            Prediction(file, len(clip.frames), clip.duration, rank(scorer.labels, row, top), clip.warnings)
-            for (file, clip), row in zip(clips, scorer.probabilities(features), strict=True)
+            Prediction(
+                file,
+                len(clip.frames),
+                clip.duration,
+                rank(scorer.labels, row, top),
+                clip.warnings,
+                None if chosen is None else _names_of(scorer.labels, row, chosen[number]),
+            )
+            for number, ((file, clip), row) in enumerate(zip(clips, probabilities, strict=True))
         ]
+
+
+def _names_of(labels: Sequence[str], probabilities: np.ndarray, chosen: np.ndarray) -> tuple[str, ...]:
+    """The chosen labels, the most probable first."""
+    ranked = rank(labels, probabilities, len(labels))
+    wanted = {label for label, taken in zip(labels, chosen, strict=True) if taken}
+    return tuple(label for label, _ in ranked if label in wanted)

@@ -6,19 +6,16 @@ need not sum to 1, and several classes, or none, may be probable. Ranking, rejec
 the most probable class is the one with the largest cosine.
 """
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ga2clip.choices import ScoringRule
+from ga2clip.runtime.calibration import Calibration, Choice, Coverage, MultiLabel
 from ga2clip.runtime.teaching import Taught
 
 NONE_LABEL = "none of these"
 """The label of the answer "none of the classes", which is only possible with `reject`."""
-
-_ALIKE = 0.999
-_ROWS = 1024  # of the table of cosines that is in memory at once
 
 
 def normalise(features: np.ndarray) -> np.ndarray:
@@ -51,6 +48,8 @@ class Scorer:
         rule: `softmax` or `sigmoid`.
         bias: added to scale times cosine by `sigmoid`; a softmax would ignore it.
         taught: scores that examples taught, in place of the cosines.
+        calibration: what makes probabilities of the scores; None: the model's own softmax.
+        choice: which labels to choose beside the ranking; needs a calibration.
     """
 
     labels: tuple[str, ...]
@@ -61,15 +60,22 @@ class Scorer:
     rule: ScoringRule = "softmax"
     bias: float = 0.0
     taught: Taught | None = None
+    calibration: Calibration | None = None
+    choice: Choice | None = None
 
     def probabilities(self, video: np.ndarray) -> np.ndarray:
         """Probabilities of the labels, float64 (N, C), for video features (N, D) that need not be normalised.
 
         With rejection, `NONE_LABEL` takes part with the best negative's cosine plus the threshold, so that it ranks
-        first exactly where the margin is below the threshold.
+        first exactly where the margin is below the threshold. With a calibration, the logits of a video are divided
+        by the temperature of its best class, which leaves the ranking as it is. With `MultiLabel`, each class has a
+        probability of its own.
         """
         unit = normalise(video)
         cosines = self.taught.scores(unit, self.scale) if self.taught else unit @ self.features.T
+        if self.calibration is not None and isinstance(self.choice, MultiLabel):
+            return self.calibration.independent(self.scale * cosines.astype(np.float64))
+        best = cosines.argmax(axis=1)
         if self.threshold is not None:
             against = self.taught.negatives.scores(unit) if self.taught else unit @ self.negatives.T
             none = against.max(axis=1, keepdims=True) + self.threshold
@@ -77,8 +83,23 @@ class Scorer:
         logits = self.scale * cosines.astype(np.float64)
         if self.rule == "sigmoid":
             return _sigmoid(logits + self.bias)
+        if self.calibration is not None:
+            logits /= self.calibration.temperatures[best][:, None]
         exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponents / exponents.sum(axis=1, keepdims=True)
+
+    def chosen(self, probabilities: np.ndarray) -> np.ndarray | None:
+        """Which labels are chosen, bool (N, C), by their probabilities (N, C); None where no choice was asked for.
+
+        `MultiLabel`: those that reach their threshold, which may be none. `Coverage`: those of the set, with the best
+        one always.
+        """
+        if self.calibration is None or self.choice is None:
+            return None
+        if isinstance(self.choice, Coverage):
+            lowest = self.calibration.smallest(self.choice.share)
+            return (probabilities >= lowest) | (probabilities >= probabilities.max(axis=1, keepdims=True))
+        return probabilities >= self.calibration.thresholds(self.labels, self.choice.thresholds)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -91,28 +112,6 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
     likely = np.where(logits >= 0, 1.0, tails) / (1.0 + tails)
     places = np.argsort(np.argsort(-logits, axis=1, kind="stable"), axis=1)
     return likely - np.where(likely > 0.5, places * 2.0**-53, 0.0)
-
-
-def ambiguities(names: Sequence[str], features: np.ndarray, taught: Collection[str] = ()) -> list[str]:
-    """What to warn of before the classes of a question are ranked: a class alone, and texts that are alike.
-
-    features: float32 (C, D), L2-normalised. taught: names that examples tell apart, whatever their texts.
-    """
-    if len(names) == 1:
-        return [f"'{names[0]}' is the only class, so that every video is taken for it"]
-    found = []
-    for start in range(0, len(names), _ROWS):
-        alike = features[start : start + _ROWS] @ features.T > _ALIKE
-        for row, column in np.argwhere(np.triu(alike, start + 1)):
-            first, second = names[start + row], names[column]
-            if first not in taught and second not in taught:
-                found.append((first, second))
-    more = f"; so are {len(found) - 1} other pairs" if len(found) > 1 else ""
-    return [
-        f"the model can't tell the texts of '{first}' and '{second}' apart (cosine above {_ALIKE}): choose other "
-        f"words, or teach them by examples{more}"
-        for first, second in found[:1]
-    ]
 
 
 def rejection_margin(video: np.ndarray, features: np.ndarray, negatives: np.ndarray) -> np.ndarray:

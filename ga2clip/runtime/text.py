@@ -10,7 +10,7 @@ import numpy as np
 
 from ga2clip.descriptions import ClassTexts, blamed
 from ga2clip.errors import MissingExtraError, UserError
-from ga2clip.labels import fill
+from ga2clip.labels import fill, unknown_words
 from ga2clip.runtime.bundle import Bundle, TextBank
 from ga2clip.runtime.card import PROVIDER_LIMIT, TEXT_ENCODER, TOKENIZER, BundleCard
 from ga2clip.runtime.engine import Engine, check_provider
@@ -29,10 +29,11 @@ def origin(card: BundleCard, provider: str) -> dict[str, Any]:
 
     It has the hashes of all files of the bundle, since an encoder may keep weights in any of them.
     """
+    plain = {"template", "trained"}  # the text is the template filled; what was trained is in the weights
     return {
         "layout": _LAYOUT,
         "files": {name: entry.sha256 for name, entry in card.files.items()},
-        "text": card.text.model_dump(mode="json", exclude={"template"}),  # the text is the template filled
+        "text": card.text.model_dump(mode="json", exclude=plain),
         "embedding": card.embedding,
         "provider": provider,
         "ftfy": version("ftfy"),  # cleans the text before the tokenizer
@@ -79,6 +80,16 @@ class ClassEncoder:
         }
         computed = self._computed(texts, self._alone(names, template, sentences)) if texts else {}
         return np.stack([computed[name] if name in computed else known[name] for name in names])
+
+    def unknown_words(self, names: Sequence[str]) -> list[str]:
+        """The words in names, other than those of the text bank, that the backbone has never seen."""
+        others = [name for name in names if name not in self._known]
+        if not others or not self._bundle.card.text.trained:
+            return []
+        with self._lock:
+            if self._engine is None:
+                self._load()
+        return unknown_words(others, self._tokenizer.encode, self._bundle.card.text.trained)
 
     def _texts(self, name: str, template: str | None) -> Sequence[str]:
         """The texts of a class that is not in the bank, or of any with a template."""

@@ -7,6 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ga2clip.compute.distributed import Group
 from ga2clip.compute.precision import precision_name
 from ga2clip.data.lineage import Record, record, training_changes
@@ -14,9 +16,13 @@ from ga2clip.data.loader import Batch, batches_per_epoch, train_batches
 from ga2clip.data.manifest import Manifest, relative_path
 from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError
+from ga2clip.labels import fill
+from ga2clip.model.frozen_text import frozen_text_features, unknown_class_words
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import PROMPTS, load_run, read_record, read_settings, save_prompts
+from ga2clip.runtime.doubts import warn_of_classes, warn_of_one
+from ga2clip.runtime.scoring import mean_direction, normalise
 from ga2clip.settings import Settings, TrainingSettings
 from ga2clip.training.averaging import StartValues
 from ga2clip.training.callbacks import Callback, Callbacks
@@ -82,9 +88,23 @@ class Job:
                 "train longer, or take --set method.coupling=gated, which starts from the soft prompt",
                 self.plan.steps,
             )
+        if self.group.is_first:
+            self._warn_of_classes()
         where = f"{self.group.size} × {self.group.device}" if self.group.size > 1 else str(self.group.device)
         where = f"{where}, {precision_name(self.updater.dtype)}"
         return describe(self.model, self.task, self.plan, cost, where)
+
+    def _warn_of_classes(self) -> None:
+        """Warn of classes that the text tower, as it is before tuning, can't tell apart or does not know."""
+        names, backbone = self.task.classes, self.model.backbone
+        template = self.settings.method.scenario_template
+        texts = [self.settings.descriptions.get(name) or (fill(template, name),) for name in names]
+        rows = frozen_text_features(backbone, [text for own in texts for text in own]).float().cpu().numpy()
+        parts = np.split(normalise(rows), np.cumsum([len(own) for own in texts])[:-1])
+        features = np.stack([mean_direction(part) for part in parts])
+        warn_of_classes(names, features, unknown_class_words(backbone, names))
+        if len(names) == 1:
+            warn_of_one(names[0])
 
     def log_summary(self) -> None:
         """Log the summary in the first process. All processes must call this, since all of them measure."""

@@ -78,6 +78,7 @@ def test_eval_prints_the_fields_numbers(walk, run: Path) -> None:
         "clips.csv",
         "per_class.csv",
         "confusion.png",
+        "reliability.png",
     }
 
 

@@ -241,7 +241,7 @@ def test_evaluate_writes_what_eval_writes_where_it_is_asked_to(trained: Path, tm
     (measured,) = evaluate_runs([run], device="cpu", progress=False)
     folder = run / "eval" / report.folder
     files = sorted(file.name for file in folder.iterdir())
-    assert files == ["clips.csv", "confusion.png", "per_class.csv", "report.json"]
+    assert files == ["clips.csv", "confusion.png", "per_class.csv", "reliability.png", "report.json"]
     by_command = {file: (folder / file).read_bytes() for file in files}
     assert measured.to_json() == json.loads(by_command["report.json"]) == report.to_json()
     shutil.rmtree(folder)

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ga2clip.runtime.scoring import NONE_LABEL, Scorer, ambiguities, normalise
+from ga2clip.runtime.doubts import alike_classes
+from ga2clip.runtime.scoring import NONE_LABEL, Scorer, normalise
 from ga2clip.runtime.teaching import Example, Examples, Head, fitted_scale
 
 NAMES = ("jumping", "running", "sitting", "waving", "sleeping")
@@ -156,11 +157,8 @@ def test_the_order_of_teaching_has_no_influence() -> None:
         assert joined.sha256() == examples.sha256()
 
 
-def test_ambiguities() -> None:
+def test_classes_that_examples_tell_apart_are_not_alike() -> None:
     alike = np.stack([TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[1]])
-    (warning,) = ambiguities(["a", "b", "c", "d"], alike)
-    assert "'a' and 'c'" in warning
-    assert "so are 1 other pairs" in warning
-    assert "'b' and 'd'" in ambiguities(["a", "b", "c", "d"], alike, {"c"})[0]
-    assert ambiguities(list(NAMES), TEXTS) == []
-    assert "only class" in ambiguities(["a"], TEXTS[:1])[0]
+    assert alike_classes(["a", "b", "c", "d"], alike) == [("a", "c"), ("b", "d")]
+    assert alike_classes(["a", "b", "c", "d"], alike, {"c"}) == [("b", "d")]
+    assert alike_classes(list(NAMES), TEXTS) == []

@@ -246,11 +246,11 @@ def test_evaluation_of_all_protocols_and_its_files(settings: Make, tmp_path: Pat
     assert [len(part.classes) for part in everything.sets] == [4]
     assert everything.to_json()["test"]["n"] == 8
     tree = evaluate_run(out, device="cpu", progress=False).to_json()
-    assert tree["base"].keys() >= {"top1", "top5", "n"}
+    assert tree["base"].keys() >= {"top1", "top5", "n", "ece", "ece_interval", "brier", "brier_interval"}
     assert tree["harmonic_mean"] == halves.harmonic_mean
     halves.write(tmp_path / "report")
     names = {path.name for path in (tmp_path / "report").iterdir()}
-    assert names == {"report.json", "per_class.csv", "clips.csv", "confusion.png"}
+    assert names == {"report.json", "per_class.csv", "clips.csv", "confusion.png", "reliability.png"}
     assert json.loads((tmp_path / "report" / "report.json").read_text()) == halves.to_json()
     assert len((tmp_path / "report" / "per_class.csv").read_text().splitlines()) == 1 + 4
 

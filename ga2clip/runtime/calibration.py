@@ -1,0 +1,163 @@
+"""What the calibration of a bundle says about the classes of a question: temperatures, independent scores, sets.
+
+`export` fits two of each kind: for the classes that the model was tuned on, and for new names. A name lies between
+them by the distance of its text from the nearest tuned class, so that another wording of a tuned class is treated
+almost as that class.
+
+Sources: temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2); by the
+distance of the best class from the tuned ones (Wang et al., "Open-Vocabulary Calibration for Fine-tuned CLIP", ICML
+2024; their rule differs); sigmoids of single scores (Platt, "Probabilistic Outputs for Support Vector Machines", 1999);
+sets of classes (Sadinle, Lei & Wasserman, "Least Ambiguous Set-Valued Classifiers with Bounded Error Levels", JASA
+2019; Angelopoulos & Bates, "A Gentle Introduction to Conformal Prediction", 2021).
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ga2clip.errors import UserError, unknown_name
+from ga2clip.labels import comparable
+from ga2clip.runtime.card import CalibrationCard, GroupCalibration
+
+DEFAULT_THRESHOLD = 0.5
+"""Of a class for which no threshold was fitted or given."""
+_OTHER = 0.01
+"""Newness up to which a class counts as a tuned one: what rounding and int8 change in a text feature."""
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """Ask for every class by itself: several may be true, or none.
+
+    Attributes:
+        thresholds: from which score on a class counts as true, by class name or one for all; None, and for names that
+            are left out: those of the bundle, else 0.5.
+    """
+
+    thresholds: float | Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        given = self.thresholds
+        values = given.values() if isinstance(given, Mapping) else () if given is None else [given]
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise UserError(f"a threshold must be a number from 0 to 1, got {value!r:.40}")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Ask for a set of classes that holds the true one with a given probability.
+
+    Attributes:
+        share: the probability, above 0 and below 1.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        share = self.share
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+            raise UserError(
+                f"the coverage must be a number between 0 and 1, got {share!r:.40}", "such as 0.9"
+            )
+
+
+Choice = MultiLabel | Coverage
+
+
+def read_thresholds(text: str) -> float | dict[str, float]:
+    """A number, or the content of the JSON file `{"class name": number}` of that name.
+
+    Raises UserError for a file that is missing or something else; `MultiLabel` checks the numbers.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    hint = """it takes a number such as 0.4, or a JSON file such as {"juggling": 0.4}"""
+    try:
+        tree = json.loads(Path(text).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the thresholds {text}: {error.strerror}", hint) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the thresholds {text} are not valid JSON: {error}", hint) from None
+    if not isinstance(tree, dict) or not tree:
+        raise UserError(f"the thresholds {text} name no class", hint)
+    return tree
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The calibration of the C classes of a question.
+
+    Attributes:
+        card: what the bundle holds.
+        newness: float64 (C,), 0 for a tuned class to 1 for a name that is as far from all of them as they are from
+            each other.
+    """
+
+    card: CalibrationCard
+    newness: np.ndarray
+
+    @classmethod
+    def of(cls, card: CalibrationCard, features: np.ndarray, tuned: np.ndarray) -> "Calibration":
+        """From the L2-normalised features of the question's classes (C, D) and of the tuned classes (K, D)."""
+        distances = 1.0 - (features.astype(np.float64) @ tuned.T).max(axis=1)
+        return cls(card, np.clip(distances / card.reach, 0.0, 1.0))
+
+    @property
+    def guesses(self) -> np.ndarray:
+        """(C,) whether a class is not one of those on whose clips the calibration was fitted."""
+        return self.newness > _OTHER
+
+    @cached_property
+    def temperatures(self) -> np.ndarray:
+        """float64 (C,): what the logits of a video are divided by whose best class this is."""
+        return np.exp(self._between(lambda group: math.log(group.temperature)))
+
+    def independent(self, logits: np.ndarray) -> np.ndarray:
+        """Scores float64 (N, C), each a probability by itself, of the logits (N, C): scale times cosine."""
+        slopes = self._between(lambda group: group.slope)
+        return 1.0 / (1.0 + np.exp(-np.clip(slopes * logits + self._between(lambda g: g.offset), -700, 700)))
+
+    def thresholds(self, names: Sequence[str], given: float | Mapping[str, float] | None) -> np.ndarray:
+        """From which score on each class counts as true, float64 (C,).
+
+        Raises UserError for a given name that is not among the classes.
+        """
+        if isinstance(given, int | float):
+            return np.full(len(names), float(given))
+        own = {comparable(name): value for name, value in (given or {}).items()}
+        known = {comparable(name) for name in names}
+        for name in given or {}:
+            if comparable(name) not in known:
+                raise unknown_name("class", name, tuple(names))
+        fitted = {comparable(name): value for name, value in self.card.thresholds.items()}
+        values = []
+        for name, guess in zip(names, self.guesses, strict=True):
+            usual = DEFAULT_THRESHOLD if guess else fitted.get(comparable(name), DEFAULT_THRESHOLD)
+            values.append(own.get(comparable(name), usual))
+        return np.array(values)
+
+    def smallest(self, share: float) -> np.ndarray:
+        """The probability from which a class is in the set of this coverage, float64 (C,)."""
+        return 1.0 - self._between(lambda group: quantile(group.misses, share))
+
+    def _between(self, value: Callable[[GroupCalibration], float]) -> np.ndarray:
+        tuned = value(self.card.tuned)
+        new = tuned if self.card.new is None else value(self.card.new)
+        return np.asarray((1 - self.newness) * tuned + self.newness * new, np.float64)
+
+
+def quantile(misses: Sequence[float] | np.ndarray, share: float) -> float:
+    """The ⌈(n + 1) · share⌉-th smallest of n values, so that a further one is not above it with that probability.
+
+    It is 1, which every probability reaches, where n values are too few to say so.
+    """
+    place = math.ceil((len(misses) + 1) * share)
+    return 1.0 if place > len(misses) else float(sorted(misses)[place - 1])

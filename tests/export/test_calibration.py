@@ -1,0 +1,119 @@
+"""What the export fits for probabilities, on features whose right answer is known."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ga2clip.data.protocols import load_task
+from ga2clip.runtime.scoring import normalise
+from ga2clip.video import Preprocess
+from ga2clip_export import calibration_clips
+from ga2clip_export.calibration import best_f1_cut, fit_calibration, fit_temperature, softmax
+from ga2clip_export.calibration_clips import labelled
+from tests.small_training import dataset as dataset
+from tests.small_training import settings as settings
+
+
+def drawn(clips: int, *, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, 5) and classes drawn from their softmax at a temperature."""
+    rng = np.random.default_rng(seed)
+    logits = 6 * rng.normal(size=(clips, 5))
+    return logits, np.array([rng.choice(5, p=row) for row in softmax(logits / temperature)])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_labels_were_drawn_with_is_found(temperature: float) -> None:
+    assert fit_temperature(*drawn(6000, temperature=temperature)) == pytest.approx(temperature, rel=0.12)
+
+
+def test_the_cut_of_the_best_f1() -> None:
+    """0.4 … 0.5: 3 hits, 1 false alarm, F1 6/7. Higher cuts miss one; lower ones let two in."""
+    scores = np.array([0.1, 0.2, 0.4, 0.5, 0.6, 0.7, 0.9])
+    positive = np.array([0, 0, 0, 1, 0, 1, 1], bool)
+    assert best_f1_cut(scores, positive) == pytest.approx(0.45)
+
+
+def features(clips: int, *, sure: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Unit video features, classes, class texts, and texts that miss the classes by more."""
+    rng = np.random.default_rng(3)
+    centres = normalise(rng.normal(size=(6, 16)))
+    labels = np.arange(clips) % 6
+    video = normalise(centres[labels] + sure * rng.normal(size=(clips, 16)) / 4)
+    untuned = normalise(centres + 0.2 * rng.normal(size=centres.shape))
+    return video, labels, centres, untuned
+
+
+def test_a_model_is_calibrated_for_its_classes_and_for_new_names() -> None:
+    video, labels, bank, untuned = features(600, sure=1.0)
+    names = [f"class {n}" for n in range(6)]
+    card = fit_calibration(video, labels, bank, untuned, scale=60.0, classes=names, source="here")
+    assert card is not None
+    assert (card.clips, card.fitted_on) == (600, "here")
+    for group, texts in ((card.tuned, bank), (card.new, untuned)):
+        logits = 60.0 * video @ texts.T
+        assert group.temperature == pytest.approx(fit_temperature(logits, labels))
+        assert group.accuracy == (logits.argmax(axis=1) == labels).mean()
+        assert group.ece < group.ece_before
+        assert group.brier < group.brier_before
+        assert len(group.misses) == 600
+        # Held out in turns: the binomial interval of 600 clips is 2.4 points.
+        assert abs(group.covered - 0.9) < 0.04 or group.set_size == 1.0
+    # Texts that fit worse need more doubt.
+    assert card.new.temperature > card.tuned.temperature
+    cosines = bank @ bank.T - 2 * np.eye(6)
+    assert card.reach == pytest.approx(np.median(1 - cosines.max(axis=1)), rel=1e-5)
+    assert set(card.thresholds) == set(names)
+
+
+def test_scores_of_single_classes_are_frequencies() -> None:
+    """Of the clip-class pairs with a score near p, a share of about p belongs together."""
+    video, labels, bank, _ = features(3000, sure=1.5)
+    card = fit_calibration(video, labels, bank, None, scale=60.0, classes=list("abcdef"), source="here")
+    scores = 1 / (1 + np.exp(-(card.tuned.slope * 60.0 * video @ bank.T + card.tuned.offset)))
+    shows = np.eye(6)[labels]
+    assert scores.mean() == pytest.approx(shows.mean(), abs=0.01)
+    for low, high in ((0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1)):
+        inside = (scores > low) & (scores <= high)
+        assert shows[inside].mean() == pytest.approx(scores[inside].mean(), abs=0.08)
+    assert card.new is None
+
+
+@pytest.mark.parametrize(("clips", "classes"), [(19, 6), (100, 1)])
+def test_too_little_is_not_fitted_and_said(
+    clips: int, classes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    video, labels, bank, _ = features(clips, sure=1.0)
+    shown = labels < classes
+    bank = bank[:classes]
+    names = list("abcdef")[:classes]
+    assert (
+        fit_calibration(video[shown], labels[shown], bank, None, scale=9.0, classes=names, source="") is None
+    )
+    assert "not calibrated" in caplog.text
+
+
+def test_it_is_fitted_on_clips_that_were_not_tuned_on_and_never_on_test_clips(
+    settings: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each class has 4 training and 2 test clips; 3 shots leave one over."""
+    chosen = settings(data={"shots": 3, "protocol": "base-to-novel"})
+    task = load_task(chosen)[1]
+    assert len(task.unused) == 2
+    assert not {clip.id for clip in task.unused} & {clip.id for clip in task.train}
+    assert {clip.split for clip in task.unused} == {"train"}
+    assert {clip.label for clip in task.unused} == set(task.classes)
+    pixels = Preprocess(size=16)
+    shown, labels, source = labelled(task, pixels, 2, 400, tuned=True)
+    assert shown.shape == (8, 2, 16, 16, 3)
+    assert [task.classes[label] for label in labels].count(task.classes[0]) == 4
+    assert source == (
+        "2 clips of the training part that the model was not tuned on and 6 clips that it was tuned on"
+    )
+    monkeypatch.setattr(calibration_clips, "_HELD_OUT", 2)  # enough of them
+    shown, labels, source = labelled(task, pixels, 2, 400, tuned=True)
+    assert (len(shown), sorted(labels)) == (2, [0, 1])
+    assert source == "2 clips of the training part that the model was not tuned on"
+    shown, _, source = labelled(task, pixels, 2, 400, tuned=False)
+    assert (len(shown), source) == (8, "8 clips of the training part that the model was not tuned on")

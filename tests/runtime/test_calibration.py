@@ -1,0 +1,234 @@
+"""Calibrated probabilities, independent scores, sets of classes, and the warnings about a question."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ga2clip.errors import UserError
+from ga2clip.runtime import Predictor, open_bundle
+from ga2clip.runtime.calibration import (
+    Calibration,
+    Coverage,
+    MultiLabel,
+    quantile,
+    read_thresholds,
+)
+from ga2clip.runtime.card import CalibrationCard, GroupCalibration
+from ga2clip.runtime.doubts import alike_classes
+from ga2clip.runtime.scoring import Scorer, normalise
+
+
+def group(
+    temperature: float, *, slope: float = 0.5, offset: float = -2.0, misses: int = 9
+) -> GroupCalibration:
+    return GroupCalibration(
+        temperature=temperature,
+        slope=slope,
+        offset=offset,
+        misses=tuple(np.arange(1, misses + 1) / (misses + 1)),
+        accuracy=0.8,
+        ece_before=0.1,
+        ece=0.05,
+        brier_before=0.3,
+        brier=0.25,
+        covered=0.9,
+        set_size=2.0,
+    )
+
+
+def card(new: GroupCalibration | None, **changes: object) -> CalibrationCard:
+    return CalibrationCard(
+        **{"fitted_on": "x", "clips": 9, "tuned": group(2.0), "new": new, "reach": 0.5, "thresholds": {}}
+        | changes
+    )
+
+
+TUNED = np.float32([[1, 0, 0], [0, 1, 0]])
+# The second is as far from the tuned ones as can be, the third lies half as far as a new name.
+ASKED = np.float32([[1, 0, 0], [0, 0, 1], [0.75, 0, np.sqrt(1 - 0.75**2)]])
+NONE = np.zeros((0, 3), np.float32)
+
+
+def test_the_temperature_goes_by_the_distance_from_the_tuned_classes() -> None:
+    found = Calibration.of(card(group(8.0)), ASKED, TUNED)
+    np.testing.assert_allclose(found.newness, [0, 1, 0.5], atol=1e-6)
+    np.testing.assert_allclose(found.temperatures, [2, 8, 4], rtol=1e-5)  # the geometric mean between
+    assert found.guesses.tolist() == [False, True, True]
+    np.testing.assert_allclose(Calibration.of(card(None), ASKED, TUNED).temperatures, 2)
+
+
+def test_probabilities_as_the_twin_says_in_the_same_order() -> None:
+    videos = normalise(np.random.default_rng(0).normal(size=(50, 3)))
+    calibration = Calibration.of(card(group(8.0)), ASKED, TUNED)
+    plain = Scorer(("a", "b", "c"), ASKED, NONE, 30.0)
+    scorer = Scorer(("a", "b", "c"), ASKED, NONE, 30.0, calibration=calibration)
+    logits = 30.0 * (videos @ ASKED.T).astype(np.float64)
+    twin = np.exp(logits / np.array([2, 8, 4])[logits.argmax(axis=1)][:, None])
+    found = scorer.probabilities(videos)
+    np.testing.assert_allclose(found, twin / twin.sum(axis=1, keepdims=True), rtol=1e-4)
+    assert (found.argsort(axis=1) == plain.probabilities(videos).argsort(axis=1)).all()
+
+
+def test_none_of_these_is_the_answer_below_the_threshold_whatever_the_temperature() -> None:
+    videos = normalise(np.random.default_rng(1).normal(size=(80, 3)))
+    negatives = np.float32([[0, -1, 0]])
+    labels = ("a", "b", "c", "none of these")
+    calibration = Calibration.of(card(group(8.0)), ASKED, TUNED)
+    answers = [
+        Scorer(labels, ASKED, negatives, 30.0, 0.3, calibration=c).probabilities(videos).argmax(axis=1)
+        for c in (None, calibration)
+    ]
+    assert (answers[0] == answers[1]).all()
+    assert 0 < (answers[0] == 3).sum() < 80
+
+
+def test_independent_scores_do_not_share_a_probability() -> None:
+    scorer = Scorer(
+        ("a", "b"),
+        ASKED[:2],
+        NONE,
+        30.0,
+        calibration=Calibration.of(card(None), ASKED[:2], TUNED),
+        choice=MultiLabel(),
+    )
+    both, neither = np.float32([[1, 0, 1], [0, -1, 0]])
+    found = scorer.probabilities(np.stack([both, neither]))
+    twin = 1 / (1 + np.exp(-(0.5 * 30 / np.sqrt(2) - 2)))
+    np.testing.assert_allclose(found, [[twin, twin], [1 / (1 + np.exp(2))] * 2], rtol=1e-5)
+    assert scorer.chosen(found).tolist() == [[True, True], [False, False]]
+
+
+def test_thresholds_are_given_else_fitted_else_a_half() -> None:
+    names = ("a", "b", "c")
+    features = np.float32([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    known = Calibration.of(card(None, thresholds={"a": 0.2, "b": 0.3, "c": 0.4}), features, TUNED)
+    # "c" has the name of a class with a threshold, but not its text: it is another one.
+    assert known.thresholds(names, None).tolist() == [0.2, 0.3, 0.5]
+    assert known.thresholds(names, {" B ": 0.9}).tolist() == [0.2, 0.9, 0.5]
+    assert known.thresholds(names, 0.7).tolist() == [0.7, 0.7, 0.7]
+    with pytest.raises(UserError, match="'d'"):
+        known.thresholds(names, {"d": 0.1})
+
+
+@pytest.mark.parametrize(("share", "place"), [(0.1, 1), (0.5, 5), (0.85, 9), (0.9, 9), (0.91, None)])
+def test_the_quantile_is_that_of_split_conformal(share: float, place: int | None) -> None:
+    """⌈(9 + 1) · share⌉ of nine values; 10 is one too many."""
+    values = np.arange(1, 10) / 10
+    assert quantile(values[::-1], share) == (1.0 if place is None else values[place - 1])
+
+
+def test_sets_hold_the_truth_as_often_as_they_say() -> None:
+    """On fresh clips of a model that is too sure: coverage within the 99.9 % binomial interval of fresh draws."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.full(3, 0.5), 4000)
+    labels = np.array([rng.choice(3, p=row) for row in p])
+    sharp = p**2 / (p**2).sum(axis=1, keepdims=True)
+    half = np.arange(4000) < 2000
+    misses = tuple(np.sort(1 - sharp[half, labels[half]]))
+    fitted = group(1.0).model_copy(update={"misses": misses})
+    calibration = Calibration.of(card(None, tuned=fitted), TUNED[[0, 1, 0]], TUNED)
+    for share in (0.7, 0.9, 0.97):
+        scorer = Scorer(("a", "b", "c"), ASKED, NONE, 1.0, calibration=calibration, choice=Coverage(share))
+        inside = scorer.chosen(sharp[~half])[np.arange(2000), labels[~half]]
+        assert abs(inside.mean() - share) < 3.3 * np.sqrt(2 * share * (1 - share) / 2000)
+
+
+def test_the_best_class_is_always_in_the_set() -> None:
+    calibration = Calibration.of(card(None), ASKED[:2], TUNED)
+    scorer = Scorer(("a", "b"), ASKED[:2], NONE, 1.0, calibration=calibration, choice=Coverage(0.01))
+    assert scorer.chosen(np.array([[0.45, 0.55]])).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 1.5, -0.1, "0.9", True, float("nan")])
+def test_a_coverage_is_between_0_and_1(wrong: object) -> None:
+    with pytest.raises(UserError, match="coverage"):
+        Coverage(wrong)
+
+
+@pytest.mark.parametrize("wrong", [1.5, -1, "x", {"a": 2}, {"a": "0.5"}, {"a": True}, {"a": None}])
+def test_a_threshold_is_a_number_from_0_to_1(wrong: object) -> None:
+    with pytest.raises(UserError, match="from 0 to 1"):
+        MultiLabel(wrong)
+
+
+def test_thresholds_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "t.json"
+    file.write_text('{"juggling": 0.25}')
+    assert read_thresholds(str(file)) == {"juggling": 0.25}
+    assert read_thresholds("0.25") == 0.25
+    for text in ("[]", "{}", "{", "3"):
+        file.write_text(text)
+        with pytest.raises(UserError, match="thresholds"):
+            read_thresholds(str(file))
+    with pytest.raises(UserError, match="cannot read"):
+        read_thresholds(str(tmp_path / "none.json"))
+
+
+@pytest.fixture
+def calibrated(bundle: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the bundle whose card has a calibration."""
+
+    def make(**changes: object) -> Path:
+        out = tmp_path / "calibrated"
+        shutil.copytree(bundle, out, dirs_exist_ok=True)
+        changed = open_bundle(bundle).card.model_copy(update={"calibration": card(group(8.0), **changes)})
+        (out / "bundle.json").write_text(changed.to_text(), encoding="utf-8")
+        return out
+
+    return make
+
+
+def test_a_bundle_answers_with_sets_and_with_several_labels(calibrated, clip_path, caplog) -> None:
+    with Predictor(calibrated(), provider="cpu", cache=False) as predictor:
+        assert predictor.predict(clip_path).chosen is None
+        several = predictor.predict(clip_path, choice=MultiLabel(0.0), top=1)
+        assert several.chosen is not None
+        assert sorted(several.chosen) == sorted(predictor.classes)
+        assert several.to_json()["chosen"] == list(several.chosen)
+        assert predictor.predict(clip_path, choice=MultiLabel(1.0)).chosen == ()
+        held = predictor.predict(clip_path, choice=Coverage(0.9))
+        assert held.chosen[0] == held.predictions[0][0]
+        assert not caplog.records
+        predictor.predict(clip_path, ["a whole other thing", predictor.classes[0]], choice=Coverage(0.9))
+    assert "is a guess" in caplog.text
+    assert "a whole other thing" in caplog.text
+
+
+def test_a_model_without_calibration_says_so(bundle: Path, clip_path: Path) -> None:
+    with Predictor(bundle, provider="cpu", cache=False) as predictor:
+        for choice in (MultiLabel(), Coverage(0.9)):
+            with pytest.raises(UserError, match="has no calibration") as caught:
+                predictor.predict(clip_path, choice=choice)
+            assert "ga2clip export" in str(caught.value.hint)
+
+
+def test_classes_that_cannot_be_told_apart() -> None:
+    features = normalise(np.float32([[1, 0], [0, 1], [1, 0.001], [0.001, 1], [1, 0.2], [1, 0]]))
+    assert alike_classes("abcdef", features) == [("a", "c"), ("a", "f"), ("b", "d")]
+
+
+def test_one_class_alone_is_warned_of(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Predictor(bundle, provider="cpu", cache=False) as predictor, caplog.at_level(logging.WARNING):
+        predictor.scorer([*predictor.classes][:2])
+        assert "only class" not in caplog.text
+        predictor.scorer([predictor.classes[0]])
+    assert "only class" in caplog.text
+    assert "100 %" in caplog.text
+
+
+def test_words_that_tiny_never_saw_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    """By the bundle that ships and by torch alike."""
+    from ga2clip import open_predictor
+
+    builtin = Path(__file__).parents[2] / "ga2clip/assets/tiny/bundle"
+    for model in (builtin, "tiny"):
+        caplog.clear()
+        with open_predictor(model, classes=["kicking a ball", "lifting a box"]) as predictor:
+            predictor.scorer()
+            assert "never seen" not in caplog.text
+            predictor.scorer(["kicking a ball", "kicking 2 zyzzyvas, quaffing"])
+        assert "never seen these words, they mean nothing to it: zyzzyvas, quaffing" in caplog.text
