@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ga2clip.compute.distributed import choose_device
 from ga2clip.data.protocols import Task, load_task
 from ga2clip.errors import UserError
 from ga2clip.evaluation.evaluate import evaluate_run
@@ -89,8 +90,9 @@ def describe_jobs(
         unprepared: the task of settings whose dataset is not prepared; None: their time is unknown.
 
     Raises:
-        UserError: a folder holds another training.
+        UserError: a folder holds another training; a device that is not there.
     """
+    choose_device(device)  # else the time of every run would be unknown
     known: dict[str, Expected | UserError] = {}
     lines, total, unknown, reading = [], 0.0, 0, True
     for job in jobs:
@@ -108,6 +110,8 @@ def describe_jobs(
         lines.append((str(job.folder), what, f"about {duration(seconds)}" if left else ""))
     wide = [max(len(line[column]) for line in lines) for column in (0, 1)]
     rows = [f"{a:{wide[0]}}  {b:{wide[1]}}  {c}".rstrip() for a, b, c in lines]
+    if unknown == len(jobs):
+        return "\n".join([*rows, "in all of unknown time"])
     notes = ["" if reading else "without reading clips", f"{unknown} of unknown time" if unknown else ""]
     note = "; ".join(["an update and a clip were measured here", *filter(None, notes)])
     return "\n".join([*rows, f"in all about {duration(total)} ({note})"])

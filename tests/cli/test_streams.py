@@ -19,14 +19,14 @@ SHOWN = r"red \x1b[31m\x9b1m\u202e\nline"
 # A command whose libraries are noisy: they print in Python and in C, and warn.
 NOISY = """
 import os, sys, warnings
-import ga2clip.labels as labels
-def read(path):
+import ga2clip.descriptions as descriptions
+def read(text):
     os.write(1, b"a C library\\n")
     warnings.warn("a library warns", UserWarning)
     labels_read = __import__("ga2clip_cli.console").console
     labels_read.emit("result")
-    raise labels.UserError("bad")
-labels.read_class_list = read
+    raise descriptions.UserError("bad")
+descriptions.given_classes = read
 sys.argv = ["ga2clip", "predict", "a.mp4", "--classes", "x"]
 from ga2clip_cli.__main__ import main
 main()
@@ -94,15 +94,15 @@ def test_a_file_gets_nothing_that_was_meant_for_a_closed_stream(empty: Path) -> 
 def test_messages_and_tables_steer_no_terminal(
     ga2clip, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ga2clip import labels
+    from ga2clip import descriptions
 
-    def fail(path: Path) -> list[str]:
+    def fail(text: str) -> dict[str, tuple[str, ...]]:
         console.emit(console.table(("name", "n"), [(ESCAPES, "1")]))
         console.note(f"note {ESCAPES}")
         logging.getLogger("ga2clip.test").warning("log %s", ESCAPES)
         raise UserError(f"bad {ESCAPES}", f"valid: {ESCAPES}")
 
-    monkeypatch.setattr(labels, "read_class_list", fail)
+    monkeypatch.setattr(descriptions, "given_classes", fail)
     code, out, err = ga2clip("predict", "clip.mp4", "--classes", "labels.txt")
     assert code == 1
     assert out == f"name{' ' * (len(SHOWN) - 4)}  n\n{SHOWN}  1\n"
@@ -167,13 +167,13 @@ def _caused_by(error: Exception) -> Exception:
 
 
 def test_warnings_of_libraries_are_for_debugging(ga2clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ga2clip import labels
+    from ga2clip import descriptions
 
-    def fail(path: Path) -> list[str]:
+    def fail(text: str) -> dict[str, tuple[str, ...]]:
         warnings.warn("a library warns", UserWarning, stacklevel=1)
         raise UserError("bad")
 
-    monkeypatch.setattr(labels, "read_class_list", fail)
+    monkeypatch.setattr(descriptions, "given_classes", fail)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert ga2clip("predict", "clip.mp4", "--classes", "labels.txt").err == "error: bad\n"
