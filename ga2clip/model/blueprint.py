@@ -4,6 +4,7 @@ Plain CLIPs, whose sizes can be told from their weights, are read by `architectu
 """
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from ga2clip.model.architecture import is_plain, one_side, open_clip_pixels, rea
 from ga2clip.model.backbone import load_exactly
 from ga2clip.model.download import published_tokenizer
 from ga2clip.model.family import support_of
+from ga2clip.text import printable
 from ga2clip.tokenizer import VOCABULARY, ClipTokenizer, Tokenizer
 from ga2clip.tokenizer_files import tokenizer_for, tokenizer_like
 from ga2clip.video import Preprocess
@@ -121,12 +123,25 @@ class Blueprint:
         kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
         config["vision_cfg"]["timm_model_pretrained"] = False
         config["quick_gelu"] = bool(self.quick_gelu)
+        if unknown := _unknown_keys(config, kind):
+            raise UserError(
+                printable(f"{self.source} has keys that open_clip does not know: {', '.join(unknown)}")
+            )
         try:
             return kind(**config)
         except Exception as error:  # open_clip and timm raise all kinds for values that make no model
             raise UserError(
                 f"{self.source} describes no model that open_clip builds: {first_line(error)}"
             ) from None
+
+
+def _unknown_keys(config: dict[str, Any], kind: type[nn.Module]) -> list[str]:
+    """Keys of a model config that no argument takes, those of its towers too."""
+    towers = (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg))
+    unknown = [key for key in config if key not in inspect.signature(kind).parameters]
+    for tower, fields in towers:
+        unknown += [f"{tower}.{key}" for key in config[tower] if key not in fields.__dataclass_fields__]
+    return unknown
 
 
 def blueprint_of_name(name: str) -> Blueprint:

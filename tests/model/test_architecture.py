@@ -227,7 +227,7 @@ def test_pixels_of_transformers_processor(tmp_path: Path) -> None:
         (config(qk_norm=True), "not supported: its vision tower has attention blocks of another kind"),
         (config(no_ln_pre=True), "unexpected: visual.ln_pre.bias, visual.ln_pre.weight"),
         (config(no_ln_pre=True, width="2"), "describes no model that open_clip builds"),
-        (config(no_ln_pre=True, colour="red"), "unexpected keyword argument 'colour'"),
+        (config(no_ln_pre=True, colour="red"), "keys that open_clip does not know: vision_cfg.colour"),
         (config(no_ln_pre=True, layers=10**9), "says layers = 1000000000, and the file has"),
         (config(head_width=500), "cannot be cut into 0 heads"),
         (config(layers="2"), "vision_cfg.layers"),
