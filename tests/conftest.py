@@ -1,12 +1,13 @@
 """Fixtures for all rooms: a random CLIP small enough for thousands of steps; a model, a bundle and a clip of it."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,16 @@ def _same_random_numbers() -> None:
     """A test draws the same numbers whatever ran before it; one that does without torch doesn't load it for that."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _same_loggers() -> Iterator[None]:
+    """Commands that run inside a test send messages to stderr; later tests must not find that."""
+    loggers = [logging.getLogger(name) for name in (None, "ga2clip", "ga2clip_export")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
 
 
 @pytest.fixture(scope="session")

@@ -247,7 +247,9 @@ def imported_settings(dataset: str | None) -> Settings:
     """
     if dataset is not None:
         return configure(dataset=dataset, method="ivlp")
-    return configure(recipe="published", method="ivlp").updated({"data": {"dataset": ""}}, "import")
+    return configure(recipe="published", method="ivlp").updated(
+        {"data": {"dataset": "", "root": ""}}, "import"
+    )
 
 
 def recipe_names() -> list[str]:
