@@ -254,7 +254,8 @@ def _calibration(model: VideoCLIP, task: Task, expected: verify.Reference) -> Ca
     video = verify.video_features(model, verify.frame_features(model, shown))
     untuned = None
     if settings.backbone.pretrained != BACKBONE:
-        backbone = load_backbone(settings.backbone)
+        tuned = settings.method.tune in ("text", "both")  # else the model's own text tower is the untuned one
+        backbone = load_backbone(settings.backbone) if tuned else model.backbone
         texts = [fill(settings.method.scenario_template, name) for name in model.classes]
         untuned = frozen_text_features(backbone, texts).float().numpy()
     _log.info("fitting probabilities on %s", source)

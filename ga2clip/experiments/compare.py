@@ -19,8 +19,8 @@ from ga2clip.data.lineage import fingerprint
 from ga2clip.errors import UserError
 from ga2clip.evaluation.clips import FILE_NAME as CLIPS
 from ga2clip.evaluation.clips import ClipAnswer, Key, read_answers
-from ga2clip.evaluation.evaluate import measurement_folder
 from ga2clip.evaluation.metrics import harmonic_mean
+from ga2clip.evaluation.places import measurement_folder
 from ga2clip.evaluation.report import REPORT
 from ga2clip.evaluation.statistics import (
     UNKNOWN,

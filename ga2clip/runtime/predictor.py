@@ -7,9 +7,10 @@ softmax or sigmoid → ranking.
 import itertools
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -46,6 +47,7 @@ from ga2clip.video import SamplingRule
 _log = logging.getLogger(__name__)
 Classes = Iterable[str] | Mapping[str, Sequence[str]]
 """Class names, or class names with sentences that describe them."""
+_QUESTIONS = 64  # that are remembered, so that each is warned of once; a service may ask any number of others
 
 
 class _Closed:
@@ -100,7 +102,7 @@ class Predictor:
         self._described = own or dict.fromkeys(self.model.classes, ())
         self.classes = tuple(self._described)
         """The class names that are ranked when a call gives none."""
-        self._asked: set[tuple[object, ...]] = set()
+        self._asked: deque[tuple[object, ...]] = deque(maxlen=_QUESTIONS)
 
     def __enter__(self) -> "Predictor":
         return self
@@ -293,8 +295,8 @@ class Predictor:
         )
         check_choice(scorer, names, self.name)
         asked = (names, template, reject, repr(choice))
-        if asked not in self._asked:  # a question is warned of once
-            self._asked.add(asked)
+        if asked not in self._asked:
+            self._asked.append(asked)
             # A `ClipModel` from outside need not know its words.
             unknown = getattr(self.model, "unknown_words", None)
             taught = frozenset[str]() if head is None else head.taught_names
@@ -306,7 +308,12 @@ class Predictor:
         card = getattr(self.model, "calibration", None)
         if card is None:
             return None
-        return Calibration.of(card, features, self.model.encode_classes(self.model.classes, None, {}))
+        return Calibration.of(card, features, self._tuned)
+
+    @cached_property
+    def _tuned(self) -> np.ndarray:
+        """Features of the model's own classes, float32 (C, D), L2-normalised; a run needs its text tower for them."""
+        return self.model.encode_classes(self.model.classes, None, {})
 
     def prepare(self, frames: np.ndarray) -> np.ndarray:
         """Resize and crop frames to the encoder's side S, as all predictions do.

@@ -10,6 +10,7 @@ import pytest
 
 from ga2clip.errors import UserError
 from ga2clip.runtime import Predictor, open_bundle
+from ga2clip.runtime.bundle_model import BundleModel
 from ga2clip.runtime.calibration import (
     Calibration,
     Coverage,
@@ -218,6 +219,34 @@ def test_one_class_alone_is_warned_of(bundle: Path, caplog: pytest.LogCaptureFix
         predictor.scorer([predictor.classes[0]])
     assert "only class" in caplog.text
     assert "100 %" in caplog.text
+
+
+def test_a_question_is_warned_of_once_and_few_are_remembered(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Predictor(bundle, provider="cpu", cache=False) as predictor, caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            predictor.scorer([predictor.classes[0]])
+        assert caplog.text.count("only class") == 1
+        for number in range(100):
+            predictor.scorer([f"{predictor.classes[0]} {number}"])
+        assert len(predictor._asked) == 64
+
+
+def test_the_own_classes_are_encoded_once(calibrated, clip_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run computes them with its text tower, which must not run for every question."""
+    asked: list[tuple[str, ...]] = []
+    encode = BundleModel.encode_classes
+    monkeypatch.setattr(
+        BundleModel,
+        "encode_classes",
+        lambda self, names, *rest: asked.append(names) or encode(self, names, *rest),
+    )
+    with Predictor(calibrated(), provider="cpu", cache=False) as predictor:
+        for _ in range(3):
+            predictor.predict(clip_path, ["one thing", "another thing"])
+        assert asked.count(predictor.classes) == 1
+        assert len(asked) == 4
 
 
 def test_words_that_tiny_never_saw_are_named(caplog: pytest.LogCaptureFixture) -> None:

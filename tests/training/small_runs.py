@@ -12,6 +12,7 @@ import torch
 from ga2clip.run import load_run
 from ga2clip.settings import Settings
 from ga2clip.training import job, progress, train
+from ga2clip.training.signals import StoppedError
 
 
 def run(settings: Settings, out: Path, **options: Any) -> Path:
@@ -26,6 +27,18 @@ def assert_same_run(one: Path, other: Path) -> None:
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]), name
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+
+
+def assert_stopped_ends_as(
+    whole: Path, settings: Settings, cut: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """A training that is stopped after `after` updates and resumed ends as `whole`, which nothing stopped."""
+    with monkeypatch.context() as stopping:
+        signal_after(stopping, after)
+        with pytest.raises(StoppedError):
+            run(settings, cut)
+    run(train.resume_settings(cut), cut, resume=True)
+    assert_same_run(cut, whole)
 
 
 def signal_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:

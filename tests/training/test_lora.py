@@ -11,9 +11,8 @@ from ga2clip.compute.distributed import Group
 from ga2clip.model.parts.lora import LowRank
 from ga2clip.run import load_run
 from ga2clip.training import train
-from ga2clip.training.signals import StoppedError
 from ga2clip.training.update import Updater
-from tests.training.small_runs import assert_same_run, run, signal_after
+from tests.training.small_runs import assert_stopped_ends_as, run
 from tests.training.test_distributed import _train, in_two_processes
 from tests.training.test_update import NAMES, assert_same, make_batch, run_moved
 
@@ -63,12 +62,7 @@ def test_a_stopped_training_ends_as_one_that_was_not(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(chosen_for(settings), tmp_path / "whole")
-    signal_after(monkeypatch, 3)
-    with pytest.raises(StoppedError):
-        run(chosen_for(settings), tmp_path / "cut")
-    monkeypatch.undo()
-    run(train.resume_settings(tmp_path / "cut"), tmp_path / "cut", resume=True)
-    assert_same_run(tmp_path / "cut", whole)
+    assert_stopped_ends_as(whole, chosen_for(settings), tmp_path / "cut", monkeypatch, 3)
     state = load_run(whole).state()
     assert all(name.startswith("parts.lora.towers.") for name in state)
     assert all(value.abs().max() > 0 for value in state.values())

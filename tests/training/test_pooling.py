@@ -9,12 +9,11 @@ import torch
 
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import load_run
-from ga2clip.training import job, train
-from ga2clip.training.signals import StoppedError
+from ga2clip.training import job
 from ga2clip.training.train import make_model
 from ga2clip.training.update import FeatureBatch
 from tests.model.test_pooling import KINDS
-from tests.training.small_runs import assert_same_run, run, signal_after
+from tests.training.small_runs import assert_stopped_ends_as, run
 from tests.training.test_distributed import _train, in_two_processes
 from tests.training.test_update import NAMES, assert_same, make_batch, run_moved
 
@@ -68,12 +67,7 @@ def test_a_stopped_training_ends_as_one_that_was_not(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     whole = run(chosen_for(settings, kind), tmp_path / "whole")
-    signal_after(monkeypatch, 3)
-    with pytest.raises(StoppedError):
-        run(chosen_for(settings, kind), tmp_path / "cut")
-    monkeypatch.undo()
-    run(train.resume_settings(tmp_path / "cut"), tmp_path / "cut", resume=True)
-    assert_same_run(tmp_path / "cut", whole)
+    assert_stopped_ends_as(whole, chosen_for(settings, kind), tmp_path / "cut", monkeypatch, 3)
     assert {name.split(".")[1] for name in load_run(whole).state()} == {f"pooling_{kind}"}
 
 

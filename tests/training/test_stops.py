@@ -16,7 +16,14 @@ from ga2clip.run import load_run
 from ga2clip.settings import Settings
 from ga2clip.training import job, train
 from ga2clip.training.signals import StoppedError
-from tests.training.small_runs import assert_same_run, call_after, crash, run, signal_after
+from tests.training.small_runs import (
+    assert_same_run,
+    assert_stopped_ends_as,
+    call_after,
+    crash,
+    run,
+    signal_after,
+)
 
 Make = Callable[..., Settings]
 
@@ -45,12 +52,7 @@ def test_an_average_over_epochs_is_the_same_after_a_stop(
     """After 2 updates the stop comes with the end of an epoch, which must be counted once."""
     chosen = settings(training={"epochs": 3}, average={"kind": "gaussian", "mean": 2.0})
     whole = run(chosen, tmp_path / "whole")
-    signal_after(monkeypatch, stop_after)
-    with pytest.raises(StoppedError):
-        run(chosen, tmp_path / "cut")
-    monkeypatch.undo()
-    run(train.resume_settings(tmp_path / "cut"), tmp_path / "cut", resume=True)
-    assert_same_run(tmp_path / "cut", whole)
+    assert_stopped_ends_as(whole, chosen, tmp_path / "cut", monkeypatch, stop_after)
 
 
 def test_what_kills_left_is_cleared_away(

@@ -22,7 +22,7 @@ from ga2clip.training import train
 from ga2clip.training.averaging import BestState
 from ga2clip.training.signals import StoppedError
 from ga2clip.training.validation import Validation
-from tests.training.small_runs import assert_same_run, signal_after
+from tests.training.small_runs import assert_stopped_ends_as, signal_after
 
 Make = Callable[..., Settings]
 VAL = {"val": 0.25}
@@ -132,12 +132,7 @@ def test_a_stopped_training_with_validation_ends_as_one_that_was_not(
 ) -> None:
     chosen = settings("ivlp", data=VAL, training={"epochs": 3, "lr": 0.5, "patience": 2})
     whole = run(chosen, tmp_path / "whole")
-    signal_after(monkeypatch, stop_after)
-    with pytest.raises(StoppedError):
-        run(chosen, tmp_path / "cut")
-    monkeypatch.undo()
-    run(train.resume_settings(tmp_path / "cut"), tmp_path / "cut", resume=True)
-    assert_same_run(tmp_path / "cut", whole)
+    assert_stopped_ends_as(whole, chosen, tmp_path / "cut", monkeypatch, stop_after)
     assert load_run(tmp_path / "cut").meta == load_run(whole).meta
 
 
