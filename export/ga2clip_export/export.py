@@ -252,16 +252,30 @@ def _calibration(model: VideoCLIP, task: Task, expected: verify.Reference) -> Ca
         return None
     shown, labels, source = clips
     video = verify.video_features(model, verify.frame_features(model, shown))
-    untuned = None
-    if settings.backbone.pretrained != BACKBONE:
-        tuned = settings.method.tune in ("text", "both")  # else the model's own text tower is the untuned one
-        backbone = load_backbone(settings.backbone) if tuned else model.backbone
-        texts = [fill(settings.method.scenario_template, name) for name in model.classes]
-        untuned = frozen_text_features(backbone, texts).float().numpy()
     _log.info("fitting probabilities on %s", source)
     return fit_calibration(
-        video, labels, expected.bank, untuned, scale=expected.scale, classes=model.classes, source=source
+        video,
+        labels,
+        expected.bank,
+        untuned_texts(model),
+        scale=expected.scale,
+        classes=model.classes,
+        source=source,
     )
+
+
+def untuned_texts(model: VideoCLIP) -> np.ndarray | None:
+    """Features float32 (C, D) of the model's classes in its scenario template, by the backbone as it was before tuning.
+
+    None where the run holds its backbone, so that the one before is not known.
+    """
+    settings = model.settings
+    if settings.backbone.pretrained == BACKBONE:
+        return None
+    tuned = settings.method.tune in ("text", "both")  # else nothing has changed the model's own text tower
+    backbone = load_backbone(settings.backbone) if tuned else model.backbone
+    texts = [fill(settings.method.scenario_template, name) for name in model.classes]
+    return frozen_text_features(backbone, texts).float().numpy()
 
 
 def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *, static: bool) -> None:

@@ -5,13 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ga2clip.data.protocols import load_task
+from ga2clip.model.load_backbone import load_backbone
+from ga2clip.model.video_clip import build_model
 from ga2clip.runtime.scoring import normalise
 from ga2clip.video import Preprocess
-from ga2clip_export import calibration_clips
+from ga2clip_export import calibration_clips, export
 from ga2clip_export.calibration import best_f1_cut, fit_calibration, fit_temperature, softmax
 from ga2clip_export.calibration_clips import labelled
+from ga2clip_export.export import untuned_texts
 from tests.small_training import dataset as dataset
 from tests.small_training import settings as settings
 
@@ -117,3 +121,21 @@ def test_it_is_fitted_on_clips_that_were_not_tuned_on_and_never_on_test_clips(
     assert source == "2 clips of the training part that the model was not tuned on"
     shown, _, source = labelled(task, pixels, 2, 400, tuned=False)
     assert (len(shown), source) == (8, "8 clips of the training part that the model was not tuned on")
+
+
+@pytest.mark.parametrize(("tune", "loads"), [("prompts", 0), ("text", 1), ("both", 1)])
+def test_untuned_texts_are_those_before_tuning(
+    settings: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tune: str, loads: int
+) -> None:
+    """A backbone is loaded again only where its text tower was tuned."""
+    chosen = settings("ivlp", method={"tune": tune})
+    model = build_model(load_backbone(chosen.backbone), chosen, ("running", "sleeping")).eval()
+    expected = untuned_texts(model)
+    assert expected is not None
+    with torch.no_grad():
+        for parameter in model.trainable_parameters().values():
+            parameter.add_(0.1)
+    loaded: list[object] = []
+    monkeypatch.setattr(export, "load_backbone", lambda own: loaded.append(own) or load_backbone(own))
+    np.testing.assert_array_equal(untuned_texts(model), expected)
+    assert len(loaded) == loads
