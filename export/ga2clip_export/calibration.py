@@ -27,6 +27,7 @@ from ga2clip.runtime.fit_calibration import (
     misses_of,
     rounded,
     softmax,
+    usual_cut,
 )
 from ga2clip.runtime.reliability import brier_score
 from ga2clip.runtime.scoring import normalise
@@ -87,6 +88,7 @@ def fit_calibration(
         new=new,
         reach=_reach(normalise(bank).astype(np.float64)),
         thresholds={classes[index]: best_f1_cut(scores[:, index], labels == index) for index in enough},
+        usual_threshold=usual_cut(scores, labels),
     )
 
 

@@ -75,13 +75,19 @@ class BundleModel:
         self.logit_bias = card.scoring.bias
         self.negatives = self._text.bank.negatives
         self.threshold = card.reject.threshold if card.reject else None
+        self.kept = card.reject.kept if card.reject else None
+        """The share of class clips that the threshold keeps."""
         self.calibration = card.calibration
+        self.threshold_is_fitted = True
         self.taught: Head | None = None
         if card.taught is not None and (examples := self.bundle.examples()) is not None:
             own = len(card.classes) - len(card.taught.added)
             bank = self._text.bank.features
-            self.taught = Head(card.classes, bank, examples, own, self.scale, self.threshold)
-            self.scale, self.threshold = card.taught.scale, self.taught.threshold
+            head = Head(card.classes, bank, examples, own, self.scale, self.threshold, self.kept)
+            rule = card.taught.reject
+            self.taught, self.scale, self.calibration = head, card.taught.scale, card.taught.calibration
+            self.threshold = rule.threshold if rule else head.threshold
+            self.threshold_is_fitted = rule is not None
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
         """As `ClipModel`; for a static bundle, clips are padded by repeating the last frame."""

@@ -67,6 +67,11 @@ def best_f1_cut(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(cuts[np.argmax(2 * hits / (len(scores) - below + positive.sum()))])
 
 
+def usual_cut(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The threshold with the largest F1 over all clips and classes together; scores (N, C), labels (N,)."""
+    return best_f1_cut(scores.ravel(), _shows(scores, labels).ravel())
+
+
 def best_cut(above: np.ndarray, below: np.ndarray) -> float:
     """The cut that maximises P(above ≥ cut) + P(below < cut), halfway between two neighbouring values.
 
@@ -86,8 +91,7 @@ def fit_sigmoid(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     Source: Platt, "Probabilistic Outputs for Support Vector Machines" (1999), with his targets that are not quite 0
     and 1, so that there is always a solution; found by Newton's method with halved steps (Lin, Lin & Weng, 2007).
     """
-    shows = np.zeros(logits.shape, bool)
-    shows[np.arange(len(labels)), labels] = True
+    shows = _shows(logits, labels)
     positives, negatives = int(shows.sum()), int((~shows).sum())
     targets = np.where(shows.ravel(), (positives + 1) / (positives + 2), 1 / (negatives + 2))
     spread = float(logits.std()) or 1.0
@@ -110,3 +114,8 @@ def fit_sigmoid(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         at = at - length * step
         lowest = loss(at)
     return float(at[0] / spread), float(at[1])
+
+
+def _shows(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Whether each clip shows each class, bool (N, C)."""
+    return np.arange(scores.shape[1]) == labels[:, None]

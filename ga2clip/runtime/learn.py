@@ -19,7 +19,8 @@ from ga2clip.runtime.card import WIDEST_TAUGHT
 from ga2clip.runtime.doubts import warn_of_classes, warn_of_one
 from ga2clip.runtime.model import ClipModel, Encoded
 from ga2clip.runtime.scoring import NONE_LABEL, normalise
-from ga2clip.runtime.teaching import Example, Examples, Head, Kind, fitted_scale
+from ga2clip.runtime.taught_calibration import TaughtProbabilities
+from ga2clip.runtime.teaching import Example, Examples, Head, Kind
 
 _log = logging.getLogger(__name__)
 Paths = Sequence[str | os.PathLike[str]]
@@ -42,7 +43,10 @@ class TaughtModel:
     def __init__(self, model: ClipModel, head: Head) -> None:
         self._model, self.taught = model, head
         self.classes = head.classes
-        self.scale, self.threshold = _scale(model, head), head.threshold
+        self.fitted = TaughtProbabilities.fit(head, model.negatives, getattr(model, "scoring", "softmax"))
+        self.scale, self.calibration = self.fitted.scale, self.fitted.calibration
+        self.threshold = self.fitted.reject.threshold if self.fitted.reject else head.threshold
+        self.threshold_is_fitted = self.fitted.reject is not None
         self.name = f"{model.name}, taught by {len(head.examples.items)} clips"
         self.fingerprint = hashlib.sha256(
             f"{model.fingerprint} {head.examples.sha256()} {head.classes}".encode()
@@ -197,9 +201,6 @@ def _learn(model: ClipModel, head: Head | None, own: Sequence[str], examples: Ex
         raise UserError(f"a model whose features have more than {WIDEST_TAUGHT} numbers can't be taught")
     scale = model.scale if head is None else head.scale_before
     threshold = model.threshold if head is None else head.threshold_before
-    return Head((*own, *added), texts, examples, len(own), scale, threshold)
-
-
-def _scale(model: ClipModel, head: Head) -> float:
-    """A sigmoid is fitted over many more pairs than a few examples make; it keeps its scale."""
-    return fitted_scale(head) if getattr(model, "scoring", "softmax") == "softmax" else head.scale_before
+    # A `ClipModel` from outside need not know what its threshold keeps.
+    kept = getattr(model, "kept", None) if head is None else head.kept_before
+    return Head((*own, *added), texts, examples, len(own), scale, threshold, kept)
