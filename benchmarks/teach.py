@@ -392,13 +392,12 @@ def rejection(data: Data, seeds: Sequence[int], tune: bool) -> None:
                 known, other = np.array_split(order, 2)
                 train = np.flatnonzero(data.train)
                 before = best_cut(margins(data, train), margins(data, known))
-                kept = float((margins(data, train) >= before).mean())
                 drawn = draw(data, range(len(data.names)), shots, seed)
                 clips = tested(data, drawn, tune)
                 if not shots:
                     own, threshold = None, before
                 else:
-                    own = replace(head(data, drawn, known[:none]), threshold_before=before, kept_before=kept)
+                    own = replace(head(data, drawn, known[:none]), threshold_before=before)
                     rule = TaughtProbabilities.fit(own, data.negatives, "softmax").reject
                     threshold = rule.threshold if rule else float(own.threshold or 0.0)
                 good, bad = margins(data, clips, own), margins(data, other, own)

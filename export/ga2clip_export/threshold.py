@@ -8,11 +8,9 @@ below it (Youden's J). Otherwise it is the margin that 95 % of the class clips r
 import numpy as np
 
 from ga2clip.runtime.card import RejectCard
-from ga2clip.runtime.fit_calibration import best_cut
+from ga2clip.runtime.fit_calibration import KEPT, best_cut
 from ga2clip.runtime.scoring import rejection_margin
 from ga2clip_export.verify import Reference
-
-_KEPT = 0.95
 
 
 def fit_threshold(expected: Reference, anchors: np.ndarray | None) -> RejectCard:
@@ -24,7 +22,7 @@ def fit_threshold(expected: Reference, anchors: np.ndarray | None) -> RejectCard
     shown = rejection_margin(expected.video_features, expected.bank, expected.negatives)
     source = f"{len(shown)} training clips of the run"
     if anchors is None:
-        threshold = float(np.quantile(shown, 1 - _KEPT))
+        threshold = float(np.quantile(shown, 1 - KEPT))
         return RejectCard(
             threshold=threshold, fitted_on=source, kept=_share(shown >= threshold), rejected=None
         )

@@ -86,12 +86,6 @@ class TorchModel:
         return rule.threshold if rule else None
 
     @cached_property
-    def kept(self) -> float | None:
-        """The share of class clips that the threshold keeps."""
-        rule = self._card.reject if self._card else None
-        return rule.kept if rule else None
-
-    @cached_property
     def calibration(self) -> CalibrationCard | None:
         """As `ClipModel`: that of the exported bundle, if the bundle was made from this very model."""
         return self._card.calibration if self._card else None

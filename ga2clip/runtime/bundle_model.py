@@ -14,6 +14,7 @@ from ga2clip.runtime.bundle import Bundle, open_bundle
 from ga2clip.runtime.card import CARD, POOLING, PROVIDER_LIMIT, VIDEO_ENCODER
 from ga2clip.runtime.engine import Engine, check_provider
 from ga2clip.runtime.scoring import mean_over_frames
+from ga2clip.runtime.taught_calibration import TaughtProbabilities
 from ga2clip.runtime.teaching import Head
 from ga2clip.runtime.text import ClassEncoder
 from ga2clip.video import Preprocess
@@ -75,19 +76,16 @@ class BundleModel:
         self.logit_bias = card.scoring.bias
         self.negatives = self._text.bank.negatives
         self.threshold = card.reject.threshold if card.reject else None
-        self.kept = card.reject.kept if card.reject else None
-        """The share of class clips that the threshold keeps."""
         self.calibration = card.calibration
-        self.threshold_is_fitted = True
         self.taught: Head | None = None
         if card.taught is not None and (examples := self.bundle.examples()) is not None:
             own = len(card.classes) - len(card.taught.added)
             bank = self._text.bank.features
-            head = Head(card.classes, bank, examples, own, self.scale, self.threshold, self.kept)
-            rule = card.taught.reject
-            self.taught, self.scale, self.calibration = head, card.taught.scale, card.taught.calibration
-            self.threshold = rule.threshold if rule else head.threshold
-            self.threshold_is_fitted = rule is not None
+            fitted = TaughtProbabilities(card.taught.scale, card.taught.calibration, card.taught.reject)
+            head = Head(card.classes, bank, examples, own, self.scale, self.threshold)
+            self.taught = fitted.applied_to(head)
+            self.scale, self.calibration = fitted.scale, fitted.calibration
+            self.threshold = self.taught.threshold
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
         """As `ClipModel`; for a static bundle, clips are padded by repeating the last frame."""

@@ -13,6 +13,8 @@ FEWEST = 20
 """Clips, to fit anything on."""
 FEWEST_OF_CLASS = 5
 """Clips, to fit the threshold of a class on."""
+KEPT = 0.95
+"""Share of class clips that an open-set threshold keeps where there are no clips that show no class."""
 _STEPS = 100
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -41,19 +40,40 @@ class TaughtModel:
     """A `ClipModel` with examples: all of the given model, but for its classes and how they are scored."""
 
     def __init__(self, model: ClipModel, head: Head) -> None:
-        self._model, self.taught = model, head
+        self._model = model
         self.classes = head.classes
-        self.fitted = TaughtProbabilities.fit(head, model.negatives, getattr(model, "scoring", "softmax"))
+        self.fitted = TaughtProbabilities.fit(head, model.negatives, model.scoring)
+        self.taught = self.fitted.applied_to(head)
         self.scale, self.calibration = self.fitted.scale, self.fitted.calibration
-        self.threshold = self.fitted.reject.threshold if self.fitted.reject else head.threshold
-        self.threshold_is_fitted = self.fitted.reject is not None
+        self.threshold = self.taught.threshold
+        self.provider, self.preprocess, self.frames = model.provider, model.preprocess, model.frames
+        self.scoring, self.logit_bias, self.negatives = model.scoring, model.logit_bias, model.negatives
         self.name = f"{model.name}, taught by {len(head.examples.items)} clips"
         self.fingerprint = hashlib.sha256(
             f"{model.fingerprint} {head.examples.sha256()} {head.classes}".encode()
         ).hexdigest()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+    def encode_frames(self, frames: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return self._model.encode_frames(frames)
+
+    def encode_clips(self, clips: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return self._model.encode_clips(clips)
+
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return self._model.pool(features)
+
+    def encode_classes(
+        self, names: Sequence[str], template: str | None, sentences: Mapping[str, Sequence[str]]
+    ) -> np.ndarray:
+        """As `ClipModel`."""
+        return self._model.encode_classes(names, template, sentences)
+
+    def unknown_words(self, names: Sequence[str]) -> list[str]:
+        """As `ClipModel`."""
+        return self._model.unknown_words(names)
 
     def close(self) -> None:
         """Nothing: the encoders belong to the model that was taught."""
@@ -90,7 +110,7 @@ def taught_model(
     Raises:
         UserError: as `Predictor.teach`; or a name in `forget` that was not taught, or nothing to do.
     """
-    head: Head | None = getattr(model, "taught", None)
+    head = model.taught
     if not shown and not forget:
         raise UserError("there are no examples", "give at least one clip, or a class to forget")
     own = model.classes if head is None else head.classes[: head.own]
@@ -201,6 +221,4 @@ def _learn(model: ClipModel, head: Head | None, own: Sequence[str], examples: Ex
         raise UserError(f"a model whose features have more than {WIDEST_TAUGHT} numbers can't be taught")
     scale = model.scale if head is None else head.scale_before
     threshold = model.threshold if head is None else head.threshold_before
-    # A `ClipModel` from outside need not know what its threshold keeps.
-    kept = getattr(model, "kept", None) if head is None else head.kept_before
-    return Head((*own, *added), texts, examples, len(own), scale, threshold, kept)
+    return Head((*own, *added), texts, examples, len(own), scale, threshold)

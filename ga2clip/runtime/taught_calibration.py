@@ -6,13 +6,13 @@ Every example is held out once, in at most 16 turns, and scored by what the othe
     calibration    sets of classes that hold the truth, and scores of single classes with their thresholds; from 20
                    examples of classes on
     threshold      of "none of these": with 5 examples of that, the best cut between them and those of classes; without
-                   any, the margin that as many held-out examples reach as `export` kept of its clips, from 20 on
+                   any, a threshold of the bundle is moved so that it keeps as many held-out examples as before
 
 A held-out example has one clip of its class less than the model knows in the end, so that sets are a little too large
 rather than too small. Nothing here is about classes without examples: for those all of it is a guess.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ga2clip.runtime.card import CalibrationCard, GroupCalibration, RejectCard
 from ga2clip.runtime.fit_calibration import (
     FEWEST,
     FEWEST_OF_CLASS,
+    KEPT,
     Sets,
     best_cut,
     best_f1_cut,
@@ -32,6 +33,7 @@ from ga2clip.runtime.fit_calibration import (
     softmax,
     usual_cut,
 )
+from ga2clip.runtime.scoring import rejection_margin
 from ga2clip.runtime.teaching import Head
 
 FEWEST_OF_NONE = 5
@@ -91,6 +93,10 @@ class TaughtProbabilities:
     calibration: CalibrationCard | None
     reject: RejectCard | None
 
+    def applied_to(self, head: Head) -> Head:
+        """The head with the fitted threshold."""
+        return replace(head, fitted_threshold=self.reject.threshold if self.reject else None)
+
     @classmethod
     def fit(cls, head: Head, negatives: np.ndarray, rule: ScoringRule) -> "TaughtProbabilities":
         """Of a taught model with these negative prompts (K, D).
@@ -99,7 +105,7 @@ class TaughtProbabilities:
         calibration, as each class has a probability of its own.
         """
         held = HeldOut.of(head, negatives)
-        reject = _fit_threshold(head, held)
+        reject = _fit_threshold(head, held, negatives)
         if rule == "sigmoid":
             return cls(head.scale_before, None, reject)
         scale = fitted_scale(head, held)
@@ -159,14 +165,14 @@ def _fit_calibration(head: Head, held: HeldOut, scale: float) -> CalibrationCard
     )
 
 
-def _fit_threshold(head: Head, held: HeldOut) -> RejectCard | None:
+def _fit_threshold(head: Head, held: HeldOut, negatives: np.ndarray) -> RejectCard | None:
     source = f"{len(held.margins)} examples of classes"
     if len(held.none) >= FEWEST_OF_NONE and len(held.margins) >= FEWEST_OF_NONE:
         threshold = best_cut(held.margins, held.none)
         rejected = float((held.none < threshold).mean())
         source += f" and {len(held.none)} of none of them"
-    elif head.kept_before is not None and not len(held.none) and len(held.margins) >= FEWEST:
-        threshold, rejected = float(np.quantile(held.margins, 1 - head.kept_before)), None
+    elif head.threshold_before is not None and not len(held.none) and len(held.margins) >= FEWEST:
+        threshold, rejected = float(np.quantile(held.margins, 1 - _kept_before(head, held, negatives))), None
     else:
         return None
     return RejectCard(
@@ -175,3 +181,17 @@ def _fit_threshold(head: Head, held: HeldOut) -> RejectCard | None:
         kept=float((held.margins >= threshold).mean()),
         rejected=rejected,
     )
+
+
+def _kept_before(head: Head, held: HeldOut, negatives: np.ndarray) -> float:
+    """The share of the examples that the threshold kept before anything was taught.
+
+    Those of the model's own classes count, as names of new ones may mean nothing to it; where they are fewer than 20,
+    95 % are to be kept, as `export` does without clips that show nothing.
+    """
+    shown = np.array([example.kind == "class" for example in head.examples.items], bool)
+    own = head.examples.features[shown][held.labels < head.own]
+    if len(own) < FEWEST:
+        return KEPT
+    kept = rejection_margin(own, head.texts[: head.own], negatives) >= head.threshold_before
+    return float(kept.mean())

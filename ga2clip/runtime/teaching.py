@@ -132,7 +132,7 @@ class Head:
         examples: at least one.
         own: the number of classes that the model had before; the others, behind them, were added.
         scale_before, threshold_before: the model's scale and open-set threshold before.
-        kept_before: the share of class clips that this threshold keeps; None: not known.
+        fitted_threshold: the open-set threshold fitted to the examples; None: they are too few.
     """
 
     classes: tuple[str, ...]
@@ -141,7 +141,7 @@ class Head:
     own: int
     scale_before: float
     threshold_before: float | None
-    kept_before: float | None = None
+    fitted_threshold: float | None = None
     _known: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -174,9 +174,11 @@ class Head:
 
     @property
     def threshold(self) -> float | None:
-        """The open-set threshold where none can be fitted to the examples: the model's own, or, where there are
-        examples of "none of these", 0: that is the answer where they fit better than any class.
+        """The open-set threshold. Where it was not fitted, the model's own, or, where there are examples of "none of
+        these", 0: that is the answer where they fit better than any class.
         """
+        if self.fitted_threshold is not None:
+            return self.fitted_threshold
         return (
             0.0 if any(example.kind == "none" for example in self.examples.items) else self.threshold_before
         )
