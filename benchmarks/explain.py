@@ -5,8 +5,8 @@
     ga2clip train --dataset stickfigures-order --method coop --set method.pooling=attention --frames 8 --out runs/pooled
     python benchmarks/explain.py --model runs/pooled --features pooled.npz --dataset stickfigures-order
 
-Each clip has 12 frames; 3 to 7 in a row show an action of one of the classes, the others an irrelevant scene of the same
-length (nothing, weather, patterns, text, shapes). The share is that of a rule's positive weight that lies in the action,
+Each clip has 12 frames; 3 to 7 in a row show an action of one of the classes, the others an irrelevant scene of that
+length (nothing, weather, patterns, text, shapes). The share is that of the positive weight that lies in the action,
 for the true class; chance is the share of the frames. It is also given for the clips that are answered rightly, as a
 wrong answer may well be carried by other frames. Evenness is measured on clips that show the action all the time: the
 effective number of frames (exponential of the entropy of their weights) as a share of the 12.
@@ -59,7 +59,7 @@ def draw(dataset: str, clips: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.stack(shown), np.stack(masks), np.array(labels)
 
 
-def terms(features: np.ndarray, rows: np.ndarray, label: int, scale: float, pool: Pool) -> np.ndarray:
+def terms(features: np.ndarray, rows: np.ndarray, label: int, *_: object) -> np.ndarray:
     """The terms of the score, as if the video were the mean of its frames."""
     return features @ rows[label]
 
@@ -71,13 +71,13 @@ def against(features: np.ndarray, rows: np.ndarray, label: int, scale: float, po
     return features @ (rows[label] - likely @ rows / max(likely.sum(), 1e-12))
 
 
-def left_out(features: np.ndarray, rows: np.ndarray, label: int, scale: float, pool: Pool) -> np.ndarray:
+def left_out(features: np.ndarray, rows: np.ndarray, label: int, _: float, pool: Pool) -> np.ndarray:
     """How far the score falls when the frame is left out."""
     others = np.stack([np.delete(features, frame, axis=0) for frame in range(len(features))])
     return _score(pool(features[None]), rows)[:, label] - _score(pool(others), rows)[:, label]
 
 
-def shapley(features: np.ndarray, rows: np.ndarray, label: int, scale: float, pool: Pool) -> np.ndarray:
+def shapley(features: np.ndarray, rows: np.ndarray, label: int, _: float, pool: Pool) -> np.ndarray:
     """Shapley values: the weights of `--explain`."""
     return shapley_values(features, rows[label : label + 1], pool)[:, 0]
 

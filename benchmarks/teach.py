@@ -14,6 +14,7 @@ are made in a process in which it can't be imported.
 """
 
 import argparse
+import math
 import resource
 import sys
 import time
@@ -22,9 +23,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 from scipy.optimize import minimize
 
-from ga2clip.evaluation.statistics import clip_variance, mean_interval, percent, wilson
+from ga2clip.evaluation.statistics import clip_variance, mean_interval, percent
 from ga2clip.runtime.fit_calibration import Sets, best_cut, errors_of, softmax
 from ga2clip.runtime.scoring import NONE_LABEL, normalise
 from ga2clip.runtime.taught_calibration import HeldOut, TaughtProbabilities, fitted_scale
@@ -321,7 +323,7 @@ def sets(data: Data, seeds: Sequence[int], tune: bool) -> None:
     for shots in SHOTS:
         held: list[float] = []
         sizes: list[float] = []
-        inside = 0
+        inside = [0, 0]
         for seed in seeds:
             drawn = draw(data, range(len(data.names)), shots, seed)
             clips, own = tested(data, drawn, tune), head(data, drawn)
@@ -333,13 +335,18 @@ def sets(data: Data, seeds: Sequence[int], tune: bool) -> None:
                 data.labels[clips],
                 np.array(fitted.calibration.tuned.misses),
             )
-            interval = wilson(int(found.covered.sum()), len(clips))
-            inside += interval.low <= 0.9 <= interval.high
+            held_in, count = int(found.covered.sum()), shots * len(data.names)
+            place = math.ceil((count + 1) * 0.9)
+            for number, spread in enumerate(
+                (stats.binom(len(clips), 0.9), stats.betabinom(len(clips), place, count + 1 - place))
+            ):
+                low, high = spread.ppf([0.025, 0.975])
+                inside[number] += low <= held_in <= high
             held.append(float(found.covered.mean()))
             sizes.append(float(found.sizes.mean()))
         print(
-            f"| {shots} | {shots * len(data.names)} | {inside} of {len(seeds)} | "
-            f"{percent(float(np.mean(held)), mean_interval(held))} | {np.mean(sizes):.1f} |",
+            f"| {shots} | {shots * len(data.names)} | {percent(float(np.mean(held)), mean_interval(held))} | "
+            f"{inside[0]} of {len(seeds)} | {inside[1]} of {len(seeds)} | {np.mean(sizes):.1f} |",
             flush=True,
         )
 

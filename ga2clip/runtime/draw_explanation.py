@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ga2clip.predictions import Explanation, Prediction
+from ga2clip.text import printable
 from ga2clip.video.draw import write_picture
 
 _SIDE, _GAP, _BAR, _TEXT, _MARGIN = 112, 6, 46, 14, 12
@@ -47,7 +48,7 @@ def _strip(answer: Prediction) -> np.ndarray:
     assert found.frames is not None
     font = ImageFont.load_default(_TEXT)
     label, probability = answer.predictions[0]
-    title = f"{label}  {100 * probability:.0f} %" + (f"    {answer.file}" if answer.file else "")
+    title = printable(f"{label}  {100 * probability:.0f} %    {answer.file}")
     count = len(found.times)
     row = _SIDE + _BAR + 2 * _GAP + _TEXT
     columns = min(count, _IN_A_ROW)
@@ -81,4 +82,4 @@ def _draw_frame(
         draw.rectangle((left, below + _BAR - high, left + _SIDE, below + _BAR), fill=_COLOUR)
     said = f"{100 * weights[number]:.0f} %"
     draw.text((left + _SIDE, below + _BAR + 2), said, fill="black", font=font, anchor="ra")
-    draw.text((left, below + _BAR + 2), f"{found.times[number]:.2f}", fill=(120, 120, 120), font=font)
+    draw.text((left, below + _BAR + 2), f"{found.times[number]:.2f} s", fill=(120, 120, 120), font=font)

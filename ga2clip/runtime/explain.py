@@ -26,7 +26,7 @@ import numpy as np
 from ga2clip.predictions import ClassExplanation, Explanation
 from ga2clip.runtime.scoring import Scorer, mean_over_frames, normalise
 
-_ORDERS = 32
+_ORDERS = 64
 _PLAYERS = 64
 
 Pool = Callable[[np.ndarray], np.ndarray]
