@@ -81,7 +81,10 @@ class BundleModel:
         if card.taught is not None and (examples := self.bundle.examples()) is not None:
             own = len(card.classes) - len(card.taught.added)
             bank = self._text.bank.features
-            fitted = TaughtProbabilities(card.taught.scale, card.taught.calibration, card.taught.reject)
+            own_rule = card.taught
+            fitted = TaughtProbabilities(
+                own_rule.share, own_rule.scale, own_rule.calibration, own_rule.reject
+            )
             head = Head(card.classes, bank, examples, own, self.scale, self.threshold)
             self.taught = fitted.applied_to(head)
             self.scale, self.calibration = fitted.scale, fitted.calibration

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ga2clip.errors import MissingExtraError
-
 _KEY = b"ga2clip"
 
 

@@ -112,6 +112,7 @@ def _write(bundle: Bundle, model: TaughtModel, folder: Path) -> None:
     if head.examples.items:
         np.savez(folder / TAUGHT, features=head.examples.features)
         taught = TaughtCard(
+            share=model.fitted.share,
             scale=model.scale,
             calibration=model.fitted.calibration,
             reject=model.fitted.reject,
