@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from ga2clip.files import file_sha256
 from ga2clip.labels import check_class_names, comparable
 from ga2clip.predictions import Failure
 from ga2clip.runtime.arguments import video_path
-from ga2clip.runtime.card import WIDEST_TAUGHT
+from ga2clip.runtime.card import WIDEST_TAUGHT, CalibrationCard
 from ga2clip.runtime.doubts import warn_of_classes, warn_of_one
 from ga2clip.runtime.model import ClipModel, Encoded
 from ga2clip.runtime.scoring import NONE_LABEL, normalise
@@ -43,13 +42,39 @@ class TaughtModel:
         self._model, self.taught = model, head
         self.classes = head.classes
         self.scale, self.threshold = _scale(model, head), head.threshold
+        self.provider, self.preprocess, self.frames = model.provider, model.preprocess, model.frames
+        self.scoring, self.logit_bias, self.negatives = model.scoring, model.logit_bias, model.negatives
         self.name = f"{model.name}, taught by {len(head.examples.items)} clips"
         self.fingerprint = hashlib.sha256(
             f"{model.fingerprint} {head.examples.sha256()} {head.classes}".encode()
         ).hexdigest()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+    @property
+    def calibration(self) -> CalibrationCard | None:
+        """As `ClipModel`."""
+        return self._model.calibration
+
+    def encode_frames(self, frames: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return self._model.encode_frames(frames)
+
+    def encode_clips(self, clips: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return self._model.encode_clips(clips)
+
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return self._model.pool(features)
+
+    def encode_classes(
+        self, names: Sequence[str], template: str | None, sentences: Mapping[str, Sequence[str]]
+    ) -> np.ndarray:
+        """As `ClipModel`."""
+        return self._model.encode_classes(names, template, sentences)
+
+    def unknown_words(self, names: Sequence[str]) -> list[str]:
+        """As `ClipModel`."""
+        return self._model.unknown_words(names)
 
     def close(self) -> None:
         """Nothing: the encoders belong to the model that was taught."""
@@ -86,7 +111,7 @@ def taught_model(
     Raises:
         UserError: as `Predictor.teach`; or a name in `forget` that was not taught, or nothing to do.
     """
-    head: Head | None = getattr(model, "taught", None)
+    head = model.taught
     if not shown and not forget:
         raise UserError("there are no examples", "give at least one clip, or a class to forget")
     own = model.classes if head is None else head.classes[: head.own]
@@ -202,4 +227,4 @@ def _learn(model: ClipModel, head: Head | None, own: Sequence[str], examples: Ex
 
 def _scale(model: ClipModel, head: Head) -> float:
     """A sigmoid is fitted over many more pairs than a few examples make; it keeps its scale."""
-    return fitted_scale(head) if getattr(model, "scoring", "softmax") == "softmax" else head.scale_before
+    return fitted_scale(head) if model.scoring == "softmax" else head.scale_before
