@@ -26,6 +26,7 @@ from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.places import measurement_folder
 from ga2clip.evaluation.reliability import Reliability
 from ga2clip.evaluation.report import Measured, Report, SetReport
+from ga2clip.evaluation.torch_model import TorchModel
 from ga2clip.files import file_sha256
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.methods import method_settings
@@ -33,6 +34,9 @@ from ga2clip.model.scoring import class_probabilities
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.registry import DATASETS
 from ga2clip.run import BACKBONE, PROMPTS, Run, load_run, runs_in
+from ga2clip.runtime.learn import taught_by
+from ga2clip.runtime.question import Questions
+from ga2clip.runtime.teaching import Examples
 from ga2clip.settings import DataSettings, Settings
 from ga2clip.settings_reading import merge
 from ga2clip.text import printable, some
@@ -167,7 +171,9 @@ def _evaluate(
         model = run.model(group.device)
         model.class_texts = ClassTexts(settings.descriptions)
         bar = progress and group.is_first
-        reports = evaluate_model(model, settings, protocols, group, manifest, about=about, bar=bar)
+        reports = evaluate_model(
+            model, settings, protocols, group, manifest, run.examples(), about=about, bar=bar
+        )
     reports = [replace(report, folder=folder.format(protocol=report.protocol)) for report in reports]
     if write and group.is_first:
         for report in reports:
@@ -291,11 +297,15 @@ def evaluate_model(
     protocols: Sequence[str],
     group: Group,
     manifest: Manifest,
+    examples: Examples | None = None,
     *,
     about: dict[str, Any] | None = None,
     bar: bool = False,
 ) -> list[Report]:
-    """Reports of a model on a dataset, one per protocol; the classes are those of the manifest."""
+    """Reports of a model on a dataset, one per protocol; the classes are those of the manifest.
+
+    examples: clips that the model's classes were learned from, see `Run.examples`.
+    """
     wanted = [_protocol(manifest, settings, name) for name in protocols]
     _warn_of_undescribed(settings, [part.classes for _, parts in wanted for _, part in parts])
     model.eval()
@@ -306,6 +316,10 @@ def evaluate_model(
     encoded.broken.update({clip.id: known[clip.id] for clip in clips if clip.id in known})
     for name, reason in encoded.broken.items():
         _log.warning("%s counts as wrong: %s", printable(name), reason)
+    taught = None
+    if examples is not None:
+        torch_model = TorchModel(model, settings.method.name, device=str(group.device))
+        taught = Questions(taught_by(torch_model, examples))
     data = settings.data
     about = (about or {}) | {
         "backbone": model.backbone.name,
@@ -319,7 +333,9 @@ def evaluate_model(
         Report(
             protocol=name,
             rule=rule,
-            sets=tuple(_score_set(model, part, encoded, settings, group, split) for split, part in parts),
+            sets=tuple(
+                _score_set(model, taught, part, encoded, settings, group, split) for split, part in parts
+            ),
             about=about,
         )
         for (name, rule), parts in wanted
@@ -360,7 +376,13 @@ def _protocol(manifest: Manifest, settings: Settings, protocol: str) -> tuple[tu
 
 @torch.no_grad()
 def _score_set(
-    model: VideoCLIP, part: EvalSet, encoded: ClipFeatures, settings: Settings, group: Group, split: int
+    model: VideoCLIP,
+    taught: Questions | None,
+    part: EvalSet,
+    encoded: ClipFeatures,
+    settings: Settings,
+    group: Group,
+    split: int,
 ) -> SetReport:
     """Classify a test set's clips among its own classes; views are averaged as probabilities."""
     dtype = autocast_dtype(settings.training.precision, group.device, model.backbone.vision.width)
@@ -375,8 +397,13 @@ def _score_set(
     whole = [index for index, clip in enumerate(part.clips) if clip.id in encoded.features]
     if whole:
         views = torch.stack([encoded.features[part.clips[index].id] for index in whole]).to(group.device)
-        logits = model.logits(views.flatten(0, 1), classes.float()).unflatten(0, views.shape[:2])
-        everything = class_probabilities(logits, model.backbone.scoring).mean(dim=1).cpu().numpy()
+        if taught is None:
+            logits = model.logits(views.flatten(0, 1), classes.float())
+            probabilities = class_probabilities(logits, model.backbone.scoring).cpu().numpy()
+        else:
+            scorer = taught.scorer(dict.fromkeys(part.classes, ()), None, reject=False, choice=None)
+            probabilities = scorer.probabilities(views.flatten(0, 1).cpu().numpy())
+        everything = probabilities.reshape(*views.shape[:2], -1).mean(axis=1)
         ranked[whole] = rank_classes(everything)
         scores[whole] = np.take_along_axis(everything, ranked[whole], axis=1)
     broken = tuple((clip.id, encoded.broken[clip.id]) for clip in part.clips if clip.id in encoded.broken)

@@ -127,6 +127,11 @@ def taught_model(
     return TaughtModel(model, learned)
 
 
+def taught_by(model: ClipModel, examples: Examples) -> TaughtModel:
+    """The model with examples of its own classes, whose features it has computed before."""
+    return TaughtModel(model, _learn(model, None, model.classes, examples))
+
+
 def _without(examples: Examples | None, forget: Sequence[str], model: ClipModel) -> Examples:
     if examples is None:
         if forget:
