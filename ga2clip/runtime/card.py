@@ -139,7 +139,7 @@ class RejectCard(_Part):
     cosine is below `threshold`.
     """
 
-    threshold: float = Field(ge=-2, le=2)
+    threshold: float = Field(ge=-1e6, le=1e6)
     fitted_on: str
     kept: float = Field(ge=0, le=1)
     """Fraction of the class clips, on which the threshold was fitted, that are above it."""
@@ -184,7 +184,9 @@ class CalibrationCard(_Part):
     reach: Positive
     """Distance (1 minus cosine) from the nearest tuned class at which a name counts as new; nearer ones lie between."""
     thresholds: dict[Text, Share] = {}
-    """From which score on a class counts as true by itself; 0.5 where it is not listed."""
+    """From which score on a class counts as true by itself, where it has clips enough."""
+    usual_threshold: Share = 0.5
+    """Of all other classes, fitted to all clips and classes together."""
 
 
 class ReliabilityCard(_Part):
@@ -255,6 +257,11 @@ class TaughtCard(_Part):
     rule: Literal["gaussian-text-prior"] = RULE
     scale: float = Field(gt=0, le=1e6)
     """The factor on scores in place of `scoring.scale`, fitted on held-out examples."""
+    calibration: CalibrationCard | None = None
+    """In place of the bundle's, of the classes that have examples. None: there are too few."""
+    reject: RejectCard | None = None
+    """In place of the bundle's. None: there are too few examples; the bundle's threshold holds, or 0 where there are
+    examples of "none of these"."""
     added: Names
     """Classes, the last of `classes`, that the model did not have before."""
     examples: Annotated[tuple[TaughtExample, ...], FailFast()] = Field(min_length=1, max_length=MOST_TAUGHT)

@@ -113,6 +113,8 @@ def _write(bundle: Bundle, model: TaughtModel, folder: Path) -> None:
         np.savez(folder / TAUGHT, features=head.examples.features)
         taught = TaughtCard(
             scale=model.scale,
+            calibration=model.fitted.calibration,
+            reject=model.fitted.reject,
             added=head.classes[head.own :],
             examples=tuple(
                 TaughtExample(label=e.label, kind=e.kind, sha256=e.sha256) for e in head.examples.items

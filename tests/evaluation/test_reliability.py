@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ga2clip.evaluation.reliability import (
-    Reliability,
-    brier_score,
-    draw_reliability,
-    expected_calibration_error,
-)
+from ga2clip.evaluation.reliability import Reliability, draw_reliability
+from ga2clip.runtime.reliability import brier_score, expected_calibration_error
 
 
 def drawn(clips: int, classes: int, *, sure: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
