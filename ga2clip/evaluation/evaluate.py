@@ -34,7 +34,7 @@ from ga2clip.model.scoring import class_probabilities
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.registry import DATASETS
 from ga2clip.run import BACKBONE, PROMPTS, Run, load_run, runs_in
-from ga2clip.runtime.learn import taught_by
+from ga2clip.runtime.learn import taught_by_training
 from ga2clip.runtime.question import Questions
 from ga2clip.runtime.teaching import Examples
 from ga2clip.settings import DataSettings, Settings
@@ -319,7 +319,7 @@ def evaluate_model(
     taught = None
     if examples is not None:
         torch_model = TorchModel(model, settings.method.name, device=str(group.device))
-        taught = Questions(taught_by(torch_model, examples))
+        taught = Questions(taught_by_training(torch_model, examples))
     data = settings.data
     about = (about or {}) | {
         "backbone": model.backbone.name,

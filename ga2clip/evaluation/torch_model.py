@@ -22,7 +22,7 @@ from ga2clip.runtime import is_bundle, open_bundle
 from ga2clip.runtime.arguments import thread_count
 from ga2clip.runtime.bundle import Probe
 from ga2clip.runtime.card import BundleCard, CalibrationCard
-from ga2clip.runtime.learn import taught_by
+from ga2clip.runtime.learn import taught_by_training
 from ga2clip.runtime.model import ClipModel
 from ga2clip.runtime.scoring import normalise
 from ga2clip.runtime.teaching import Head
@@ -163,7 +163,7 @@ def model_of_run(path: Path, *, device: str = "auto", threads: int = 0) -> ClipM
     run = load_run(path)
     model = TorchModel(run.model(), str(path), device=device, threads=threads, exported=path / "bundle")
     examples = run.examples()
-    return model if examples is None else taught_by(model, examples)
+    return model if examples is None else taught_by_training(model, examples)
 
 
 def zero_shot_model(

@@ -82,7 +82,7 @@ class BundleModel:
             own = len(card.classes) - len(card.taught.added)
             bank = self._text.bank.features
             fitted = TaughtProbabilities(card.taught.scale, card.taught.calibration, card.taught.reject)
-            head = Head(card.classes, bank, examples, own, self.scale, self.threshold)
+            head = Head(card.classes, bank, examples, own, self.scale, self.threshold, card.taught.unseen)
             self.taught = fitted.applied_to(head)
             self.scale, self.calibration = fitted.scale, fitted.calibration
             self.threshold = self.taught.threshold

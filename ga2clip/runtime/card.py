@@ -262,6 +262,8 @@ class TaughtCard(_Part):
     reject: RejectCard | None = None
     """In place of the bundle's. None: there are too few examples; the bundle's threshold holds, or 0 where there are
     examples of "none of these"."""
+    unseen: int = Field(0, ge=0, le=MOST_TAUGHT)
+    """How many classes without examples beside `classes` the rule reckons with."""
     added: Names
     """Classes, the last of `classes`, that the model did not have before."""
     examples: Annotated[tuple[TaughtExample, ...], FailFast()] = Field(min_length=1, max_length=MOST_TAUGHT)
