@@ -13,7 +13,8 @@ means with 95 % intervals over seeds and clips, and p-values of a paired t-test 
 
     for name in stickfigures stickfigures-narrow stickfigures-order; do
         ga2clip prepare --dataset $name --clips-per-class 100 --cache; done
-    python benchmarks/methods.py --out regimes.jsonl --tables 2-clips 4-clips 16-clips narrow order --seeds 1 2 3 4 5 6 7 8
+    python benchmarks/methods.py --out regimes.jsonl --tables 2-clips 4-clips 16-clips narrow order \\
+        --seeds 1 2 3 4 5 6 7 8
 """
 
 import argparse
@@ -84,7 +85,7 @@ FEW_SHOT_ROWS = [
 
 
 class Regime(NamedTuple):
-    """A kind of data, base-to-novel: a dataset with its training clips per class, settings of all rows, and the rows."""
+    """A kind of data, base-to-novel: a dataset, training clips per class, settings of all rows, and the rows."""
 
     dataset: str
     shots: int
@@ -139,7 +140,7 @@ def jobs(tables: list[str], seeds: list[int], shots: list[int]) -> Iterator[Job]
 
 
 def job_settings(job: Job, data: Path) -> Any:
-    """The dataset's recipe for the method, with the regime's and the row's changes. data: the folder of the datasets."""
+    """The dataset's recipe for the method, with the regime's and the row's changes. data: folder of the datasets."""
     from ga2clip.training.configure import configure
 
     protocol = "few-shot" if job.table == "few-shot" else "base-to-novel"
