@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -55,6 +56,12 @@ _ASSUMED_PIXELS = (
     "nothing says how the pixels of {} are normalised: CLIP's mean and standard deviation are taken"
 )
 T = TypeVar("T")
+
+
+@lru_cache(maxsize=64)
+def _warn_once(message: str) -> None:
+    """Log a warning that is new to this process, which may load the same weights several times."""
+    _log.warning(message)
 
 
 def load_backbone(settings: BackboneSettings) -> Backbone:
@@ -185,14 +192,14 @@ def _load_stated(checkpoint: Checkpoint, stated: Sequence[Blueprint], settings: 
     preprocess = _agreed(file, [(b.source, b.preprocess) for b in stated], _PIXELS)
     quick_gelu = _is_quick(activation)
     if quick_gelu is None and (tags := differing_tags(settings.name)):
-        _log.warning(
+        _warn_once(
             f"{file} is read as open_clip's {settings.name}, with GELU; for the published weights {', '.join(tags)}, "
             f"which have QuickGELU, say --backbone {settings.name}/TAG"
         )
     if preprocess is None and settings.name in open_clip.list_models():
         preprocess = usual_pixels(settings.name)
     if preprocess is None:
-        _log.warning(_ASSUMED_PIXELS.format(file))
+        _warn_once(_ASSUMED_PIXELS.format(file))
     blueprint = replace(stated[-1], quick_gelu=quick_gelu, preprocess=preprocess)
     blueprint.check()
     tokenizer = blueprint.tokenizer(checkpoint.file.parent)
@@ -326,12 +333,12 @@ def _say_what_was_taken(known: Architecture, name: str, file: str) -> None:
     named_alone = name in open_clip.list_models()
     if named_alone and (tags := variants(name, activation=known.quick_gelu is None)):
         taken = "GELU and CLIP's pixel values" if known.quick_gelu is None else "CLIP's pixel values"
-        _log.warning(
+        _warn_once(
             f"{file} is read as open_clip's {name}, with {taken}; for the published weights {', '.join(tags)}, "
             f"which differ in that, say --backbone {name}/TAG"
         )
     elif known.preprocess is None:
-        _log.warning(_ASSUMED_PIXELS.format(file))
+        _warn_once(_ASSUMED_PIXELS.format(file))
 
 
 def _build(weights: Mapping[str, Tensor], architecture: Architecture, source: str, licence: str) -> Backbone:
