@@ -74,6 +74,25 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     return _resized(_load(settings), settings.image_size)
 
 
+def default_weights(name: str) -> str:
+    """The weights of a backbone that need not be named: the built-in ones, OpenAI's, or the only ones there are.
+
+    Raises:
+        UserError: unknown name, or an architecture that has none of these, with its tags.
+    """
+    if name == BUILTIN:
+        return "builtin"
+    if name not in open_clip.list_models():
+        raise unknown_name("backbone", name, [BUILTIN, *open_clip.list_models()])
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if "openai" in tags:
+        return "openai"
+    if len(tags) != 1:
+        known = f"open_clip has {', '.join(tags)}" if tags else "open_clip has none: give a file or a folder"
+        raise UserError(f"the weights of {name} must be named", f"--pretrained TAG|PATH; {known}")
+    return tags[0]
+
+
 def _resized(backbone: Backbone, image_size: int) -> Backbone:
     """The backbone, made to take frames of another size; 0: of its own."""
     if image_size not in (0, backbone.preprocess.size):

@@ -206,7 +206,7 @@ def test_two_updates_lower_the_loss(member: str, method: str, folders: Callable[
         model.zero_grad()
         loss = model.losses(video, labels).total
         loss.backward()
-        values.append(float(loss))
+        values.append(float(loss.detach()))
         rate = 0.02 * values[0] / sum(float(p.grad.square().sum()) for p in parameters if p.grad is not None)
         with torch.no_grad():
             for parameter in parameters:
