@@ -21,7 +21,7 @@ from ga2clip.files import file_sha256
 from ga2clip.folders import new_folder
 from ga2clip.labels import check_class_names, fill
 from ga2clip.model.frozen_text import frozen_text_features, trained_tokens, unknown_class_words
-from ga2clip.model.load_backbone import BUILTIN, load_backbone
+from ga2clip.model.load_backbone import default_weights, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import BACKBONE, Run, load_run
@@ -145,14 +145,15 @@ def export_backbone(
         backbone: `tiny`, an open_clip architecture, or a name that goes with a weights file.
         out: the bundle's folder.
         classes: the class names that it ranks when none are given; a mapping also gives sentences for some of them.
-        pretrained: a tag or a weights file; None: the built-in weights of `tiny`, OpenAI's of others.
+        pretrained: a tag or a weights file; None: the built-in weights of `tiny`, else OpenAI's, or
+            the only ones that open_clip has.
         frames: frames taken from a clip.
         options: as `export_model`.
 
     Raises:
         UserError: as `export_run`; class names that can't be told apart.
     """
-    weights = pretrained or ("builtin" if backbone == BUILTIN else "openai")
+    weights = pretrained or default_weights(backbone)
     tree = merge(
         method_settings("zero-shot"),
         {

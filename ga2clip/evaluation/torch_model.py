@@ -14,7 +14,7 @@ from torch import Tensor
 from ga2clip.compute.distributed import choose_device
 from ga2clip.labels import fill
 from ga2clip.model.frozen_text import unknown_class_words
-from ga2clip.model.load_backbone import BUILTIN, load_backbone
+from ga2clip.model.load_backbone import default_weights, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import load_run
@@ -171,9 +171,9 @@ def zero_shot_model(
 ) -> TorchModel:
     """An untuned backbone with the given classes.
 
-    weights: an open_clip tag or a file; None: the built-in ones, or OpenAI's. Raises UserError as `load_backbone`.
+    weights: an open_clip tag or a file; None: `default_weights`. Raises UserError as `load_backbone`.
     """
-    pretrained = weights or ("builtin" if backbone == BUILTIN else "openai")
+    pretrained = weights or default_weights(backbone)
     tree = method_settings("zero-shot") | {"backbone": {"name": backbone, "pretrained": pretrained}}
     settings = Settings().updated(tree, "zero-shot")
     model = build_model(load_backbone(settings.backbone), settings, classes)
