@@ -81,11 +81,9 @@ class BundleModel:
         if card.taught is not None and (examples := self.bundle.examples()) is not None:
             own = len(card.classes) - len(card.taught.added)
             bank = self._text.bank.features
-            own_rule = card.taught
-            fitted = TaughtProbabilities(
-                own_rule.share, own_rule.scale, own_rule.calibration, own_rule.reject
-            )
-            head = Head(card.classes, bank, examples, own, self.scale, self.threshold)
+            rule = card.taught
+            fitted = TaughtProbabilities(rule.share, rule.scale, rule.calibration, rule.reject)
+            head = Head(card.classes, bank, examples, own, self.scale, self.threshold, unseen=rule.unseen)
             self.taught = fitted.applied_to(head)
             self.scale, self.calibration = fitted.scale, fitted.calibration
             self.threshold = self.taught.threshold

@@ -43,7 +43,7 @@ RELIABILITY = "reliability.png"
 PROVIDER_LIMIT: dict[BundlePrecision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
 """Smallest cosine to torch's features that a provider other than the CPU must reach; GPUs use TF32 or float16."""
 
-_MOST_EXAMPLES = 100_000
+MOST_TAUGHT = 100_000
 WIDEST_TAUGHT = 4096  # a covariance of D × D is inverted
 _LARGEST_CLIP = 2**24  # pixels of all frames; 300 frames of 224×224 are fewer
 
@@ -264,11 +264,11 @@ class TaughtCard(_Part):
     reject: RejectCard | None = None
     """In place of the bundle's. None: there are too few examples; the bundle's threshold holds, or 0 where there are
     examples of "none of these"."""
+    unseen: int = Field(0, ge=0, le=MOST_TAUGHT)
+    """How many classes without examples beside `classes` the rule reckons with."""
     added: Names
     """Classes, the last of `classes`, that the model did not have before."""
-    examples: Annotated[tuple[TaughtExample, ...], FailFast()] = Field(
-        min_length=1, max_length=_MOST_EXAMPLES
-    )
+    examples: Annotated[tuple[TaughtExample, ...], FailFast()] = Field(min_length=1, max_length=MOST_TAUGHT)
 
 
 class BundleCard(_Part):

@@ -133,6 +133,8 @@ class Head:
         texts: their text features, float32 (C, D), L2-normalised.
         examples: at least one.
         own: the number of classes that the model had before; the others, behind them, were added.
+        unseen: how many classes without examples may be asked for beside `classes`; the covariance is to hold for them,
+            too.
         scale_before, threshold_before: the model's scale and open-set threshold before.
         fitted_threshold: the open-set threshold fitted to the examples; None: they are too few.
         share: of the rule in the scores; the rest are the zero-shot cosines. `taught_calibration` chooses it.
@@ -144,6 +146,7 @@ class Head:
     own: int
     scale_before: float
     threshold_before: float | None
+    unseen: int = 0
     fitted_threshold: float | None = None
     share: float = 1.0
     _known: dict[str, int] = field(init=False, repr=False, compare=False)
@@ -221,6 +224,7 @@ class Head:
             self.texts.astype(np.float64),
             self.examples.features[shown].astype(np.float64),
             np.array(labels, int),
+            self.unseen,
         )
 
     def _rows(self, centred: np.ndarray, sums: Sequence[tuple[float, np.ndarray]]) -> Rows:
@@ -249,8 +253,8 @@ class _Fit:
     setback: float
 
 
-def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray) -> _Fit:
-    """texts: (C, D). features: (N, D) of the examples. labels: (N,) their classes."""
+def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray, unseen: int) -> _Fit:
+    """texts: (C, D). features: (N, D) of the examples. labels: (N,) their classes. unseen: as in `Head`."""
     count, width = texts.shape
     mean_text = texts.mean(axis=0)
     centred = texts - mean_text
@@ -275,7 +279,7 @@ def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray) -> _Fit:
     )
     around = features - centre - learned[place]
     spread = float((around * around).sum() / len(features))
-    share = len(taught) / count * len(features) / (len(features) + width)
+    share = len(taught) / (count + unseen) * len(features) / (len(features) + width)
     precision = np.eye(width)
     if spread > 1e-9:
         covariance = around.T @ around / len(features) * (width / spread)
