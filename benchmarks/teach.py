@@ -274,7 +274,8 @@ def accuracies(data: Data, seeds: Sequence[int], tune: bool) -> None:
 def protection(data: Data, seeds: Sequence[int], tune: bool) -> None:
     """A few classes taught, among all: what it does to them and to the others, whose names stay texts."""
     print(
-        "\n| classes taught × clips | old, before | old, share 1 | old, taught | new, before | new, share 1 | new, taught |"
+        "\n| classes taught × clips | old, before | old, share 1 | old, taught "
+        "| new, before | new, share 1 | new, taught |"
         "\n|---|---|---|---|---|---|---|"
     )
     for taught, shots in ((1, 1), (1, 5), (3, 1), (3, 5), (10, 1), (10, 2), (10, 4), (10, 8), (10, 16)):
@@ -324,11 +325,15 @@ def calibration(data: Data, seeds: Sequence[int], tune: bool) -> None:
 
 
 def sets(data: Data, seeds: Sequence[int], tune: bool) -> None:
-    """How often sets of 90 % coverage hold the truth, with a threshold from held-out examples, and their size."""
+    """How often sets of 90 % coverage hold the truth, with a threshold from held-out examples, and their size.
+
+    Counted are the draws whose share lies in its 95 % interval round 90 %: the binomial one, which knows the chance in
+    the test clips, and the beta-binomial one, which also knows that in the examples.
+    """
     print(
-        "\n| K | examples | draws whose share is in its 95 % binomial interval | sets hold, % | classes in a set |"
+        "\n| K | examples | sets hold, % | in the binomial interval | in the beta-binomial one | classes in a set |"
     )
-    print("|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|")
     for shots in SHOTS:
         held: list[float] = []
         sizes: list[float] = []

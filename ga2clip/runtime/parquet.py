@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ga2clip.errors import MissingExtraError
+
 _KEY = b"ga2clip"
 
 
@@ -20,9 +22,7 @@ def pyarrow() -> ModuleType:
     try:
         import pyarrow.parquet
     except ImportError:
-        raise UserError(
-            "Parquet files need pyarrow", "pip install 'ga2clip[parquet]', or write .npz"
-        ) from None
+        raise MissingExtraError("a Parquet file", "parquet") from None
     return pyarrow
 
 
