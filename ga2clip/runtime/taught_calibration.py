@@ -42,7 +42,7 @@ FEWEST_OF_NONE = 5
 _TURNS = 16
 _CLASS_TURNS = 8
 _SHARES = np.linspace(0.1, 1, 10)
-_SCALES = 2.0 ** np.linspace(-3, 1, 33)
+_SCALES = 2.0 ** np.linspace(-3, 5, 65)
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ class TaughtProbabilities:
 def chosen_share(head: Head) -> float:
     """The share of the rule in the scores, 0.1 … 1, with which held-out examples are named best and others not harmed.
 
-    Two questions are asked of the examples. What is gained: each is held out (16 turns). What the classes without
+    Two questions are asked of the examples. What is gained: each whose class has others is held out (16 turns). What the classes without
     examples lose: all examples of a class are held out (8 turns), so that it is known by its text alone among classes
     that are taught. The share rises from 0.1 on as long as none of the latter is lost to another class, or more are
     gained than lost with half a standard deviation to spare; up to there, the one with the best accuracy on the former
-    is taken, the largest of equals. One taught class alone can't be asked the second question, and clips that the model
+    is taken, the largest of equals or, with one clip a class, of all. One taught class alone can't be asked the second question, and clips that the model
     was tuned on answer neither: the share is 1.
     """
     shown = replace(
@@ -139,6 +139,7 @@ def chosen_share(head: Head) -> float:
     plain = (shown.examples.features @ head.texts.T).astype(np.float64)
     alone = _scores_without(shown, np.arange(len(labels)) % _TURNS)
     strange = _scores_without(shown, place % min(_CLASS_TURNS, len(taught)))
+    several = np.bincount(labels)[labels] > 1
     before = plain.argmax(axis=1) == labels
     best, chosen = -1.0, float(_SHARES[0])
     for share in _SHARES:
@@ -146,7 +147,7 @@ def chosen_share(head: Head) -> float:
         lost, gained = int((before & ~after).sum()), int((~before & after).sum())
         if len(taught) < len(head.classes) and lost and gained - lost < np.sqrt(lost + gained) / 2:
             break
-        right = float(((share * alone + (1 - share) * plain).argmax(axis=1) == labels).mean())
+        right = float(((share * alone + (1 - share) * plain).argmax(axis=1) == labels)[several].sum())
         if right >= best:
             best, chosen = right, float(share)
     return chosen
