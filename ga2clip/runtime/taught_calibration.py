@@ -121,12 +121,12 @@ class TaughtProbabilities:
 def chosen_share(head: Head) -> float:
     """The share of the rule in the scores, 0.1 … 1, with which held-out examples are named best and others not harmed.
 
-    Two questions are asked of the examples. What is gained: each whose class has others is held out (16 turns). What the classes without
-    examples lose: all examples of a class are held out (8 turns), so that it is known by its text alone among classes
-    that are taught. The share rises from 0.1 on as long as none of the latter is lost to another class, or more are
-    gained than lost with half a standard deviation to spare; up to there, the one with the best accuracy on the former
-    is taken, the largest of equals or, with one clip a class, of all. One taught class alone can't be asked the second question, and clips that the model
-    was tuned on answer neither: the share is 1.
+    Two questions are asked of the examples. What is gained: each whose class has others is held out (16 turns). What
+    the classes without examples lose: all examples of a class are held out (8 turns), so that it is known by its text
+    alone among classes that are taught. The share rises from 0.1 on as long as none of the latter is lost to another
+    class, or more are gained than lost with half a standard deviation to spare; up to there, the one with the best
+    accuracy on the former is taken, the largest of equals or, with one clip a class, of all. One taught class alone
+    can't be asked the second question, and clips that the model was tuned on answer neither: the share is 1.
     """
     shown = replace(
         head, examples=head.examples.keep(e.kind == "class" for e in head.examples.items), share=1.0
