@@ -377,10 +377,10 @@ def several(data: Data, seeds: Sequence[int], tune: bool) -> None:
             fitted = TaughtProbabilities.fit(own, data.negatives, "softmax")
             own = fitted.applied_to(own)
             assert fitted.calibration is not None
-            group = fitted.calibration.tuned
+            group, usual = fitted.calibration.tuned, fitted.calibration.usual_threshold
             logits = fitted.scale * own.rows(data.names, data.texts).scores(data.video[clips])
             alone = 1 / (1 + np.exp(-np.clip(group.slope * logits + group.offset, -700, 700)))
-            cuts = np.array([fitted.calibration.thresholds.get(name, 0.5) for name in data.names])
+            cuts = np.array([fitted.calibration.thresholds.get(name, usual) for name in data.names])
             half.append(mean_f1(alone >= 0.5, data.labels[clips]))
             fit.append(mean_f1(alone >= cuts, data.labels[clips]))
         print(
