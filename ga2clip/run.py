@@ -33,7 +33,6 @@ from ga2clip.run_files import SETTINGS as SETTINGS
 from ga2clip.run_files import read_header, read_tensors, save_tensors, write_settings
 from ga2clip.run_files import read_metrics as read_metrics
 from ga2clip.run_files import read_settings as read_settings
-from ga2clip.runtime.teaching import Example, Examples
 from ga2clip.settings import DataSettings, Settings
 from ga2clip.text import printable
 
@@ -45,6 +44,7 @@ if TYPE_CHECKING:  # loaded where a model is made: what a run says of itself is 
 
     from ga2clip.data.protocols import Task
     from ga2clip.model.video_clip import VideoCLIP
+    from ga2clip.runtime.teaching import Examples
 
 SCHEMA = 2
 PROMPTS = "prompts.safetensors"
@@ -91,13 +91,15 @@ class Run:
         tensors = read_tensors(self.path / PROMPTS)[1]
         return current_names({name: t for name, t in tensors.items() if not name.startswith(_EXAMPLES)})
 
-    def examples(self) -> Examples | None:
+    def examples(self) -> "Examples | None":
         """The training clips that `method.teach` learned from, with their features; None without it.
 
         Raises UserError for an unreadable file.
         """
         if not self.settings.method.teach:
             return None
+        from ga2clip.runtime.teaching import Example, Examples
+
         tensors = read_tensors(self.path / PROMPTS)[1]
         try:
             features, labels, hashes = (tensors[f"{_EXAMPLES}{name}"].numpy() for name in _ARRAYS)
@@ -302,7 +304,7 @@ def save_prompts(
     folder: Path,
     model: "VideoCLIP",
     note: Mapping[str, Any] | None = None,
-    examples: Examples | None = None,
+    examples: "Examples | None" = None,
 ) -> None:
     """Write the tuned tensors of a model to `folder`, atomically.
 
@@ -324,7 +326,7 @@ def save_prompts(
     save_tensors(folder / PROMPTS, tensors, header)
 
 
-def _example_tensors(examples: Examples, classes: Sequence[str]) -> "dict[str, Tensor]":
+def _example_tensors(examples: "Examples", classes: Sequence[str]) -> "dict[str, Tensor]":
     import torch
 
     number = {name: index for index, name in enumerate(classes)}
