@@ -17,6 +17,8 @@ taught classes, which are nearer to theirs, would win clips of the others by tha
 it (the root protects the others with one clip as with many, on clips that were left out). Where all classes have as
 many examples that changes nothing.
 
+How far all of this may be trusted beside the plain cosines is found on the examples (`Head.share`).
+
 Sources: linear discriminant analysis with a regularised covariance (Friedman, JASA 1989); text features as the prior of
 class means as in CLIP-Adapter's and Tip-Adapter's setting (ECCV 2022); the closed-form covariance of GDA on CLIP (Wang
 et al., ICLR 2024). `benchmarks/teach.py` compares the rule with others.
@@ -135,6 +137,7 @@ class Head:
             too.
         scale_before, threshold_before: the model's scale and open-set threshold before.
         fitted_threshold: the open-set threshold fitted to the examples; None: they are too few.
+        share: of the rule in the scores; the rest are the zero-shot cosines. `taught_calibration` chooses it.
     """
 
     classes: tuple[str, ...]
@@ -145,6 +148,7 @@ class Head:
     threshold_before: float | None
     unseen: int = 0
     fitted_threshold: float | None = None
+    share: float = 1.0
     _known: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -234,7 +238,8 @@ class Head:
             + fit.length / 2 * (1 - fit.mean_text @ fit.mean_text - (rows * means).sum(axis=1))
             - fit.setback * np.sqrt(counts / (counts + TEXT_CLIPS))[:, 0]
         )
-        return Rows((rows + fit.mean_text).astype(np.float32), offsets)
+        mixed = self.share * rows + (1 - self.share) * centred + fit.mean_text
+        return Rows(mixed.astype(np.float32), self.share * offsets)
 
 
 @dataclass(frozen=True)
