@@ -106,7 +106,7 @@ class TimmViTFamily:
         """As `Family`."""
         trunk = getattr(getattr(model, "visual", None), "trunk", None)
         return (
-            isinstance(trunk, VisionTransformer | Eva)
+            type(trunk) in (VisionTransformer, Eva)
             and trunk.global_pool in _POOLS
             and not getattr(trunk, "rope_mixed", False)
             and all(is_timm_block(block) for block in trunk.blocks)
