@@ -19,7 +19,7 @@ from tests.model.test_backbone_families import make
 
 pytestmark = pytest.mark.slow
 
-BOTH = {"text_length": 3, "vision_length": 2}
+BOTH = {"text_length": 3, "vision_length": 3}
 TEXT = {"text_length": 3, "vision_length": 0}
 LORA = {"lora": {"rank": 2, "weights": ["q", "v", "o", "mlp"]}}
 TEXT_LORA = {"lora": {**LORA["lora"], "towers": ["text"]}}
