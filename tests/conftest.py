@@ -52,9 +52,9 @@ def _same_loggers() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _drawings_once() -> None:
     """The drawings that most exports measure on are the same in every test, and take a third of an export's time."""
-    if module := sys.modules.get("ga2clip_export.calibration_clips"):
-        if not hasattr(module.built_in, "cache_info"):
-            module.built_in = cache(module.built_in)
+    module = sys.modules.get("ga2clip_export.calibration_clips")
+    if module and not hasattr(module.built_in, "cache_info"):
+        module.built_in = cache(module.built_in)
 
 
 @pytest.fixture(scope="session")
