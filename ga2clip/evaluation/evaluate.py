@@ -152,7 +152,9 @@ def _evaluate(
         model = run.model(group.device)
         model.class_texts = ClassTexts(settings.descriptions)
         bar = progress and group.is_first
-        reports = evaluate_model(model, settings, protocols, group, manifest, about=about, bar=bar)
+        reports = evaluate_model(
+            model, settings, protocols, group, manifest, run.examples(), about=about, bar=bar
+        )
     reports = [replace(report, folder=folder.format(protocol=report.protocol)) for report in reports]
     if write and group.is_first:
         for report in reports:

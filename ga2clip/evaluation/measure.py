@@ -4,11 +4,13 @@ Every clip is decoded and encoded once, whatever the number of test sets, splits
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ga2clip.compute.distributed import Group
 from ga2clip.compute.features import ClipFeatures, encode_clips
@@ -20,8 +22,12 @@ from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
 from ga2clip.evaluation.reliability import Reliability
 from ga2clip.evaluation.report import Report, SetReport
+from ga2clip.evaluation.torch_model import TorchModel
 from ga2clip.model.scoring import class_probabilities
 from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.runtime.learn import taught_by_training
+from ga2clip.runtime.question import Questions
+from ga2clip.runtime.teaching import Examples
 from ga2clip.settings import Settings
 from ga2clip.text import printable, some
 
@@ -37,11 +43,15 @@ def evaluate_model(
     protocols: Sequence[str],
     group: Group,
     manifest: Manifest,
+    examples: Examples | None = None,
     *,
     about: dict[str, Any] | None = None,
     bar: bool = False,
 ) -> list[Report]:
-    """Reports of a model on a dataset, one per protocol; the classes are those of the manifest."""
+    """Reports of a model on a dataset, one per protocol; the classes are those of the manifest.
+
+    examples: clips that the model's classes were learned from, see `Run.examples`.
+    """
     wanted = [protocol_sets(manifest, settings, name) for name in protocols]
     _warn_of_undescribed(settings, [part.classes for _, parts in wanted for _, part in parts])
     model.eval()
@@ -52,6 +62,7 @@ def evaluate_model(
     encoded.broken.update({clip.id: known[clip.id] for clip in clips if clip.id in known})
     for name, reason in encoded.broken.items():
         _log.warning("%s counts as wrong: %s", printable(name), reason)
+    rule_of_scores = _rule(model, settings, group, examples)
     data = settings.data
     about = (about or {}) | {
         "backbone": model.backbone.name,
@@ -65,7 +76,9 @@ def evaluate_model(
         Report(
             protocol=name,
             rule=rule,
-            sets=tuple(score_set(model, part, encoded, settings, group, split) for split, part in parts),
+            sets=tuple(
+                score_set(rule_of_scores, part, encoded, settings.data.frames, split) for split, part in parts
+            ),
             about=about,
         )
         for (name, rule), parts in wanted
@@ -104,15 +117,39 @@ def protocol_sets(manifest: Manifest, settings: Settings, protocol: str) -> tupl
     return (protocol, rule), parts
 
 
-@torch.no_grad()
-def score_set(
-    model: VideoCLIP, part: EvalSet, encoded: ClipFeatures, settings: Settings, group: Group, split: int
-) -> SetReport:
-    """Classify a test set's clips among its own classes; views are averaged as probabilities."""
+Rule = Callable[[Tensor, Sequence[str]], NDArray[np.float64]]
+"""Features (N, D) of videos and C class names → probabilities (N, C)."""
+
+
+def _rule(model: VideoCLIP, settings: Settings, group: Group, examples: Examples | None) -> Rule:
+    """By cosines with the class texts, or by what the examples taught, as the runtime answers with them."""
+    if examples is not None:
+        torch_model = TorchModel(model, settings.method.name, device=str(group.device))
+        questions = Questions(taught_by_training(torch_model, examples))
+
+        def by_examples(videos: Tensor, names: Sequence[str]) -> NDArray[np.float64]:
+            scorer = questions.scorer(dict.fromkeys(names, ()), None, reject=False, choice=None)
+            return scorer.probabilities(videos.numpy())
+
+        return by_examples
     dtype = autocast_dtype(settings.training.precision, group.device, model.backbone.vision.width)
-    with autocast(group.device, dtype):
-        classes = model.encode_classes(list(part.classes))
-        model.check_classes(part.classes)
+
+    @torch.no_grad()
+    def by_cosines(videos: Tensor, names: Sequence[str]) -> NDArray[np.float64]:
+        with autocast(group.device, dtype):
+            classes = model.encode_classes(list(names))
+            model.check_classes(names)
+        logits = model.logits(videos.to(group.device), classes.float())
+        return class_probabilities(logits, model.backbone.scoring).cpu().numpy()
+
+    return by_cosines
+
+
+def score_set(rule: Rule, part: EvalSet, encoded: ClipFeatures, frames: int, split: int) -> SetReport:
+    """Classify a test set's clips among its own classes; views are averaged as probabilities.
+
+    frames: how many are taken from a clip.
+    """
     number = {name: index for index, name in enumerate(part.classes)}
     labels = np.array([number[str(clip.label)] for clip in part.clips], dtype=np.int64)
     ranked = np.full((len(part.clips), min(TOP, len(part.classes))), BROKEN, dtype=np.int64)
@@ -120,9 +157,9 @@ def score_set(
     everything = np.zeros((0, len(part.classes)))
     whole = [index for index, clip in enumerate(part.clips) if clip.id in encoded.features]
     if whole:
-        views = torch.stack([encoded.features[part.clips[index].id] for index in whole]).to(group.device)
-        logits = model.logits(views.flatten(0, 1), classes.float()).unflatten(0, views.shape[:2])
-        everything = class_probabilities(logits, model.backbone.scoring).mean(dim=1).cpu().numpy()
+        views = torch.stack([encoded.features[part.clips[index].id] for index in whole])
+        probabilities = rule(views.flatten(0, 1), part.classes)
+        everything = probabilities.reshape(*views.shape[:2], -1).mean(axis=1)
         ranked[whole] = rank_classes(everything)
         scores[whole] = np.take_along_axis(everything, ranked[whole], axis=1)
     broken = tuple((clip.id, encoded.broken[clip.id]) for clip in part.clips if clip.id in encoded.broken)
@@ -136,7 +173,7 @@ def score_set(
                 for number, chance in zip(numbers, row, strict=True)
                 if number != BROKEN
             ),
-            warnings=_warning(clip, encoded, settings.data.frames),
+            warnings=_warning(clip, encoded, frames),
         )
         for clip, numbers, row in zip(part.clips, ranked, scores, strict=True)
     )

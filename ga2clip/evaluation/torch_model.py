@@ -22,6 +22,8 @@ from ga2clip.runtime import is_bundle, open_bundle
 from ga2clip.runtime.arguments import thread_count
 from ga2clip.runtime.bundle import Probe
 from ga2clip.runtime.card import BundleCard, CalibrationCard
+from ga2clip.runtime.learn import taught_by_training
+from ga2clip.runtime.model import ClipModel
 from ga2clip.runtime.scoring import normalise
 from ga2clip.runtime.teaching import Head
 from ga2clip.settings import Settings
@@ -156,10 +158,12 @@ class TorchModel:
         return torch.from_numpy(self.preprocess.normalise(frames)).to(self._model.device)
 
 
-def model_of_run(path: Path, *, device: str = "auto", threads: int = 0) -> TorchModel:
-    """The tuned model of a run. Raises UserError as `load_run`."""
-    model = load_run(path).model()
-    return TorchModel(model, str(path), device=device, threads=threads, exported=path / "bundle")
+def model_of_run(path: Path, *, device: str = "auto", threads: int = 0) -> ClipModel:
+    """The tuned model of a run, taught by its training clips if it was. Raises UserError as `load_run`."""
+    run = load_run(path)
+    model = TorchModel(run.model(), str(path), device=device, threads=threads, exported=path / "bundle")
+    examples = run.examples()
+    return model if examples is None else taught_by_training(model, examples)
 
 
 def zero_shot_model(

@@ -8,13 +8,8 @@ import pytest
 from PIL import Image
 
 from ga2clip.evaluation import reliability
-from ga2clip.evaluation.reliability import (
-    Reliability,
-    brier_score,
-    draw_reliability,
-    expected_calibration_error,
-    filled_bins,
-)
+from ga2clip.evaluation.reliability import Reliability, draw_reliability, filled_bins
+from ga2clip.runtime.reliability import brier_score, expected_calibration_error
 
 
 def drawn(clips: int, classes: int, *, sure: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
