@@ -224,7 +224,7 @@ class _Header(BaseModel):
 
 
 def read_meta(file: Path) -> dict[str, Any]:
-    """The header of a run's prompts, each value checked. Raises UserError for another file, or one of a newer schema."""
+    """The header of a run's prompts, each value checked. Raises UserError for another file or a newer schema."""
     try:
         meta = {key: json.loads(value) for key, value in read_header(file).items()}
         if meta.get("schema") not in (1, SCHEMA):
