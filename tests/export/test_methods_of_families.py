@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from ga2clip.evaluation.torch_model import TorchModel
-from ga2clip.runtime import Predictor, timeline
+from ga2clip.runtime import Predictor
 from ga2clip.runtime.scoring import NONE_LABEL
+from ga2clip.runtime.timeline import timeline
 from ga2clip_export.export import export_model
 from tests.model.small_families import small_timm, write_member
 from tests.model.test_backbone_families import TEXTS as CLASSES
