@@ -75,10 +75,10 @@ class HeldOut:
             for number in range(min(_TURNS, max(map(len, rows.values())))):
                 out = turn == number
                 rest = head.without(out)
-                scores[out] = rest.rows(head.classes, head.texts).scores(head.examples.features[out])
-                against = rest.negatives(negatives)
-                if len(against.offsets):
-                    best = against.scores(head.examples.features[out]).max(axis=1)
+                asked = rest.question(head.classes, head.texts, negatives)
+                scores[out] = asked.classes.scores(head.examples.features[out])
+                if len(asked.negatives.offsets):
+                    best = asked.negatives.scores(head.examples.features[out]).max(axis=1)
                     margins[out] = scores[out].max(axis=1) - best
         else:
             rows = {"class": [], "none": []}

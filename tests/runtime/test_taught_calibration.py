@@ -60,9 +60,10 @@ def test_every_example_is_scored_by_the_others_alone() -> None:
         rest = np.arange(10) != row
         kept = np.arange(5) != row  # example `row` of both kinds is out in the same turn
         other = taught(video[rest], labels[rest], none[kept])
-        scores = other.rows(NAMES, TEXTS).scores(head.examples.features[row : row + 1])[0]
+        asked = other.question(NAMES, TEXTS, negatives)
+        scores = asked.classes.scores(head.examples.features[row : row + 1])[0]
         assert held.scores[row] == pytest.approx(scores, abs=1e-6)
-        against = other.negatives(negatives).scores(head.examples.features[row : row + 1])
+        against = asked.negatives.scores(head.examples.features[row : row + 1])
         assert held.margins[row] == pytest.approx(scores.max() - against.max(), abs=1e-6)
     assert len(held.none) == 5
 
