@@ -65,7 +65,7 @@ class Questions:
         if threshold is None:
             raise UserError(
                 f"{self._model.name} has no threshold for '{NONE_LABEL}'",
-                "`ga2clip export RUN` fits it where the run's dataset is prepared",
+                "`ga2clip export RUN` fits it where the run's dataset is prepared; or teach clips of that answer",
             )
         if NONE_LABEL in map(comparable, described):
             raise UserError(
