@@ -31,7 +31,7 @@ def compare(
     ] = None,
     form: TableForm = "text",
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw means and intervals as well.")
+        Path | None, typer.Option(metavar="FILE", help="Draw means and intervals as well: .png, .pdf or .svg.")
     ] = None,
 ) -> None:
     """Compare runs that `ga2clip eval` has measured.

@@ -12,7 +12,7 @@ from ga2clip.data.protocols import load_task
 from ga2clip.errors import UserError
 from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.experiments import jobs
-from ga2clip.experiments.compare import is_measured
+from ga2clip.experiments.compare import compare, is_measured
 from ga2clip.experiments.jobs import Job, describe_jobs, run_jobs
 from ga2clip.experiments.sweep import read_sweep
 from ga2clip.run import load_run
@@ -162,9 +162,12 @@ def test_the_expected_time_adds_up(
 
 
 def test_a_measurement_of_other_labels_than_now_counts_as_none(
-    settings: Callable[..., Settings], fewer_clips: Path, tmp_path: Path
+    settings: Callable[..., Settings],
+    fewer_clips: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """As after a test clip was put into another class: `report` and `sweep` measure again."""
+    """As after a test clip was put into another class: `report` and `sweep` measure again, `compare` says so."""
     wanted = settings("zero-shot", data={"root": str(fewer_clips)})
     run = train.train(wanted, tmp_path / "run", device="cpu", progress=False)
     evaluate_run(run, device="cpu", progress=False, write=True)
@@ -177,7 +180,13 @@ def test_a_measurement_of_other_labels_than_now_counts_as_none(
     ]
     replace(manifest, clips=tuple(clips)).write()
     assert not is_measured(load_run(run))
+    compare([run])
+    said = f"the dataset has changed since {run} was measured; to measure as it is now: ga2clip eval {run}"
+    assert said in caplog.messages
+    caplog.clear()
     evaluate_run(run, device="cpu", progress=False, write=True)
     assert is_measured(load_run(run))
     shutil.rmtree(fewer_clips)
     assert is_measured(load_run(run))  # nothing newer can be measured
+    compare([run])
+    assert not [message for message in caplog.messages if "dataset has changed" in message]
