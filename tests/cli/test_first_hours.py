@@ -74,6 +74,14 @@ def test_a_typing_error_is_found_before_torch_is_loaded(process, words: tuple[st
     assert said in err
 
 
+def test_a_typing_error_in_a_sweep_is_found_before_torch_is_loaded(process, tmp_path: Path) -> None:
+    file = tmp_path / "season.toml"
+    file.write_text("methods = ['vtp']\ndatasets = ['stickfigures']\n")
+    code, _, err = process("sweep", str(file), without=("torch",))
+    assert code == 1
+    assert "did you mean 'vpt'" in err
+
+
 def test_eval_and_export_take_the_newest_run(
     folder: Path, run: Path, invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,6 +254,7 @@ def test_what_cannot_be_paired_is_refused(make: Make) -> None:
 def test_a_folder_of_runs_stands_for_them(make: Make, tmp_path: Path) -> None:
     runs = seeds(make, "ga2", [1, 2], [1, 2])
     assert runs_in([tmp_path]) == runs
+    assert runs_in([tmp_path.parent]) == runs  # of a sweep, one level deeper
     assert runs_in([runs[1], runs[0]]) == [runs[1], runs[0]]
     assert runs_in([tmp_path / "none"]) == [tmp_path / "none"]
 
@@ -270,7 +271,9 @@ def test_a_clip_that_has_another_label_by_now_is_no_pair(make: Make) -> None:
     _label(a, "run", "run", "walk")
     _label(b, "run", "walk", "walk")
     for pair in ([a, b], [b, a]):
-        with pytest.raises(UserError, match=r"different labels: 1\.mp4 \(test\) is '(run|walk)' and") as caught:
+        with pytest.raises(
+            UserError, match=r"different labels: 1\.mp4 \(test\) is '(run|walk)' and"
+        ) as caught:
             compare(pair)
         assert str(caught.value.hint) == f"ga2clip eval {pair[0]} {pair[1]}"
     # Classes of other names, as with --class-names, are the same classes.
@@ -285,7 +288,7 @@ def test_the_suffix_says_what_is_drawn(make: Make, tmp_path: Path, suffix: str, 
 
 
 def test_a_figure_of_another_format_is_refused(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no format of a figure '.txt'") as caught:
+    with pytest.raises(UserError, match=r"no format of a figure '\.txt'") as caught:
         draw(compare([make("a", {"test": right(3)})]), tmp_path / "plot.txt")
     assert str(caught.value.hint) == "use .png, .pdf, .svg"
     assert not (tmp_path / "plot.txt").exists()
