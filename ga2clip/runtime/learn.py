@@ -4,9 +4,8 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,8 @@ from ga2clip.runtime.card import WIDEST_TAUGHT
 from ga2clip.runtime.doubts import warn_of_classes, warn_of_one
 from ga2clip.runtime.model import ClipModel, Encoded
 from ga2clip.runtime.scoring import NONE_LABEL, normalise
-from ga2clip.runtime.teaching import Example, Examples, Head, Kind, fitted_scale
+from ga2clip.runtime.taught_calibration import TaughtProbabilities
+from ga2clip.runtime.teaching import Example, Examples, Head, Kind
 
 _log = logging.getLogger(__name__)
 Paths = Sequence[str | os.PathLike[str]]
@@ -40,16 +40,40 @@ class TaughtModel:
     """A `ClipModel` with examples: all of the given model, but for its classes and how they are scored."""
 
     def __init__(self, model: ClipModel, head: Head) -> None:
-        self._model, self.taught = model, head
+        self._model = model
         self.classes = head.classes
-        self.scale, self.threshold = _scale(model, head), head.threshold
+        self.fitted = TaughtProbabilities.fit(head, model.negatives, model.scoring)
+        self.taught = self.fitted.applied_to(head)
+        self.scale, self.calibration = self.fitted.scale, self.fitted.calibration
+        self.threshold = self.taught.threshold
+        self.provider, self.preprocess, self.frames = model.provider, model.preprocess, model.frames
+        self.scoring, self.logit_bias, self.negatives = model.scoring, model.logit_bias, model.negatives
         self.name = f"{model.name}, taught by {len(head.examples.items)} clips"
         self.fingerprint = hashlib.sha256(
             f"{model.fingerprint} {head.examples.sha256()} {head.classes}".encode()
         ).hexdigest()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+    def encode_frames(self, frames: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return self._model.encode_frames(frames)
+
+    def encode_clips(self, clips: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return self._model.encode_clips(clips)
+
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        """As `ClipModel`."""
+        return self._model.pool(features)
+
+    def encode_classes(
+        self, names: Sequence[str], template: str | None, sentences: Mapping[str, Sequence[str]]
+    ) -> np.ndarray:
+        """As `ClipModel`."""
+        return self._model.encode_classes(names, template, sentences)
+
+    def unknown_words(self, names: Sequence[str]) -> list[str]:
+        """As `ClipModel`."""
+        return self._model.unknown_words(names)
 
     def close(self) -> None:
         """Nothing: the encoders belong to the model that was taught."""
@@ -86,7 +110,7 @@ def taught_model(
     Raises:
         UserError: as `Predictor.teach`; or a name in `forget` that was not taught, or nothing to do.
     """
-    head: Head | None = getattr(model, "taught", None)
+    head = model.taught
     if not shown and not forget:
         raise UserError("there are no examples", "give at least one clip, or a class to forget")
     own = model.classes if head is None else head.classes[: head.own]
@@ -100,6 +124,16 @@ def taught_model(
     if len(learned.classes) == 1:
         warn_of_one(learned.classes[0])
     return TaughtModel(model, learned)
+
+
+def taught_by_training(model: ClipModel, examples: Examples) -> TaughtModel:
+    """The model with the clips that it was trained on as examples, whose features it has computed before.
+
+    As many classes again as it knows may be asked for that have no examples, so the covariance of those that have some
+    counts half: better on classes that were left out of three datasets (docs/benchmarks.md).
+    """
+    head = _learn(model, None, model.classes, examples)
+    return TaughtModel(model, replace(head, unseen=len(head.classes)))
 
 
 def _without(examples: Examples | None, forget: Sequence[str], model: ClipModel) -> Examples:
@@ -197,9 +231,5 @@ def _learn(model: ClipModel, head: Head | None, own: Sequence[str], examples: Ex
         raise UserError(f"a model whose features have more than {WIDEST_TAUGHT} numbers can't be taught")
     scale = model.scale if head is None else head.scale_before
     threshold = model.threshold if head is None else head.threshold_before
-    return Head((*own, *added), texts, examples, len(own), scale, threshold)
-
-
-def _scale(model: ClipModel, head: Head) -> float:
-    """A sigmoid is fitted over many more pairs than a few examples make; it keeps its scale."""
-    return fitted_scale(head) if getattr(model, "scoring", "softmax") == "softmax" else head.scale_before
+    unseen = 0 if head is None else head.unseen
+    return Head((*own, *added), texts, examples, len(own), scale, threshold, unseen)

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from ga2clip.choices import ScoringRule
+from ga2clip.errors import UserError
 from ga2clip.runtime.card import CalibrationCard
 from ga2clip.runtime.teaching import Head
 from ga2clip.video import Preprocess
@@ -106,3 +107,21 @@ class ClipModel(Protocol):
     def close(self) -> None:
         """Release memory; no other method is called afterwards."""
         ...
+
+
+_MEMBERS = frozenset(
+    {*ClipModel.__annotations__, *(name for name in vars(ClipModel) if not name.startswith("_"))}
+)
+
+
+def check_model(model: object) -> None:
+    """Raises UserError for what lacks members of `ClipModel`, by their names."""
+    if not hasattr(model, "encode_clips"):
+        raise UserError(f"a model is the folder of a bundle, got {model!r:.60}", "such as 'run/bundle'")
+    # `dir` computes nothing, but does not see what a `__getattr__` passes on.
+    missing = [name for name in sorted(_MEMBERS - set(dir(model))) if not hasattr(model, name)]
+    if missing:
+        raise UserError(
+            f"the model {type(model).__name__} lacks {', '.join(missing)}",
+            "`ga2clip.runtime.ClipModel` says what each is",
+        )

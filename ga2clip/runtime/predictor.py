@@ -4,13 +4,9 @@ file → frames uint8 (T, S, S, 3) → video feature (D,) → cosines with class
 softmax or sigmoid → ranking.
 """
 
-import itertools
-import logging
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -20,8 +16,7 @@ import numpy as np
 from ga2clip.choices import ScoringRule
 from ga2clip.descriptions import described_classes
 from ga2clip.errors import UserError
-from ga2clip.labels import comparable
-from ga2clip.predictions import Failure, Prediction, rank
+from ga2clip.predictions import Failure, Prediction
 from ga2clip.runtime.arguments import (
     at_least_one,
     flag,
@@ -30,24 +25,21 @@ from ga2clip.runtime.arguments import (
     prepared_frames,
     rgb_frames,
     seconds,
-    sentence,
     video_path,
     video_paths,
 )
+from ga2clip.runtime.batches import answer_files, encode_each, predictions
 from ga2clip.runtime.bundle_model import BundleModel
-from ga2clip.runtime.calibration import Calibration, Choice
-from ga2clip.runtime.decode import Clip, decode, decode_ahead
-from ga2clip.runtime.doubts import check_choice, warn_of_question
+from ga2clip.runtime.calibration import Choice
+from ga2clip.runtime.decode import Clip, decode
 from ga2clip.runtime.learn import Paths, shown_by, taught_model
-from ga2clip.runtime.model import ClipModel, Encoded
-from ga2clip.runtime.scoring import NONE_LABEL, Scorer
-from ga2clip.runtime.teaching import Head
+from ga2clip.runtime.model import ClipModel, Encoded, check_model
+from ga2clip.runtime.question import Questions, class_features
+from ga2clip.runtime.scoring import Scorer
 from ga2clip.video import SamplingRule
 
-_log = logging.getLogger(__name__)
 Classes = Iterable[str] | Mapping[str, Sequence[str]]
 """Class names, or class names with sentences that describe them."""
-_QUESTIONS = 64  # that are remembered, so that each is warned of once; a service may ask any number of others
 
 
 class _Closed:
@@ -91,8 +83,8 @@ class Predictor:
         signed_by: str | os.PathLike[str] | None = None,
     ) -> None:
         own = None if classes is None else described_classes(classes)
-        if not isinstance(model, str | os.PathLike) and not hasattr(model, "encode_clips"):
-            raise UserError(f"a model is the folder of a bundle, got {model!r:.60}", "such as 'run/bundle'")
+        if not isinstance(model, str | os.PathLike):
+            check_model(model)
         cache = flag("cache", cache)
         self.model: ClipModel = (
             BundleModel(Path(model), provider=provider, threads=threads, cache=cache, signed_by=signed_by)
@@ -102,7 +94,7 @@ class Predictor:
         self._described = own or dict.fromkeys(self.model.classes, ())
         self.classes = tuple(self._described)
         """The class names that are ranked when a call gives none."""
-        self._asked: deque[tuple[object, ...]] = deque(maxlen=_QUESTIONS)
+        self._questions = Questions(self.model)
 
     def __enter__(self) -> "Predictor":
         return self
@@ -116,7 +108,7 @@ class Predictor:
         """Release the model and its memory. Later calls raise UserError; closing twice is allowed."""
         if not isinstance(self.model, _Closed):
             gone: Any = _Closed()
-            model, self.model = self.model, gone
+            model, self.model, self._questions = self.model, gone, Questions(gone)
             model.close()
 
     @property
@@ -136,11 +128,8 @@ class Predictor:
 
     @property
     def scoring(self) -> ScoringRule:
-        """`softmax`: the probabilities of an answer sum to 1 over all classes. `sigmoid`: each class has its own.
-
-        A `ClipModel` that does not say it is scored by a softmax, as CLIP is.
-        """
-        return getattr(self.model, "scoring", "softmax")
+        """`softmax`: the probabilities of an answer sum to 1 over all classes. `sigmoid`: each class has its own."""
+        return self.model.scoring
 
     @property
     def can_reject(self) -> bool:
@@ -184,7 +173,7 @@ class Predictor:
         """
         file, top = video_path(path), at_least_one("top", top)
         scorer = self.scorer(classes, template, reject, choice)
-        return self._answers([(file, self._decoder(None)(file))], scorer, top)[0]
+        return self._answers([(file, self._decoder()(file))], scorer, top)[0]
 
     def predict_frames(
         self,
@@ -242,9 +231,8 @@ class Predictor:
         files, top = video_paths(paths), at_least_one("top", top)
         batch, workers = at_least_one("batch", batch), at_least_one("workers", workers)
         limit = seconds("time_limit", time_limit)
-        return self._predict_many(
-            files, self.scorer(classes, template, reject, choice), top, batch, workers, limit
-        )
+        answer = partial(self._answers, scorer=self.scorer(classes, template, reject, choice), top=top)
+        return answer_files(files, self._decoder(limit), answer, batch=batch, workers=workers)
 
     def scorer(
         self,
@@ -264,56 +252,8 @@ class Predictor:
         Raises:
             UserError: as `predict`.
         """
-        reject = flag("reject", reject)
-        threshold = self.model.threshold if reject else None
-        if reject and threshold is None:
-            raise UserError(
-                f"{self.name} has no threshold for '{NONE_LABEL}'",
-                "`ga2clip export RUN` fits it where the run's dataset is prepared",
-            )
         described = self._described if classes is None else described_classes(classes)
-        names = tuple(described)
-        if reject and NONE_LABEL in map(comparable, names):
-            raise UserError(
-                f"a class is called '{NONE_LABEL}', which is the answer of a model that may reject",
-                "leave this class out, or do without reject",
-            )
-        features = self.encode_classes(described, template)
-        labels = (*names, NONE_LABEL) if reject else names
-        head: Head | None = getattr(self.model, "taught", None)
-        scorer = Scorer(
-            labels,
-            features,
-            self.model.negatives,
-            self.model.scale,
-            threshold,
-            self.scoring,
-            getattr(self.model, "logit_bias", 0.0),
-            None if head is None else head.question(names, features, self.model.negatives),
-            self._calibration(features) if head is None else None,
-            choice,
-        )
-        check_choice(scorer, names, self.name)
-        asked = (names, template, reject, repr(choice))
-        if asked not in self._asked:
-            self._asked.append(asked)
-            # A `ClipModel` from outside need not know its words.
-            unknown = getattr(self.model, "unknown_words", None)
-            taught = frozenset[str]() if head is None else head.taught_names
-            warn_of_question(scorer, names, unknown(names) if unknown else (), taught)
-        return scorer
-
-    def _calibration(self, features: np.ndarray) -> Calibration | None:
-        # A `ClipModel` from outside need not have one.
-        card = getattr(self.model, "calibration", None)
-        if card is None:
-            return None
-        return Calibration.of(card, features, self._tuned)
-
-    @cached_property
-    def _tuned(self) -> np.ndarray:
-        """Features of the model's own classes, float32 (C, D), L2-normalised; a run needs its text tower for them."""
-        return self.model.encode_classes(self.model.classes, None, {})
+        return self._questions.scorer(described, template, reject, choice)
 
     def prepare(self, frames: np.ndarray) -> np.ndarray:
         """Resize and crop frames to the encoder's side S, as all predictions do.
@@ -381,7 +321,8 @@ class Predictor:
             UserError: numbers out of range; raised by the call itself, not by the iterator.
         """
         files, workers = video_paths(paths), at_least_one("workers", workers)
-        return self._encode_files(files, flag("frames", frames), workers, seconds("time_limit", time_limit))
+        encode = partial(self._encoded, frames=flag("frames", frames))
+        return encode_each(files, self._decoder(seconds("time_limit", time_limit)), encode, workers=workers)
 
     def teach(
         self,
@@ -449,62 +390,17 @@ class Predictor:
             UserError: names that can't be told apart or are too long; a template that is not a string with one `{}`,
                 or beside sentences, which take its place.
         """
-        template, described = sentence(template), described_classes(names)
-        sentences = {name: own for name, own in described.items() if own}
-        if sentences and template is not None:
-            raise UserError(
-                f"a template does not go with descriptions: '{next(iter(sentences))}' has sentences of its own",
-                "leave one of them out",
-            )
-        return self.model.encode_classes(tuple(described), template, sentences)
+        return class_features(self.model, described_classes(names), template)
 
-    def _predict_many(
-        self, paths: Iterable[object], scorer: Scorer, top: int, batch: int, workers: int, limit: float
-    ) -> Iterator[Prediction | Failure]:
-        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            clips = decode_ahead(pool, self._decoder(limit), paths, ahead=2 * batch + workers)
-            while part := list(itertools.islice(clips, batch)):
-                good = [(file, clip) for file, clip in part if isinstance(clip, Clip)]
-                answers = iter(self._answers(good, scorer, top))
-                for file, clip in part:
-                    yield Failure(file, clip) if isinstance(clip, str) else next(answers)
-
-    def _encode_files(
-        self, paths: Iterable[object], frames: bool, workers: int, limit: float
-    ) -> Iterator[Encoded | Failure]:
-        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            for file, clip in decode_ahead(pool, self._decoder(limit), paths, ahead=workers + 2):
-                if isinstance(clip, str):
-                    yield Failure(file, clip)
-                    continue
-                own = self.encode_frames(clip.frames) if frames else None
-                video = self.encode_clips(clip.frames[None]) if own is None else self.pool(own[None])
-                yield Encoded(file, video[0], own, clip.times)
-
-    def _decoder(self, time_limit: float | None) -> Callable[[str], Clip]:
+    def _decoder(self, time_limit: float | None = None) -> Callable[[str], Clip]:
         return partial(decode, self.model.preprocess, SamplingRule(frames=self.model.frames), time_limit)
 
     def _answers(self, clips: Sequence[tuple[str, Clip]], scorer: Scorer, top: int) -> list[Prediction]:
-        if not clips:
-            return []
-        features = self.encode_clips(np.stack([clip.frames for _, clip in clips]))
-        probabilities = scorer.probabilities(features)
-        chosen = scorer.chosen(probabilities)
-        return [
-            Prediction(
-                file,
-                len(clip.frames),
-                clip.duration,
-                rank(scorer.labels, row, top),
-                clip.warnings,
-                None if chosen is None else _names_of(scorer.labels, row, chosen[number]),
-            )
-            for number, ((file, clip), row) in enumerate(zip(clips, probabilities, strict=True))
-        ]
+        return predictions(
+            clips, self.encode_clips(np.stack([clip.frames for _, clip in clips])), scorer, top
+        )
 
-
-def _names_of(labels: Sequence[str], probabilities: np.ndarray, chosen: np.ndarray) -> tuple[str, ...]:
-    """The chosen labels, the most probable first."""
-    ranked = rank(labels, probabilities, len(labels))
-    wanted = {label for label, taken in zip(labels, chosen, strict=True) if taken}
-    return tuple(label for label, _ in ranked if label in wanted)
+    def _encoded(self, file: str, clip: Clip, frames: bool) -> Encoded:
+        own = self.encode_frames(clip.frames) if frames else None
+        video = self.encode_clips(clip.frames[None]) if own is None else self.pool(own[None])
+        return Encoded(file, video[0], own, clip.times)

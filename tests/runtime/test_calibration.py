@@ -230,7 +230,7 @@ def test_a_question_is_warned_of_once_and_few_are_remembered(
         assert caplog.text.count("only class") == 1
         for number in range(100):
             predictor.scorer([f"{predictor.classes[0]} {number}"])
-        assert len(predictor._asked) == 64
+        assert len(predictor._questions._asked) == 64
 
 
 def test_the_own_classes_are_encoded_once(calibrated, clip_path, monkeypatch: pytest.MonkeyPatch) -> None:

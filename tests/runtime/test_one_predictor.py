@@ -151,6 +151,7 @@ def test_a_model_of_one_s_own_is_enough(clip_path) -> None:
         name, provider, classes, frames, scale, threshold = "own", "numpy", ("dark", "bright"), 4, 10.0, 0.0
         preprocess = Preprocess(size=8)
         negatives = np.float32([[-1, 0]])
+        scoring, logit_bias, taught, calibration = "softmax", 0.0, None, None
         fingerprint = "0" * 64
         closed = False
 
@@ -166,6 +167,9 @@ def test_a_model_of_one_s_own_is_enough(clip_path) -> None:
         def encode_classes(self, names, template, sentences):
             return np.float32([[name != "bright", name == "bright"] for name in names])
 
+        def unknown_words(self, names):
+            return []
+
         def close(self):
             self.closed = True
 
@@ -176,6 +180,9 @@ def test_a_model_of_one_s_own_is_enough(clip_path) -> None:
         assert predictor.predict_frames(0 * white, reject=True).predictions[0][0] == "dark"
         assert predictor.predict(clip_path).frames == 4
     assert own.closed
+    del Bright.unknown_words, Bright.taught
+    with pytest.raises(UserError, match="the model Bright lacks taught, unknown_words"):
+        Predictor(own)
 
 
 def as_schema_2(folder: Path) -> None:
