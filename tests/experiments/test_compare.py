@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -254,7 +255,9 @@ def test_what_cannot_be_paired_is_refused(make: Make) -> None:
 def test_a_folder_of_runs_stands_for_them(make: Make, tmp_path: Path) -> None:
     runs = seeds(make, "ga2", [1, 2], [1, 2])
     assert runs_in([tmp_path]) == runs
-    assert runs_in([tmp_path.parent]) == runs  # of a sweep, one level deeper
+    shutil.copytree(runs[0], tmp_path / "season" / "ga2" / "seed-1")  # as a sweep has them
+    assert runs_in([tmp_path / "season"]) == [tmp_path / "season/ga2/seed-1"]
+    shutil.rmtree(tmp_path / "season")
     assert runs_in([runs[1], runs[0]]) == [runs[1], runs[0]]
     assert runs_in([tmp_path / "none"]) == [tmp_path / "none"]
 
