@@ -292,11 +292,11 @@ def _refuse_unlike(first: Measurement, other: Measurement) -> None:
             f"{both} were tested on different clips, such as {clip[2]} ({clip[0]})",
             again,
         )
-    clip = _relabelled(first, other)
-    if clip is not None:
+    changed = _relabelled(first, other)
+    if changed is not None:
         raise UserError(
-            f"{both} were tested with different labels: {clip[2]} ({clip[0]}) is "
-            f"'{first.answers[clip].label}' and '{other.answers[clip].label}'",
+            f"{both} were tested with different labels: {changed[2]} ({changed[0]}) is "
+            f"'{first.answers[changed].label}' and '{other.answers[changed].label}'",
             again,
         )
 
