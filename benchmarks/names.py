@@ -3,7 +3,7 @@
 On training clips alone, with the features of the untuned built-in backbone: K clips of each base class are examples;
 asked are the base classes (on clips that were not examples), the novel ones, and the classes of other datasets.
 
-    for name in stickfigures stickfigures-narrow stickfigures-order; do ga2clip prepare --dataset $name; done
+    ga2clip prepare --dataset stickfigures    # and stickfigures-narrow, stickfigures-order
     python benchmarks/names.py --shots 4 16
 """
 
