@@ -39,9 +39,9 @@ def embed(
     threads: Threads = 0,
     verify: Verify = None,
 ) -> None:
-    """Write the features of videos to a file.
+    """Write the features of videos to an .npz or a Parquet file.
 
-    It is an .npz file, or with the extra `parquet` a Parquet file, by the ending of its name.
+    The ending of the name says which; Parquet needs the extra `parquet`.
     Memory does not grow with the number of videos. If it is stopped, the same command continues. In Python,
     ga2clip.read_features(FILE) reads the file; numpy.load and pandas.read_parquet do, too.
     """
