@@ -16,6 +16,8 @@ from typing import NoReturn
 from ga2clip.errors import UserError
 from ga2clip.files import sync, sync_tree, system_error, write_error
 
+SETTINGS_FILE = "settings.toml"
+"""The file by which a folder is recognised as a run."""
 _log = logging.getLogger(__name__)
 
 
