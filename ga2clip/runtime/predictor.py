@@ -60,7 +60,7 @@ class Predictor:
         provider: bundles only: `auto` (CUDA if a driver is installed, else the CPU), `cpu`, `cuda`, `cuda:N`,
             `tensorrt` or `openvino`. The attribute `provider` is the one that was obtained.
         threads: bundles only: CPU cores that each encoder may use; 0: all.
-        cache: bundles only: keep the features of class names on disk.
+        cache: bundles only: keep the features of class names on disk, and which large files were whole.
         signed_by: bundles only: a PEM file with the Ed25519 public key that must have signed the bundle.
 
     Raises:
