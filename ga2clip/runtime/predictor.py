@@ -27,6 +27,7 @@ from ga2clip.runtime.arguments import (
     seconds,
     video_path,
     video_paths,
+    zero_or_more,
 )
 from ga2clip.runtime.batches import answer_files, encode_each, predictions
 from ga2clip.runtime.bundle_model import BundleModel
@@ -36,6 +37,7 @@ from ga2clip.runtime.learn import Paths, shown_by, taught_model
 from ga2clip.runtime.model import ClipModel, Encoded, check_model
 from ga2clip.runtime.question import Questions, class_features
 from ga2clip.runtime.scoring import Scorer
+from ga2clip.runtime.still import StillFrames
 from ga2clip.video import SamplingRule
 
 Classes = Iterable[str] | Mapping[str, Sequence[str]]
@@ -302,6 +304,7 @@ class Predictor:
         paths: Iterable[str | os.PathLike[str]],
         *,
         frames: bool = False,
+        still: float = 0.0,
         workers: int = 1,
         time_limit: float = 60.0,
     ) -> Iterator[Encoded | Failure]:
@@ -310,6 +313,8 @@ class Predictor:
         Args:
             paths: the files. An iterator is consumed only a few files ahead.
             frames: also give the features of the sampled frames; the video feature is what `pool` makes of those.
+            still: with `frames`, a frame whose pixels (of 255) moved less than this since the last encoded one, in
+                every block of 8 × 8, keeps its features; 0: encode all frames.
             workers: number of decoding threads.
             time_limit: seconds that decoding one file may take.
 
@@ -321,7 +326,7 @@ class Predictor:
             UserError: numbers out of range; raised by the call itself, not by the iterator.
         """
         files, workers = video_paths(paths), at_least_one("workers", workers)
-        encode = partial(self._encoded, frames=flag("frames", frames))
+        encode = partial(self._encoded, frames=flag("frames", frames), still=zero_or_more("still", still))
         return encode_each(files, self._decoder(seconds("time_limit", time_limit)), encode, workers=workers)
 
     def teach(
@@ -400,7 +405,9 @@ class Predictor:
             clips, self.encode_clips(np.stack([clip.frames for _, clip in clips])), scorer, top
         )
 
-    def _encoded(self, file: str, clip: Clip, frames: bool) -> Encoded:
-        own = self.encode_frames(clip.frames) if frames else None
-        video = self.encode_clips(clip.frames[None]) if own is None else self.pool(own[None])
-        return Encoded(file, video[0], own, clip.times)
+    def _encoded(self, file: str, clip: Clip, frames: bool, still: float) -> Encoded:
+        if not frames:
+            return Encoded(file, self.encode_clips(clip.frames[None])[0], None, clip.times)
+        encoder = StillFrames(self.encode_frames, still)
+        own = encoder.encode(clip.frames)
+        return Encoded(file, self.pool(own[None])[0], own, clip.times, encoder.reused)
