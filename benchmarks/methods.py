@@ -1,4 +1,5 @@
-"""Every method on `stickfigures`, over seeds: base-to-novel, few-shot, and an ablation of GA2-CLIP.
+"""Every method on `stickfigures`, over seeds: base-to-novel, few-shot, and an ablation of GA2-CLIP; and the recommended
+method beside others on every kind of data (`REGIMES`).
 
 One line of JSON per trained model goes to --out as soon as it is known; what is there already is not trained again,
 so the benchmark can be stopped and continued, and several processes can share the work (--share 0/2, 1/2). --timing
@@ -9,6 +10,11 @@ means with 95 % intervals over seeds and clips, and p-values of a paired t-test 
     python benchmarks/methods.py --out methods.jsonl --tables methods ablation few-shot --seeds 1 2 3
     python benchmarks/methods.py --out methods.jsonl --timing
     python benchmarks/methods.py --out methods.jsonl --report --plot docs/images/methods.png
+
+    for name in stickfigures stickfigures-narrow stickfigures-order; do
+        ga2clip prepare --dataset $name --clips-per-class 100 --cache; done
+    python benchmarks/methods.py --out regimes.jsonl --tables 2-clips 4-clips 16-clips narrow order \\
+        --seeds 1 2 3 4 5 6 7 8
 """
 
 import argparse
@@ -76,6 +82,32 @@ FEW_SHOT_ROWS = [
     Row("ga2, residual", "ga2", _RESIDUAL),
     Row("ga2, gated", "ga2", {"method": {"coupling": "gated"}}),
 ]
+
+
+class Regime(NamedTuple):
+    """A kind of data, base-to-novel: a dataset, training clips per class, settings of all rows, and the rows."""
+
+    dataset: str
+    shots: int
+    tree: Tree
+    rows: list[Row]
+
+
+_UNTUNED = Row("zero-shot", "zero-shot", {})  # the same whatever the seed: measured once
+_PLAIN = [_UNTUNED, Row("ivlp", "ivlp", {}), Row("ga2", "ga2", {})]
+_NO_TRAINING = Row("zero-shot + teach", "zero-shot", {"method": {"teach": True}})
+_BEST = Row("recommended", "recommended", {})
+_BEST_IN_ORDER = Row("recommended, pooling attention", "recommended", {"method": {"pooling": "attention"}})
+REGIMES = {
+    **{f"{k}-clips": Regime("stickfigures", k, {}, [*_PLAIN, _NO_TRAINING, _BEST]) for k in (2, 4, 16)},
+    "narrow": Regime("stickfigures-narrow", 16, {}, [*_PLAIN, _NO_TRAINING, _BEST]),
+    "order": Regime(
+        "stickfigures-order",
+        8,
+        {"data": {"frames": 8}},
+        [*_PLAIN, _NO_TRAINING, _BEST_IN_ORDER],
+    ),
+}
 # Rows of the ablation that are a method of the first table: trained once.
 SAME = {
     row.name: method.name
@@ -103,26 +135,34 @@ def jobs(tables: list[str], seeds: list[int], shots: list[int]) -> Iterator[Job]
             yield from (Job("ablation", row, seed, 16) for row in ABLATION_ROWS if row.name not in SAME)
         if "few-shot" in tables:
             yield from (Job("few-shot", row, seed, k) for k in shots for row in FEW_SHOT_ROWS)
+        for name, regime in REGIMES.items():
+            if name in tables:
+                rows = (row for row in regime.rows if row is not _UNTUNED or seed == seeds[0])
+                yield from (Job(name, row, seed, regime.shots) for row in rows)
 
 
-def job_settings(job: Job, root: str) -> Any:
-    """The dataset's recipe for the method, with the row's changes."""
+def job_settings(job: Job, data: Path) -> Any:
+    """The dataset's recipe for the method, with the regime's and the row's changes. data: folder of the datasets."""
     from ga2clip.training.configure import configure
 
     protocol = "few-shot" if job.table == "few-shot" else "base-to-novel"
-    options: Tree = {"data": {"root": root, "shots": job.shots}, "training": {"seed": job.seed}}
-    settings = configure(dataset="stickfigures", method=job.row.method, protocol=protocol, options=options)
-    return settings.updated(job.row.tree, job.row.name)
+    regime = REGIMES.get(job.table, Regime("stickfigures", job.shots, {}, []))
+    options: Tree = {
+        "data": {"root": str(data / regime.dataset), "shots": job.shots},
+        "training": {"seed": job.seed},
+    }
+    settings = configure(dataset=regime.dataset, method=job.row.method, protocol=protocol, options=options)
+    return settings.updated(regime.tree, job.table).updated(job.row.tree, job.row.name)
 
 
-def run(job: Job, root: str) -> dict[str, Any]:
+def run(job: Job, data: Path) -> dict[str, Any]:
     """Train and test one model in a temporary folder."""
     from ga2clip.evaluation.evaluate import evaluate_run
     from ga2clip.run import load_run
     from ga2clip.training.train import train
 
     with tempfile.TemporaryDirectory() as folder:
-        path = train(job_settings(job, root), Path(folder) / "run", progress=False)
+        path = train(job_settings(job, data), Path(folder) / "run", progress=False)
         measured = evaluate_run(path, progress=False)
         report = measured.to_json()
         parameters = sum(p.numel() for p in load_run(path).model().trainable_parameters().values())
@@ -140,11 +180,11 @@ def run(job: Job, root: str) -> dict[str, Any]:
     }
 
 
-def timings(root: str, rounds: int = 7) -> Iterator[dict[str, Any]]:
+def timings(data: Path, rounds: int = 7) -> Iterator[dict[str, Any]]:
     """Seconds of an update of every row that trains, without loading: medians of rounds in which all take turns."""
     steps = {}
     for row in [*METHOD_ROWS, *ABLATION_ROWS]:  # those of SAME are timed under both names
-        settings = job_settings(Job("timing", row, 1, 16), root)
+        settings = job_settings(Job("timing", row, 1, 16), data)
         if settings.method.tune != "none":
             steps[row.name] = _step(settings)
     seconds_of: dict[str, list[float]] = {name: [] for name in steps}
@@ -307,12 +347,12 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="file of results, a JSON object a line")
     parser.add_argument(
-        "--tables", nargs="+", default=["methods"], choices=["methods", "ablation", "few-shot"]
+        "--tables", nargs="+", default=["methods"], choices=["methods", "ablation", "few-shot", *REGIMES]
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--shots", nargs="+", type=int, default=list(SHOTS), help="few-shot: only these")
     parser.add_argument("--rows", nargs="+", help="only these rows")
-    parser.add_argument("--root", default="data/stickfigures")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="the folder of the prepared datasets")
     parser.add_argument("--share", default="0/1", help="this process's share of the jobs, such as 0/2")
     parser.add_argument("--timing", action="store_true", help="measure a step of every method instead")
     parser.add_argument("--report", action="store_true", help="print the tables instead of training")
@@ -322,10 +362,10 @@ def main() -> None:
     lines = read(options.out)
     if options.timing:
         kept = [line for line in lines if line["table"] != "timing"]
-        options.out.write_text("".join(json.dumps(line) + "\n" for line in [*kept, *timings(options.root)]))
+        options.out.write_text("".join(json.dumps(line) + "\n" for line in [*kept, *timings(options.data)]))
         return
     if options.report:
-        for table in ("methods", "ablation", "few-shot"):
+        for table in dict.fromkeys(line["table"] for line in lines if line["table"] != "timing"):
             few = table == "few-shot"
             text = (
                 few_shot_markdown(lines, options.against) if few else markdown(lines, table, options.against)
@@ -344,7 +384,7 @@ def main() -> None:
     for job in wanted[mine::sharing]:
         if (job.table, job.row.name, job.seed, job.shots) in done:
             continue
-        result = run(job, options.root)
+        result = run(job, options.data)
         with options.out.open("a") as file:
             file.write(json.dumps(result) + "\n")
         print(json.dumps(result), flush=True)

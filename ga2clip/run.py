@@ -33,6 +33,7 @@ from ga2clip.run_files import SETTINGS as SETTINGS
 from ga2clip.run_files import read_header, read_tensors, save_tensors, write_settings
 from ga2clip.run_files import read_metrics as read_metrics
 from ga2clip.run_files import read_settings as read_settings
+from ga2clip.runtime.teaching import Example, Examples
 from ga2clip.settings import DataSettings, Settings
 from ga2clip.text import printable
 
@@ -52,6 +53,8 @@ DATA = "data.json"
 STATE = "state"
 BACKBONE = "backbone.safetensors"
 """The tuned backbone of an imported run, if the checkpoint had one."""
+_EXAMPLES = "examples."
+_ARRAYS = ("features", "labels", "sha256")
 HARD_PROMPT = "parts.coupling.hard"
 """The tensor (n, W) under which a run keeps the frozen hard prompt."""
 MAY_CHANGE = {
@@ -85,7 +88,29 @@ class Run:
 
     def state(self) -> "dict[str, Tensor]":
         """The tuned tensors by name. Raises UserError for an unreadable file."""
-        return current_names(read_tensors(self.path / PROMPTS)[1])
+        tensors = read_tensors(self.path / PROMPTS)[1]
+        return current_names({name: t for name, t in tensors.items() if not name.startswith(_EXAMPLES)})
+
+    def examples(self) -> Examples | None:
+        """The training clips that `method.teach` learned from, with their features; None without it.
+
+        Raises UserError for an unreadable file.
+        """
+        if not self.settings.method.teach:
+            return None
+        tensors = read_tensors(self.path / PROMPTS)[1]
+        try:
+            features, labels, hashes = (tensors[f"{_EXAMPLES}{name}"].numpy() for name in _ARRAYS)
+        except KeyError:
+            raise UserError(
+                f"{self.path} has not learned from its training clips yet",
+                f"its training is not finished; continue with: ga2clip train --resume {self.path}",
+            ) from None
+        items = [
+            Example(self.classes[label], "class", row.tobytes().hex())
+            for label, row in zip(labels, hashes, strict=True)
+        ]
+        return Examples.sorted(items, features)
 
     def model(self, device: "str | torch.device" = "cpu") -> "VideoCLIP":
         """The tuned model in evaluation mode. The tensors of the run and the model must match exactly.
@@ -143,8 +168,8 @@ class Run:
 
     @property
     def tuned(self) -> bool:
-        """Whether it was trained here: False for zero-shot runs and imported checkpoints."""
-        return bool(self.meta.get("step"))
+        """Whether it learned from clips here: False for zero-shot runs and imported checkpoints."""
+        return bool(self.meta.get("step")) or self.settings.method.teach
 
     def task(self, root: str = "") -> "Task":
         """The run's training and test clips. root: the dataset's folder, if it has moved."""
@@ -273,8 +298,16 @@ def refuse_occupied(folder: Path) -> None:
         raise UserError(f"{folder} exists and is not empty", "choose another --out")
 
 
-def save_prompts(folder: Path, model: "VideoCLIP", note: Mapping[str, Any] | None = None) -> None:
-    """Write the tuned tensors of a model to `folder`, atomically. note: a JSON object for the header."""
+def save_prompts(
+    folder: Path,
+    model: "VideoCLIP",
+    note: Mapping[str, Any] | None = None,
+    examples: Examples | None = None,
+) -> None:
+    """Write the tuned tensors of a model to `folder`, atomically.
+
+    note: a JSON object for the header. examples: of the model's classes, what `Run.examples` gives.
+    """
     meta = {
         "schema": SCHEMA,
         "classes": list(model.classes),
@@ -285,8 +318,23 @@ def save_prompts(folder: Path, model: "VideoCLIP", note: Mapping[str, Any] | Non
         "settings": model.settings.model_dump(mode="json"),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.trainable_state().items()}
+    if examples is not None:
+        tensors |= _example_tensors(examples, model.classes)
     header = {key: json.dumps(value) for key, value in (meta | dict(note or {})).items()}
     save_tensors(folder / PROMPTS, tensors, header)
+
+
+def _example_tensors(examples: Examples, classes: Sequence[str]) -> "dict[str, Tensor]":
+    import torch
+
+    number = {name: index for index, name in enumerate(classes)}
+    hashes = [list(bytes.fromhex(item.sha256)) for item in examples.items]
+    arrays = (
+        torch.from_numpy(examples.features),
+        torch.tensor([number[item.label] for item in examples.items]),
+        torch.tensor(hashes, dtype=torch.uint8),
+    )
+    return {f"{_EXAMPLES}{name}": array for name, array in zip(_ARRAYS, arrays, strict=True)}
 
 
 def write_run(

@@ -169,6 +169,9 @@ class MethodSettings(_Section):
     """Blocks of the pooling `transformer`; the published one has 6."""
     linear_probe: bool = False
     """A linear classifier on the frozen video feature instead of class texts."""
+    teach: bool = False
+    """At the end of the training, learn where the classes lie from the training clips, in closed form, as `ga2clip
+    teach` does from examples."""
     tune: Tune = "prompts"
     """What trains: nothing, the parts above, or a whole tower as well (ViFi-CLIP)."""
     interpolate: float = Field(default=1.0, ge=0, le=1)

@@ -32,7 +32,8 @@ def export(
     pretrained: Annotated[
         str | None,
         typer.Option(
-            metavar="TAG|PATH", help="Weights of --backbone [default: openai; the built-in ones of tiny]."
+            metavar="TAG|PATH",
+            help="Weights of --backbone [default: openai, or the only ones there are; the built-in ones of tiny].",
         ),
     ] = None,
     classes: Classes = None,

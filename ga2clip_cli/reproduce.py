@@ -1,7 +1,7 @@
 """`ga2clip reproduce`: the rows of the paper's tables for a dataset, ours beside theirs."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -34,22 +34,17 @@ def reproduce(
     Prints our results beside the published ones, and writes the table into the folder of the runs. What is done is
     not done again; stopped runs are continued.
     """
-    from ga2clip.experiments.reproduce import describe, plan, table
+    from ga2clip.experiments.reproduce import Setup, describe, plan, table
     from ga2clip.experiments.reproduce import reproduce as run_rows
     from ga2clip.experiments.tables import check_form, write_table
 
     check_form(form)
     rows = plan(dataset)
-    where: dict[str, Any] = {
-        "root": "" if root is None else str(root),
-        "seeds": seeds or (1, 2, 3),
-        "overrides": overrides or (),
-        "device": device,
-    }
+    setup = Setup(out, "" if root is None else str(root), seeds or (1, 2, 3), overrides or ())
     if dry_run:
-        console.emit(describe(rows, out, **where))
+        console.emit(describe(rows, setup, device=device))
         return
-    results = run_rows(rows, out, **where, progress=console.has_terminal())
+    results = run_rows(rows, setup, device=device, progress=console.has_terminal())
     text = table(results, form)
     console.note(f"table: {write_table(out, text, form)}")
     console.emit(text)

@@ -21,9 +21,10 @@ train() {
 say ga2clip prepare --dataset stickfigures --root "$data"
 train "$folder/zero-shot" --method zero-shot
 train "$folder/ga2" --method ga2
-say ga2clip eval "$folder/zero-shot" "$folder/ga2"
-say ga2clip export "$folder/ga2"
+train "$folder/recommended" --method recommended
+say ga2clip eval "$folder/zero-shot" "$folder/ga2" "$folder/recommended"
+say ga2clip export "$folder/recommended"
 # A clip of a class that was tuned on, among those classes; one of a class that was not, among all forty names.
-say ga2clip predict "$data/videos/riding_a_bike/test_000.mp4" --model "$folder/ga2/bundle" --top 3
+say ga2clip predict "$data/videos/riding_a_bike/test_000.mp4" --model "$folder/recommended/bundle" --top 3
 ls "$data/videos" | tr _ ' ' > "$folder/labels.txt"
-say ga2clip predict "$data/videos/balancing_a_ball/test_000.mp4" --model "$folder/ga2/bundle" --classes "$folder/labels.txt" --top 3
+say ga2clip predict "$data/videos/balancing_a_ball/test_000.mp4" --model "$folder/recommended/bundle" --classes "$folder/labels.txt" --top 3

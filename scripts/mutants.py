@@ -176,7 +176,7 @@ MUTANTS = (
     ),
     Mutant(
         "views are averaged as logits",
-        "ga2clip/evaluation/evaluate.py",
+        "ga2clip/evaluation/measure.py",
         "class_probabilities(logits, model.backbone.scoring).mean(dim=1)",
         "class_probabilities(logits.mean(dim=1), model.backbone.scoring)",
         "tests/evaluation",

@@ -39,6 +39,8 @@ def _same_random_numbers() -> None:
 @pytest.fixture(autouse=True)
 def _same_loggers() -> Iterator[None]:
     """Commands that run inside a test send messages to stderr; later tests must not find that."""
+    if module := sys.modules.get("ga2clip.model.load_backbone"):
+        module._warn_once.cache_clear()
     loggers = [logging.getLogger(name) for name in (None, "ga2clip", "ga2clip_export")]
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield

@@ -14,20 +14,28 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
 
-from ga2clip.evaluation.reliability import Reliability, brier_score
-from ga2clip.runtime.calibration import quantile
 from ga2clip.runtime.card import CalibrationCard, GroupCalibration
+from ga2clip.runtime.fit_calibration import (
+    FEWEST,
+    FEWEST_OF_CLASS,
+    Sets,
+    best_f1_cut,
+    errors_of,
+    fit_sigmoid,
+    misses_of,
+    rounded,
+    softmax,
+    usual_cut,
+)
+from ga2clip.runtime.reliability import brier_score
 from ga2clip.runtime.scoring import normalise
 
 _log = logging.getLogger(__name__)
 
 _FOLDS = 5
 _RANGE = (np.log(1 / 20), np.log(20))  # of the logarithm of a temperature
-_FEWEST = 20  # clips, to fit anything on
-_FEWEST_OF_CLASS = 5  # clips, to fit a threshold on
-_COVERAGE = 0.9
 
 
 def fit_calibration(
@@ -55,10 +63,10 @@ def fit_calibration(
     Returns:
         None where clips or classes are too few: fewer than 20 clips or 2 classes.
     """
-    if len(labels) < _FEWEST or len(bank) < 2:
+    if len(labels) < FEWEST or len(bank) < 2:
         _log.warning(
             "probabilities are not calibrated: that needs %d clips of the training part and 2 classes",
-            _FEWEST,
+            FEWEST,
         )
         return None
     unit = normalise(video).astype(np.float64)
@@ -72,7 +80,7 @@ def fit_calibration(
     else:
         new = _fit_group(scale * unit @ normalise(untuned).T, labels)
     scores = _sigmoid(tuned.slope * own + tuned.offset)
-    enough = [index for index in range(len(bank)) if (labels == index).sum() >= _FEWEST_OF_CLASS]
+    enough = [index for index in range(len(bank)) if (labels == index).sum() >= FEWEST_OF_CLASS]
     return CalibrationCard(
         fitted_on=source,
         clips=len(labels),
@@ -80,6 +88,7 @@ def fit_calibration(
         new=new,
         reach=_reach(normalise(bank).astype(np.float64)),
         thresholds={classes[index]: best_f1_cut(scores[:, index], labels == index) for index in enough},
+        usual_threshold=usual_cut(scores, labels),
     )
 
 
@@ -92,24 +101,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(score, bounds=_RANGE, method="bounded").x))
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Of rows (N, C), float64."""
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
-
-
-def best_f1_cut(scores: np.ndarray, positive: np.ndarray) -> float:
-    """The threshold on scores (N,) with the largest F1 = 2TP/(2TP + FP + FN), halfway between two neighbouring scores.
-
-    Source: Lipton, Elkan & Naryanaswamy, "Optimal Thresholding of Classifiers to Maximize F1 Measure", ECML 2014.
-    """
-    values = np.unique(scores)
-    cuts = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2])
-    taken = scores[None, :] >= cuts[:, None]
-    hits = (taken & positive).sum(axis=1)
-    return float(cuts[np.argmax(2 * hits / (taken.sum(axis=1) + positive.sum()))])
-
-
 def _fit_group(logits: np.ndarray, labels: np.ndarray) -> GroupCalibration:
     held = np.empty_like(logits)
     covered, sizes = [], []
@@ -118,25 +109,22 @@ def _fit_group(logits: np.ndarray, labels: np.ndarray) -> GroupCalibration:
         out = folds == fold
         temperature = fit_temperature(logits[~out], labels[~out])
         held[out] = softmax(logits[out] / temperature)
-        lowest = 1 - quantile(_misses(softmax(logits[~out] / temperature), labels[~out]), _COVERAGE)
-        inside = (held[out] >= lowest) | (held[out] >= held[out].max(axis=1, keepdims=True))
-        covered += list(np.take_along_axis(inside, labels[out][:, None], axis=1)[:, 0])
-        sizes += list(inside.sum(axis=1))
-    before, after = Reliability.of(softmax(logits), labels), Reliability.of(held, labels)
+        sets = Sets.of(held[out], labels[out], misses_of(softmax(logits[~out] / temperature), labels[~out]))
+        covered += sets.covered.tolist()
+        sizes += sets.sizes.tolist()
+    (ece_before, brier_before), (ece, brier) = errors_of(softmax(logits), labels), errors_of(held, labels)
     temperature = fit_temperature(logits, labels)
-    slope, offset = _fit_sigmoid(logits, labels)
+    slope, offset = fit_sigmoid(logits, labels)
     return GroupCalibration(
         temperature=temperature,
         slope=slope,
         offset=offset,
-        misses=tuple(
-            round(float(miss), 6) for miss in sorted(_misses(softmax(logits / temperature), labels))
-        ),
-        accuracy=float(after.correct.mean()),
-        ece_before=before.ece,
-        ece=after.ece,
-        brier_before=before.brier,
-        brier=after.brier,
+        misses=rounded(misses_of(softmax(logits / temperature), labels)),
+        accuracy=float((held.argmax(axis=1) == labels).mean()),
+        ece_before=ece_before,
+        ece=ece,
+        brier_before=brier_before,
+        brier=brier,
         covered=float(np.mean(covered)),
         set_size=float(np.mean(sizes)),
     )
@@ -151,32 +139,6 @@ def _folds(labels: np.ndarray) -> np.ndarray:
         folds[rows] = (start + np.arange(len(rows))) % _FOLDS
         start += len(rows)
     return folds
-
-
-def _misses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return np.clip(1 - np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0], 0, 1)
-
-
-def _fit_sigmoid(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Slope and offset of the sigmoid that says best, for every clip and class alike, whether the clip shows the class.
-
-    Source: Platt (1999), with his targets that are not quite 0 and 1.
-    """
-    shows = np.eye(logits.shape[1])[labels].ravel()
-    positives, negatives = shows.sum(), (1 - shows).sum()
-    targets = np.where(shows > 0, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    spread = float(logits.std()) or 1.0
-    values = logits.ravel() / spread
-
-    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
-        scores = at[0] * values + at[1]
-        gaps = _sigmoid(scores) - targets
-        return float((np.logaddexp(0, scores) - targets * scores).mean()), np.array(
-            [(gaps * values).mean(), gaps.mean()]
-        )
-
-    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
-    return float(found[0] / spread), float(found[1])
 
 
 def _sigmoid(scores: np.ndarray) -> np.ndarray:

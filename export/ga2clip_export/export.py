@@ -16,11 +16,12 @@ import numpy as np
 from ga2clip.choices import ExportPrecision
 from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError, unknown_name
+from ga2clip.evaluation.torch_model import TorchModel
 from ga2clip.files import file_sha256
 from ga2clip.folders import new_folder
 from ga2clip.labels import check_class_names, fill
 from ga2clip.model.frozen_text import frozen_text_features, trained_tokens, unknown_class_words
-from ga2clip.model.load_backbone import BUILTIN, load_backbone
+from ga2clip.model.load_backbone import default_weights, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import BACKBONE, Run, load_run
@@ -42,7 +43,10 @@ from ga2clip.runtime.card import (
     TextCard,
 )
 from ga2clip.runtime.doubts import warn_of_classes, warn_of_one
+from ga2clip.runtime.learn import taught_by_training
 from ga2clip.runtime.signature import sign, signing_key
+from ga2clip.runtime.teach import write_examples
+from ga2clip.runtime.teaching import Examples
 from ga2clip.settings import Settings
 from ga2clip.settings_reading import merge
 from ga2clip.tokenizer_json import JsonTokenizer
@@ -119,6 +123,7 @@ def export_run(
         static=static,
         clips=clips,
         trained=_history(run),
+        examples=run.examples(),
         verify_accuracy=verify_accuracy,
         triton=triton,
         sign_with=sign_with,
@@ -140,14 +145,15 @@ def export_backbone(
         backbone: `tiny`, an open_clip architecture, or a name that goes with a weights file.
         out: the bundle's folder.
         classes: the class names that it ranks when none are given; a mapping also gives sentences for some of them.
-        pretrained: a tag or a weights file; None: the built-in weights of `tiny`, OpenAI's of others.
+        pretrained: a tag or a weights file; None: the built-in weights of `tiny`, else OpenAI's, or
+            the only ones that open_clip has.
         frames: frames taken from a clip.
         options: as `export_model`.
 
     Raises:
         UserError: as `export_run`; class names that can't be told apart.
     """
-    weights = pretrained or ("builtin" if backbone == BUILTIN else "openai")
+    weights = pretrained or default_weights(backbone)
     tree = merge(
         method_settings("zero-shot"),
         {
@@ -174,14 +180,23 @@ def export_model(
     static: bool = False,
     clips: Sequence[str | Path] = (),
     trained: Mapping[str, str | int | float | bool] | None = None,
+    examples: Examples | None = None,
     verify_accuracy: bool = False,
     triton: str | Path | None = None,
     sign_with: str | Path | None = None,
 ) -> Path:
-    """Export a model in memory; arguments and errors as `export_run`."""
+    """Export a model in memory; arguments and errors as `export_run`.
+
+    examples: training clips that its classes were learned from, see `Run.examples`.
+    """
     kind = _known_precision(precision)
     _refuse_occupied(out)
     if triton is not None:
+        if examples is not None:
+            raise UserError(
+                "a Triton client scores by cosines alone, and this run has learned from its training clips",
+                "train with --set method.teach=false for Triton",
+            )
         refuse_occupied(Path(triton))
     key = None if sign_with is None else signing_key(Path(sign_with))
     model = model.eval()
@@ -202,6 +217,9 @@ def export_model(
         (work / TOKENIZER).write_text(model.backbone.tokenizer.to_json(), encoding="utf-8")
         card = _card(model, work, expected, encoders, threshold, trained or {})
         (work / CARD).write_text(card.to_text(), encoding="utf-8")
+        if examples is not None:
+            taught = taught_by_training(TorchModel(model, str(out), exported=work), examples)
+            card = write_examples(open_bundle(work), taught, work)
         open_bundle(work).verify()
         if verify_accuracy and task is not None:
             card = _with_accuracy(card, work, task)

@@ -8,10 +8,9 @@ below it (Youden's J). Otherwise it is the margin that 95 % of the class clips r
 import numpy as np
 
 from ga2clip.runtime.card import RejectCard
+from ga2clip.runtime.fit_calibration import KEPT, best_cut
 from ga2clip.runtime.scoring import rejection_margin
 from ga2clip_export.verify import Reference
-
-_KEPT = 0.95
 
 
 def fit_threshold(expected: Reference, anchors: np.ndarray | None) -> RejectCard:
@@ -23,26 +22,18 @@ def fit_threshold(expected: Reference, anchors: np.ndarray | None) -> RejectCard
     shown = rejection_margin(expected.video_features, expected.bank, expected.negatives)
     source = f"{len(shown)} training clips of the run"
     if anchors is None:
-        threshold = float(np.quantile(shown, 1 - _KEPT))
+        threshold = float(np.quantile(shown, 1 - KEPT))
         return RejectCard(
             threshold=threshold, fitted_on=source, kept=_share(shown >= threshold), rejected=None
         )
     other = rejection_margin(anchors, expected.bank, expected.negatives)
-    threshold = _best_cut(shown, other)
+    threshold = best_cut(shown, other)
     return RejectCard(
         threshold=threshold,
         fitted_on=f"{source} and {len(other)} anchor clips",
         kept=_share(shown >= threshold),
         rejected=_share(other < threshold),
     )
-
-
-def _best_cut(above: np.ndarray, below: np.ndarray) -> float:
-    """The cut that maximises P(above ≥ cut) + P(below < cut), halfway between two neighbouring values."""
-    values = np.unique(np.concatenate([above, below]))
-    cuts = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2])
-    gains = [(above >= cut).mean() + (below < cut).mean() for cut in cuts]
-    return float(cuts[int(np.argmax(gains))])
 
 
 def _share(mask: np.ndarray) -> float:

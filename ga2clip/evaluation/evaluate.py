@@ -1,7 +1,4 @@
-"""Evaluation of a run under a protocol: base, novel, harmonic mean, or the accuracy over all classes.
-
-Every clip is decoded and encoded once, whatever the number of test sets, splits and protocols that contain it.
-"""
+"""Evaluation of runs: the settings, data and model of a test, what is refused, and the reports of `measure.py`."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -9,38 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from ga2clip.compute.distributed import Group, join_group
-from ga2clip.compute.features import ClipFeatures, encode_clips
-from ga2clip.compute.precision import autocast, autocast_dtype
+from ga2clip.compute.distributed import join_group
 from ga2clip.data.class_names import RAW, READABLE, described_as_named, named
 from ga2clip.data.lineage import Seen, fingerprint
-from ga2clip.data.manifest import Clip, Manifest, dataset_root, read_dataset
-from ga2clip.data.protocols import EvalSet, make_task
-from ga2clip.descriptions import ClassTexts, read_descriptions, said
+from ga2clip.data.manifest import Manifest, dataset_root, read_dataset
+from ga2clip.descriptions import ClassTexts, read_descriptions
 from ga2clip.errors import UserError
-from ga2clip.evaluation.clips import ClipAnswer
-from ga2clip.evaluation.metrics import BROKEN, TOP, rank_classes, score
+from ga2clip.evaluation.measure import ALL_CLASSES, evaluate_model, protocol_sets
 from ga2clip.evaluation.places import measurement_folder
-from ga2clip.evaluation.reliability import Reliability
-from ga2clip.evaluation.report import Measured, Report, SetReport
+from ga2clip.evaluation.report import Measured, Report
 from ga2clip.files import file_sha256
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.methods import method_settings
-from ga2clip.model.scoring import class_probabilities
-from ga2clip.model.video_clip import VideoCLIP, build_model
+from ga2clip.model.video_clip import build_model
 from ga2clip.registry import DATASETS
 from ga2clip.run import BACKBONE, PROMPTS, Run, load_run, runs_in
 from ga2clip.settings import DataSettings, Settings
 from ga2clip.settings_reading import merge
-from ga2clip.text import printable, some
+from ga2clip.text import printable
 
 _log = logging.getLogger(__name__)
-
-ALL_CLASSES = "all-classes"
-"""The name of the measurement of a run on all classes of its dataset, which is no protocol to train under."""
 
 
 def evaluate_run(
@@ -167,7 +152,9 @@ def _evaluate(
         model = run.model(group.device)
         model.class_texts = ClassTexts(settings.descriptions)
         bar = progress and group.is_first
-        reports = evaluate_model(model, settings, protocols, group, manifest, about=about, bar=bar)
+        reports = evaluate_model(
+            model, settings, protocols, group, manifest, run.examples(), about=about, bar=bar
+        )
     reports = [replace(report, folder=folder.format(protocol=report.protocol)) for report in reports]
     if write and group.is_first:
         for report in reports:
@@ -241,7 +228,7 @@ def _refuse_other_data(run: Run, settings: Settings, manifest: Manifest, protoco
             f"{run.path} was tuned on {dataset}: its accuracy there is not zero-shot",
             "take --protocol all, which tests all classes; or another --dataset",
         )
-    wanted = {name: _protocol(manifest, settings, name)[1] for name in protocols}
+    wanted = {name: protocol_sets(manifest, settings, name)[1] for name in protocols}
     if own and settings.data.class_names == run.settings.data.class_names:
         base = {
             name
@@ -283,135 +270,6 @@ def _manifest(run: Run, data: DataSettings, class_names: str | None) -> Manifest
             "the run was tuned on other names than those that are tested, such as '%s'", strangers[0]
         )
     return manifest
-
-
-def evaluate_model(
-    model: VideoCLIP,
-    settings: Settings,
-    protocols: Sequence[str],
-    group: Group,
-    manifest: Manifest,
-    *,
-    about: dict[str, Any] | None = None,
-    bar: bool = False,
-) -> list[Report]:
-    """Reports of a model on a dataset, one per protocol; the classes are those of the manifest."""
-    wanted = [_protocol(manifest, settings, name) for name in protocols]
-    _warn_of_undescribed(settings, [part.classes for _, parts in wanted for _, part in parts])
-    model.eval()
-    # Clips that `prepare` could not decode are not tried again: they might hang or crash this process.
-    known = manifest.broken
-    clips = [clip for _, parts in wanted for _, part in parts for clip in part.clips]
-    encoded = encode_clips(model, [clip for clip in clips if clip.id not in known], settings, group, bar=bar)
-    encoded.broken.update({clip.id: known[clip.id] for clip in clips if clip.id in known})
-    for name, reason in encoded.broken.items():
-        _log.warning("%s counts as wrong: %s", printable(name), reason)
-    data = settings.data
-    about = (about or {}) | {
-        "backbone": model.backbone.name,
-        "template": model.class_template,
-        "views": f"{data.test_clips}x{data.test_crops}",
-        "frames": data.frames,
-        "class_names": data.class_names,
-        "descriptions": said(settings.descriptions) if settings.descriptions else "none",
-    }
-    return [
-        Report(
-            protocol=name,
-            rule=rule,
-            sets=tuple(_score_set(model, part, encoded, settings, group, split) for split, part in parts),
-            about=about,
-        )
-        for (name, rule), parts in wanted
-    ]
-
-
-def _warn_of_undescribed(settings: Settings, classes: Sequence[Sequence[str]]) -> None:
-    """Say which tested classes are described by their names alone, where others have descriptions."""
-    tested = list(dict.fromkeys(name for part in classes for name in part))
-    missing = ClassTexts(settings.descriptions).missing(tested) if settings.descriptions else []
-    if missing:
-        _log.warning(
-            "%d of %d tested classes have no description, and are told by their names: %s",
-            len(missing),
-            len(tested),
-            some(missing),
-        )
-
-
-_Sets = list[tuple[int, EvalSet]]
-
-
-def _protocol(manifest: Manifest, settings: Settings, protocol: str) -> tuple[tuple[str, str], _Sets]:
-    """(name, rule) of a protocol and its test sets with their split; zero-shot is tested on every official split."""
-    several = protocol == "zero-shot" and not (settings.data.split_file or settings.data.test_split_file)
-    splits = range(1, manifest.splits + 1) if several else [settings.data.split]
-    parts: _Sets = []
-    rule = ""
-    # To test all classes, no training clip needs to be there.
-    tested = "zero-shot" if protocol == ALL_CLASSES else protocol
-    for split in splits:
-        data = settings.updated({"data": {"protocol": tested, "split": split}}, "the protocol").data
-        task = make_task(manifest, data, settings.training.seed)
-        rule = rule or task.rule
-        parts += [(split, part) for part in task.evals]
-    return (protocol, rule), parts
-
-
-@torch.no_grad()
-def _score_set(
-    model: VideoCLIP, part: EvalSet, encoded: ClipFeatures, settings: Settings, group: Group, split: int
-) -> SetReport:
-    """Classify a test set's clips among its own classes; views are averaged as probabilities."""
-    dtype = autocast_dtype(settings.training.precision, group.device, model.backbone.vision.width)
-    with autocast(group.device, dtype):
-        classes = model.encode_classes(list(part.classes))
-        model.check_classes(part.classes)
-    number = {name: index for index, name in enumerate(part.classes)}
-    labels = np.array([number[str(clip.label)] for clip in part.clips], dtype=np.int64)
-    ranked = np.full((len(part.clips), min(TOP, len(part.classes))), BROKEN, dtype=np.int64)
-    scores = np.zeros(ranked.shape)
-    everything = np.zeros((0, len(part.classes)))
-    whole = [index for index, clip in enumerate(part.clips) if clip.id in encoded.features]
-    if whole:
-        views = torch.stack([encoded.features[part.clips[index].id] for index in whole]).to(group.device)
-        logits = model.logits(views.flatten(0, 1), classes.float()).unflatten(0, views.shape[:2])
-        everything = class_probabilities(logits, model.backbone.scoring).mean(dim=1).cpu().numpy()
-        ranked[whole] = rank_classes(everything)
-        scores[whole] = np.take_along_axis(everything, ranked[whole], axis=1)
-    broken = tuple((clip.id, encoded.broken[clip.id]) for clip in part.clips if clip.id in encoded.broken)
-    answers = tuple(
-        ClipAnswer(
-            file=clip.id,
-            label=str(clip.label),
-            frames=clip.frames,
-            answers=tuple(
-                (part.classes[number], float(chance))
-                for number, chance in zip(numbers, row, strict=True)
-                if number != BROKEN
-            ),
-            warnings=_warning(clip, encoded, settings.data.frames),
-        )
-        for clip, numbers, row in zip(part.clips, ranked, scores, strict=True)
-    )
-    return SetReport(
-        part.name,
-        part.classes,
-        score(ranked, labels, len(part.classes)),
-        broken,
-        split,
-        answers,
-        Reliability.of(everything, labels[whole]),
-    )
-
-
-def _warning(clip: Clip, encoded: ClipFeatures, frames: int) -> str:
-    """Why a clip could not be read, or that it is shorter than what is taken from it."""
-    if clip.id in encoded.broken:
-        return encoded.broken[clip.id]
-    if 0 < clip.frames < frames:
-        return f"has {clip.frames} frames, of which {frames} were taken"
-    return ""
 
 
 def _test_settings(

@@ -14,7 +14,7 @@ from torch import Tensor
 from ga2clip.compute.distributed import choose_device
 from ga2clip.labels import fill
 from ga2clip.model.frozen_text import unknown_class_words
-from ga2clip.model.load_backbone import BUILTIN, load_backbone
+from ga2clip.model.load_backbone import default_weights, load_backbone
 from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import load_run
@@ -22,6 +22,8 @@ from ga2clip.runtime import is_bundle, open_bundle
 from ga2clip.runtime.arguments import thread_count
 from ga2clip.runtime.bundle import Probe
 from ga2clip.runtime.card import BundleCard, CalibrationCard
+from ga2clip.runtime.learn import taught_by_training
+from ga2clip.runtime.model import ClipModel
 from ga2clip.runtime.scoring import normalise
 from ga2clip.runtime.teaching import Head
 from ga2clip.settings import Settings
@@ -156,10 +158,12 @@ class TorchModel:
         return torch.from_numpy(self.preprocess.normalise(frames)).to(self._model.device)
 
 
-def model_of_run(path: Path, *, device: str = "auto", threads: int = 0) -> TorchModel:
-    """The tuned model of a run. Raises UserError as `load_run`."""
-    model = load_run(path).model()
-    return TorchModel(model, str(path), device=device, threads=threads, exported=path / "bundle")
+def model_of_run(path: Path, *, device: str = "auto", threads: int = 0) -> ClipModel:
+    """The tuned model of a run, taught by its training clips if it was. Raises UserError as `load_run`."""
+    run = load_run(path)
+    model = TorchModel(run.model(), str(path), device=device, threads=threads, exported=path / "bundle")
+    examples = run.examples()
+    return model if examples is None else taught_by_training(model, examples)
 
 
 def zero_shot_model(
@@ -167,9 +171,9 @@ def zero_shot_model(
 ) -> TorchModel:
     """An untuned backbone with the given classes.
 
-    weights: an open_clip tag or a file; None: the built-in ones, or OpenAI's. Raises UserError as `load_backbone`.
+    weights: an open_clip tag or a file; None: `default_weights`. Raises UserError as `load_backbone`.
     """
-    pretrained = weights or ("builtin" if backbone == BUILTIN else "openai")
+    pretrained = weights or default_weights(backbone)
     tree = method_settings("zero-shot") | {"backbone": {"name": backbone, "pretrained": pretrained}}
     settings = Settings().updated(tree, "zero-shot")
     model = build_model(load_backbone(settings.backbone), settings, classes)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ga2clip.evaluation.clips import ClipAnswer
-from ga2clip.evaluation.reliability import Bin, expected_calibration_error, filled_bins
+from ga2clip.evaluation.reliability import Bin, filled_bins
 from ga2clip.evaluation.statistics import mcnemar
+from ga2clip.runtime.reliability import expected_calibration_error
 
 CLOSE = 0.5
 """Two probabilities that are less than this apart are a close call."""

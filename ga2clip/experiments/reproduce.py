@@ -22,6 +22,19 @@ from ga2clip.training.configure import configure
 
 
 @dataclass(frozen=True)
+class Setup:
+    """What the runs of all rows share.
+
+    out: the folder of the runs. root: the dataset's; empty: the usual place. overrides: settings as of `--set`.
+    """
+
+    out: Path
+    root: str = ""
+    seeds: Sequence[int] = (1, 2, 3)
+    overrides: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Row:
     """One row of a published table.
 
@@ -33,45 +46,40 @@ class Row:
     shots: int
     published: Mapping[str, tuple[float, float]]
 
-    def settings(self, seed: int, root: str = "", overrides: Sequence[str] = ()) -> Settings:
+    def settings(self, setup: Setup, seed: int) -> Settings:
         """The settings of one of its runs."""
-        options = {"data": {"root": root, "shots": self.shots}, "training": {"seed": seed}}
+        options = {"data": {"root": setup.root, "shots": self.shots}, "training": {"seed": seed}}
         return configure(
             dataset=self.dataset,
             method="ga2",
             protocol=self.protocol,
             preset="authors",
             options=options,
-            overrides=overrides,
+            overrides=setup.overrides,
         )
 
-    def folder(self, out: Path, seed: int) -> Path:
+    def folder(self, setup: Setup, seed: int) -> Path:
         """Where that run lies."""
-        return out / f"{self.dataset}-{self.protocol}-{self.shots}shot-{seed}"
+        return setup.out / f"{self.dataset}-{self.protocol}-{self.shots}shot-{seed}"
 
-    def jobs(
-        self, out: Path, seeds: Sequence[int], root: str = "", overrides: Sequence[str] = ()
-    ) -> list[Job]:
+    def jobs(self, setup: Setup) -> list[Job]:
         """Its runs, one per seed."""
-        return [Job(self.folder(out, seed), self.settings(seed, root, overrides)) for seed in seeds]
+        return [Job(self.folder(setup, seed), self.settings(setup, seed)) for seed in setup.seeds]
 
-    def command(self, out: Path, seed: int, root: str = "", overrides: Sequence[str] = ()) -> str:
-        """What a person would type for it."""
-        words = [
-            "ga2clip",
-            "train",
-            "--dataset",
-            self.dataset,
-            "--protocol",
-            self.protocol,
-            "--method",
-            "ga2",
-            "--preset",
-            "authors",
-        ]
-        words += ["--shots", str(self.shots), "--seed", str(seed), "--out", str(self.folder(out, seed))]
-        words += ["--root", root] if root else []
-        return shlex.join([*words, *(word for pair in overrides for word in ("--set", pair))])
+    def command(self, setup: Setup, seed: int) -> str:
+        """What a person would type for that run."""
+        options = {
+            "--dataset": self.dataset,
+            "--protocol": self.protocol,
+            "--method": "ga2",
+            "--preset": "authors",
+            "--shots": str(self.shots),
+            "--seed": str(seed),
+            "--out": str(self.folder(setup, seed)),
+            **({"--root": setup.root} if setup.root else {}),
+        }
+        words = [word for option in options.items() for word in option]
+        return shlex.join(["ga2clip", "train", *words, *(f"--set={pair}" for pair in setup.overrides)])
 
 
 @dataclass(frozen=True)
@@ -96,20 +104,13 @@ def plan(dataset: str) -> list[Row]:
 
 
 def reproduce(
-    rows: Sequence[Row],
-    out: Path,
-    *,
-    root: str = "",
-    seeds: Sequence[int] = (1, 2, 3),
-    overrides: Sequence[str] = (),
-    device: str = "auto",
-    progress: bool = True,
+    rows: Sequence[Row], setup: Setup, *, device: str = "auto", progress: bool = True
 ) -> list[Result]:
     """Train and test every row with every seed; what is done is not done again, stopped runs go on.
 
     Raises UserError as `run_jobs`.
     """
-    jobs = [row.jobs(out, seeds, root, overrides) for row in rows]
+    jobs = [row.jobs(setup) for row in rows]
     measured = iter(run_jobs([job for own in jobs for job in own], device=device, progress=progress))
     results = []
     for row, own in zip(rows, jobs, strict=True):
@@ -174,21 +175,15 @@ def _differences(settings: Settings) -> list[str]:
     ]
 
 
-def describe(
-    rows: Sequence[Row],
-    out: Path,
-    *,
-    root: str = "",
-    seeds: Sequence[int] = (1, 2, 3),
-    overrides: Sequence[str] = (),
-    device: str = "auto",
-) -> str:
+def describe(rows: Sequence[Row], setup: Setup, *, device: str = "auto") -> str:
     """What `reproduce` would do: the commands, the data and the time that they need. Nothing is written.
 
     Raises UserError as `describe_jobs`.
     """
     classes, tests = SIZES[rows[0].dataset]
-    place = Path(root or f"data/{rows[0].dataset}")
+    place = Path(setup.root or f"data/{rows[0].dataset}")
+    first, *others = setup.seeds
+    again = f"   and --seed {', '.join(map(str, others))}" if others else ""
     there = (
         "prepared"
         if (place / FILE_NAME).is_file()
@@ -196,17 +191,16 @@ def describe(
     )
     lines = [
         f"data: {rows[0].dataset}, {there} in {place}, {tests:,} official test clips of {classes} classes",
-        *_differences(rows[0].settings(seeds[0], root, overrides)),
+        *_differences(rows[0].settings(setup, first)),
     ]
     for row in rows:
-        others = f"   and --seed {', '.join(map(str, seeds[1:]))}" if len(seeds) > 1 else ""
         lines += [
             f"\n{row.protocol}, {row.shots} shots",
             f"  published, best epoch (last epoch): {_published(row)}",
-            f"  {row.command(out, seeds[0], root, overrides)}{others}",
-            f"  ga2clip eval {shlex.quote(str(row.folder(out, seeds[0])))}",
+            f"  {row.command(setup, first)}{again}",
+            f"  ga2clip eval {shlex.quote(str(row.folder(setup, first)))}",
         ]
-    jobs = [job for row in rows for job in row.jobs(out, seeds, root, overrides)]
+    jobs = [job for row in rows for job in row.jobs(setup)]
     return "\n".join([*lines, "", describe_jobs(jobs, device=device, unprepared=_official_task)])
 
 

@@ -17,29 +17,31 @@ class Licence(NamedTuple):
     source: str
 
 
-_OPEN_CLIP = "https://github.com/mlfoundations/open_clip/issues/177"
-_LAION = "https://huggingface.co/laion, model cards"
+_OPEN_CLIP = "https://github.com/mlfoundations/open_clip/issues/177, of all weights that it publishes"
 _APPLE_RESEARCH = Licence(
-    "Apple ML research (non-commercial)", "https://huggingface.co/apple/MobileCLIP-S2-OpenCLIP"
+    "Apple ML research (non-commercial)", "https://github.com/apple/ml-mobileclip/blob/main/LICENSE_MODELS"
 )
 
 _LISTED: tuple[tuple[str, str, Licence], ...] = (
     ("tiny", "builtin", Licence("MIT", "made by this project")),
+    # Of the repository; of the weights OpenAI says no more, and its model card advises against deployed uses.
     ("*", "openai", Licence("MIT", "https://github.com/openai/CLIP/blob/main/LICENSE")),
     ("*", "yfcc15m", Licence("MIT", _OPEN_CLIP)),
     ("*", "cc12m", Licence("MIT", _OPEN_CLIP)),
     ("EVA0*", "*", Licence("MIT", "https://huggingface.co/QuanSun/EVA-CLIP")),
-    ("*-CLIPA*", "*", Licence("Apache-2.0", "https://huggingface.co/UCSC-VLAA/ViT-L-14-CLIPA-datacomp1B")),
+    ("*-CLIPA*", "*", Licence(UNKNOWN, "")),
     ("*SigLIP*", "webli", Licence("Apache-2.0", "https://huggingface.co/timm/ViT-B-16-SigLIP")),
     ("PE-Core-*", "meta", Licence("Apache-2.0", "https://huggingface.co/facebook/PE-Core-B16-224")),
-    ("*", "metaclip*", Licence("CC-BY-NC-4.0", "https://huggingface.co/facebook/metaclip-h14-fullcc2.5b")),
+    (
+        "*",
+        "metaclip*",
+        Licence("CC-BY-NC-4.0", "https://github.com/facebookresearch/MetaCLIP/blob/main/LICENSE"),
+    ),
     ("MobileCLIP*", "*", _APPLE_RESEARCH),
     ("*", "dfn*", Licence("Apple sample code", "https://huggingface.co/apple/DFN2B-CLIP-ViT-L-14-39B")),
-    ("*", "laion*", Licence("MIT", _LAION)),
-    ("*", "frozen_laion*", Licence("MIT", _LAION)),
-    ("*", "commonpool*", Licence("MIT", _LAION)),
-    ("*", "datacomp_*", Licence("MIT", _LAION)),
-    ("coca_*", "mscoco*", Licence("MIT", _LAION)),
+    ("*", "laion*", Licence("MIT", _OPEN_CLIP)),
+    ("*", "frozen_laion*", Licence("MIT", _OPEN_CLIP)),
+    ("coca_*", "mscoco*", Licence("MIT", _OPEN_CLIP)),
 )
 """Patterns of the architecture's name and of the tag, and the licence; the first that fits counts."""
 

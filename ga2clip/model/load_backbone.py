@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -57,6 +58,12 @@ _ASSUMED_PIXELS = (
 T = TypeVar("T")
 
 
+@lru_cache(maxsize=64)
+def _warn_once(message: str) -> None:
+    """Log a warning that is new to this process, which may load the same weights several times."""
+    _log.warning(message)
+
+
 def load_backbone(settings: BackboneSettings) -> Backbone:
     """The CLIP that the settings name, in float32 on the CPU.
 
@@ -65,6 +72,25 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
             that don't match the architecture exactly, or an image size that the model can't take.
     """
     return _resized(_load(settings), settings.image_size)
+
+
+def default_weights(name: str) -> str:
+    """The weights of a backbone that need not be named: the built-in ones, OpenAI's, or the only ones there are.
+
+    Raises:
+        UserError: unknown name, or an architecture that has none of these, with its tags.
+    """
+    if name == BUILTIN:
+        return "builtin"
+    if name not in open_clip.list_models():
+        raise unknown_name("backbone", name, [BUILTIN, *open_clip.list_models()])
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if "openai" in tags:
+        return "openai"
+    if len(tags) != 1:
+        known = f"open_clip has {', '.join(tags)}" if tags else "open_clip has none: give a file or a folder"
+        raise UserError(f"the weights of {name} must be named", f"--pretrained TAG|PATH; {known}")
+    return tags[0]
 
 
 def _resized(backbone: Backbone, image_size: int) -> Backbone:
@@ -185,14 +211,14 @@ def _load_stated(checkpoint: Checkpoint, stated: Sequence[Blueprint], settings: 
     preprocess = _agreed(file, [(b.source, b.preprocess) for b in stated], _PIXELS)
     quick_gelu = _is_quick(activation)
     if quick_gelu is None and (tags := differing_tags(settings.name)):
-        _log.warning(
+        _warn_once(
             f"{file} is read as open_clip's {settings.name}, with GELU; for the published weights {', '.join(tags)}, "
             f"which have QuickGELU, say --backbone {settings.name}/TAG"
         )
     if preprocess is None and settings.name in open_clip.list_models():
         preprocess = usual_pixels(settings.name)
     if preprocess is None:
-        _log.warning(_ASSUMED_PIXELS.format(file))
+        _warn_once(_ASSUMED_PIXELS.format(file))
     blueprint = replace(stated[-1], quick_gelu=quick_gelu, preprocess=preprocess)
     blueprint.check()
     tokenizer = blueprint.tokenizer(checkpoint.file.parent)
@@ -326,12 +352,12 @@ def _say_what_was_taken(known: Architecture, name: str, file: str) -> None:
     named_alone = name in open_clip.list_models()
     if named_alone and (tags := variants(name, activation=known.quick_gelu is None)):
         taken = "GELU and CLIP's pixel values" if known.quick_gelu is None else "CLIP's pixel values"
-        _log.warning(
+        _warn_once(
             f"{file} is read as open_clip's {name}, with {taken}; for the published weights {', '.join(tags)}, "
             f"which differ in that, say --backbone {name}/TAG"
         )
     elif known.preprocess is None:
-        _log.warning(_ASSUMED_PIXELS.format(file))
+        _warn_once(_ASSUMED_PIXELS.format(file))
 
 
 def _build(weights: Mapping[str, Tensor], architecture: Architecture, source: str, licence: str) -> Backbone:

@@ -39,6 +39,7 @@ class MethodRow:
 
 _NO_PROMPTS = {"text_length": 0, "vision_length": 0}
 _PHRASE = SCENARIO_TEMPLATE.removesuffix(" {}.")
+_CONSISTENCY = {"text_consistency": 25.0, "image_consistency": 10.0, "logit_consistency": 1.0}
 
 METHODS: dict[str, Method] = {
     "zero-shot": Method(
@@ -77,7 +78,7 @@ METHODS: dict[str, Method] = {
         "PromptSRC, ICCV 2023 (its three consistency losses)",
         {
             "method": {"text_init": _PHRASE},
-            "loss": {"text_consistency": 25.0, "image_consistency": 10.0, "logit_consistency": 1.0},
+            "loss": _CONSISTENCY,
         },
     ),
     "vilt": Method(
@@ -89,6 +90,15 @@ METHODS: dict[str, Method] = {
         "deep prompts in both branches, hard prompt coupled through a mapping layer, anchors",
         "GA2-CLIP, arXiv 2511.22125",
         {"method": {"text_init": _PHRASE, "coupling": "mapping"}, "anchors": {"weight": 1.0}},
+    ),
+    "recommended": Method(
+        "V-L prompts kept near the frozen model and averaged, then the classes learned from the clips in closed form",
+        "composed here from PromptSRC (ICCV 2023), SWA (UAI 2018) and `ga2clip teach`; chosen in docs/benchmarks.md",
+        {
+            "method": {"text_init": _PHRASE, "teach": True},
+            "loss": _CONSISTENCY,
+            "average": {"kind": "uniform"},
+        },
     ),
 }
 

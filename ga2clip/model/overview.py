@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from importlib import resources
 
 import open_clip
@@ -15,7 +16,7 @@ from ga2clip.model.blueprint import blueprint_of_name
 from ga2clip.model.family import Towers, towers_of
 from ga2clip.model.load_backbone import BUILTIN
 from ga2clip.model.methods import METHODS, MethodRow, get_method, method_settings
-from ga2clip.model.part import Site, build_parts, tower_size
+from ga2clip.model.part import Part, Site, build_parts, tower_size
 from ga2clip.model.term import active_terms
 from ga2clip.settings import Settings
 from ga2clip.tokenizer import ClipTokenizer
@@ -70,10 +71,16 @@ def _row(name: str, towers: Towers, base: Settings) -> MethodRow:
         name=name,
         summary=METHODS[name].summary,
         source=METHODS[name].source,
-        parts=", ".join(part.describe() for part in parts.values()) or "-",
+        parts=", ".join(_described(parts.values(), settings)) or "-",
         losses=" + ".join(_weighted(term.name, weight) for term, weight in active_terms(settings).items()),
         parameters=sum(p.numel() for part in parts.values() for p in part.parameters()),
     )
+
+
+def _described(parts: Iterable[Part], settings: Settings) -> Iterator[str]:
+    yield from (part.describe() for part in parts)
+    if settings.method.teach:
+        yield "classes learned from the clips"
 
 
 def _site(settings: Settings, towers: Towers) -> Site:

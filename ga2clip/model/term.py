@@ -1,13 +1,14 @@
-"""`LossTerm` and `loss_term`: a loss term is a pure function of features, with what it needs and its average.
+"""`LossTerm` and `loss_term`: a pure function of features, with what it needs and its average; the sum of the terms.
 
 A term is one file in `ga2clip/model/terms/`, or in a user's own package. Shapes: B labelled videos, A anchor
 videos, C classes, K negative prompts, O words, D embedding width. Features are unnormalised unless said otherwise.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 
 from ga2clip.choices import ScoringRule
@@ -18,6 +19,7 @@ from ga2clip.settings import Settings
 NEEDS = ("scenario", "teacher", "frozen_video", "frozen_anchors", "words", "student")
 """What a term can ask for beside the tuned features; each is computed only where some term needs it. `words` are
 the tuned and the frozen features of words outside the classes, `student` those of `Part.student_features`."""
+_FROZEN_VISION = frozenset({"frozen_video", "frozen_anchors"})
 Over = Literal["labelled", "anchors", "classes"]
 """What a term averages over: labelled videos, anchor videos or classes."""
 
@@ -154,6 +156,44 @@ def share_of_update(
     if term.over(settings) == "anchors":
         return anchors / (counts[1] if counts else max(anchors, 1))
     return labelled / (counts[0] if counts else max(labelled, 1))
+
+
+class LossOutput(NamedTuple):
+    """total: () the weighted sum to differentiate; terms: each term unweighted, detached; logits: (B, C) detached."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    logits: Tensor
+
+
+def weighted_sum(
+    terms: Mapping[LossTerm, float], features: Features, settings: Settings, counts: tuple[int, int] | None
+) -> LossOutput:
+    """The terms of a batch with their weights, each the batch's share of it; counts: as `share_of_update`."""
+    values = {}
+    for term in terms:
+        share = share_of_update(term, features, settings, counts)
+        zero = features.scale.new_zeros(())
+        values[term] = share * term.compute(features, settings) if share else zero
+    total = torch.stack([terms[term] * value for term, value in values.items()]).sum()
+    unweighted = {term.name: value.detach() for term, value in values.items()}
+    return LossOutput(total, unweighted, features.logits.detach())
+
+
+def refuse_contradictions(settings: Settings) -> None:
+    """Raises UserError for terms that need what the method does not have."""
+    needs = needs_of(settings)
+    if settings.method.tune in ("vision", "both") and _FROZEN_VISION & needs:
+        raise UserError(
+            "image and logit consistency, anchors that preserve, and froster need a frozen vision tower",
+            "set method.tune to prompts or text",
+        )
+    if "words" in needs and settings.method.linear_probe:
+        raise UserError(
+            "a linear probe trains no text that outlier words could keep", "set loss.outlier_text=0"
+        )
+    if "frozen_anchors" in needs and not settings.anchors.per_step:
+        raise UserError("anchor loss 'preserve' needs anchor videos", "set anchors.per_step above 0")
 
 
 def _order(name: str) -> tuple[bool, bool, str]:

@@ -47,7 +47,7 @@ class TextTower(Tower):
         self.causal = text.attn_mask is not None
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:  # type: ignore[override]
+    def blocks(self) -> Sequence[nn.Module]:
         """The transformer's blocks."""
         return self.transformer.resblocks
 

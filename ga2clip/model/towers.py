@@ -1,9 +1,10 @@
-"""Towers that take prompts and other weights per layer; the vision tower of open_clip's own ViT.
+"""Towers, most of which take prompts and other weights per layer; the vision tower of open_clip's own ViT.
 
 The towers walk a model's blocks (`blocks.py`) with its weights. No prompt parameters live here.
 """
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -23,15 +24,19 @@ LayerWeights = Sequence[BlockWeights | None]
 """One entry per block, or none at all."""
 
 
-class Tower(nn.Module):
-    """The common base of towers of transformer blocks."""
+class Tower(nn.Module, ABC):
+    """The common base of both towers: its sizes, its transformer blocks, and their weights."""
 
     kind: BlockKind = OPEN_CLIP
-    blocks: Sequence[nn.Module]
     recompute = False
     """Recompute a block's activations in the backward pass instead of keeping them."""
     no_prompts = ""
     """Why no prompts can enter, for messages; empty where they can."""
+
+    @property
+    @abstractmethod
+    def blocks(self) -> Sequence[nn.Module]:
+        """The transformer's blocks, all of one `kind`; none in a tower of another make."""
 
     @property
     def width(self) -> int:
@@ -69,7 +74,31 @@ class Tower(nn.Module):
 
 
 class VisionTower(Tower):
-    """Encodes frames: normalised pixels (N, 3, H, W) → features (N, D), not normalised.
+    """Encodes frames: normalised pixels (N, 3, H, W) → features (N, D), not normalised."""
+
+    visual: nn.Module
+    first_convolution = ""
+    """The name of the convolution of raw pixels if it has no padding, so that an export can fold the normalisation into
+    it; else empty."""
+
+    @abstractmethod
+    def forward(self, pixels: Tensor, prompts: LayerPrompts = (), weights: LayerWeights = ()) -> Tensor:
+        """Encode frames; `prompts[i]` enters before block i, which works with `weights[i]`."""
+
+    @abstractmethod
+    def resize(self, size: int) -> None:
+        """Take frames of size × size pixels from now on, with interpolated positions where there are any.
+
+        Raises UserError for a size that the tower can't take.
+        """
+
+    def simplified(self) -> "VisionTower":
+        """The same function for inference alone: a tower that may have fewer layers, or this one."""
+        return self
+
+
+class TransformerVision(VisionTower):
+    """A vision tower of tokens: patches, and before them a class token or others.
 
     Prompts (m, W) of the input layer are appended after the patch tokens, before the norm that precedes the blocks;
     deeper ones replace the last m tokens before their block (VPT-Deep, ECCV 2022, sec. 3.2, with the prompts last).
@@ -79,16 +108,12 @@ class VisionTower(Tower):
     computes only the tokens that are read.
     """
 
-    visual: nn.Module
-    first_convolution = ""
-    """The name of the convolution of raw pixels if it has no padding, so that an export can fold the normalisation into
-    it; else empty."""
     prefix_tokens = 1
     """Tokens before the patches, such as the class token."""
     rotate_half = False
 
     def forward(self, pixels: Tensor, prompts: LayerPrompts = (), weights: LayerWeights = ()) -> Tensor:
-        """Encode frames; `prompts[i]` enters before block i, which works with `weights[i]`."""
+        """As `VisionTower`."""
         prompts, weights = per_layer(prompts, self.depth), per_layer(weights, self.depth)
         x, table = self.tokens(pixels)
         tokens = x.shape[1]
@@ -104,32 +129,21 @@ class VisionTower(Tower):
             x = self.run(self._block, block, own, x, context, table, read)
         return self.head(x)
 
+    @abstractmethod
     def tokens(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         """The tokens (N, L, W) before the first block, and the rotary positions of the patches if there are any."""
-        raise NotImplementedError
 
+    @abstractmethod
     def enter(self, prompts: Tensor) -> Tensor:
         """Prompts (1, m, W) of the input layer as tokens before the first block."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, tokens: int) -> slice:
         """Which of the model's own tokens the feature is made of."""
-        raise NotImplementedError
 
+    @abstractmethod
     def head(self, x: Tensor) -> Tensor:
         """The feature (N, D) of the tokens (N, R, W) that are read."""
-        raise NotImplementedError
-
-    def resize(self, size: int) -> None:
-        """Take frames of size × size pixels from now on, with interpolated positions of patches.
-
-        Raises UserError for a size that its patches don't divide.
-        """
-        raise NotImplementedError
-
-    def simplified(self) -> "VisionTower":
-        """The same function for inference alone: a tower that may have fewer layers, or this one."""
-        return self
 
     def _context(self, prompt: Tensor | None, index: int, x: Tensor) -> Tensor | None:
         """A layer's prompt as tokens (1, m, W)."""
@@ -170,7 +184,7 @@ class VisionTower(Tower):
         return q.contiguous(), keys, torch.cat([v, context_v.expand(x.shape[0], -1, -1, -1)], dim=2)
 
 
-class OpenClipVision(VisionTower):
+class OpenClipVision(TransformerVision):
     """open_clip's own ViT, read at the class token or from the mean of the patches (CLIPA)."""
 
     visual: VisionTransformer
@@ -181,19 +195,19 @@ class OpenClipVision(VisionTower):
         self.visual = visual
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:  # type: ignore[override]
+    def blocks(self) -> Sequence[nn.Module]:
         """The transformer's blocks."""
         return self.visual.transformer.resblocks
 
     def tokens(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """As `VisionTower`."""
+        """As `TransformerVision`."""
         patches = self.visual.conv1(pixels).flatten(2).transpose(1, 2)
         class_token = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         x = torch.cat([class_token, patches], dim=1) + self.visual.positional_embedding.to(patches.dtype)
         return self.visual.ln_pre(x), None
 
     def enter(self, prompts: Tensor) -> Tensor:
-        """As `VisionTower`."""
+        """As `TransformerVision`."""
         return self.visual.ln_pre(prompts)
 
     def resize(self, size: int) -> None:
@@ -209,11 +223,11 @@ class OpenClipVision(VisionTower):
         self.visual.image_size, self.visual.grid_size = (size, size), after
 
     def read(self, tokens: int) -> slice:
-        """As `VisionTower`."""
+        """As `TransformerVision`."""
         return slice(1) if self.visual.pool_type == "tok" else slice(1, tokens)
 
     def head(self, x: Tensor) -> Tensor:
-        """As `VisionTower`."""
+        """As `TransformerVision`."""
         if self.visual.pool_type == "tok":
             pooled = self.visual.ln_post(x[:, 0])
         elif self.visual.final_ln_after_pool:

@@ -7,7 +7,6 @@ otherwise; logits are exp(logit_scale) times cosines, plus the bias of a sigmoid
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,24 +20,22 @@ from ga2clip.model.frozen_text import class_text_features, negative_features, ou
 from ga2clip.model.part import LearningRate, Part, Prompts, Site, Tower, build_parts, tower_size
 from ga2clip.model.pooling import mean_pool
 from ga2clip.model.scoring import cosine, mean_directions
-from ga2clip.model.term import Features, active_terms, needs_of, share_of_update
+from ga2clip.model.term import (
+    Features,
+    LossOutput,
+    active_terms,
+    needs_of,
+    refuse_contradictions,
+    weighted_sum,
+)
 from ga2clip.model.towers import LayerWeights
 from ga2clip.model.towers import Tower as BlockTower
 from ga2clip.settings import Settings
 from ga2clip.tokenizer_json import JsonTokenizer
 
 _log = logging.getLogger(__name__)
-_FROZEN_VISION = frozenset({"frozen_video", "frozen_anchors"})
 _TEXTS_AT_ONCE = 1024
 """Texts that are encoded together where no gradient is needed; a list of classes may have many sentences."""
-
-
-class LossOutput(NamedTuple):
-    """total: () the weighted sum to differentiate; terms: each term unweighted, detached; logits: (B, C) detached."""
-
-    total: Tensor
-    terms: dict[str, Tensor]
-    logits: Tensor
 
 
 class VideoCLIP(nn.Module):
@@ -380,22 +377,12 @@ class VideoCLIP(nn.Module):
         if "student" in self.needs:
             features.student_video = self._student("vision", features.video)
             features.student_classes = self._student("text", classes)
-        return self._weighted(features, counts)
+        return weighted_sum(self.loss_terms, features, self.settings, counts)
 
     def _student(self, tower: Tower, features: Tensor) -> Tensor:
         for part in self._in_order:
             features = part.student_features(tower, features)
         return features
-
-    def _weighted(self, features: Features, counts: tuple[int, int] | None) -> LossOutput:
-        values = {}
-        for term in self.loss_terms:
-            share = share_of_update(term, features, self.settings, counts)
-            zero = self.scale.new_zeros(())
-            values[term] = share * term.compute(features, self.settings) if share else zero
-        total = torch.stack([self.loss_terms[term] * value for term, value in values.items()]).sum()
-        terms = {term.name: value.detach() for term, value in values.items()}
-        return LossOutput(total, terms, features.logits.detach())
 
     @torch.no_grad()
     def interpolate_backbone(self, original: Backbone, share: float) -> None:
@@ -413,7 +400,7 @@ def build_model(
     classes: the names that it is tuned on. hard_prompt: (n, W) float, needed with coupling.
     Raises UserError for parts that can't be combined.
     """
-    _check_together(settings)
+    refuse_contradictions(settings)
     if settings.anchors.weight and settings.anchors.loss == "published":
         _log.warning(
             "anchor loss 'published' adds the same number to every logit of a video: a softmax ignores it, "
@@ -430,21 +417,6 @@ def build_model(
         frozen_classes=lambda: class_text_features(backbone, classes, (settings.method.scenario_template,)),
     )
     return VideoCLIP(backbone, settings, classes, dict(build_parts(site)))
-
-
-def _check_together(settings: Settings) -> None:
-    needs = needs_of(settings)
-    if settings.method.tune in ("vision", "both") and _FROZEN_VISION & needs:
-        raise UserError(
-            "image and logit consistency, anchors that preserve, and froster need a frozen vision tower",
-            "set method.tune to prompts or text",
-        )
-    if "words" in needs and settings.method.linear_probe:
-        raise UserError(
-            "a linear probe trains no text that outlier words could keep", "set loss.outlier_text=0"
-        )
-    if "frozen_anchors" in needs and not settings.anchors.per_step:
-        raise UserError("anchor loss 'preserve' needs anchor videos", "set anchors.per_step above 0")
 
 
 def _rows(features: Tensor | None, which: Tensor | None) -> Tensor | None:

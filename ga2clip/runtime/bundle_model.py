@@ -14,6 +14,7 @@ from ga2clip.runtime.bundle import Bundle, open_bundle
 from ga2clip.runtime.card import CARD, POOLING, PROVIDER_LIMIT, VIDEO_ENCODER
 from ga2clip.runtime.engine import Engine, check_provider
 from ga2clip.runtime.scoring import mean_over_frames
+from ga2clip.runtime.taught_calibration import TaughtProbabilities
 from ga2clip.runtime.teaching import Head
 from ga2clip.runtime.text import ClassEncoder
 from ga2clip.video import Preprocess
@@ -80,8 +81,11 @@ class BundleModel:
         if card.taught is not None and (examples := self.bundle.examples()) is not None:
             own = len(card.classes) - len(card.taught.added)
             bank = self._text.bank.features
-            self.taught = Head(card.classes, bank, examples, own, self.scale, self.threshold)
-            self.scale, self.threshold = card.taught.scale, self.taught.threshold
+            fitted = TaughtProbabilities(card.taught.scale, card.taught.calibration, card.taught.reject)
+            head = Head(card.classes, bank, examples, own, self.scale, self.threshold, card.taught.unseen)
+            self.taught = fitted.applied_to(head)
+            self.scale, self.calibration = fitted.scale, fitted.calibration
+            self.threshold = self.taught.threshold
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
         """As `ClipModel`; for a static bundle, clips are padded by repeating the last frame."""

@@ -13,7 +13,7 @@ sets of classes (Sadinle, Lei & Wasserman, "Least Ambiguous Set-Valued Classifie
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,6 @@ from ga2clip.errors import UserError, unknown_name
 from ga2clip.labels import comparable
 from ga2clip.runtime.card import CalibrationCard, GroupCalibration
 
-DEFAULT_THRESHOLD = 0.5
-"""Of a class for which no threshold was fitted or given."""
 _OTHER = 0.01
 """Newness up to which a class counts as a tuned one: what rounding and int8 change in a text feature."""
 
@@ -36,7 +34,7 @@ class MultiLabel:
 
     Attributes:
         thresholds: from which score on a class counts as true, by class name or one for all; None, and for names that
-            are left out: those of the bundle, else 0.5.
+            are left out: those of the bundle.
     """
 
     thresholds: float | Mapping[str, float] | None = None
@@ -110,6 +108,12 @@ class Calibration:
         distances = 1.0 - (features.astype(np.float64) @ tuned.T).max(axis=1)
         return cls(card, np.clip(distances / card.reach, 0.0, 1.0))
 
+    @classmethod
+    def of_taught(cls, card: CalibrationCard, names: Sequence[str], taught: Collection[str]) -> "Calibration":
+        """Fitted to the examples of the `taught` classes: the other names of the question (C) are as far as can be."""
+        known = set(map(comparable, taught))
+        return cls(card, np.array([float(comparable(name) not in known) for name in names]))
+
     @property
     def guesses(self) -> np.ndarray:
         """(C,) whether a class is not one of those on whose clips the calibration was fitted."""
@@ -140,7 +144,8 @@ class Calibration:
         fitted = {comparable(name): value for name, value in self.card.thresholds.items()}
         values = []
         for name, guess in zip(names, self.guesses, strict=True):
-            usual = DEFAULT_THRESHOLD if guess else fitted.get(comparable(name), DEFAULT_THRESHOLD)
+            usual = self.card.usual_threshold
+            usual = usual if guess else fitted.get(comparable(name), usual)
             values.append(own.get(comparable(name), usual))
         return np.array(values)
 
@@ -154,10 +159,22 @@ class Calibration:
         return np.asarray((1 - self.newness) * tuned + self.newness * new, np.float64)
 
 
+def fewest(share: float) -> int:
+    """The number of calibration clips from which on a set of this coverage may leave out a class."""
+    count = max(int(share / (1 - share)) - 1, 0)
+    while _place(count, share) > count:
+        count += 1
+    return count
+
+
 def quantile(misses: Sequence[float] | np.ndarray, share: float) -> float:
     """The ⌈(n + 1) · share⌉-th smallest of n values, so that a further one is not above it with that probability.
 
     It is 1, which every probability reaches, where n values are too few to say so.
     """
-    place = math.ceil((len(misses) + 1) * share)
+    place = _place(len(misses), share)
     return 1.0 if place > len(misses) else float(sorted(misses)[place - 1])
+
+
+def _place(count: int, share: float) -> int:
+    return math.ceil(round((count + 1) * share, 9))  # 0.07 · 100 is above 7 in binary

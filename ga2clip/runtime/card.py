@@ -43,7 +43,7 @@ RELIABILITY = "reliability.png"
 PROVIDER_LIMIT: dict[BundlePrecision, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
 """Smallest cosine to torch's features that a provider other than the CPU must reach; GPUs use TF32 or float16."""
 
-_MOST_EXAMPLES = 100_000
+MOST_TAUGHT = 100_000
 WIDEST_TAUGHT = 4096  # a covariance of D × D is inverted
 _LARGEST_CLIP = 2**24  # pixels of all frames; 300 frames of 224×224 are fewer
 
@@ -140,7 +140,7 @@ class RejectCard(_Part):
     cosine is below `threshold`.
     """
 
-    threshold: float = Field(ge=-2, le=2)
+    threshold: float = Field(ge=-1e6, le=1e6)
     fitted_on: str
     kept: float = Field(ge=0, le=1)
     """Fraction of the class clips, on which the threshold was fitted, that are above it."""
@@ -185,7 +185,9 @@ class CalibrationCard(_Part):
     reach: Positive
     """Distance (1 minus cosine) from the nearest tuned class at which a name counts as new; nearer ones lie between."""
     thresholds: dict[Text, Share] = {}
-    """From which score on a class counts as true by itself; 0.5 where it is not listed."""
+    """From which score on a class counts as true by itself, where it has clips enough."""
+    usual_threshold: Share = 0.5
+    """Of all other classes, fitted to all clips and classes together."""
 
 
 class ReliabilityCard(_Part):
@@ -256,11 +258,16 @@ class TaughtCard(_Part):
     rule: Literal["gaussian-text-prior"] = RULE
     scale: float = Field(gt=0, le=1e6)
     """The factor on scores in place of `scoring.scale`, fitted on held-out examples."""
+    calibration: CalibrationCard | None = None
+    """In place of the bundle's, of the classes that have examples. None: there are too few."""
+    reject: RejectCard | None = None
+    """In place of the bundle's. None: there are too few examples; the bundle's threshold holds, or 0 where there are
+    examples of "none of these"."""
+    unseen: int = Field(0, ge=0, le=MOST_TAUGHT)
+    """How many classes without examples beside `classes` the rule reckons with."""
     added: Names
     """Classes, the last of `classes`, that the model did not have before."""
-    examples: Annotated[tuple[TaughtExample, ...], FailFast()] = Field(
-        min_length=1, max_length=_MOST_EXAMPLES
-    )
+    examples: Annotated[tuple[TaughtExample, ...], FailFast()] = Field(min_length=1, max_length=MOST_TAUGHT)
 
 
 class BundleCard(_Part):

@@ -75,11 +75,24 @@ def _reliability(name: str, found: ReliabilityCard) -> str:
 
 
 def _calibration(card: BundleCard) -> str:
+    if card.taught is not None:
+        return _by_examples(card.taught)
     rule = card.calibration
     if rule is None:
         return "no: probabilities are as the model gives them"
     new = "not fitted for new names" if rule.new is None else f"new names {rule.new.temperature:.2f}, a guess"
     return f"temperature {rule.tuned.temperature:.2f}, {new} ({rule.fitted_on})"
+
+
+def _by_examples(taught: TaughtCard) -> str:
+    rule = taught.calibration
+    if rule is None:
+        return f"scale {taught.scale:.1f}; too few examples for --coverage and --multi-label"
+    found = rule.tuned
+    return (
+        f"scale {taught.scale:.1f}: ECE {100 * found.ece:.1f} %, before {100 * found.ece_before:.1f} %, "
+        f"sets of 90 % have {found.set_size:.1f} classes ({rule.fitted_on})"
+    )
 
 
 def _words(card: BundleCard) -> str:
@@ -89,8 +102,13 @@ def _words(card: BundleCard) -> str:
 
 def _reject(card: BundleCard) -> str:
     rule = card.reject
+    if card.taught is not None:
+        none = any(example.kind == "none" for example in card.taught.examples)
+        if none and card.taught.reject is None:
+            return "where its examples fit better than any class, a guess: they are few"
+        rule = card.taught.reject or rule
     if rule is None:
         return "no threshold"
     share = f"{100 * (1 - rule.kept):.0f} % of class clips"
-    share += "" if rule.rejected is None else f", {100 * rule.rejected:.0f} % of anchor clips"
+    share += "" if rule.rejected is None else f", {100 * rule.rejected:.0f} % of clips of none of them"
     return f"below the threshold {rule.threshold:.4f}: {share} ({rule.fitted_on})"

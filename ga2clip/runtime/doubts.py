@@ -6,8 +6,11 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from ga2clip.errors import UserError
-from ga2clip.runtime.calibration import MultiLabel
+from ga2clip.labels import comparable
+from ga2clip.runtime.calibration import Coverage, MultiLabel, fewest
+from ga2clip.runtime.fit_calibration import FEWEST
 from ga2clip.runtime.scoring import NONE_LABEL, Scorer
+from ga2clip.runtime.taught_calibration import FEWEST_OF_NONE
 from ga2clip.text import printable, some
 
 _log = logging.getLogger(__name__)
@@ -68,13 +71,19 @@ def check_choice(scorer: Scorer, names: Sequence[str], model: str) -> None:
     what = "--multi-label" if isinstance(choice, MultiLabel) else "--coverage"
     hint: str | None
     if calibration is None:
-        if scorer.taught is not None:
-            hint = "it was fitted before examples were taught; ask the bundle as it was exported"
-        elif scorer.rule == "softmax":
-            hint = "`ga2clip export RUN` fits it where the run's dataset is prepared"
-        else:
+        if scorer.rule == "sigmoid":
             hint = "its probabilities are of each class by itself already"
+        elif scorer.taught is not None:
+            hint = f"it is fitted to examples: teach at least {FEWEST} clips, of all classes that matter"
+        else:
+            hint = "`ga2clip export RUN` fits it where the run's dataset is prepared"
         raise UserError(f"{model} has no calibration, which {what} needs", hint)
+    clips = calibration.card.clips
+    if isinstance(choice, Coverage) and (needed := fewest(choice.share)) > clips:
+        raise UserError(
+            f"a coverage of {choice.share:g} needs {needed} calibration clips, {model} has {clips}",
+            f"ask for {_largest(clips):g} at most{', or teach more examples' if scorer.taught else ''}",
+        )
     if scorer.threshold is not None:
         hint = "with --multi-label, no class may be true" if isinstance(choice, MultiLabel) else None
         raise UserError(f"{what} and --reject ('{NONE_LABEL}') exclude each other", hint)
@@ -82,8 +91,18 @@ def check_choice(scorer: Scorer, names: Sequence[str], model: str) -> None:
         calibration.thresholds(names, choice.thresholds)
 
 
+def _largest(clips: int) -> float:
+    """The largest coverage, in whole hundredths, that so many calibration clips are enough for."""
+    return next(share / 100 for share in range(99, 0, -1) if fewest(share / 100) <= clips)
+
+
 def warn_of_question(
-    scorer: Scorer, names: Sequence[str], unknown: Sequence[str] = (), taught: Collection[str] = ()
+    scorer: Scorer,
+    names: Sequence[str],
+    unknown: Sequence[str] = (),
+    taught: Collection[str] = (),
+    *,
+    threshold_is_fitted: bool = True,
 ) -> None:
     """Log what makes the answers to a question doubtful.
 
@@ -92,16 +111,33 @@ def warn_of_question(
         names: its class names.
         unknown: words in the names that the backbone has never seen.
         taught: names that examples tell apart.
+        threshold_is_fitted: whether the open-set threshold was fitted to the model as it is.
     """
     choice, calibration = scorer.choice, scorer.calibration
     warn_of_classes(names, scorer.features, unknown, taught)
     alone = scorer.rule == "softmax" and scorer.threshold is None and not isinstance(choice, MultiLabel)
     if len(names) == 1 and alone:
         warn_of_one(names[0])
-    new = [] if calibration is None else [n for n, g in zip(names, calibration.guesses, strict=True) if g]
-    if new and (choice is not None or scorer.threshold is not None):
+    if choice is None and scorer.threshold is None:
+        return
+    what = f"'{NONE_LABEL}'" if choice is None else "what is chosen"
+    if choice is None and not threshold_is_fitted:
         _log.warning(
-            "the model was not tuned on %d of the %d classes (%s): %s is a guess for them",
-            *(len(new), len(names), some(new)),
-            f"'{NONE_LABEL}'" if choice is None else "what is chosen",
+            "%s is a guess: its threshold was fitted before examples were taught, or to too few; teach %d clips of it",
+            *(what, FEWEST_OF_NONE),
+        )
+        return
+    known = set(map(comparable, taught))
+    if scorer.taught is not None:
+        new, said = [name for name in names if comparable(name) not in known], "the model has no examples of"
+    else:
+        guesses = () if calibration is None else calibration.guesses
+        new, said = (
+            [n for n, guess in zip(names, guesses, strict=False) if guess],
+            "the model was not tuned on",
+        )
+    if new:
+        _log.warning(
+            "%s %d of the %d classes (%s): %s is a guess for them",
+            *(said, len(new), len(names), some(new), what),
         )

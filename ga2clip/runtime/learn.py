@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ from ga2clip.files import file_sha256
 from ga2clip.labels import check_class_names, comparable
 from ga2clip.predictions import Failure
 from ga2clip.runtime.arguments import video_path
-from ga2clip.runtime.card import WIDEST_TAUGHT, CalibrationCard
+from ga2clip.runtime.card import WIDEST_TAUGHT
 from ga2clip.runtime.doubts import warn_of_classes, warn_of_one
 from ga2clip.runtime.model import ClipModel, Encoded
 from ga2clip.runtime.scoring import NONE_LABEL, normalise
-from ga2clip.runtime.teaching import Example, Examples, Head, Kind, fitted_scale
+from ga2clip.runtime.taught_calibration import TaughtProbabilities
+from ga2clip.runtime.teaching import Example, Examples, Head, Kind
 
 _log = logging.getLogger(__name__)
 Paths = Sequence[str | os.PathLike[str]]
@@ -39,20 +40,18 @@ class TaughtModel:
     """A `ClipModel` with examples: all of the given model, but for its classes and how they are scored."""
 
     def __init__(self, model: ClipModel, head: Head) -> None:
-        self._model, self.taught = model, head
+        self._model = model
         self.classes = head.classes
-        self.scale, self.threshold = _scale(model, head), head.threshold
+        self.fitted = TaughtProbabilities.fit(head, model.negatives, model.scoring)
+        self.taught = self.fitted.applied_to(head)
+        self.scale, self.calibration = self.fitted.scale, self.fitted.calibration
+        self.threshold = self.taught.threshold
         self.provider, self.preprocess, self.frames = model.provider, model.preprocess, model.frames
         self.scoring, self.logit_bias, self.negatives = model.scoring, model.logit_bias, model.negatives
         self.name = f"{model.name}, taught by {len(head.examples.items)} clips"
         self.fingerprint = hashlib.sha256(
             f"{model.fingerprint} {head.examples.sha256()} {head.classes}".encode()
         ).hexdigest()
-
-    @property
-    def calibration(self) -> CalibrationCard | None:
-        """As `ClipModel`."""
-        return self._model.calibration
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
         """As `ClipModel`."""
@@ -125,6 +124,16 @@ def taught_model(
     if len(learned.classes) == 1:
         warn_of_one(learned.classes[0])
     return TaughtModel(model, learned)
+
+
+def taught_by_training(model: ClipModel, examples: Examples) -> TaughtModel:
+    """The model with the clips that it was trained on as examples, whose features it has computed before.
+
+    As many classes again as it knows may be asked for that have no examples, so the covariance of those that have some
+    counts half: better on classes that were left out of three datasets (docs/benchmarks.md).
+    """
+    head = _learn(model, None, model.classes, examples)
+    return TaughtModel(model, replace(head, unseen=len(head.classes)))
 
 
 def _without(examples: Examples | None, forget: Sequence[str], model: ClipModel) -> Examples:
@@ -222,9 +231,5 @@ def _learn(model: ClipModel, head: Head | None, own: Sequence[str], examples: Ex
         raise UserError(f"a model whose features have more than {WIDEST_TAUGHT} numbers can't be taught")
     scale = model.scale if head is None else head.scale_before
     threshold = model.threshold if head is None else head.threshold_before
-    return Head((*own, *added), texts, examples, len(own), scale, threshold)
-
-
-def _scale(model: ClipModel, head: Head) -> float:
-    """A sigmoid is fitted over many more pairs than a few examples make; it keeps its scale."""
-    return fitted_scale(head) if model.scoring == "softmax" else head.scale_before
+    unseen = 0 if head is None else head.unseen
+    return Head((*own, *added), texts, examples, len(own), scale, threshold, unseen)

@@ -46,7 +46,7 @@ class Questions:
             model.scoring,
             model.logit_bias,
             None if head is None else head.question(names, features, model.negatives),
-            self._calibration(features) if head is None else None,
+            self._calibration(names, features),
             choice,
         )
         check_choice(scorer, names, model.name)
@@ -54,7 +54,9 @@ class Questions:
         if asked not in self._asked:
             self._asked.append(asked)
             taught = frozenset[str]() if head is None else head.taught_names
-            warn_of_question(scorer, names, model.unknown_words(names), taught)
+            fitted = head is None or head.fitted_threshold is not None
+            unknown = model.unknown_words(names)
+            warn_of_question(scorer, names, unknown, taught, threshold_is_fitted=fitted)
         return scorer
 
     def _threshold(self, described: Described) -> float:
@@ -72,9 +74,13 @@ class Questions:
             )
         return threshold
 
-    def _calibration(self, features: np.ndarray) -> Calibration | None:
-        card = self._model.calibration
-        return None if card is None else Calibration.of(card, features, self._tuned)
+    def _calibration(self, names: Sequence[str], features: np.ndarray) -> Calibration | None:
+        card, head = self._model.calibration, self._model.taught
+        if card is None:
+            return None
+        if head is not None:
+            return Calibration.of_taught(card, names, head.taught_names)
+        return Calibration.of(card, features, self._tuned)
 
     @cached_property
     def _tuned(self) -> np.ndarray:

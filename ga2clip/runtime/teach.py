@@ -98,21 +98,24 @@ def teach(
 
 def _write(bundle: Bundle, model: TaughtModel, folder: Path) -> None:
     """The files of the taught bundle. Without any example left it is the bundle before it was taught."""
-    head, card = model.taught, bundle.card
-    for name in card.files:
+    for name in bundle.card.files:
         if name not in (TEXT_BANK, TAUGHT):
             shutil.copyfile(bundle.file(name), folder / name)
-    np.savez(
-        folder / TEXT_BANK,
-        classes=np.array(head.classes),
-        features=head.texts,
-        negatives=bundle.text_bank().negatives,
-    )
+    write_examples(bundle, model, folder)
+
+
+def write_examples(bundle: Bundle, model: TaughtModel, folder: Path) -> BundleCard:
+    """Write text bank, examples and card, which is returned, beside the bundle's other files in `folder`."""
+    head, card, negatives = model.taught, bundle.card, bundle.text_bank().negatives
+    np.savez(folder / TEXT_BANK, classes=np.array(head.classes), features=head.texts, negatives=negatives)
     taught = None
     if head.examples.items:
         np.savez(folder / TAUGHT, features=head.examples.features)
         taught = TaughtCard(
             scale=model.scale,
+            calibration=model.fitted.calibration,
+            reject=model.fitted.reject,
+            unseen=head.unseen,
             added=head.classes[head.own :],
             examples=tuple(
                 TaughtExample(label=e.label, kind=e.kind, sha256=e.sha256) for e in head.examples.items
@@ -127,10 +130,12 @@ def _write(bundle: Bundle, model: TaughtModel, folder: Path) -> None:
             "files": {
                 path.name: FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size)
                 for path in sorted(folder.iterdir())
+                if path.name != CARD
             },
         }
     )
     (folder / CARD).write_text(new.to_text(), encoding="utf-8")
+    return new
 
 
 def summary(bundle: Path) -> str:

@@ -39,8 +39,6 @@ RULE: Final = "gaussian-text-prior"
 TEXT_CLIPS = 4.0
 """κ: the number of clips that a class text counts as."""
 _CENTRE_CLASSES = 1.0
-_FOLDS = 16
-_SCALES = 2.0 ** np.linspace(-3, 1, 33)
 
 
 @dataclass(frozen=True, order=True)
@@ -133,7 +131,10 @@ class Head:
         texts: their text features, float32 (C, D), L2-normalised.
         examples: at least one.
         own: the number of classes that the model had before; the others, behind them, were added.
+        unseen: how many classes without examples may be asked for beside `classes`; the covariance is to hold for them,
+            too.
         scale_before, threshold_before: the model's scale and open-set threshold before.
+        fitted_threshold: the open-set threshold fitted to the examples; None: they are too few.
     """
 
     classes: tuple[str, ...]
@@ -142,6 +143,8 @@ class Head:
     own: int
     scale_before: float
     threshold_before: float | None
+    unseen: int = 0
+    fitted_threshold: float | None = None
     _known: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -174,9 +177,18 @@ class Head:
 
     @property
     def threshold(self) -> float | None:
-        """The open-set threshold: the model's own, or, where examples of "none of these" make up for it, 0."""
-        taught = any(example.kind == "none" for example in self.examples.items)
-        return 0.0 if self.threshold_before is None and taught else self.threshold_before
+        """The open-set threshold. Where it was not fitted, the model's own, or, where there are examples of "none of
+        these", 0: that is the answer where they fit better than any class.
+        """
+        if self.fitted_threshold is not None:
+            return self.fitted_threshold
+        return (
+            0.0 if any(example.kind == "none" for example in self.examples.items) else self.threshold_before
+        )
+
+    def without(self, out: np.ndarray) -> "Head":
+        """What the other examples teach. out: bool (N,), the examples to leave out."""
+        return replace(self, examples=self.examples.keep(~out))
 
     @property
     def taught_names(self) -> frozenset[str]:
@@ -208,6 +220,7 @@ class Head:
             self.texts.astype(np.float64),
             self.examples.features[shown].astype(np.float64),
             np.array(labels, int),
+            self.unseen,
         )
 
     def _rows(self, centred: np.ndarray, sums: Sequence[tuple[float, np.ndarray]]) -> Rows:
@@ -235,8 +248,8 @@ class _Fit:
     setback: float
 
 
-def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray) -> _Fit:
-    """texts: (C, D). features: (N, D) of the examples. labels: (N,) their classes."""
+def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray, unseen: int) -> _Fit:
+    """texts: (C, D). features: (N, D) of the examples. labels: (N,) their classes. unseen: as in `Head`."""
     count, width = texts.shape
     mean_text = texts.mean(axis=0)
     centred = texts - mean_text
@@ -261,7 +274,7 @@ def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray) -> _Fit:
     )
     around = features - centre - learned[place]
     spread = float((around * around).sum() / len(features))
-    share = len(taught) / count * len(features) / (len(features) + width)
+    share = len(taught) / (count + unseen) * len(features) / (len(features) + width)
     precision = np.eye(width)
     if spread > 1e-9:
         covariance = around.T @ around / len(features) * (width / spread)
@@ -271,27 +284,3 @@ def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray) -> _Fit:
 
 _SHORTEST = 0.1
 """Smallest a: the texts of a model whose examples do not agree with them at all still count a little."""
-
-
-def fitted_scale(head: Head) -> float:
-    """The factor on scores before a softmax, so that held-out examples are as probable as they can be.
-
-    The examples are held out in turns, at most 16. A factor that differs from `scale_before` by 2^±1 needs half a nat
-    of evidence in all examples together, by 2^±2 two nats; where nothing can be held out, it stays.
-    """
-    shown = head.examples.keep(example.kind == "class" for example in head.examples.items)
-    scale, turns = head.scale_before, min(_FOLDS, len(shown.items))
-    if turns < 2:
-        return scale
-    fold = np.arange(len(shown.items)) % turns
-    numbers = {comparable(name): row for row, name in enumerate(head.classes)}
-    losses = np.log2(_SCALES) ** 2 / 2
-    for turn in range(turns):
-        rest = replace(head, examples=shown.keep(fold != turn))
-        scores = rest.rows(head.classes, head.texts).scores(shown.features[fold == turn])
-        truth = [numbers[comparable(e.label)] for e, f in zip(shown.items, fold, strict=True) if f == turn]
-        logits = scale * _SCALES[:, None, None] * scores
-        logits -= logits.max(axis=2, keepdims=True)
-        likely = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
-        losses -= likely[:, np.arange(len(truth)), truth].sum(axis=1)
-    return float(scale * _SCALES[losses.argmin()])

@@ -98,16 +98,18 @@ def configure(
     dataset = dataset or tree.get("data", {}).get("dataset") or Settings().data.dataset
     sentence = {"method": {"scenario_template": DATASETS[dataset].template}}
     method = wishes.get("method", {}).get("name") or method
-    named = tree.get("method", {}).get("name")
-    if method and named and method != named:
-        tree = {section: values for section, values in tree.items() if section not in _OF_THE_METHOD}
-    chosen_method = method or named or Settings().method.name
+    chosen_method = method or tree.get("method", {}).get("name") or Settings().method.name
     composed = method_settings(chosen_method)
-    # A file that names its method was written for it; the generic numbers of others, also of a recipe that it extends,
-    # give way to what a method declares.
-    own_sizes = written.get("method", {}).keys() if named == chosen_method else ()
-    tree = _without_sizes(composed["method"], tree, but=own_sizes)
-    if not named and "coupling" not in composed["method"]:  # a recipe says how methods couple, not which
+    # A file that names its method was written for it. Others, also a recipe that it extends, name one for those who ask
+    # for none, and their generic numbers give way to what a method declares.
+    written_for = written.get("method", {}).get("name")
+    if written_for and written_for != chosen_method:
+        tree = {section: values for section, values in tree.items() if section not in _OF_THE_METHOD}
+    of_its_own = written.get("method", {}).keys() if written_for == chosen_method else ()
+    tree = {**tree, "method": {**tree.get("method", {}), "name": chosen_method}}
+    tree = _without_sizes(composed["method"], tree, but=of_its_own)
+    couples = "coupling" in composed["method"] or "coupling" in of_its_own
+    if not couples:  # a recipe says how methods couple, not which
         tree = _without_coupling(tree)
     settings = Settings().updated(merge(sentence, composed), "method").updated(tree, source)
     if preset == "authors":

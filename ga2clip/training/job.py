@@ -29,6 +29,7 @@ from ga2clip.training.callbacks import Callback, Callbacks
 from ga2clip.training.checkpoint import Position, load_checkpoint
 from ga2clip.training.curves import draw_curves
 from ga2clip.training.estimate import estimate
+from ga2clip.training.examples import check_examples, examples_of
 from ga2clip.training.features import CachedBatches, frame_features
 from ga2clip.training.loop import Batches, Plan, fit
 from ga2clip.training.memory import loader_errors, memory_errors
@@ -59,6 +60,7 @@ class Job:
         group: Group,
         callbacks: Sequence[Callback],
     ) -> None:
+        check_examples(settings, task)
         self.settings, self.model, self.group = settings, model, group
         self.manifest, self.task = manifest, task
         self.updater = Updater(model, group)
@@ -129,13 +131,14 @@ class Job:
 
     def record(self, out: Path) -> Record:
         """What the run in `out` will have been trained on."""
-        task = self.task if self.plan.steps else replace(self.task, train=(), val=())
+        learns = self.plan.steps or self.settings.method.teach
+        task = self.task if learns else replace(self.task, train=(), val=())
         return record(self.manifest, task, _from(out, task.root))
 
     def refuse_other_data(self, out: Path) -> None:
         """Raises UserError when the dataset is not the one that the run was started with."""
         trained = read_record(out)
-        if trained is None or not self.plan.steps:  # of an earlier version, or nothing trains
+        if trained is None or not trained.trained:  # of an earlier version, or nothing trains
             return
         changed = training_changes(trained, self.task)
         if not changed and trained.classes != list(self.manifest.classes):
@@ -204,6 +207,8 @@ class Job:
         method = self.settings.method
         if method.tune in ("vision", "text", "both") and method.interpolate < 1:
             self.model.interpolate_backbone(load_backbone(self.settings.backbone), method.interpolate)
+        teach = method.teach
+        examples = examples_of(self.model, self.task, self.settings, self.group) if teach else None
         if self.group.is_first:
             draw_curves(out)
             note: dict[str, Any] = {"step": position.step, "steps": self.plan.steps, _FINISHED: True}
@@ -214,7 +219,7 @@ class Job:
                     _log.info(
                         "kept as it was after epoch %d, the best in validation", self.updater.best.epoch
                     )
-            save_prompts(out, self.model, note)
+            save_prompts(out, self.model, note, examples)
             _log.info("wrote %s", out / PROMPTS)
 
     def _batches(self) -> Batches:

@@ -27,6 +27,7 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
         ("trains", f"{count:,} parameters"),
         *(("", line) for line in _tensors(trained)),
         ("frozen", f"{frozen:,} parameters"),
+        *([("learns", "its classes from the training clips, at the end")] if settings.method.teach else []),
         ("loss", " + ".join(f"{weight:g} · {term.name}" for term, weight in model.loss_terms.items())),
         ("data", task.rule),
         (

@@ -183,7 +183,9 @@ def _prepare(settings: Settings, group: Group, callbacks: Sequence[Callback] = (
 def _refuse_untrained(settings: Settings) -> None:
     """Raises UserError, before weights are loaded, where zero-shot would be measured with prompts at their start."""
     method = settings.method
-    learns = method.text_length or method.vision_length or method.linear_probe or settings.parts
+    learns = (
+        method.text_length or method.vision_length or method.linear_probe or method.teach or settings.parts
+    )
     if settings.data.protocol == "zero-shot" and learns:
         raise UserError(
             f"zero-shot trains nothing: what '{method.name}' learns would stay as it starts",

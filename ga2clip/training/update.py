@@ -25,7 +25,8 @@ from ga2clip.errors import UserError
 from ga2clip.model.blocks import BlockWeights
 from ga2clip.model.part import Prompts
 from ga2clip.model.pooling import mean_pool
-from ga2clip.model.video_clip import LossOutput, VideoCLIP
+from ga2clip.model.term import LossOutput
+from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.training.averaging import BestState, StateAverage
 from ga2clip.training.optimiser import build_optimiser, set_lr
 

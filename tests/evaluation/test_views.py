@@ -9,7 +9,7 @@ from ga2clip.compute.distributed import Group
 from ga2clip.compute.features import ClipFeatures
 from ga2clip.data.manifest import Clip
 from ga2clip.data.protocols import EvalSet
-from ga2clip.evaluation import evaluate
+from ga2clip.evaluation.measure import _rule, score_set
 from ga2clip.settings import Settings
 
 
@@ -33,7 +33,7 @@ def test_probabilities_are_averaged() -> None:
     model: Any = TwoViews()
     part = EvalSet("test", ("a", "b", "c"), (Clip("x.mp4", "a", "test", 8, 1.0),))
     encoded = ClipFeatures({"x.mp4": model.views}, {})
-    found = evaluate._score_set(model, part, encoded, Settings(), Group(torch.device("cpu")), 1)
+    found = score_set(_rule(model, Settings(), Group(torch.device("cpu")), None), part, encoded, 8, 1)
     e = np.exp(model.views.numpy())
     probabilities = (e / e.sum(axis=1, keepdims=True)).mean(axis=0)
     assert probabilities.argmax() == 0

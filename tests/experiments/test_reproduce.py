@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ga2clip.training.expected import Expected
 from ga2clip.training.summary import duration
 
 PUBLISHED = ["hmdb51", "kinetics400", "ssv2", "ucf101"]
+SETUP = reproduce.Setup(Path("runs"))
 PUBLISHED_RATES = {"hmdb51": 4e-3, "kinetics400": 4e-2, "ssv2": 4e-3, "ucf101": 4e-2}
 
 
@@ -48,7 +50,7 @@ def test_the_last_epoch_is_at_most_the_best_on_the_test_set(dataset: str) -> Non
 @pytest.mark.parametrize("dataset", PUBLISHED)
 def test_rows_run_the_published_composition(dataset: str) -> None:
     for row in reproduce.plan(dataset):
-        settings = row.settings(seed=1)
+        settings = row.settings(SETUP, 1)
         method, anchors = settings.method, settings.anchors
         assert (method.preset, method.text_init, method.coupling) == ("authors", "", "mapping")
         assert (anchors.loss, anchors.negatives) == ("published", ("else",))
@@ -61,7 +63,7 @@ def test_rows_run_the_published_composition(dataset: str) -> None:
 
 def test_ssv2_few_shot_batches_are_those_of_the_logs() -> None:
     rows = [row for row in reproduce.plan("ssv2") if row.protocol == "few-shot"]
-    batches = {row.shots: row.settings(seed=1).training.batch_size for row in rows}
+    batches = {row.shots: row.settings(SETUP, 1).training.batch_size for row in rows}
     assert batches == {2: 32, 4: 64, 8: 128, 16: 64}
 
 
@@ -81,9 +83,8 @@ def test_the_dry_run_shows_commands_that_mean_the_settings_of_the_run(
         lambda settings, task, **_: Expected(len(task.train), 0.1 * len(task.evals[0].clips), reading=False),
     )
     rows = reproduce.plan("hmdb51")
-    text = reproduce.describe(
-        rows, tmp_path, root="my data", seeds=(1, 2), overrides=["data.frames=8"], device="cpu"
-    )
+    setup = reproduce.Setup(tmp_path, "my data", (1, 2), ["data.frames=8"])
+    text = reproduce.describe(rows, setup, device="cpu")
     assert text.count("ga2clip train") == 5
     assert "--root 'my data'" in text
     base, few = 26 * 16, 51 * (2 + 4 + 8 + 16)
@@ -92,7 +93,15 @@ def test_the_dry_run_shows_commands_that_mean_the_settings_of_the_run(
     assert "not prepared" in text
     assert "weights: ViT-B-16, openai" in text
     assert list(tmp_path.iterdir()) == []
-    settings = rows[0].settings(2, "my data", ["data.frames=8"])
+    settings = rows[0].settings(setup, 2)
+    # The command that is shown, read as the command line reads it.
+    shown = next(line for line in text.splitlines() if "ga2clip train" in line).partition("   and ")[0]
+    words = shlex.split(shown)[2:]
+    assert words == [
+        *("--dataset", "hmdb51", "--protocol", "base-to-novel", "--method", "ga2", "--preset", "authors"),
+        *("--shots", "16", "--seed", "1", "--out", str(tmp_path / "hmdb51-base-to-novel-16shot-1")),
+        *("--root", "my data", "--set=data.frames=8"),
+    ]
     root = str(Path("my data").absolute())
     assert (settings.training.seed, settings.data.root, settings.data.frames) == (2, root, 8)
     assert (settings.data.protocol, settings.training.lr) == ("base-to-novel", 0.004)
@@ -108,7 +117,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[reproduce.R
         return [_measurement(job.settings.training.seed) for job in wanted]
 
     monkeypatch.setattr(reproduce, "run_jobs", run_jobs)
-    found = reproduce.reproduce(reproduce.plan("kinetics400"), tmp_path, seeds=(1, 2, 3), device="cpu")
+    found = reproduce.reproduce(reproduce.plan("kinetics400"), reproduce.Setup(tmp_path), device="cpu")
     assert [job.settings.training.seed for job in asked] == [1, 2, 3]
     assert len({job.folder for job in asked}) == 3
     return found

@@ -10,10 +10,11 @@ import torch
 from ga2clip.data.protocols import load_task
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import build_model
+from ga2clip.runtime.fit_calibration import best_f1_cut, softmax
 from ga2clip.runtime.scoring import normalise
 from ga2clip.video import Preprocess
 from ga2clip_export import calibration_clips, export
-from ga2clip_export.calibration import best_f1_cut, fit_calibration, fit_temperature, softmax
+from ga2clip_export.calibration import fit_calibration, fit_temperature
 from ga2clip_export.calibration_clips import labelled
 from ga2clip_export.export import untuned_texts
 from tests.small_training import dataset as dataset

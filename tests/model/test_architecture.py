@@ -3,77 +3,21 @@
 `tests/parity/test_checkpoints.py` has the features of every layout; here are the words and the wrong guesses.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from ga2clip.errors import UserError
-from ga2clip.model.backbone import Backbone
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import build_model
 from ga2clip.run import load_run, write_run
 from ga2clip.settings import BackboneSettings, Settings
-from ga2clip.video import Preprocess
 from ga2clip.video.preprocess import CLIP_MEAN, CLIP_STD
 from tests import layouts
-
-NAME = "small-clip"
-INCEPTION = (0.5, 0.5, 0.5)
-
-
-def close(ours: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
-
-
-def load(path: Path, **words: Any) -> Backbone:
-    return load_backbone(BackboneSettings(pretrained=str(path), **words))
-
-
-def refusal(path: Path, **words: Any) -> str:
-    with pytest.raises(UserError) as caught:
-        load(path, **words)
-    return f"{caught.value.message}\n{caught.value.hint}"
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state dict that says nothing of itself; a plain CLIP with heads of 64."""
-    path = tmp_path_factory.mktemp("weights") / "clip.safetensors"
-    save_file(layouts.make_clip(layouts.PLAIN, quick_gelu=False).state_dict(), path)
-    return path
-
-
-@pytest.fixture
-def beside(weights: Path, tmp_path: Path) -> Path:
-    """The same weights in a folder where a test may put configs."""
-    (tmp_path / "clip.safetensors").symlink_to(weights)
-    return tmp_path
-
-
-def write_config(folder: Path, content: Any, name: str = "open_clip_config.json") -> None:
-    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
-
-
-def config(quick_gelu: bool = False, **vision: Any) -> dict[str, Any]:
-    found = layouts.model_config(layouts.PLAIN, quick_gelu)
-    return {**found, "vision_cfg": {**found["vision_cfg"], **vision}}
-
-
-@pytest.fixture
-def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """open_clip knows the small CLIP under a name, and two published weights of it."""
-    from open_clip import factory, pretrained
-
-    monkeypatch.setattr(factory, "_MODEL_CONFIGS", {**factory._MODEL_CONFIGS, NAME: config()})
-    plain = dict(pretrained._pcfg(hf_hub="x/y"))
-    tags = {"gelu": plain, "quick": plain | {"quick_gelu": True, "mean": INCEPTION, "std": INCEPTION}}
-    monkeypatch.setitem(pretrained._PRETRAINED, NAME, tags | {"squash": plain | {"resize_mode": "squash"}})
+from tests.model.weights_files import INCEPTION, NAME, close, config, load, refusal, write_config
 
 
 def test_heads_of_vit_h_are_80_wide(tmp_path: Path) -> None:
@@ -138,81 +82,6 @@ def test_a_name_alone_says_which_published_weights_differ(
     caplog.clear()
     load(weights, name=f"{NAME}/gelu")
     assert not caplog.text
-
-
-def test_assumed_pixel_values_are_said(
-    beside: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    said = "nothing says how the pixels of"
-    write_config(beside, {"model_cfg": config()})
-    assert load(beside / "clip.safetensors").preprocess.mean == CLIP_MEAN
-    assert said in caplog.text
-    (tmp_path / "hub").mkdir()
-    layouts.transformers_folder(tmp_path / "hub", layouts.make_clip(layouts.PLAIN, True), config(True))
-    caplog.clear()
-    load(tmp_path / "hub")
-    assert said in caplog.text
-    write_config(beside, {"model_cfg": config(), "preprocess_cfg": {"mean": INCEPTION, "std": INCEPTION}})
-    caplog.clear()
-    load(beside / "clip.safetensors")
-    assert not caplog.text
-
-
-@pytest.mark.parametrize(
-    ("quick_gelu", "heads", "refused"),
-    [(True, {}, True), (False, {}, True), (True, {"head_width": 32}, False)],
-)
-def test_pixels_are_not_assumed_where_published_weights_of_the_architecture_have_others(
-    quick_gelu: bool, heads: dict[str, int], refused: bool, beside: Path, published: None
-) -> None:
-    """The tag `quick` has other pixel values, `squash` another resizing; neither has heads of 32."""
-    write_config(beside, {"model_cfg": config(quick_gelu, **heads)})
-    file = beside / "clip.safetensors"
-    if not refused:
-        load(file)
-        return
-    text = refusal(file)
-    tag = f"{NAME}/{'quick' if quick_gelu else 'squash'}"
-    assert f"{tag} are not normalised as CLIP is" in text
-    assert f"--backbone {tag}" in text
-    assert "preprocess_cfg" in text
-    # The name is a word: open_clip reads a file under it with CLIP's values.
-    assert load(file, name=NAME).preprocess.mean == CLIP_MEAN
-    stated = {"mean": INCEPTION, "std": INCEPTION}
-    write_config(beside, {"model_cfg": config(quick_gelu), "preprocess_cfg": stated})
-    assert load(file).preprocess.mean == INCEPTION
-
-
-def test_pixels_of_open_clips_config(beside: Path) -> None:
-    pixels = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "size": [32, 32]}
-    write_config(beside, {"model_cfg": config(), "preprocess_cfg": pixels})
-    preprocess = load(beside / "clip.safetensors").preprocess
-    assert (preprocess.mean, preprocess.std, preprocess.size) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 32)
-
-
-def test_pixels_of_transformers_processor(tmp_path: Path) -> None:
-    layouts.transformers_folder(tmp_path, layouts.make_clip(layouts.PLAIN, True), config(True))
-    processor = {
-        "size": {"shortest_edge": 32},
-        "crop_size": {"height": 32, "width": 32},
-        "resample": 3,
-        "image_mean": [0.1, 0.2, 0.3],
-        "image_std": [0.4, 0.5, 0.6],
-    }
-    write_config(tmp_path, processor, "preprocessor_config.json")
-    assert load(tmp_path).preprocess == Preprocess(32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    squashed = {**processor, "size": {"height": 32, "width": 32}, "resample": 2}
-    write_config(tmp_path, squashed, "preprocessor_config.json")
-    stated = load(tmp_path).preprocess
-    assert (stated.resize_mode, stated.interpolation) == ("squash", "bilinear")
-    for changed, said in (
-        ({"resample": 0}, "'interpolation' must be one of bicubic, bilinear"),
-        ({"crop_size": 24}, "resizes to 32 and crops to 24"),
-        ({"do_normalize": False}, "do_normalize is false"),
-        ({"size": [3]}, "preprocessor_config.json"),
-    ):
-        write_config(tmp_path, {**processor, **changed}, "preprocessor_config.json")
-        assert said in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(

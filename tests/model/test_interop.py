@@ -74,6 +74,16 @@ def test_a_run_made_from_a_checkpoint_computes_the_same(files: Files, tmp_path: 
     torch.testing.assert_close(again.encode_classes(NAMES), direct.encode_classes(NAMES))
     video = torch.randn(1, 2, 3, 16, 16)
     torch.testing.assert_close(again.encode_video(video), direct.encode_video(video))
+    state, prompts = torch.load(files.checkpoint)["model_state_dict"], again.prompts()
+    soft, layer = state["prompt_learner.ctx_VPT"], "transformer.resblocks.1.VPT_shallow"
+    both = torch.cat([files.hard_prompt, soft], dim=1)  # the published mapping layer: hard prompt first
+    weight, bias = (state[f"prompt_learner.proj_b2n_VPT.0.{name}"] for name in ("weight", "bias"))
+    mapped = (both @ weight.T + bias).clamp(min=0)
+    for found, expected in (
+        (prompts.text, [mapped, state[f"text_encoder.{layer}"]]),
+        (prompts.vision, [state["image_encoder.VPT"], state[f"image_encoder.{layer}"]]),
+    ):
+        torch.testing.assert_close(list(found), expected)
     assert not (tmp_path / "run" / "backbone.safetensors").exists()
 
 
@@ -90,7 +100,16 @@ def test_vifi_clips_layout(tmp_path: Path, clip_weights: dict[str, Any], make_ba
     files = Files(tmp_path, state, clip_weights, "model")
     model = load_published(files.checkpoint, files.clip, classes=files.classes)
     assert model.settings.method.name == "ivlp"
-    torch.testing.assert_close(model.parts.text_prompt.layers[0].data, state["module.prompt_learner.ctx"])
+    own, layer = (
+        {name.removeprefix("module."): value for name, value in state.items()},
+        "transformer.resblocks.1",
+    )
+    prompts = model.prompts()
+    for found, expected in (
+        (prompts.text, [own["prompt_learner.ctx"], own[f"text_encoder.{layer}.VPT_shallow"]]),
+        (prompts.vision, [own["image_encoder.VPT"], own[f"image_encoder.{layer}.VPT_shallow"]]),
+    ):
+        torch.testing.assert_close([prompt.detach() for prompt in found], expected)
 
 
 def test_without_its_hard_prompt_a_mapped_checkpoint_is_refused(files: Files) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from ga2clip.errors import UserError
 from ga2clip.model import download
-from ga2clip.model.load_backbone import backbone_to_time, load_backbone
+from ga2clip.model.load_backbone import backbone_to_time, default_weights, load_backbone
 from ga2clip.settings import BackboneSettings
 from tests.ground.test_tokenizer_json import reference
 from tests.model.small_families import MEMBERS, make_model, small_timm
@@ -46,6 +46,28 @@ def test_a_tag_brings_the_tokenizer_that_open_clip_has_for_it(asked: list[str]) 
     theirs = THEIRS(texts).numpy()
     assert (backbone.tokenizer.tokens(texts, length=theirs.shape[1]) == theirs).all()
     assert backbone.preprocess.mean == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [("tiny", "builtin"), ("ViT-B-16", "openai"), ("ViT-B-16-SigLIP", "webli"), ("PE-Core-T-16-384", "meta")],
+)
+def test_weights_that_need_not_be_named(name: str, tag: str) -> None:
+    assert default_weights(name) == tag
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("ViT-H-14", "must be named", "laion2b_s32b_b79k, metaclip_fullcc"),
+        ("ViT-H-16", "must be named", "has none: give a file"),
+        ("ViT-B-61", "unknown backbone 'ViT-B-61'", "ViT-B-16"),
+    ],
+)
+def test_weights_that_must_be_named(name: str, message: str, hint: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        default_weights(name)
+    assert hint in str(caught.value.hint)
 
 
 def test_a_tokenizer_that_cannot_be_had_is_told(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

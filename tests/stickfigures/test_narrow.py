@@ -18,10 +18,26 @@ def test_base_classes_differ_by_a_thing_and_novel_ones_by_what_is_done() -> None
     assert len({action.thing for action in NARROW.base}) == 20
     assert len({action.thing for action in NARROW.rest}) == 2
     assert len({action.verb for action in NARROW.rest}) == 10
-    for what in ("verb", "thing"):
-        assert not {getattr(a, what) for a in NARROW.base} & {getattr(a, what) for a in NARROW.rest}
-    assert {place for action in NARROW.base for place in action.places} == {"room"}
-    assert "room" not in {place for action in NARROW.rest for place in action.places}
+    assert not {action.thing for action in NARROW.base} & {action.thing for action in NARROW.rest}
+    assert len({action.places for action in NARROW.by_name.values()}) == 1  # no place tells anything
+
+
+def test_clips_of_a_base_class_show_what_tells_novel_classes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ball is used in all ten ways, one in each clip; a clip of a novel class shows that class's own."""
+    shown: list[str] = []
+    recording = {
+        name: lambda *a, n=name, f=action: shown.append(n) or f(*a) for name, action in ACTIONS.items()
+    }
+    monkeypatch.setattr("ga2clip.data.stickfigures.render.ACTIONS", recording)
+    ball = NARROW.by_name["a person with a ball"]
+    for seed in range(60):
+        before = len(shown)
+        render_action(ball, seed, frames=2)
+        assert len(set(shown[before:])) == 1
+    assert set(shown) == {action.verb for action in NARROW.rest}
+    shown.clear()
+    render_action(NARROW.by_name["rolling a wheel"], 1, frames=2)
+    assert set(shown) == {"rolling"}
 
 
 @pytest.mark.parametrize("action", NARROW.by_name.values(), ids=NARROW.by_name)

@@ -180,6 +180,14 @@ COMPOSITIONS: dict[str, tuple[int | None, int | None, str, str, dict[str, float]
     ),
     "vilt": (None, None, "none", "text-to-vision", {"scenario": 1.0}, 0),
     "ga2": (None, None, "mapping", "none", {}, 1),
+    "recommended": (
+        None,
+        None,
+        "none",
+        "none",
+        {"text_consistency": 25.0, "image_consistency": 10.0, "logit_consistency": 1.0},
+        0,
+    ),
 }
 RECIPES = [None, *recipe_names()]
 
@@ -287,6 +295,9 @@ def _assert_as_declared(settings: Settings, method: str, preset: str | None) -> 
     assert depths == (recipe_text if text is None else text, recipe_vision if vision is None else vision)
     assert (chosen.coupling, chosen.inter_modal, settings.anchors.weight) == (coupling, maps, anchors)
     assert chosen.inter_modal_free == (method != "maple")
+    assert chosen.teach == (method == "recommended")
+    if method == "recommended":
+        assert settings.average.kind == "uniform"
     assert {name: settings.loss.weight(name) for name in settings.loss.terms()} == terms
 
 

@@ -1,16 +1,20 @@
 """A validation part of the training clips: its curve, the best epoch, an early end; and resuming on the way."""
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from ga2clip.compute.distributed import Group
+from ga2clip.compute.features import encode_clips
 from ga2clip.data.lineage import Seen
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.data.protocols import make_task
@@ -77,9 +81,6 @@ def test_the_curve_is_that_of_the_validation_clips(
     }
     task, model = loaded.task(), loaded.model()
     assert (len(task.train), len(task.val)) == (6, 2)
-    from ga2clip.compute.distributed import Group
-    from ga2clip.compute.features import encode_clips
-
     features = encode_clips(model, task.val, chosen, Group(torch.device("cpu"))).features
     with torch.no_grad():
         video = torch.cat([features[clip.id] for clip in task.val])
@@ -87,6 +88,39 @@ def test_the_curve_is_that_of_the_validation_clips(
     labels = torch.tensor([task.classes.index(str(clip.label)) for clip in task.val])
     assert best["val_loss"] == pytest.approx(float(cross_entropy(logits, labels)), abs=1e-5)
     assert best["val_accuracy"] == float((logits.argmax(-1) == labels).float().mean())
+
+
+class Certain:
+    """A model whose frame features are its logits."""
+
+    def pool(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames.mean(dim=1)
+
+    def encode_classes(self, names: list[str]) -> torch.Tensor:
+        return torch.eye(len(names))
+
+    def logits(self, video: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return video @ classes.T
+
+
+def test_a_clip_that_cannot_be_read_counts_as_wrong() -> None:
+    clips = [Clip(f"{n}.mp4", label, "train", 8, 1.0) for n, label in enumerate(("run", "sit", "sit", "run"))]
+    group = Group(torch.device("cpu"))
+    updater = SimpleNamespace(model=Certain(), group=group, dtype=None)
+    task = SimpleNamespace(val=clips, classes=("run", "sit"))
+    validation = Validation(cast(Any, updater), cast(Any, task))
+    validation._features = {
+        "0.mp4": torch.tensor([[4.0, 0.0], [2.0, 0.0]]),
+        "1.mp4": torch.tensor([[0.0, 2.0]] * 2),
+        "2.mp4": torch.tensor([[1.0, 0.0]] * 2),
+    }
+    accuracy, loss = validation._scores()
+    assert accuracy == 2 / 4
+    wrong = [math.log1p(math.exp(-margin)) for margin in (3, 2, -1)]
+    assert loss == pytest.approx(sum(wrong) / 3, rel=1e-6)
+    validation._features = {}
+    with pytest.raises(UserError, match="no validation clip can be read"):
+        validation._scores()
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, *scores: tuple[float, float]) -> None:

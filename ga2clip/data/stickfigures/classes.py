@@ -19,6 +19,7 @@ class ActionClass:
     Attributes:
         name: plain English; what a text encoder reads.
         verb: key of `verbs.ACTIONS`.
+        or_verbs: others that show the class as well; a clip shows one of all, drawn by its seed.
         thing: key of the object tables; "" where the action needs none.
         places: keys of `places.PLACES`.
         cycles: repetitions of the motion in two seconds, slowest and fastest; of motions that repeat.
@@ -37,6 +38,7 @@ class ActionClass:
     backwards_of: str = ""
     mirror: bool = True
     look: Literal["ink", "paint"] = "ink"
+    or_verbs: tuple[str, ...] = ()
 
     @property
     def slug(self) -> str:

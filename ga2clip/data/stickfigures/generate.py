@@ -36,7 +36,7 @@ from ga2clip.video import write_video
 logger = logging.getLogger(__name__)
 
 JOURNAL = "generated.json"
-VERSION = 2
+VERSION = 3
 """Raised when the drawings change, so that finished files of an older drawing are rendered again."""
 
 _ACTORS = {"train": 0, "test": 500_000, "anchor": 1_000_000}

@@ -182,9 +182,10 @@ def render_action(action: ActionClass, seed: int, *, frames: int = FRAMES) -> Im
     scene += clutter(rng, int(rng.integers(0, 3))) if inked else []
     stage = Frame(scale=float(rng.uniform(0.92, 1.05)), mirror=bool(rng.random() < 0.5) and action.mirror)
     phase = _once(rng, frames) if action.once else _round(rng, action)
+    verb = str(rng.choice([action.verb, *action.or_verbs])) if action.or_verbs else action.verb
 
     def moving(index: int) -> list[Stroke]:
-        return place(shot_strokes(ACTIONS[action.verb](phase(index), action.thing), body), stage)
+        return place(shot_strokes(ACTIONS[verb](phase(index), action.thing), body), stage)
 
     clip = _render_scene(rng, style, scene, moving, frames, random_exposure if inked else plain_exposure)
     return clip[::-1].copy() if action.backwards_of else clip

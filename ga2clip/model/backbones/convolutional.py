@@ -39,8 +39,8 @@ class ConvolutionalVision(VisionTower):
         return self._width
 
     @property
-    def blocks(self) -> tuple[nn.Module, ...]:  # type: ignore[override]
-        """None that weights could be changed of."""
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """None: no weights can be changed."""
         return ()
 
     def forward(self, pixels: Tensor, prompts: LayerPrompts = (), weights: LayerWeights = ()) -> Tensor:

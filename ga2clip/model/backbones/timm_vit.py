@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ga2clip.model.blocks import TIMM, activation_name, is_timm_block
 from ga2clip.model.family import Support, Towers, assemble
 from ga2clip.model.text_tower import text_config_refusal, text_refusal
-from ga2clip.model.towers import VisionTower, refuse_size
+from ga2clip.model.towers import TransformerVision, refuse_size
 from ga2clip.registry import BACKBONES
 from ga2clip.tokenizer import Tokenizer
 
@@ -20,7 +20,7 @@ _MODULES = ("vision_transformer", "vision_transformer_hybrid", "eva")
 _POOLS = ("token", "avg", "map")
 
 
-class TimmVision(VisionTower):
+class TimmVision(TransformerVision):
     """A `VisionTransformer` or an `Eva` of timm, read at its class token, from the mean of its patches or by attention.
 
     Rotary positions (EVA-02, Perception Encoder) turn queries and keys of patches only, as timm does: class token and
@@ -44,19 +44,19 @@ class TimmVision(VisionTower):
             self.first_convolution = "visual.trunk.patch_embed.proj"
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:  # type: ignore[override]
+    def blocks(self) -> Sequence[nn.Module]:
         """The trunk's blocks."""
         return self.visual.trunk.blocks
 
     def tokens(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """As `VisionTower`."""
+        """As `TransformerVision`."""
         trunk: Any = self.visual.trunk
         placed = trunk._pos_embed(trunk.patch_embed(pixels))
         x, table = placed if isinstance(placed, tuple) else (placed, None)
         return trunk.norm_pre(x), table
 
     def enter(self, prompts: Tensor) -> Tensor:
-        """As `VisionTower`."""
+        """As `TransformerVision`."""
         return self.visual.trunk.norm_pre(prompts)
 
     def resize(self, size: int) -> None:
@@ -67,7 +67,7 @@ class TimmVision(VisionTower):
         self.visual.image_size = (size, size)
 
     def read(self, tokens: int) -> slice:
-        """As `VisionTower`."""
+        """As `TransformerVision`."""
         trunk: Any = self.visual.trunk
         if trunk.global_pool == "token":
             return slice(1)
@@ -78,7 +78,7 @@ class TimmVision(VisionTower):
         return slice(0 if whole else self.prefix_tokens, tokens)
 
     def head(self, x: Tensor) -> Tensor:
-        """As `VisionTower`."""
+        """As `TransformerVision`."""
         trunk: Any = self.visual.trunk
         x = trunk.norm(x)
         if trunk.global_pool == "token":

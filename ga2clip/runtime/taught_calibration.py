@@ -1,0 +1,197 @@
+"""What examples say about the probabilities of a taught model, without torch.
+
+Every example is held out once, in at most 16 turns, and scored by what the others teach. On these scores are fitted:
+
+    scale          the factor before the softmax under which held-out examples are most probable
+    calibration    sets of classes that hold the truth, and scores of single classes with their thresholds; from 20
+                   examples of classes on
+    threshold      of "none of these": with 5 examples of that, the best cut between them and those of classes; without
+                   any, a threshold of the bundle is moved so that it keeps as many held-out examples as before
+
+A held-out example has one clip of its class less than the model knows in the end, so that sets are a little too large
+rather than too small. Nothing here is about classes without examples: for those all of it is a guess.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ga2clip.choices import ScoringRule
+from ga2clip.labels import comparable
+from ga2clip.runtime.card import CalibrationCard, GroupCalibration, RejectCard
+from ga2clip.runtime.fit_calibration import (
+    FEWEST,
+    FEWEST_OF_CLASS,
+    KEPT,
+    Sets,
+    best_cut,
+    best_f1_cut,
+    errors_of,
+    fit_sigmoid,
+    misses_of,
+    rounded,
+    softmax,
+    usual_cut,
+)
+from ga2clip.runtime.scoring import rejection_margin
+from ga2clip.runtime.teaching import Head
+
+FEWEST_OF_NONE = 5
+"""Examples of "none of these", to fit the threshold on."""
+_TURNS = 16
+_SCALES = 2.0 ** np.linspace(-3, 1, 33)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Examples as the others score them.
+
+    Attributes:
+        scores: float64 (N, C), of the examples of classes.
+        labels: int64 (N,), the rows of their classes.
+        margins: (N,), their best score minus that of the best negative; -inf where there is no negative.
+        none: (M,), margins of the examples of "none of these".
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    margins: np.ndarray
+    none: np.ndarray
+
+    @classmethod
+    def of(cls, head: Head, negatives: np.ndarray) -> "HeldOut":
+        """All examples of a head, one turn after the other. negatives: text features (K, D) of negative prompts."""
+        numbers = {comparable(name): row for row, name in enumerate(head.classes)}
+        items = head.examples.items
+        turn = np.full(len(items), -1)
+        rows = {kind: [i for i, e in enumerate(items) if e.kind == kind] for kind in ("class", "none")}
+        for own in rows.values():
+            turn[own] = np.arange(len(own)) % _TURNS
+        scores, margins = np.zeros((len(items), len(head.classes))), np.full(len(items), -np.inf)
+        if len(rows["class"]) > 1:
+            for number in range(min(_TURNS, max(map(len, rows.values())))):
+                out = turn == number
+                rest = head.without(out)
+                scores[out] = rest.rows(head.classes, head.texts).scores(head.examples.features[out])
+                against = rest.negatives(negatives)
+                if len(against.offsets):
+                    best = against.scores(head.examples.features[out]).max(axis=1)
+                    margins[out] = scores[out].max(axis=1) - best
+        else:
+            rows = {"class": [], "none": []}
+        labels = [numbers[comparable(items[row].label)] for row in rows["class"]]
+        return cls(
+            scores[rows["class"]], np.array(labels, np.int64), margins[rows["class"]], margins[rows["none"]]
+        )
+
+
+@dataclass(frozen=True)
+class TaughtProbabilities:
+    """What is fitted; None where there are too few examples."""
+
+    scale: float
+    calibration: CalibrationCard | None
+    reject: RejectCard | None
+
+    def applied_to(self, head: Head) -> Head:
+        """The head with the fitted threshold."""
+        return replace(head, fitted_threshold=self.reject.threshold if self.reject else None)
+
+    @classmethod
+    def fit(cls, head: Head, negatives: np.ndarray, rule: ScoringRule) -> "TaughtProbabilities":
+        """Of a taught model with these negative prompts (K, D).
+
+        A sigmoid is fitted over many more pairs than a few examples make: it keeps its scale, and needs no other
+        calibration, as each class has a probability of its own.
+        """
+        held = HeldOut.of(head, negatives)
+        reject = _fit_threshold(head, held, negatives)
+        if rule == "sigmoid":
+            return cls(head.scale_before, None, reject)
+        scale = fitted_scale(head, held)
+        return cls(scale, _fit_calibration(head, held, scale), reject)
+
+
+def fitted_scale(head: Head, held: HeldOut) -> float:
+    """The factor on scores before a softmax, so that held-out examples are as probable as they can be.
+
+    A factor that differs from `scale_before` by 2^±1 needs half a nat of evidence in all examples together, by 2^±2
+    two nats; where nothing can be held out, it stays.
+    """
+    losses = np.log2(_SCALES) ** 2 / 2
+    rows = np.arange(len(held.labels))
+    for place, factor in enumerate(_SCALES):
+        logits = head.scale_before * factor * held.scores
+        top = logits.max(axis=1, initial=-np.inf, keepdims=True)
+        likely = logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+        losses[place] -= likely[rows, held.labels].sum()
+    return float(head.scale_before * _SCALES[losses.argmin()])
+
+
+def _fit_calibration(head: Head, held: HeldOut, scale: float) -> CalibrationCard | None:
+    labels = held.labels
+    if len(labels) < FEWEST or len(head.classes) < 2:
+        return None
+    logits = scale * held.scores
+    likely = softmax(logits)
+    misses = misses_of(likely, labels)
+    slope, offset = fit_sigmoid(logits, labels)
+    alone = 1 / (1 + np.exp(-np.clip(slope * logits + offset, -700, 700)))
+    enough = [row for row in np.unique(labels).tolist() if (labels == row).sum() >= FEWEST_OF_CLASS]
+    ece_before, brier_before = errors_of(softmax(head.scale_before * held.scores), labels)
+    ece, brier = errors_of(likely, labels)
+    sets = Sets.of(likely, labels, misses)
+    group = GroupCalibration(
+        temperature=1.0,
+        slope=slope,
+        offset=offset,
+        misses=rounded(misses),
+        accuracy=float((likely.argmax(axis=1) == labels).mean()),
+        ece_before=ece_before,
+        ece=ece,
+        brier_before=brier_before,
+        brier=brier,
+        covered=float(sets.covered.mean()),
+        set_size=float(sets.sizes.mean()),
+    )
+    return CalibrationCard(
+        fitted_on=f"{len(labels)} examples, held out in turns",
+        clips=len(labels),
+        tuned=group,
+        new=None,
+        reach=1.0,
+        thresholds={head.classes[row]: best_f1_cut(alone[:, row], labels == row) for row in enough},
+        usual_threshold=usual_cut(alone, labels),
+    )
+
+
+def _fit_threshold(head: Head, held: HeldOut, negatives: np.ndarray) -> RejectCard | None:
+    source = f"{len(held.margins)} examples of classes"
+    if len(held.none) >= FEWEST_OF_NONE and len(held.margins) >= FEWEST_OF_NONE:
+        threshold = best_cut(held.margins, held.none)
+        rejected = float((held.none < threshold).mean())
+        source += f" and {len(held.none)} of none of them"
+    elif head.threshold_before is not None and not len(held.none) and len(held.margins) >= FEWEST:
+        threshold, rejected = float(np.quantile(held.margins, 1 - _kept_before(head, held, negatives))), None
+    else:
+        return None
+    return RejectCard(
+        threshold=threshold,
+        fitted_on=f"{source}, held out in turns",
+        kept=float((held.margins >= threshold).mean()),
+        rejected=rejected,
+    )
+
+
+def _kept_before(head: Head, held: HeldOut, negatives: np.ndarray) -> float:
+    """The share of the examples that the threshold kept before anything was taught.
+
+    Those of the model's own classes count, as names of new ones may mean nothing to it; where they are fewer than 20,
+    95 % are to be kept, as `export` does without clips that show nothing.
+    """
+    shown = np.array([example.kind == "class" for example in head.examples.items], bool)
+    own = head.examples.features[shown][held.labels < head.own]
+    if len(own) < FEWEST:
+        return KEPT
+    kept = rejection_margin(own, head.texts[: head.own], negatives) >= head.threshold_before
+    return float(kept.mean())
