@@ -66,7 +66,10 @@ def measure(method: str, seed: int, root: Path, features: dict[str, Tensor]) -> 
     """Harmonic means over both halves. features: by clip id, filled here."""
     group = Group(torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
-        options = {"data": write_lists(root, Case("stickfigures", 12, 1000), seed, Path(folder)), "training": {"seed": seed}}
+        options = {
+            "data": write_lists(root, Case("stickfigures", 12, 1000), seed, Path(folder)),
+            "training": {"seed": seed},
+        }
         settings = configure(dataset="stickfigures", method=method, protocol="base-to-novel", options=options)
         task = load_task(settings)
         model = make_model(settings, task.classes)
