@@ -12,6 +12,7 @@ Weights are random: speed is that of real ones.
 """
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,9 @@ def bound(path: Path, clip: np.ndarray, device: torch.device, provider: str, opt
     """A graph whose input and outputs stay on the device. Raises RuntimeError when the provider can't be had."""
     if provider not in onnxruntime.get_available_providers():
         raise RuntimeError(f"this ONNX Runtime has no {provider}")
-    session = onnxruntime.InferenceSession(str(path), providers=[(provider, options)])
+    onnxruntime.set_default_logger_severity(4)  # what does not load is in the table's notes
+    with redirect_stdout(io.StringIO()):
+        session = onnxruntime.InferenceSession(str(path), providers=[(provider, options)])
     if session.get_providers()[0] != provider:
         raise RuntimeError(f"{provider} does not load here")
     binding = session.io_binding()
