@@ -29,11 +29,13 @@ from typing import Any, NamedTuple
 from ga2clip.evaluation.statistics import (
     Interval,
     clip_variance,
+    harmonic_mean_interval,
     harmonic_mean_variance,
     mean_interval,
     p_value,
     paired_t,
     percent,
+    wilson,
 )
 from ga2clip.model.methods import METHODS
 
@@ -229,10 +231,15 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def interval(lines: list[dict[str, Any]], field: str) -> Interval:
-    """Of the mean over the seeds: over seeds and clips, or over seeds alone where lines hold no hits."""
+    """Of the mean over the seeds: over seeds and clips, over seeds alone where lines hold no hits, over clips alone of
+    a single run.
+    """
     variance = 0.0
     if all("hits" in line for line in lines):
         parts = ("base", "novel") if field == "harmonic_mean" else (field,)
+        if len(lines) == 1:
+            counts = [(hits.count("1"), len(hits)) for hits in (lines[0]["hits"][part] for part in parts)]
+            return harmonic_mean_interval(counts) if len(parts) == 2 else wilson(*counts[0])
         tables = [[[int(hit) for hit in line["hits"][part]] for line in lines] for part in parts]
         variances = [clip_variance(table) for table in tables]
         means = [statistics.mean(line[part] for line in lines) for part in parts]

@@ -65,7 +65,7 @@ def frame_features(file: Path, root: str) -> dict[str, torch.Tensor]:
     """Frame features (T, D) of every clip by its id, from the file or computed into it."""
     if not file.exists():
         settings = settings_of(root, "mean", 1).updated({"data": {"shots": 0}}, "all clips")
-        task = load_task(settings)
+        task = load_task(settings)[1]
         model = make_model(settings, task.classes).eval()
 
         def encode(video: torch.Tensor) -> torch.Tensor:
@@ -80,13 +80,13 @@ def frame_features(file: Path, root: str) -> dict[str, torch.Tensor]:
 
 def task_of(settings: Settings, select: bool) -> Task:
     """The benchmark's task, or the one that settings are chosen on."""
-    task = load_task(settings)
+    task = load_task(settings)[1]
     if not select:
         return task
     pairs = [(a.name, b.name) for a, b in BASE_PAIRS]
     seen = [name for number in TRAINED_ON for name in pairs[number]]
     held = [name for pair in pairs for name in pair if name not in seen]
-    everything = load_task(settings.updated({"data": {"shots": 0}}, "all clips")).train
+    everything = load_task(settings.updated({"data": {"shots": 0}}, "all clips"))[1].train
     train = tuple(clip for clip in task.train if clip.label in seen)
     used = {clip.id for clip in train}
     parts = (

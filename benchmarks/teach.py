@@ -14,6 +14,7 @@ are made in a process in which it can't be imported.
 """
 
 import argparse
+import math
 import resource
 import sys
 import time
@@ -22,12 +23,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 from scipy.optimize import minimize
 
-from ga2clip.evaluation.statistics import clip_variance, mean_interval, percent, wilson
+from ga2clip.evaluation.statistics import clip_variance, mean_interval, percent
 from ga2clip.runtime.fit_calibration import Sets, best_cut, errors_of, softmax
 from ga2clip.runtime.scoring import NONE_LABEL, normalise
-from ga2clip.runtime.taught_calibration import HeldOut, TaughtProbabilities, fitted_scale
+from ga2clip.runtime.taught_calibration import HeldOut, TaughtProbabilities, chosen_share, fitted_scale
 from ga2clip.runtime.teaching import TEXT_CLIPS, Example, Examples, Head
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -148,9 +150,15 @@ def head(data: Data, drawn: np.ndarray, none: np.ndarray | None = None) -> Head:
     return Head(data.names, data.texts, examples, len(data.names), data.scale, None)
 
 
+def alone(data: Data, drawn: np.ndarray) -> Scores:
+    """The rule by itself, whatever held-out examples say."""
+    return head(data, drawn).rows(data.names, data.texts).scores
+
+
 def teach(data: Data, drawn: np.ndarray) -> Scores:
     """The rule of `ga2clip teach`."""
-    return head(data, drawn).rows(data.names, data.texts).scores
+    own = head(data, drawn)
+    return replace(own, share=chosen_share(own)).rows(data.names, data.texts).scores
 
 
 def with_prior(share: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Data, np.ndarray], Scores]:
@@ -216,6 +224,7 @@ RULES: dict[str, Callable[[Data, np.ndarray], Scores]] = {
     "text prior, identity": with_prior(lambda *_: 0.0),
     "text prior, OAS": with_prior(oas),
     "text prior, held-out share": left_out,
+    "text prior, share 1": alone,
     "**teach**": teach,
 }
 
@@ -265,7 +274,9 @@ def accuracies(data: Data, seeds: Sequence[int], tune: bool) -> None:
 def protection(data: Data, seeds: Sequence[int], tune: bool) -> None:
     """A few classes taught, among all: what it does to them and to the others, whose names stay texts."""
     print(
-        "\n| classes taught × clips | old, before | old, taught | new, before | new, taught |\n|---|---|---|---|---|"
+        "\n| classes taught × clips | old, before | old, share 1 | old, taught "
+        "| new, before | new, share 1 | new, taught |"
+        "\n|---|---|---|---|---|---|---|"
     )
     for taught, shots in ((1, 1), (1, 5), (3, 1), (3, 5), (10, 1), (10, 2), (10, 4), (10, 8), (10, 16)):
         rows: dict[str, list[float]] = {}
@@ -274,7 +285,7 @@ def protection(data: Data, seeds: Sequence[int], tune: bool) -> None:
             drawn = draw(data, new, shots, seed)
             clips = tested(data, drawn, tune)
             fresh = np.isin(data.labels[clips], new)
-            for when, rule in (("before", zero_shot), ("taught", teach)):
+            for when, rule in (("before", zero_shot), ("alone", alone), ("taught", teach)):
                 right = rule(data, drawn)(data.video[clips]).argmax(1) == data.labels[clips]
                 rows.setdefault(f"old {when}", []).append(float(right[~fresh].mean()))
                 rows.setdefault(f"new {when}", []).append(float(right[fresh].mean()))
@@ -283,9 +294,9 @@ def protection(data: Data, seeds: Sequence[int], tune: bool) -> None:
         low, high = 200 * half.low - 100, 200 * half.high - 100
         shown = {key: f"{100 * np.mean(values):.1f}" for key, values in rows.items()}
         print(
-            f"| {taught} × {shots} | {shown['old before']} | {shown['old taught']} "
+            f"| {taught} × {shots} | {shown['old before']} | {shown['old alone']} | {shown['old taught']} "
             f"(change {100 * change.mean():+.1f} [{low:+.1f}, {high:+.1f}]) "
-            f"| {shown['new before']} | {shown['new taught']} |",
+            f"| {shown['new before']} | {shown['new alone']} | {shown['new taught']} |",
             flush=True,
         )
 
@@ -299,6 +310,7 @@ def calibration(data: Data, seeds: Sequence[int], tune: bool) -> None:
             drawn = draw(data, range(len(data.names)), shots, seed)
             clips = tested(data, drawn, tune)
             own, plain = head(data, drawn), zero_shot(data, drawn)(data.video[clips])
+            own = replace(own, share=chosen_share(own))
             scores = own.rows(data.names, data.texts).scores(data.video[clips])
             for key, logits in (
                 ("before", data.scale * plain),
@@ -313,19 +325,24 @@ def calibration(data: Data, seeds: Sequence[int], tune: bool) -> None:
 
 
 def sets(data: Data, seeds: Sequence[int], tune: bool) -> None:
-    """How often sets of 90 % coverage hold the truth, with a threshold from held-out examples, and their size."""
+    """How often sets of 90 % coverage hold the truth, with a threshold from held-out examples, and their size.
+
+    Counted are the draws whose share lies in its 95 % interval round 90 %: the binomial one, which knows the chance in
+    the test clips, and the beta-binomial one, which also knows that in the examples.
+    """
     print(
-        "\n| K | examples | draws whose share is in its 95 % binomial interval | sets hold, % | classes in a set |"
+        "\n| K | examples | sets hold, % | in the binomial interval | in the beta-binomial one | classes in a set |"
     )
-    print("|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|")
     for shots in SHOTS:
         held: list[float] = []
         sizes: list[float] = []
-        inside = 0
+        inside = [0, 0]
         for seed in seeds:
             drawn = draw(data, range(len(data.names)), shots, seed)
             clips, own = tested(data, drawn, tune), head(data, drawn)
             fitted = TaughtProbabilities.fit(own, data.negatives, "softmax")
+            own = fitted.applied_to(own)
             assert fitted.calibration is not None
             scores = own.rows(data.names, data.texts).scores(data.video[clips])
             found = Sets.of(
@@ -333,13 +350,18 @@ def sets(data: Data, seeds: Sequence[int], tune: bool) -> None:
                 data.labels[clips],
                 np.array(fitted.calibration.tuned.misses),
             )
-            interval = wilson(int(found.covered.sum()), len(clips))
-            inside += interval.low <= 0.9 <= interval.high
+            held_in, count = int(found.covered.sum()), shots * len(data.names)
+            place = math.ceil((count + 1) * 0.9)
+            for number, spread in enumerate(
+                (stats.binom(len(clips), 0.9), stats.betabinom(len(clips), place, count + 1 - place))
+            ):
+                low, high = spread.ppf([0.025, 0.975])
+                inside[number] += low <= held_in <= high
             held.append(float(found.covered.mean()))
             sizes.append(float(found.sizes.mean()))
         print(
-            f"| {shots} | {shots * len(data.names)} | {inside} of {len(seeds)} | "
-            f"{percent(float(np.mean(held)), mean_interval(held))} | {np.mean(sizes):.1f} |",
+            f"| {shots} | {shots * len(data.names)} | {percent(float(np.mean(held)), mean_interval(held))} | "
+            f"{inside[0]} of {len(seeds)} | {inside[1]} of {len(seeds)} | {np.mean(sizes):.1f} |",
             flush=True,
         )
 
@@ -353,6 +375,7 @@ def several(data: Data, seeds: Sequence[int], tune: bool) -> None:
             drawn = draw(data, range(len(data.names)), shots, seed)
             clips, own = tested(data, drawn, tune), head(data, drawn)
             fitted = TaughtProbabilities.fit(own, data.negatives, "softmax")
+            own = fitted.applied_to(own)
             assert fitted.calibration is not None
             group = fitted.calibration.tuned
             logits = fitted.scale * own.rows(data.names, data.texts).scores(data.video[clips])
@@ -398,8 +421,8 @@ def rejection(data: Data, seeds: Sequence[int], tune: bool) -> None:
                     own, threshold = None, before
                 else:
                     own = replace(head(data, drawn, known[:none]), threshold_before=before)
-                    rule = TaughtProbabilities.fit(own, data.negatives, "softmax").reject
-                    threshold = rule.threshold if rule else float(own.threshold or 0.0)
+                    own = TaughtProbabilities.fit(own, data.negatives, "softmax").applied_to(own)
+                    threshold = float(own.threshold or 0.0)
                 good, bad = margins(data, clips, own), margins(data, other, own)
                 rows.append(
                     [part for t in (before, threshold) for part in ((good >= t).mean(), (bad < t).mean())]

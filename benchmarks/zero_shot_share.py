@@ -71,7 +71,7 @@ def measure(method: str, seed: int, root: Path, features: dict[str, Tensor]) -> 
             "training": {"seed": seed},
         }
         settings = configure(dataset="stickfigures", method=method, protocol="base-to-novel", options=options)
-        task = load_task(settings)
+        task = load_task(settings)[1]
         model = make_model(settings, task.classes)
         clips = [*task.train, *(clip for part in task.evals for clip in part.clips)]
         missing = [clip for clip in clips if clip.id not in features]

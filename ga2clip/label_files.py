@@ -10,9 +10,11 @@ Clip lists: `path label`, separated by a blank, a tab or a comma.
 import csv
 import json
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,7 @@ def read_text(path: Path, what: str) -> str:
         UserError: it can't be read, is not UTF-8, or holds control characters, so that it is not a text file.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _content(path).decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {what} {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -92,6 +94,17 @@ def read_text(path: Path, what: str) -> str:
                 "save it as UTF-8 text",
             )
     return text
+
+
+def _content(path: Path) -> bytes:
+    """A file's bytes. Those of a pipe, such as a shell's `<(…)`, are kept: it can be read once, by the first reader."""
+    info = path.stat()
+    return _piped(path, info.st_ino) if stat.S_ISFIFO(info.st_mode) else path.read_bytes()
+
+
+@lru_cache(maxsize=4)
+def _piped(path: Path, inode: int) -> bytes:  # noqa: ARG001 (tells pipes of one name apart)
+    return path.read_bytes()
 
 
 def read_rows(path: Path, what: str) -> list[tuple[int, list[str]]]:

@@ -6,10 +6,54 @@ The JSON shapes here are read by programs outside the project.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ga2clip.choices import ScoringRule
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class ClassExplanation:
+    """What the T frames of a video have to do with the score of one label."""
+
+    label: str
+    score: float
+    """A cosine, or what examples made of it; times the model's scale it is the logit."""
+    rest: float
+    """The part of the score that no frame carries: of taught classes, and of "none of these"."""
+    contributions: tuple[float, ...]
+    """One for each frame; together with `rest` they are the score."""
+    weights: tuple[float, ...]
+    """The share of each frame in what speaks for the label: 0 or more, with the sum 1; all 0 where nothing does."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which frames of a video carried its answer; `ga2clip/runtime/explain.py` says how that is found."""
+
+    rule: Literal["exact", "approximation"]
+    """`exact`: the contributions are the terms of the score, as with the mean of the frames. `approximation`: as with
+    temporal pooling."""
+    times: tuple[float, ...]
+    """Seconds at which the frames are shown; numbers from 0 for frames in memory."""
+    classes: tuple[ClassExplanation, ...]
+    """Of the labels of the ranking, best first."""
+    frames: "np.ndarray | None" = field(default=None, repr=False, compare=False)
+    """uint8 (T, S, S, 3), RGB, as the model sees them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"rule", "times": […], "classes": […]}`, of every class a dict of the members of `ClassExplanation`."""
+        return {
+            "rule": self.rule,
+            "times": list(self.times),
+            "classes": [
+                {**vars(part), "contributions": list(part.contributions), "weights": list(part.weights)}
+                for part in self.classes
+            ],
+        }
 
 
 @dataclass(frozen=True)
@@ -30,14 +74,17 @@ class Prediction:
     chosen: tuple[str, ...] | None = None
     """The labels that hold, best first, where several were asked for: those above their thresholds, or the set of a
     coverage. They may be more than the ranking shows."""
+    explanation: Explanation | None = None
+    """Which frames carried the answer, where it was asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """`{"file", "frames", "duration", "predictions": [{"label", "probability"}, …]}`, with `"chosen": [label, …]`
-        where it was asked for and `"warnings"` if there are any.
+        and `"explanation"` (`Explanation.to_json`) where they were asked for and `"warnings"` if there are any.
         """
         ranking = [{"label": label, "probability": probability} for label, probability in self.predictions]
         tree = {"file": self.file, "frames": self.frames, "duration": self.duration, "predictions": ranking}
         tree |= {} if self.chosen is None else {"chosen": list(self.chosen)}
+        tree |= {} if self.explanation is None else {"explanation": self.explanation.to_json()}
         return tree | ({"warnings": list(self.warnings)} if self.warnings else {})
 
 
@@ -60,7 +107,7 @@ class Asked:
     model_sha256: str
     """`Predictor.fingerprint`."""
     classes_sha256: str
-    """Of the class names in their order, with their sentences where there are some, of `reject` and of `choice`."""
+    """Of the class names in their order, their sentences, `reject`, `choice` and `explain`."""
     template_sha256: str
     """Of `template`, which is None for the model's own class text."""
     top: int
@@ -84,12 +131,13 @@ class Asked:
         reject: bool,
         top: int,
         choice: object = None,
+        explain: bool = False,
     ) -> "Asked":
         """The fingerprints of a question; the arguments are those of `Predictor.predict`."""
         described = isinstance(classes, Mapping) and any(classes.values())
         asked = list(classes.items()) if described else list(classes)  # type: ignore[union-attr]
-        chosen = [] if choice is None else [repr(choice)]
-        return cls(model_sha256, _sha256([asked, reject, *chosen]), _sha256(template), top)
+        more = [*([] if choice is None else [repr(choice)]), *(["explain"] if explain else [])]
+        return cls(model_sha256, _sha256([asked, reject, *more]), _sha256(template), top)
 
     def to_json(self) -> dict[str, Any]:
         """`{"model_sha256", "classes_sha256", "template_sha256", "top"}`."""

@@ -16,24 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from ga2clip.data.class_names import named, named_as_tuned
 from ga2clip.data.lineage import Record, leaked
 from ga2clip.data.manifest import FILE_NAME, Clip, Manifest, dataset_root, read_dataset
 from ga2clip.environment import environment
 from ga2clip.errors import UserError
 from ga2clip.files import write_text
-from ga2clip.labels import check_class_names
 from ga2clip.lock import locked
 
 # Exported again, so that users of runs need only this module.
 from ga2clip.run_files import METRICS as METRICS
+from ga2clip.run_files import SCHEMA as SCHEMA
 from ga2clip.run_files import SETTINGS as SETTINGS
-from ga2clip.run_files import read_header, read_tensors, save_tensors, write_settings
+from ga2clip.run_files import current_names as current_names
+from ga2clip.run_files import read_meta, read_tensors, save_tensors, write_settings
 from ga2clip.run_files import read_metrics as read_metrics
 from ga2clip.run_files import read_settings as read_settings
-from ga2clip.runtime.teaching import Example, Examples
 from ga2clip.settings import DataSettings, Settings
 from ga2clip.text import printable
 
@@ -45,8 +43,8 @@ if TYPE_CHECKING:  # loaded where a model is made: what a run says of itself is 
 
     from ga2clip.data.protocols import Task
     from ga2clip.model.video_clip import VideoCLIP
+    from ga2clip.runtime.teaching import Examples
 
-SCHEMA = 2
 PROMPTS = "prompts.safetensors"
 ENVIRONMENT = "environment.json"
 DATA = "data.json"
@@ -91,13 +89,15 @@ class Run:
         tensors = read_tensors(self.path / PROMPTS)[1]
         return current_names({name: t for name, t in tensors.items() if not name.startswith(_EXAMPLES)})
 
-    def examples(self) -> Examples | None:
+    def examples(self) -> "Examples | None":
         """The training clips that `method.teach` learned from, with their features; None without it.
 
         Raises UserError for an unreadable file.
         """
         if not self.settings.method.teach:
             return None
+        from ga2clip.runtime.teaching import Example, Examples
+
         tensors = read_tensors(self.path / PROMPTS)[1]
         try:
             features, labels, hashes = (tensors[f"{_EXAMPLES}{name}"].numpy() for name in _ARRAYS)
@@ -191,32 +191,6 @@ class Run:
         return named_as_tuned(manifest, data.class_names, self.classes, sure="imported" not in self.meta)
 
 
-class _Imported(BaseModel):
-    """The source of an imported run."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    checkpoint: str
-    clip: str
-
-
-class _Header(BaseModel):
-    """The header of `prompts.safetensors`; imports and later versions may add keys."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    classes: list[str]
-    method: str
-    backbone: str
-    licence: str
-    step: int | None = Field(None, ge=0)
-    steps: int | None = Field(None, ge=0)
-    finished: bool = False
-    imported: _Imported | None = None
-    settings: dict[str, dict[str, Any]] | None = None
-    """Of the training that wrote it; None in files of earlier versions."""
-
-
 def start_run(
     folder: Path, settings: Settings, note: Mapping[str, Any] | None = None, data: Record | None = None
 ) -> None:
@@ -302,7 +276,7 @@ def save_prompts(
     folder: Path,
     model: "VideoCLIP",
     note: Mapping[str, Any] | None = None,
-    examples: Examples | None = None,
+    examples: "Examples | None" = None,
 ) -> None:
     """Write the tuned tensors of a model to `folder`, atomically.
 
@@ -324,7 +298,7 @@ def save_prompts(
     save_tensors(folder / PROMPTS, tensors, header)
 
 
-def _example_tensors(examples: Examples, classes: Sequence[str]) -> "dict[str, Tensor]":
+def _example_tensors(examples: "Examples", classes: Sequence[str]) -> "dict[str, Tensor]":
     import torch
 
     number = {name: index for index, name in enumerate(classes)}
@@ -388,7 +362,7 @@ def load_run(path: str | Path) -> Run:
             f"{path} is a run without {PROMPTS}: its training was stopped before the first checkpoint",
             "train it again into another folder",
         )
-    settings, meta = located(path, read_settings(path)), _read_meta(path / PROMPTS)
+    settings, meta = located(path, read_settings(path)), read_meta(path / PROMPTS)
     changed = another_training(settings, meta.pop("settings", None) or {})
     if changed:
         raise UserError(
@@ -437,49 +411,6 @@ def runs_in(folders: Sequence[Path]) -> list[Path]:
         inner = sorted(file.parent for file in folder.glob(f"*/{SETTINGS}"))
         found += [folder] if (folder / SETTINGS).exists() or not inner else inner
     return found
-
-
-def _read_meta(file: Path) -> dict[str, Any]:
-    """The header of a run's prompts, each value checked."""
-    try:
-        meta = {key: json.loads(value) for key, value in read_header(file).items()}
-        if meta.get("schema") not in (1, SCHEMA):
-            raise UserError(
-                f"{file} has schema {meta.get('schema')}; this version reads 1 to {SCHEMA}", "update ga2clip"
-            )
-        check_class_names(_Header.model_validate(meta).classes, file)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{file}: '{'.'.join(map(str, first['loc']))}' in its header: {first['msg']}",
-            "the file was not written by ga2clip, or is damaged",
-        ) from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{file} is damaged: its header is not JSON", "restore it, or train again") from None
-    return meta
-
-
-_FORMER_NAMES = {
-    "prompts.text.": "parts.text_prompt.",
-    "prompts.vision.": "parts.vision_prompt.",
-    "prompts.coupling.": "parts.coupling.",
-    "prompts.to_vision.": "parts.inter_modal.to_vision.",
-    "prompts.to_text.": "parts.inter_modal.to_text.",
-    "classifier": "parts.linear_probe.weight",
-}
-"""Old → new start of the names of tensors in runs of schema 1."""
-
-
-def current_names(state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-    """The tensors of a run, renamed to the current schema."""
-    return {_current_name(name): value for name, value in state.items()}
-
-
-def _current_name(name: str) -> str:
-    for former, current in _FORMER_NAMES.items():
-        if name.startswith(former):
-            return current + name.removeprefix(former)
-    return name
 
 
 def _runs_near(path: Path) -> str:

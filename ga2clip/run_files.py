@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ga2clip.errors import UserError
 from ga2clip.files import replacing, write_text
 from ga2clip.folders import SETTINGS_FILE as SETTINGS
+from ga2clip.labels import check_class_names
 from ga2clip.settings import Settings
 from ga2clip.settings_reading import read_toml
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # reading what is no tensor loads no torch
     from torch import Tensor
 
 METRICS = "metrics.jsonl"
+SCHEMA = 2
+"""Of the header of `prompts.safetensors`."""
 
 _SEAL = "# Written by ga2clip train, and checked when the run is read. SHA-256 of these settings: "
 _LAST_SECTION, _LAST_KEY = "training", "tensorboard"
@@ -192,3 +195,72 @@ def _unsealed(header: dict[str, str]) -> tuple[dict[str, str], str | None]:
 def _damaged(file: Path, error: BaseException) -> UserError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(f"{file} is damaged: {reason}", "restore it, or train again")
+
+
+class _Imported(BaseModel):
+    """The source of an imported run."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    checkpoint: str
+    clip: str
+
+
+class _Header(BaseModel):
+    """The header of `prompts.safetensors`; imports and later versions may add keys."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    classes: list[str]
+    method: str
+    backbone: str
+    licence: str
+    step: int | None = Field(None, ge=0)
+    steps: int | None = Field(None, ge=0)
+    finished: bool = False
+    imported: _Imported | None = None
+    settings: dict[str, dict[str, Any]] | None = None
+    """Of the training that wrote it; None in files of earlier versions."""
+
+
+def read_meta(file: Path) -> dict[str, Any]:
+    """The header of a run's prompts, each value checked. Raises UserError for another file or a newer schema."""
+    try:
+        meta = {key: json.loads(value) for key, value in read_header(file).items()}
+        if meta.get("schema") not in (1, SCHEMA):
+            raise UserError(
+                f"{file} has schema {meta.get('schema')}; this version reads 1 to {SCHEMA}", "update ga2clip"
+            )
+        check_class_names(_Header.model_validate(meta).classes, file)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"{file}: '{'.'.join(map(str, first['loc']))}' in its header: {first['msg']}",
+            "the file was not written by ga2clip, or is damaged",
+        ) from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{file} is damaged: its header is not JSON", "restore it, or train again") from None
+    return meta
+
+
+_FORMER_NAMES = {
+    "prompts.text.": "parts.text_prompt.",
+    "prompts.vision.": "parts.vision_prompt.",
+    "prompts.coupling.": "parts.coupling.",
+    "prompts.to_vision.": "parts.inter_modal.to_vision.",
+    "prompts.to_text.": "parts.inter_modal.to_text.",
+    "classifier": "parts.linear_probe.weight",
+}
+"""Old → new start of the names of tensors in runs of schema 1."""
+
+
+def current_names(state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """The tensors of a run, renamed to the current schema."""
+    return {_current_name(name): value for name, value in state.items()}
+
+
+def _current_name(name: str) -> str:
+    for former, current in _FORMER_NAMES.items():
+        if name.startswith(former):
+            return current + name.removeprefix(former)
+    return name

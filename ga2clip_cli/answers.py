@@ -1,18 +1,25 @@
 """The outputs of `predict`: the terminal, one JSON object, or a CSV or JSON Lines file."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from ga2clip.errors import UserError
 from ga2clip.predictions import Asked, Failure, Prediction, as_json
 from ga2clip.text import printable
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
     from ga2clip.choices import ScoringRule
+    from ga2clip.predictions import Explanation
     from ga2clip.runtime import Predictor
     from ga2clip.runtime.results import ResultFile
+
+
+_BAR = 30  # characters of the bar of the frame that carried most
+_MOST_DRAWN = 50  # videos in one picture, whose frames are kept until it is drawn
 
 
 class TextAnswers:
@@ -63,7 +70,21 @@ def ranking(answer: Prediction) -> str:
     ]
     if answer.chosen is not None:
         lines.append(f"  chosen: {', '.join(map(printable, answer.chosen)) or 'none'}")
+    if answer.explanation is not None:
+        lines += explained(answer.explanation)
     return "\n".join(lines)
+
+
+def explained(found: "Explanation") -> list[str]:
+    """A line per frame: when it is shown, and its weight in the best label as a number and a bar."""
+    best = found.classes[0]
+    how = "" if found.rule == "exact" else ", an approximation"
+    head = f"  frames that carried '{printable(best.label)}'{how}:"
+    most = max(*best.weights, 1e-9)
+    return [head] + [
+        f"    {time:7.2f} s  {100 * weight:5.1f} %  {'█' * round(_BAR * weight / most)}".rstrip()
+        for time, weight in zip(found.times, best.weights, strict=True)
+    ]
 
 
 def open_sink(
@@ -89,6 +110,7 @@ def open_sink(
         reject=question["reject"],
         top=question["top"],
         choice=question["choice"],
+        explain=question["explain"],
     )
     if out is None:
         return JsonAnswers(predictor.name, predictor.provider, asked, predictor.scoring)
@@ -110,11 +132,13 @@ def answer_files(
     predictor: "Predictor",
     files: list[str],
     sink: "TextAnswers | JsonAnswers | ResultFile",
+    plot: Path | None = None,
     **question: Any,
 ) -> int:
     """Rank the classes for every video in `files` (folders are searched); returns the number of failed videos.
 
-    Failures are reported on stderr; at the end, their number and the results file.
+    Failures are reported on stderr; at the end, their number and the results file. plot: a PNG file for the frames of
+    explained answers.
     """
     from ga2clip.runtime.results import ResultFile, expand
     from ga2clip.video import is_byte_stream
@@ -124,18 +148,29 @@ def answer_files(
     paths = list(dict.fromkeys(str(path) for group in expanded for path in group))
     todo = _with_their_batches(paths, sink.done, question["batch"])
     answered = failures = 0
+    shown: list[Prediction] = []
+    if plot is not None and len(paths) > _MOST_DRAWN:
+        raise UserError(
+            f"{len(paths)} videos are too many for {plot}", f"draw at most {_MOST_DRAWN}, or take --jsonl"
+        )
     if isinstance(sink, ResultFile):
         sink.set_order(paths)
     with sink:
         for answer in console.progress(predictor.predict_many(todo, **question), len(todo), "video"):
             if answer.file in sink.done:
                 continue
-            sink.add(answer)
+            if plot is not None and isinstance(answer, Prediction):
+                shown.append(answer)
+            sink.add(_without_frames(answer))
             if isinstance(answer, Failure):
                 console.note(f"error: {printable(answer.error)}")
                 failures += 1
             else:
                 answered += 1
+    if plot is not None and shown:
+        from ga2clip.runtime.draw_explanation import draw_explanations
+
+        console.note(f"plot: {draw_explanations(shown, plot)}")
     before = len(paths) - answered - failures
     if isinstance(sink, ResultFile):
         kept = f", {before} were answered before" if before else ""
@@ -143,6 +178,13 @@ def answer_files(
     elif failures and len(paths) > 1:
         console.note(f"{failures} of {len(paths)} videos failed")
     return failures
+
+
+def _without_frames(answer: Prediction | Failure) -> Prediction | Failure:
+    """The answer without the pixels of an explanation, so that many answers may be collected."""
+    if isinstance(answer, Failure) or answer.explanation is None:
+        return answer
+    return replace(answer, explanation=replace(answer.explanation, frames=None))
 
 
 def _with_their_batches(files: Sequence[str], done: frozenset[str], batch: int) -> list[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "ga2clip embed clips/ --model runs/ga2/bundle --out features.npz",
     "ga2clip embed a.mp4 b.mp4 --frames --out features.npz",
+    "ga2clip embed clips/ --out features.parquet",
 )
 
 
@@ -23,7 +24,9 @@ def embed(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Videos; folders are searched.")
     ],
-    out: Annotated[Path, typer.Option(metavar="NPZ", help="The file to write; it must not exist.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The .npz or .parquet file to write; it must not exist.")
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -41,10 +44,10 @@ def embed(
     threads: Threads = 0,
     verify: Verify = None,
 ) -> None:
-    """Write the features of videos to an .npz file.
+    """Write the features of videos to an .npz file, or to a Parquet file (extra: parquet).
 
     Memory does not grow with the number of videos. If it is stopped, the same command continues. In Python,
-    ga2clip.read_features(NPZ) or numpy.load(NPZ) reads the file.
+    ga2clip.read_features(FILE) reads the file; numpy.load and pandas.read_parquet do, too.
     """
     from ga2clip.evaluation.open_predictor import open_predictor
     from ga2clip.predictions import Failure

@@ -69,6 +69,7 @@ def _show_run(path: Path, *, as_json: bool) -> None:
     known = f"{data.dataset}, {data.protocol}, {data.shots} shots, " if data.dataset else ""
     lines += [
         f"data      {known}{data.frames} frames a clip",
+        *(["learned   its classes from the training clips"] if method.teach else []),
         f"classes   {len(run.classes)}: {', '.join(run.classes)}",
     ]
     console.emit("\n".join(map(printable, lines)))

@@ -18,6 +18,7 @@ EXAMPLES = (
     "ga2clip predict clip.mp4 --model ViT-B-16:openai --classes labels.txt --json",
     "ga2clip predict clips/ --multi-label --threshold thresholds.json --jsonl answers.jsonl",
     "ga2clip predict clip.mp4 --coverage 0.9",
+    "ga2clip predict clip.mp4 --explain --plot frames.png",
     "ga2clip predict https://host/clip.mp4 --classes labels.txt",
     "ga2clip predict long.mp4 --timeline --window 2 --stride 0.5 --plot timeline.png",
     "ga2clip predict long.mp4 --timeline --csv spans.csv --vtt long.vtt",
@@ -62,6 +63,9 @@ def predict(
         float | None,
         typer.Option(metavar="SHARE", help="Also give a set of classes that holds the true one this often."),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also say which frames carried the answer (not with --follow).")
+    ] = False,
     as_json: AsJson = False,
     csv: Annotated[Path | None, typer.Option(metavar="OUT", help="Write a CSV file as results come.")] = None,
     jsonl: Annotated[
@@ -95,7 +99,9 @@ def predict(
     vtt: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Timeline: write subtitles (WebVTT).")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Timeline: draw a chart.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Timeline: draw a chart. With --explain: the frames.")
+    ] = None,
     render: Annotated[
         Path | None, typer.Option(metavar="MP4", help="Timeline: write the video with labels.")
     ] = None,
@@ -108,7 +114,10 @@ def predict(
     """
     outputs = {"--json": as_json, "--csv": csv, "--jsonl": jsonl, "--resume": resume}
     kind = "--timeline" if timeline else "--follow" if follow else ""
-    _check_outputs(kind, outputs | {"--vtt": vtt, "--plot": plot, "--render": render})
+    outputs |= {"--vtt": vtt, "--plot": plot, "--render": render}
+    _check_outputs(kind, outputs, explain=explain)
+    if explain:
+        _check_explain(kind, outputs)
     _check_videos(kind, files)
     if timeline and follow:
         raise typer.BadParameter("--timeline and --follow exclude each other")
@@ -143,7 +152,7 @@ def predict(
         if follow:
             spans.follow_stream(predictor, files[0], as_json=as_json, top=top, **question)
         elif timeline:
-            question |= {"smooth": smooth, "min_length": min_length}
+            question |= {"smooth": smooth, "min_length": min_length, "explain": explain}
             with local_file(files[0]) as video:
                 result = spans.find_segments(predictor, video, **question)
                 spans.show_segments(
@@ -151,10 +160,11 @@ def predict(
                 )
         else:
             question |= {"top": top, "batch": batch, "workers": workers, "choice": choice}
+            question |= {"explain": explain}
             sink = answers.open_sink(
                 predictor, question, as_json=as_json, csv=csv, jsonl=jsonl, resume=resume
             )
-            if answers.answer_files(predictor, files, sink, **question):
+            if answers.answer_files(predictor, files, sink, plot, **question):
                 raise typer.Exit(1)
 
 
@@ -166,17 +176,28 @@ _OUTPUTS = {
 """The output options of each kind of answer."""
 
 
-def _check_outputs(kind: str, outputs: dict[str, Any]) -> None:
+def _check_outputs(kind: str, outputs: dict[str, Any], *, explain: bool) -> None:
     given = [option for option, value in outputs.items() if value]
     for option in given:
-        if option not in _OUTPUTS[kind]:
+        if option not in _OUTPUTS[kind] and not (explain and not kind and option == "--plot"):
             owners = [name for name, known in _OUTPUTS.items() if option in known and name]
+            more = " or --explain" if option == "--plot" else ""
             raise typer.BadParameter(
-                f"{option} does not go with {kind}" if kind else f"{option} needs {owners[0]}"
+                f"{option} does not go with {kind}" if kind else f"{option} needs {owners[0]}{more}"
             )
     exclusive = [option for option in given if option not in ("--vtt", "--plot", "--render")]
     if len(exclusive) > 1:
         raise typer.BadParameter(f"{exclusive[0]} and {exclusive[1]} exclude each other")
+
+
+def _check_explain(kind: str, outputs: dict[str, Any]) -> None:
+    if kind == "--follow":
+        raise typer.BadParameter("--explain does not go with --follow")
+    if kind and not outputs["--json"] and not outputs["--plot"]:
+        raise typer.BadParameter("--explain with --timeline is shown by --json or --plot")
+    table = outputs["--csv"] or outputs["--resume"]
+    if not kind and table and table.suffix.lower() not in (".json", ".jsonl"):
+        raise typer.BadParameter("a CSV file has no place for what --explain says: take --jsonl")
 
 
 def _check_choice(

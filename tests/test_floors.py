@@ -209,6 +209,22 @@ def test_every_module_has_a_room() -> None:
     assert [m for m in MODULES if room_of(m) is None] == []
 
 
+def test_the_page_has_the_same_floors() -> None:
+    """Each place in the table of docs/architecture.md stands on the floor that is held here, and no room is missing."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    told: dict[str, int] = {}
+    for floor, cell in re.findall(r"^\| (\d) \| (.+?) \|", page, flags=re.MULTILINE):
+        for place in re.findall(r"`([^`]+)`", cell):
+            folder, braces, names = place.removesuffix(".py").rpartition("{")
+            for name in names.rstrip("}").split(",") if braces else [place]:
+                path = f"{folder}{name}".removeprefix("export/").removesuffix(".py").rstrip("/")
+                module = path.removesuffix("/__init__").replace("/", ".")
+                told[module if module.startswith("ga2clip") else f"ga2clip.{module}"] = int(floor)
+    told.pop("ga2clip.…", None)
+    assert {module: ROOMS[room_of(module) or ""][0] for module in told} == told
+    assert {room_of(module) for module in told} == set(ROOMS)
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_down(module: str) -> None:
     room = room_of(module)

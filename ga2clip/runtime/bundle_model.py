@@ -81,8 +81,9 @@ class BundleModel:
         if card.taught is not None and (examples := self.bundle.examples()) is not None:
             own = len(card.classes) - len(card.taught.added)
             bank = self._text.bank.features
-            fitted = TaughtProbabilities(card.taught.scale, card.taught.calibration, card.taught.reject)
-            head = Head(card.classes, bank, examples, own, self.scale, self.threshold, card.taught.unseen)
+            rule = card.taught
+            fitted = TaughtProbabilities(rule.share, rule.scale, rule.calibration, rule.reject)
+            head = Head(card.classes, bank, examples, own, self.scale, self.threshold, unseen=rule.unseen)
             self.taught = fitted.applied_to(head)
             self.scale, self.calibration = fitted.scale, fitted.calibration
             self.threshold = self.taught.threshold

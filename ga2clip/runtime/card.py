@@ -256,6 +256,8 @@ class TaughtCard(_Part):
     """What the bundle was taught after its export (`ga2clip teach`)."""
 
     rule: Literal["gaussian-text-prior"] = RULE
+    share: Share = 1.0
+    """Of the rule in the scores; the rest are the zero-shot cosines. Chosen on held-out examples."""
     scale: float = Field(gt=0, le=1e6)
     """The factor on scores in place of `scoring.scale`, fitted on held-out examples."""
     calibration: CalibrationCard | None = None

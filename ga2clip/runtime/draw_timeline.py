@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ga2clip.runtime.timeline import Answer, Timeline
+from ga2clip.runtime.timeline import Answer, Segment, Timeline
 from ga2clip.video import iter_frames, probe, write_video
 from ga2clip.video.draw import write_picture
 
@@ -19,12 +19,15 @@ _WIDTH, _LANE, _MARGIN, _TEXT, _AXIS = 1200, 30, 12, 15, 34
 _LABEL_WIDTH = _WIDTH // 3
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds between marks
 _MOST_MARKS = 10
+_BAR, _BAR_WIDTH = (60, 60, 60), 3  # of the frames' weights
 
 Colour = tuple[int, int, int]
 
 
 def plot(timeline: Timeline, out: Path) -> Path:
     """Draw the timeline as a PNG: a lane per label with its segments over a time axis. Stronger colour: more probable.
+    Where it has explanations, a bar at each frame says how much of the answer it carried; half as high as the lane: as
+    much as frames do on average.
 
     Only the `_LANES` labels with the longest total time are drawn; gaps are white. Raises UserError when the file
     can't be written.
@@ -47,6 +50,9 @@ def plot(timeline: Timeline, out: Path) -> Path:
             if s.label == label:
                 box = (left + s.start * scale, top + 3, left + s.end * scale, top + _LANE - 3)
                 draw.rectangle(box, fill=_faded(_colour(row), s.score))
+                for time, weight in _weights(timeline, s):
+                    x, high = left + time * scale, min(weight / 2, 1) * (_LANE - 6)
+                    draw.line((x, top + _LANE - 3 - high, x, top + _LANE - 3), fill=_BAR, width=_BAR_WIDTH)
         for gap in timeline.gaps:
             draw.rectangle(
                 (left + gap.start * scale, top + 3, left + gap.end * scale, top + _LANE - 3), fill="white"
@@ -72,6 +78,18 @@ def _by_time(timeline: Timeline) -> list[str]:
     for segment in timeline.segments:
         spent[segment.label] += segment.end - segment.start  # type: ignore[assignment]
     return [label for label, _ in spent.most_common()]
+
+
+def _weights(timeline: Timeline, segment: Segment) -> list[tuple[float, float]]:
+    """(seconds, weight) of the frames of a segment: the mean over the windows of its label; 1 is that of all frames."""
+    found: dict[float, list[float]] = {}
+    for answer in timeline.windows:
+        if answer.explanation is not None and answer.label == segment.label:
+            [part] = answer.explanation.classes
+            for time, weight in zip(answer.explanation.times, part.weights, strict=True):
+                if segment.start <= time < segment.end:
+                    found.setdefault(time, []).append(weight * len(part.weights))
+    return [(time, sum(weights) / len(weights)) for time, weights in sorted(found.items())]
 
 
 def _shortened(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

@@ -1,4 +1,4 @@
-"""Features of many videos in one .npz file, written in constant memory and resumable.
+"""Features of many videos in one .npz or Parquet file, written in constant memory and resumable.
 
 While it is written, parts of 256 videos collect in the folder `OUT.parts`; a later call with the same model and options
 continues there. At the end they are joined into one uncompressed archive, one array after the other, and removed.
@@ -23,11 +23,13 @@ from ga2clip.files import refuse_existing, replacing, write_text
 from ga2clip.predictions import Failure
 from ga2clip.runtime.model import Encoded
 from ga2clip.runtime.npz import NPZ_ERRORS
+from ga2clip.runtime.parquet import pyarrow, read_parquet, write_parquet
 from ga2clip.runtime.predictor import Predictor
 
 _log = logging.getLogger(__name__)
 _PART = 256
 _PROVENANCE = "provenance.json"
+_PARQUET = ".parquet"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def read_features(path: str | os.PathLike[str]) -> Features:
     """Read a file that `ga2clip embed` wrote. (`numpy.load` reads it, too.)
 
     Args:
-        path: the .npz file.
+        path: the .npz or .parquet file.
 
     Returns:
         Its content.
@@ -70,8 +72,11 @@ def read_features(path: str | os.PathLike[str]) -> Features:
         (1200, 512)
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        if Path(path).suffix.lower() == _PARQUET:
+            arrays = read_parquet(Path(path))
+        else:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
         return Features(
             tuple(arrays.pop("files").tolist()),
             provenance=json.loads(str(arrays.pop("provenance"))),
@@ -98,7 +103,7 @@ def embed(
     Args:
         predictor: the model.
         paths: the videos.
-        out: the .npz file, which must not exist.
+        out: the .npz or .parquet file, which must not exist.
         frames: also write the features of the sampled frames, with their times.
         still: with `frames`, as `Predictor.encode_files` has it; 0: encode all frames.
         workers: number of decoding threads.
@@ -108,16 +113,18 @@ def embed(
         The videos that can't be read, which the file leaves out; they are tried again when a call continues.
 
     Raises:
-        UserError: `out` exists or is no .npz file; what an earlier call left is of another model or other options; no
-            video can be read.
+        UserError: `out` exists or is of another kind; a .parquet file without the extra `parquet`; what an earlier call
+            left is of another model or other options; no video can be read.
 
     Example:
         >>> with ga2clip.Predictor("bundle") as predictor:
         ...     ga2clip.embed(predictor, Path("clips").glob("*.mp4"), "features.npz")
     """
     target = Path(out)
-    if target.suffix.lower() != ".npz":
-        raise UserError(f"features are written to an .npz file, got {target}")
+    if target.suffix.lower() not in (".npz", _PARQUET):
+        raise UserError(f"features are written to an .npz or .parquet file, got {target}")
+    if target.suffix.lower() == _PARQUET:
+        pyarrow()  # before anything is encoded
     refuse_existing(target, "delete it first")
     files = list(dict.fromkeys(os.fspath(path) for path in paths))
     parts = target.with_name(f"{target.name}.parts")
@@ -148,7 +155,11 @@ def embed(
     if len(failures) == len(files):
         shutil.rmtree(parts)
         raise UserError(failures[0].error if failures else "there are no videos")
-    _join(parts, target, provenance)
+    if target.suffix.lower() == _PARQUET:
+        with replacing(target) as temporary:
+            write_parquet(temporary, _parts(parts), provenance)
+    else:
+        _join(parts, target, provenance)
     shutil.rmtree(parts)
     return failures
 

@@ -232,4 +232,4 @@ def _learn(model: ClipModel, head: Head | None, own: Sequence[str], examples: Ex
     scale = model.scale if head is None else head.scale_before
     threshold = model.threshold if head is None else head.threshold_before
     unseen = 0 if head is None else head.unseen
-    return Head((*own, *added), texts, examples, len(own), scale, threshold, unseen)
+    return Head((*own, *added), texts, examples, len(own), scale, threshold, unseen=unseen)

@@ -6,6 +6,7 @@ softmax or sigmoid → ranking.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,7 @@ from ga2clip.runtime.batches import answer_files, encode_each, predictions
 from ga2clip.runtime.bundle_model import BundleModel
 from ga2clip.runtime.calibration import Choice
 from ga2clip.runtime.decode import Clip, decode
+from ga2clip.runtime.explain import explain as explain_labels
 from ga2clip.runtime.learn import Paths, shown_by, taught_model
 from ga2clip.runtime.model import ClipModel, Encoded, check_model
 from ga2clip.runtime.question import Questions, class_features
@@ -146,6 +148,7 @@ class Predictor:
         template: str | None = None,
         reject: bool = False,
         choice: Choice | None = None,
+        explain: bool = False,
     ) -> Prediction:
         """Rank the classes for a video file.
 
@@ -158,6 +161,8 @@ class Predictor:
             reject: let "none of these" take part, by the model's open-set threshold.
             choice: `MultiLabel()` asks for each class by itself, `Coverage(0.9)` for a set of classes that holds the
                 true one with that probability; the answer is `Prediction.chosen`.
+            explain: also say which frames carried the answer, in `Prediction.explanation`. Clips are then encoded one
+                by one.
 
         Returns:
             The ranking, best first, with the number of frames, the duration and the decoder's warnings. The
@@ -175,7 +180,7 @@ class Predictor:
         """
         file, top = video_path(path), at_least_one("top", top)
         scorer = self.scorer(classes, template, reject, choice)
-        return self._answers([(file, self._decoder()(file))], scorer, top)[0]
+        return self._answers([(file, self._decoder()(file))], scorer, top, flag("explain", explain))[0]
 
     def predict_frames(
         self,
@@ -185,12 +190,13 @@ class Predictor:
         template: str | None = None,
         reject: bool = False,
         choice: Choice | None = None,
+        explain: bool = False,
     ) -> Prediction:
         """Rank the classes for frames in memory. All frames are encoded, none is left out.
 
         Args:
             frames: uint8 (T, H, W, 3), RGB, of any T ≥ 1, H and W.
-            classes, top, template, reject, choice: as in `predict`.
+            classes, top, template, reject, choice, explain: as in `predict`.
 
         Returns:
             As `predict`, with an empty file name and a duration of 0.
@@ -199,7 +205,8 @@ class Predictor:
             UserError: as `predict`, and for frames of another dtype or shape.
         """
         clip, top = Clip(self.prepare(frames), 0.0, ()), at_least_one("top", top)
-        return self._answers([("", clip)], self.scorer(classes, template, reject, choice), top)[0]
+        scorer = self.scorer(classes, template, reject, choice)
+        return self._answers([("", clip)], scorer, top, flag("explain", explain))[0]
 
     def predict_many(
         self,
@@ -209,6 +216,7 @@ class Predictor:
         template: str | None = None,
         reject: bool = False,
         choice: Choice | None = None,
+        explain: bool = False,
         *,
         batch: int = 4,
         workers: int = 1,
@@ -218,7 +226,7 @@ class Predictor:
 
         Args:
             paths: the files. An iterator is consumed only a few files ahead.
-            classes, top, template, reject, choice: as in `predict`.
+            classes, top, template, reject, choice, explain: as in `predict`.
             batch: number of clips that are encoded at once.
             workers: number of decoding threads.
             time_limit: seconds that decoding one file may take.
@@ -233,7 +241,8 @@ class Predictor:
         files, top = video_paths(paths), at_least_one("top", top)
         batch, workers = at_least_one("batch", batch), at_least_one("workers", workers)
         limit = seconds("time_limit", time_limit)
-        answer = partial(self._answers, scorer=self.scorer(classes, template, reject, choice), top=top)
+        scorer = self.scorer(classes, template, reject, choice)
+        answer = partial(self._answers, scorer=scorer, top=top, explain=flag("explain", explain))
         return answer_files(files, self._decoder(limit), answer, batch=batch, workers=workers)
 
     def scorer(
@@ -400,10 +409,21 @@ class Predictor:
     def _decoder(self, time_limit: float | None = None) -> Callable[[str], Clip]:
         return partial(decode, self.model.preprocess, SamplingRule(frames=self.model.frames), time_limit)
 
-    def _answers(self, clips: Sequence[tuple[str, Clip]], scorer: Scorer, top: int) -> list[Prediction]:
+    def _answers(
+        self, clips: Sequence[tuple[str, Clip]], scorer: Scorer, top: int, explain: bool
+    ) -> list[Prediction]:
+        if explain:
+            return [self._explained(file, clip, scorer, top) for file, clip in clips]
         return predictions(
             clips, self.encode_clips(np.stack([clip.frames for _, clip in clips])), scorer, top
         )
+
+    def _explained(self, file: str, clip: Clip, scorer: Scorer, top: int) -> Prediction:
+        features = self.encode_frames(clip.frames)
+        [answer] = predictions([(file, clip)], self.pool(features[None]), scorer, top)
+        times = clip.times.tolist() or range(len(features))
+        found = explain_labels(scorer, features, self.pool, [label for label, _ in answer.predictions], times)
+        return replace(answer, explanation=replace(found, frames=clip.frames))
 
     def _encoded(self, file: str, clip: Clip, frames: bool, still: float) -> Encoded:
         if not frames:

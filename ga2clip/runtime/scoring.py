@@ -6,6 +6,7 @@ need not sum to 1, and several classes, or none, may be probable. Ranking, rejec
 the most probable class is the one with the largest cosine.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,22 +72,43 @@ class Scorer:
         by the temperature of its best class, which leaves the ranking as it is. With `MultiLabel`, each class has a
         probability of its own.
         """
-        unit = normalise(video)
-        cosines = self.taught.scores(unit, self.scale) if self.taught else unit @ self.features.T
+        scores = self.scores(normalise(video))
+        logits = self.scale * scores
         if self.calibration is not None and isinstance(self.choice, MultiLabel):
-            return self.calibration.independent(self.scale * cosines.astype(np.float64))
-        best = cosines.argmax(axis=1)
-        if self.threshold is not None:
-            against = self.taught.negatives.scores(unit) if self.taught else unit @ self.negatives.T
-            none = against.max(axis=1, keepdims=True) + self.threshold
-            cosines = np.concatenate([cosines, none], axis=1)
-        logits = self.scale * cosines.astype(np.float64)
+            return self.calibration.independent(logits)
         if self.rule == "sigmoid":
             return _sigmoid(logits + self.bias)
         if self.calibration is not None:
+            best = scores[:, : len(self.features)].argmax(axis=1)
             logits /= self.calibration.temperatures[best][:, None]
         exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponents / exponents.sum(axis=1, keepdims=True)
+
+    def scores(self, unit: np.ndarray) -> np.ndarray:
+        """Scores of the labels, float64 (N, C), of unit video features (N, D): cosines, or what examples made of them.
+
+        That of `NONE_LABEL` is the best negative's plus the threshold.
+        """
+        scores = self.taught.scores(unit, self.scale) if self.taught else unit @ self.features.T
+        if self.threshold is not None:
+            none = self._against(unit).max(axis=1, keepdims=True) + self.threshold
+            scores = np.concatenate([scores, none], axis=1)
+        return scores.astype(np.float64)
+
+    def rows(self, unit: np.ndarray, places: Sequence[int]) -> np.ndarray:
+        """For one video (D,): what its feature is multiplied with in the scores of K labels, float32 (K, D).
+
+        A score is the product and a constant: offsets of taught classes, what examples against a class take off, the
+        threshold of `NONE_LABEL`, whose row is that of the video's best negative.
+        """
+        rows = self.taught.classes.rows if self.taught else self.features
+        if self.threshold is not None:
+            negatives = self.taught.negatives.rows if self.taught else self.negatives
+            rows = np.concatenate([rows, negatives[self._against(unit[None]).argmax(axis=1)]])
+        return rows[list(places)]
+
+    def _against(self, unit: np.ndarray) -> np.ndarray:
+        return self.taught.negatives.scores(unit) if self.taught else unit @ self.negatives.T
 
     def chosen(self, probabilities: np.ndarray) -> np.ndarray | None:
         """Which labels are chosen, bool (N, C), by their probabilities (N, C); None where no choice was asked for.

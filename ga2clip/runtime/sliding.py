@@ -30,11 +30,15 @@ Pool = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Window:
-    """A window from `start` to `end` seconds (exclusive), with the feature (D,) that its frames are pooled to."""
+    """A window from `start` to `end` seconds (exclusive), with the feature (D,) that its frames are pooled to.
+
+    inside: (seconds, feature (D,)) of each of those frames.
+    """
 
     start: float
     end: float
     feature: np.ndarray
+    inside: tuple[tuple[float, np.ndarray], ...] = ()
 
 
 def check_window(window: float, stride: float, fps: float) -> None:
@@ -74,7 +78,7 @@ class _Part:
     def __init__(self, begin: float, window: float, stride: float, pool: Pool) -> None:
         self._begin, self._window, self._stride, self._pool = begin, window, stride, pool
         self._inside: deque[tuple[float, np.ndarray]] = deque()
-        self._before: np.ndarray | None = None
+        self._before: tuple[float, np.ndarray] | None = None
         self._start = self.time = begin
         self._number = 0
 
@@ -82,7 +86,7 @@ class _Part:
         """Add a frame; yields the windows that are complete now, since they end at or before `time`."""
         self.time = time
         while time + _ROUNDING >= self._start + self._window:
-            yield Window(self._start, self._start + self._window, self._pooled())
+            yield self._whole(self._start + self._window)
             self._number += 1
             self._start = self._begin + self._number * self._stride  # not a running sum, which would drift
             self._forget()
@@ -91,16 +95,17 @@ class _Part:
     def rest(self, end: float) -> Iterator[Window]:
         """Yields the last window, cut at `end`, if it has a frame."""
         if self._inside:
-            yield Window(self._start, min(self._start + self._window, end), self._pooled())
+            yield self._whole(min(self._start + self._window, end))
 
     def _forget(self) -> None:
         """Drop the frames that lie before the current window."""
         while self._inside and self._inside[0][0] + _ROUNDING < self._start:
-            self._before = self._inside.popleft()[1]
+            self._before = self._inside.popleft()
 
-    def _pooled(self) -> np.ndarray:
-        frames = [feature for _, feature in self._inside]
-        if not frames:
+    def _whole(self, end: float) -> Window:
+        inside = tuple(self._inside)
+        if not inside:
             assert self._before is not None  # a part begins with a frame
-            frames = [self._before]
-        return self._pool(np.stack(frames)[None])[0]
+            inside = (self._before,)
+        feature = self._pool(np.stack([feature for _, feature in inside])[None])[0]
+        return Window(self._start, end, feature, inside)

@@ -112,6 +112,7 @@ def write_examples(bundle: Bundle, model: TaughtModel, folder: Path) -> BundleCa
     if head.examples.items:
         np.savez(folder / TAUGHT, features=head.examples.features)
         taught = TaughtCard(
+            share=model.fitted.share,
             scale=model.scale,
             calibration=model.fitted.calibration,
             reject=model.fitted.reject,

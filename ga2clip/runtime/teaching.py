@@ -9,6 +9,12 @@ A unit video feature x of class c is taken as drawn from a normal distribution w
     Σ     τ(λI + (1-λ)S/τ), S: covariance of the examples around their means, τ = tr S/D;
           1-λ = N/(N+D) times the share of the classes that have examples, as the others say nothing about S
 
+What varies within the classes of the examples may be what other names differ by: a head that was taught things sees
+all that is done with them as noise. So Σ is τI in the directions in which those names of a question that have no
+examples differ from the mean text. And since their videos need not lie where those of the examples do, such a name has
+half of the shift δ = μ - a·(mean text) from texts to videos: u_c = t_c - δ/(2a), with the constant δΣ⁻¹δ/(8a) that this
+costs it given back. (Chosen on training clips of three datasets, each taught and asked for the others' classes.)
+
 The scores of linear discriminant analysis follow, in units of cosines: without examples they are the zero-shot cosines
 exactly, so scale, threshold, softmax and sigmoid stay what they were.
 
@@ -16,6 +22,8 @@ A class that is known by its text alone is expected to miss its clips by the squ
 taught classes, which are nearer to theirs, would win clips of the others by that; they are set back by √(n/(n+κ)) of
 it (the root protects the others with one clip as with many, on clips that were left out). Where all classes have as
 many examples that changes nothing.
+
+How far all of this may be trusted beside the plain cosines is found on the examples (`Head.share`).
 
 Sources: linear discriminant analysis with a regularised covariance (Friedman, JASA 1989); text features as the prior of
 class means as in CLIP-Adapter's and Tip-Adapter's setting (ECCV 2022); the closed-form covariance of GDA on CLIP (Wang
@@ -39,6 +47,8 @@ RULE: Final = "gaussian-text-prior"
 TEXT_CLIPS = 4.0
 """κ: the number of clips that a class text counts as."""
 _CENTRE_CLASSES = 1.0
+_SHIFT_HELD_BACK = 0.5
+"""Of the shift from texts to videos, for names without examples."""
 
 
 @dataclass(frozen=True, order=True)
@@ -135,6 +145,7 @@ class Head:
             too.
         scale_before, threshold_before: the model's scale and open-set threshold before.
         fitted_threshold: the open-set threshold fitted to the examples; None: they are too few.
+        share: of the rule in the scores; the rest are the zero-shot cosines. `taught_calibration` chooses it.
     """
 
     classes: tuple[str, ...]
@@ -145,6 +156,7 @@ class Head:
     threshold_before: float | None
     unseen: int = 0
     fitted_threshold: float | None = None
+    share: float = 1.0
     _known: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -152,28 +164,36 @@ class Head:
 
     def question(self, names: Sequence[str], texts: np.ndarray, negatives: np.ndarray) -> Taught:
         """The scores of a question. texts, negatives: text features of its classes and of the negative prompts."""
-        return Taught(self.rows(names, texts), self.negatives(negatives), *self.counterparts(names, texts))
+        precision = self._precision(names, texts)
+        sums = {row: self._sums.get((comparable(name), "not")) for row, name in enumerate(names)}
+        found = {row: own for row, own in sums.items() if own is not None}
+        apart = np.array(sorted(found), int)
+        none = self._sums.get(("", "none"))
+        return Taught(
+            self._rows(texts, [self._sum(name) for name in names], precision),
+            self._rows(
+                np.concatenate([negatives, self._fit.mean_text[None][: none is not None]]),
+                [self._nothing] * len(negatives) + ([] if none is None else [none]),
+                precision,
+            ),
+            apart,
+            self._rows(texts[apart], [found[row] for row in apart], precision),
+        )
 
     def rows(self, names: Sequence[str], texts: np.ndarray) -> Rows:
         """Scores of class names; those without examples, also new ones, go through the same map by their text alone.
 
         texts: features of the names, float32 (C, D), L2-normalised.
         """
-        sums = [self._sums.get((comparable(name), "class"), self._nothing) for name in names]
-        return self._rows(texts - self._fit.mean_text, sums)
+        return self.question(names, texts, texts[:0]).classes
 
-    def negatives(self, texts: np.ndarray) -> Rows:
-        """Scores of "none of these": of the negative prompts, by their text features (K, D), and of the examples."""
-        known = self._rows(texts - self._fit.mean_text, [self._nothing] * len(texts))
-        own = self._sums.get(("", "none"))
-        return known if own is None else known.join(self._rows(np.zeros((1, texts.shape[1])), [own]))
+    def _sum(self, name: str) -> tuple[float, np.ndarray]:
+        return self._sums.get((comparable(name), "class"), self._nothing)
 
-    def counterparts(self, names: Sequence[str], texts: np.ndarray) -> tuple[np.ndarray, Rows]:
-        """The classes (numbers of their rows) that have examples of what they are not, and the scores of those."""
-        sums = {row: self._sums.get((comparable(name), "not")) for row, name in enumerate(names)}
-        found = {row: own for row, own in sums.items() if own is not None}
-        rows = np.array(sorted(found), int)
-        return rows, self._rows(texts[rows] - self._fit.mean_text, [found[row] for row in rows])
+    def _precision(self, names: Sequence[str], texts: np.ndarray) -> np.ndarray:
+        """τΣ⁻¹ (D, D) for a question with these names."""
+        untaught = [row for row, name in enumerate(names) if not self._sum(name)[0]]
+        return self._fit.precision(texts[untaught]) if untaught else self._fit.whole_precision
 
     @property
     def threshold(self) -> float | None:
@@ -223,29 +243,58 @@ class Head:
             self.unseen,
         )
 
-    def _rows(self, centred: np.ndarray, sums: Sequence[tuple[float, np.ndarray]]) -> Rows:
+    def _rows(
+        self, texts: np.ndarray, sums: Sequence[tuple[float, np.ndarray]], precision: np.ndarray
+    ) -> Rows:
         fit = self._fit
+        centred = texts - fit.mean_text
         counts = np.array([count for count, _ in sums])[:, None]
         seen = np.reshape([total for _, total in sums], centred.shape) - counts * fit.centre
         means = (TEXT_CLIPS * centred + seen / fit.length) / (TEXT_CLIPS + counts)
-        rows = means @ fit.precision
+        back = np.where(counts == 0, _SHIFT_HELD_BACK * fit.shift / fit.length, 0.0)
+        means = means - back
+        rows = means @ precision
         offsets = (
             -rows @ fit.centre
             + fit.length / 2 * (1 - fit.mean_text @ fit.mean_text - (rows * means).sum(axis=1))
             - fit.setback * np.sqrt(counts / (counts + TEXT_CLIPS))[:, 0]
+            + fit.length / 2 * ((back @ precision) * back).sum(axis=1)
         )
-        return Rows((rows + fit.mean_text).astype(np.float32), offsets)
+        mixed = self.share * rows + (1 - self.share) * centred + fit.mean_text
+        return Rows(mixed.astype(np.float32), self.share * offsets)
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """centre: μ (D,). length: a. mean_text: (D,). precision: τΣ⁻¹ (D, D). setback: τD/(2aκ)."""
+    """centre: μ (D,). length: a. mean_text: (D,). covariance: S/τ (D, D). weight: 1-λ. setback: τD/(2aκ)."""
 
     centre: np.ndarray
     length: float
     mean_text: np.ndarray
-    precision: np.ndarray
+    covariance: np.ndarray
+    weight: float
     setback: float
+
+    @property
+    def shift(self) -> np.ndarray:
+        """δ (D,), how far the videos lie from where their texts would have them."""
+        return self.centre - self.length * self.mean_text
+
+    @cached_property
+    def whole_precision(self) -> np.ndarray:
+        """τΣ⁻¹ (D, D) where all names have examples."""
+        return self._inverse(self.covariance)
+
+    def precision(self, texts: np.ndarray) -> np.ndarray:
+        """τΣ⁻¹ (D, D) where names with these text features (M, D) have no examples."""
+        _, lengths, directions = np.linalg.svd(texts - self.mean_text, full_matrices=False)
+        kept = directions[lengths > 1e-6 * max(lengths[0], 1e-12)]
+        rest = np.eye(len(self.mean_text)) - kept.T @ kept
+        return self._inverse(rest @ self.covariance @ rest + kept.T @ kept)
+
+    def _inverse(self, covariance: np.ndarray) -> np.ndarray:
+        plain = np.eye(len(self.mean_text))
+        return np.linalg.inv((1 - self.weight) * plain + self.weight * covariance)
 
 
 def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray, unseen: int) -> _Fit:
@@ -255,7 +304,7 @@ def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray, unseen: in
     centred = texts - mean_text
     taught, place, seen = np.unique(labels, return_inverse=True, return_counts=True)
     if not len(taught):  # examples of "none of these" and of "not this class" say nothing about the classes
-        return _Fit(mean_text, 1.0, mean_text, np.eye(width), 0.0)
+        return _Fit(mean_text, 1.0, mean_text, np.eye(width), 0.0, 0.0)
     means = np.zeros((len(taught), width))
     np.add.at(means, place, features)
     means /= seen[:, None]
@@ -275,11 +324,8 @@ def _fit(texts: np.ndarray, features: np.ndarray, labels: np.ndarray, unseen: in
     around = features - centre - learned[place]
     spread = float((around * around).sum() / len(features))
     share = len(taught) / (count + unseen) * len(features) / (len(features) + width)
-    precision = np.eye(width)
-    if spread > 1e-9:
-        covariance = around.T @ around / len(features) * (width / spread)
-        precision = np.linalg.inv((1 - share) * precision + share * covariance)
-    return _Fit(centre, length, mean_text, precision, spread / (2 * length * TEXT_CLIPS))
+    covariance = around.T @ around / len(features) * (width / spread) if spread > 1e-9 else np.eye(width)
+    return _Fit(centre, length, mean_text, covariance, share, spread / (2 * length * TEXT_CLIPS))
 
 
 _SHORTEST = 0.1

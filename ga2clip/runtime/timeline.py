@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from ga2clip.choices import STILL
-from ga2clip.runtime.arguments import video_path, zero_or_more
+from ga2clip.predictions import Explanation
+from ga2clip.runtime.arguments import flag, video_path, zero_or_more
+from ga2clip.runtime.explain import explain as explain_labels
 from ga2clip.runtime.frames import frame_features
 from ga2clip.runtime.predictor import Classes, Predictor
+from ga2clip.runtime.scoring import Scorer
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
 from ga2clip.runtime.still import StillFrames
 from ga2clip.text import csv_lines, printable
@@ -37,12 +40,18 @@ class Segment:
 
 @dataclass(frozen=True)
 class Answer:
-    """The best label of one window."""
+    """The best label of one window, and, where it was asked for, which frames carried it."""
 
     start: float
     end: float
     label: str
     probability: float
+    explanation: Explanation | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"start", "end", "label", "probability"}`, with `"explanation"` where there is one."""
+        tree = {key: value for key, value in vars(self).items() if key != "explanation"}
+        return tree if self.explanation is None else tree | {"explanation": self.explanation.to_json()}
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class Timeline:
             "reused_frames": self.reused_frames,
             "segments": [vars(segment) for segment in self.segments],
             "gaps": [vars(gap) for gap in self.gaps],
-            "windows": [vars(answer) for answer in self.windows],
+            "windows": [answer.to_json() for answer in self.windows],
         }
 
     def to_csv(self) -> str:
@@ -147,6 +156,7 @@ def timeline(
     smooth: float = 0.0,
     min_length: float = 0.0,
     still: float = STILL,
+    explain: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Timeline:
     """The timeline of a video file.
@@ -164,6 +174,7 @@ def timeline(
         min_length: segments shorter than this many seconds are left out.
         still: a frame whose pixels (of 255) moved less than this since the last encoded one, in every block, keeps its
             features; 0: encode all frames.
+        explain: also say which frames carried the answer of each window.
         progress: called with the seconds of video that are done.
 
     Raises:
@@ -172,6 +183,7 @@ def timeline(
     """
     check_window(window, stride, fps)
     video_path(source)
+    explain = flag("explain", explain)
     zero_or_more("smooth", smooth)
     zero_or_more("min_length", min_length)
     scorer = predictor.scorer(classes, template, reject)
@@ -190,7 +202,9 @@ def timeline(
         part, probabilities = item
         builder.add(part, probabilities)
         best = int(probabilities.argmax())
-        answers.append(Answer(part.start, part.end, scorer.labels[best], float(probabilities[best])))
+        label = scorer.labels[best]
+        found = _explained(predictor, scorer, part, label) if explain else None
+        answers.append(Answer(part.start, part.end, label, float(probabilities[best]), found))
     duration = answers[-1].end
     return Timeline(
         file=os.fspath(source),
@@ -205,6 +219,11 @@ def timeline(
         windows=tuple(answers),
         gaps=tuple(gaps),
     )
+
+
+def _explained(predictor: Predictor, scorer: Scorer, window: Window, label: str) -> Explanation:
+    times, features = zip(*window.inside, strict=True)
+    return explain_labels(scorer, np.stack(features), predictor.pool, [label], times)
 
 
 def smoothed(scored: Iterable[_Scored | Gap], length: int) -> Iterator[_Scored | Gap]:

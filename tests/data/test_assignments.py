@@ -138,6 +138,9 @@ def test_units_are_held_out_whole_and_never_all_of_a_class() -> None:
     large = [Candidate(unit, "run") for unit in "aabbbcc"]
     assert [unit for unit, out in hold_out(large, 0.25, 0).items() if out] in (["a"], ["c"])
     assert hold_out([Candidate("a", "run")] * 9, 0.25, 0) == {"a": False}
+    assert hold_out([Candidate("a", "run")], 0.25, 0) == {"a": False}
+    pair = [Candidate("a", "run"), Candidate("b", "run")]
+    assert sum(hold_out(pair, 0.9, 0).values()) == 1  # though both would be no more than the share, rounded
     # What is decided stays, and nothing else is added while it is enough.
     decided = [Candidate("a", "run", True), *[Candidate(unit, "run") for unit in "bcd"]]
     assert hold_out(decided, 0.25, 0) == {"a": True, "b": False, "c": False, "d": False}

@@ -26,6 +26,10 @@ EXPECTED = {
 }
 
 
+ALWAYS = ("ssv2", "folder", "csv")
+"""Official lists, drawn splits, and a list of one's own; `test_prepare.py` reads every layout."""
+
+
 def trained(name: str, root: Path, clip_file: Path, out: Path, protocol: str = "few-shot") -> Path:
     """A run with the dataset's own recipe, cut down to a tiny backbone, two frames and one epoch."""
     sizes = ["data.frames=2", "data.shots=1", "training.epochs=1", "training.batch_size=2"]
@@ -49,7 +53,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "draw_curves", lambda _: None)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in EXPECTED],
+)
 def test_every_layout_reaches_an_accuracy_past_its_broken_clips(
     name: str, request: pytest.FixtureRequest, tmp_path: Path, clip_file: Path
 ) -> None:

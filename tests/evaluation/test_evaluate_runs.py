@@ -14,7 +14,7 @@ import torch
 import ga2clip
 from ga2clip.data.manifest import Manifest
 from ga2clip.errors import UserError
-from ga2clip.evaluation import evaluate
+from ga2clip.evaluation import measure
 from ga2clip.evaluation.evaluate import evaluate_all, evaluate_run, evaluate_runs
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.run import load_run
@@ -65,8 +65,8 @@ def test_an_unreadable_clip_counts_as_wrong_and_is_named(trained: Path, copied: 
 
 def test_views_are_averaged_and_clips_counted_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Size] = []
-    rank = evaluate.rank_classes
-    monkeypatch.setattr(evaluate, "rank_classes", lambda found: (seen.append(found.shape), rank(found))[1])
+    rank = measure.rank_classes
+    monkeypatch.setattr(measure, "rank_classes", lambda found: (seen.append(found.shape), rank(found))[1])
     encoded: list[int] = []
     encode = VideoCLIP.encode_video
     monkeypatch.setattr(

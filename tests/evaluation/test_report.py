@@ -13,7 +13,7 @@ from ga2clip.evaluation.metrics import score
 from ga2clip.evaluation.report import Report, SetReport, _drawable, comparison
 
 
-@pytest.mark.parametrize(("names", "sets"), [(2, 1), (20, 2), (64, 1)])
+@pytest.mark.parametrize(("names", "sets"), [(2, 1), pytest.param(20, 2, marks=pytest.mark.slow), (64, 1)])
 def test_nothing_of_a_confusion_matrix_is_cut_off(tmp_path: Path, names: int, sets: int) -> None:
     classes = tuple(f"pretending to put something somewhere, number {number}" for number in range(names))
     answers = np.arange(names)

@@ -11,17 +11,22 @@ import onnx
 import pytest
 import torch
 
+from ga2clip.choices import BundlePrecision
 from ga2clip.errors import UserError
 from ga2clip.evaluation.torch_model import TorchModel
+from ga2clip.files import file_sha256
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.runtime.bundle import open_bundle
 from ga2clip.runtime.bundle_model import BundleModel
 from ga2clip.runtime.predictor import Predictor
+from ga2clip.runtime.scoring import normalise
+from ga2clip.runtime.teach import teach
 from ga2clip.runtime.timeline import timeline
 from ga2clip.settings import Settings
 from ga2clip_export.export import export_model
 from ga2clip_export.triton import write_triton
+from tests.conftest import write_clip
 from tests.model.test_pooling import KINDS, move
 
 CLASSES = ("kicking a ball", "riding a bike", "rowing a boat")
@@ -186,3 +191,57 @@ def test_triton_gets_the_pooling_as_a_model(
     assert "video_features" not in (tmp_path / "triton/ga2clip_video/config.pbtxt").read_text()
     written = (tmp_path / "triton/ga2clip_pooling/1/model.onnx").read_bytes()
     assert written == (path / "pooling.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["attention", "trend"])
+def test_a_pooled_answer_is_explained_by_an_approximation(
+    exported: Callable[[str], tuple[VideoCLIP, Path]], kind: str, clip_path: Path
+) -> None:
+    """It adds up to the score that the bundle answers with; the run says the same."""
+    model, path = exported(kind)
+    with (
+        Predictor(path, cache=False, provider="cpu") as bundle,
+        Predictor(TorchModel(model, "run", device="cpu"), classes=CLASSES) as run,
+    ):
+        found, theirs = (p.predict(clip_path, explain=True).explanation for p in (bundle, run))
+        plain = bundle.predict(clip_path)
+        scores = bundle.scorer().scores(normalise(next(bundle.encode_files([clip_path])).video[None]))[0]
+    assert found.rule == theirs.rule == "approximation"
+    for part, other in zip(found.classes, theirs.classes, strict=True):
+        assert part.score == pytest.approx(scores[CLASSES.index(part.label)], abs=1e-5)
+        assert sum(part.contributions) == pytest.approx(part.score, abs=1e-5)
+        assert part.contributions == pytest.approx(other.contributions, abs=1e-3)
+    assert [part.label for part in found.classes] == [label for label, _ in plain.predictions]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_teaching_works_with_temporal_pooling_and_int8(
+    clip_file: Path, clip_path: Path, tmp_path: Path, precision: BundlePrecision
+) -> None:
+    """Examples have the features that `predict` gives their clips, alone or in a batch; both ways give one answer."""
+    path = export_model(make(clip_file, "attention"), tmp_path / "bundle", precision=precision)
+    files = [write_clip(tmp_path / f"{count}.mp4", frames=count) for count in (5, 9, 14)]
+    shown = {"sleeping": [clip_path, files[0]], CLASSES[1]: files[1:2]}
+    out = teach(path, shown, tmp_path / "taught")
+    card = open_bundle(out).card
+    assert (card.pooling, card.precision, card.classes[-1]) == ("graph", precision, "sleeping")
+    with Predictor(path, provider="cpu", cache=False) as plain, Predictor(out, provider="cpu") as disk:
+        examples = open_bundle(out).examples()
+        assert examples is not None
+        encoded = {clip.file: normalise(clip.video) for clip in plain.encode_files([clip_path, *files])}
+        for example, feature in zip(examples.items, examples.features, strict=True):
+            [file] = [file for file in encoded if file_sha256(Path(file)) == example.sha256]
+            np.testing.assert_array_equal(feature, encoded[file])
+        memory = plain.teach(shown)
+        answers = [list(p.predict_many([clip_path, *files], batch=3)) for p in (memory, disk)]
+        for ours, theirs in zip(*answers, strict=True):
+            assert dict(ours.predictions) == pytest.approx(dict(theirs.predictions), abs=1e-6)
+        video = encoded[str(clip_path)][None]
+        expected = disk.scorer().scores(video)[0]
+        answer = disk.predict(clip_path, explain=True).explanation
+        assert answer.rule == "approximation"
+        for part in answer.classes:
+            assert part.score == pytest.approx(expected[card.classes.index(part.label)], abs=1e-5)
+            assert sum(part.contributions) + part.rest == pytest.approx(part.score, abs=1e-9)
+    back = teach(out, out=tmp_path / "back", forget=["sleeping", CLASSES[1]])
+    assert open_bundle(back).card == open_bundle(path).card

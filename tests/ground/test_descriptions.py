@@ -1,5 +1,6 @@
 """Class descriptions: the files that hold them, the names they belong to, and the lists that come with ga2clip."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,14 @@ from typing import Any
 import pytest
 
 from ga2clip.data.stickfigures.sets import CLASS_SETS
-from ga2clip.descriptions import ClassTexts, checked, read_classes, read_descriptions, refuse_missing
+from ga2clip.descriptions import (
+    ClassTexts,
+    checked,
+    given_classes,
+    read_classes,
+    read_descriptions,
+    refuse_missing,
+)
 from ga2clip.errors import UserError
 from ga2clip.settings import Settings
 
@@ -22,6 +30,20 @@ def write(tmp_path: Path) -> Write:
         return tmp_path / name
 
     return file
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [("running\nsitting\n", {"running": (), "sitting": ()}), ('{"run": ["he runs"]}', {"run": ("he runs",)})],
+)
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs names of open pipes")
+def test_a_pipe_is_read_once(text: str, classes: dict[str, Any]) -> None:
+    """As `--classes <(…)` in a shell, where every form is looked for in turn."""
+    reader, writer = os.pipe()
+    os.write(writer, text.encode())
+    os.close(writer)
+    assert given_classes(f"/dev/fd/{reader}") == classes
+    os.close(reader)
 
 
 @pytest.mark.parametrize(

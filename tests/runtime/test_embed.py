@@ -1,5 +1,8 @@
 """Features of videos in an .npz file: the predictor's own, resumable, and read back in one line."""
 
+import sys
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,5 +105,72 @@ def test_other_files_are_refused(predictor, clips, tmp_path) -> None:
     for path in (tmp_path / "x.npz", tmp_path / "gone.npz", predictor.model.bundle.path / "probe.npz"):
         with pytest.raises(UserError, match="can't be read as features"):
             ga2clip.read_features(path)
-    with pytest.raises(UserError, match=r"\.npz file"):
+    with pytest.raises(UserError, match=r"\.npz or \.parquet file"):
         ga2clip.embed(predictor, clips, tmp_path / "x.csv")
+
+
+def test_a_parquet_file_holds_the_same(predictor, clips, tmp_path, monkeypatch) -> None:
+    """A row per video, in parts of two; read by our reader and as a table."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(embed, "_PART", 2)
+    for frames in (False, True):
+        paths = [tmp_path / f"{frames}.{kind}" for kind in ("npz", "parquet")]
+        for path in paths:
+            ga2clip.embed(predictor, clips, path, frames=frames)
+        ours, theirs = map(ga2clip.read_features, paths)
+        assert ours.files == theirs.files
+        assert ours.provenance == theirs.provenance
+        for name in ("video", "frames", "times", "starts"):
+            one, other = getattr(ours, name), getattr(theirs, name)
+            assert (one is None) == (other is None) == (not frames and name != "video")
+            if one is not None:
+                assert one.dtype == other.dtype
+                np.testing.assert_array_equal(one, other)
+    assert parquet.ParquetFile(paths[1]).num_row_groups == 3
+    rows = parquet.read_table(paths[1]).to_pylist()
+    assert rows[3]["file"] == str(clips[3])
+    assert rows[3]["video"] == ours.video[3].tolist()
+    assert len(rows[3]["frames"]) == len(rows[3]["times"]) == 2
+    parquet.write_table(
+        parquet.read_table(paths[1]).replace_schema_metadata(None), tmp_path / "other.parquet"
+    )
+    (tmp_path / "no.parquet").write_bytes(b"PAR1")
+    for name in ("other", "no", "missing"):
+        with pytest.raises(UserError, match="can't be read as features"):
+            ga2clip.read_features(tmp_path / f"{name}.parquet")
+
+
+def test_without_pyarrow_the_extra_is_named_before_anything_is_encoded(
+    predictor, clips, tmp_path, monkeypatch
+) -> None:
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for act in (
+        lambda: ga2clip.embed(predictor, clips, tmp_path / "f.parquet"),
+        lambda: ga2clip.read_features(tmp_path / "f.parquet"),
+    ):
+        with pytest.raises(UserError, match="needs the 'parquet' extra") as caught:
+            act()
+        assert "ga2clip[parquet]" in str(caught.value.hint)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_does_not_grow_with_the_videos(predictor, clips, tmp_path, monkeypatch) -> None:
+    """Features of a video are dropped once their part is written, and one array of a part is read at once."""
+    monkeypatch.setattr(embed, "_PART", 10)
+    one = next(iter(predictor.encode_files(clips[:1], frames=True)))
+    big = np.zeros((64, 256), np.float32)
+
+    def many(self: object, paths: list[str], **_: object) -> object:
+        return (replace(one, file=path, video=big[0], frames=big, times=np.zeros(64)) for path in paths)
+
+    monkeypatch.setattr(Predictor, "encode_files", many)
+    peaks = []
+    for count in (100, 400):
+        tracemalloc.start()
+        embed.embed(predictor, [f"{n}.mp4" for n in range(count)], tmp_path / f"{count}.npz", frames=True)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # 64 kB a video: 20 MB more, were they kept. Names and numbers take some 300 bytes each.
+    assert peaks[1] - peaks[0] < 300 * 1000
+    assert len(ga2clip.read_features(tmp_path / "400.npz").frames) == 400 * 64

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ from typer.testing import CliRunner
 
 import ga2clip
 from ga2clip.errors import UserError
-from ga2clip.runtime import NONE_LABEL, Predictor, open_bundle
+from ga2clip.runtime import NONE_LABEL, Predictor, open_bundle, taught_calibration
 from ga2clip.runtime.calibration import Coverage, MultiLabel
 from ga2clip.runtime.fit_calibration import Sets, fit_sigmoid, softmax
 from ga2clip.runtime.scoring import normalise
-from ga2clip.runtime.taught_calibration import HeldOut, TaughtProbabilities, fitted_scale
+from ga2clip.runtime.taught_calibration import HeldOut, TaughtProbabilities, chosen_share, fitted_scale
 from ga2clip.runtime.teaching import Example, Examples, Head
 from ga2clip.video import write_video
 from ga2clip_cli.app import app
@@ -59,9 +60,10 @@ def test_every_example_is_scored_by_the_others_alone() -> None:
         rest = np.arange(10) != row
         kept = np.arange(5) != row  # example `row` of both kinds is out in the same turn
         other = taught(video[rest], labels[rest], none[kept])
-        scores = other.rows(NAMES, TEXTS).scores(head.examples.features[row : row + 1])[0]
+        asked = other.question(NAMES, TEXTS, negatives)
+        scores = asked.classes.scores(head.examples.features[row : row + 1])[0]
         assert held.scores[row] == pytest.approx(scores, abs=1e-6)
-        against = other.negatives(negatives).scores(head.examples.features[row : row + 1])
+        against = asked.negatives.scores(head.examples.features[row : row + 1])
         assert held.margins[row] == pytest.approx(scores.max() - against.max(), abs=1e-6)
     assert len(held.none) == 5
 
@@ -78,6 +80,55 @@ def test_the_scale_makes_held_out_examples_probable() -> None:
     assert scale(taught(clear[:1], labels[:1])) == 20
 
 
+def test_the_share_of_the_rule_is_what_classes_without_examples_can_bear(monkeypatch) -> None:
+    """It rises while no clip of a class that is held out is lost to another class; the largest of equals is taken."""
+    labels = np.repeat(np.arange(10), 4)
+    video = unit(TEXTS[labels] + 0.02 * np.random.default_rng(20).normal(size=(40, WIDTH)))
+    some = labels < 5
+    plain, own = (video[some] @ TEXTS.T).astype(np.float64), labels[some]
+    assert (plain.argmax(1) == own).all()
+    rows = np.arange(len(own))
+
+    def share(lost_at: float, *, clips: int) -> float:
+        """Where some clips are lost to class 9 from this share on, and the rule is right on all that it knows."""
+        strange, alone = plain.copy(), plain.copy()
+        ahead = plain[rows, own] - plain[:, 9]
+        strange[:clips, 9] += (ahead / lost_at)[:clips]
+        alone[rows, own] += 1.0
+        parts = iter((alone, strange))
+        monkeypatch.setattr(taught_calibration, "_scores_without", lambda *_: next(parts))
+        return chosen_share(taught(video[some], own))
+
+    assert share(0.55, clips=1) == pytest.approx(0.5)
+    assert share(0.35, clips=9) == pytest.approx(0.3)
+    assert share(1.5, clips=9) == 1.0
+    assert share(0.05, clips=9) == pytest.approx(0.1)
+    monkeypatch.undo()
+    assert chosen_share(taught(video[some], own, unseen=10)) == 1.0
+    assert chosen_share(taught(video[labels == 0], labels[labels == 0])) == 1.0
+    assert chosen_share(taught(video[some], own)) == 1.0
+
+
+def test_teaching_some_classes_hardly_costs_the_others() -> None:
+    """Clips of a class lie in one of two places, which its text does not say."""
+    labels = np.repeat(np.arange(10), 8)
+    noise = 0.12 * np.random.default_rng(31).normal(size=(80, WIDTH))
+    places = np.linalg.qr(np.concatenate([TEXTS, np.eye(WIDTH)]).T)[0][:, 10:12].T
+    video = unit(TEXTS[labels] + places[labels % 2] + noise)
+    some = labels < 6
+    head = taught(video[some], labels[some])
+    scores = replace(head, share=chosen_share(head)).rows(NAMES, TEXTS).scores(video[~some])
+    before = (video[~some] @ TEXTS.T).argmax(axis=1) == labels[~some]
+    assert (scores.argmax(axis=1) == labels[~some]).mean() >= before.mean() - 0.01
+
+
+def test_scores_are_the_rule_and_the_cosines_in_the_chosen_share() -> None:
+    video, labels = drawn(2, 22)
+    fresh = drawn(1, 23)[0]
+    scores = [taught(video, labels, share=share).rows(NAMES, TEXTS).scores(fresh) for share in (0.3, 1.0)]
+    assert scores[0] == pytest.approx(0.3 * scores[1] + 0.7 * fresh @ TEXTS.T, abs=1e-6)
+
+
 def test_sets_hold_the_truth_as_often_as_they_say() -> None:
     """On 4,000 fresh clips, within the 99.9 % interval of the beta-binomial that split conformal sets follow."""
     video, labels = drawn(20, 7)
@@ -86,7 +137,7 @@ def test_sets_hold_the_truth_as_often_as_they_say() -> None:
     assert fitted.calibration is not None
     assert fitted.calibration.clips == 200
     fresh, truth = drawn(400, 8)
-    likely = softmax(fitted.scale * head.rows(NAMES, TEXTS).scores(fresh))
+    likely = softmax(fitted.scale * fitted.applied_to(head).rows(NAMES, TEXTS).scores(fresh))
     sets = Sets.of(likely, truth, np.array(fitted.calibration.tuned.misses))
     place = int(np.ceil(201 * 0.9))
     low, high = stats.betabinom(4000, place, 201 - place).ppf([0.0005, 0.9995])
@@ -104,7 +155,7 @@ def test_fitted_thresholds_find_more_than_a_half_for_all() -> None:
     assert card is not None
     assert sorted(card.thresholds) == list(NAMES[1:])
     fresh, truth = drawn(100, 10)
-    logits = fitted.scale * head.rows(NAMES, TEXTS).scores(fresh)
+    logits = fitted.scale * fitted.applied_to(head).rows(NAMES, TEXTS).scores(fresh)
     alone = 1 / (1 + np.exp(-(card.tuned.slope * logits + card.tuned.offset)))
     shows = np.eye(10, dtype=bool)[truth]
 

@@ -76,7 +76,7 @@ def test_new_classes_are_recognised_and_the_given_bundle_stays(handmade, clips, 
         file_sha256(c) for part in shown.values() for c in part
     }
     assert (
-        "6 clips by gaussian-text-prior: ab (2), bab (2), cab (2); new: bab, cab"
+        "6 clips by gaussian-text-prior (share 1.0): ab (2), bab (2), cab (2); new: bab, cab"
         in open_bundle(out).describe()
     )
 

@@ -87,17 +87,53 @@ def test_the_formula_against_plain_numpy() -> None:
     s = left.T @ left / 4
     tau = np.trace(s) / WIDTH
     weight = 2 / 5 * 4 / (4 + WIDTH)
-    sigma = (1 - weight) * tau * np.eye(WIDTH) + weight * s
+    untaught = [1, 2, 4]
+    kept = np.linalg.pinv(t[untaught]) @ t[untaught]  # the projection on what they differ by
+    others = np.eye(WIDTH) - kept
+    sigma = (1 - weight) * tau * np.eye(WIDTH) + weight * (others @ s @ others + tau * kept)
     p = tau * np.linalg.inv(sigma)
+    delta = np.array(mu) - a * mean
+    u[untaught] -= delta / (2 * a)
     counts = np.array([3, 0, 0, 1, 0])
     expected = (
         VIDEOS @ (u @ p + mean).T
         - u @ p @ mu
         + a / 2 * (1 - mean @ mean - np.einsum("cd,de,ce->c", u, p, u))
         - np.trace(s) / (2 * a * kappa) * np.sqrt(counts / (counts + kappa))
+        + (counts == 0) * (delta @ p @ delta) / (8 * a)
     )
     ours = head(made(labels, features)).rows(NAMES, TEXTS)
     assert ours.scores(VIDEOS) == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_was_noise_to_the_examples_still_tells_other_names_apart() -> None:
+    """Clips of two things, each with a lot of one verb or of the other, and the verbs asked for.
+
+    Without protection of what the asked names differ by, the verb would be whitened away as noise.
+    """
+    things, verbs = unit(2, 21), unit(2, 22)
+    rng = np.random.default_rng(23)
+
+    def clips(kind: np.ndarray, count: int) -> np.ndarray:
+        noise = 0.1 * rng.normal(size=(count, WIDTH))
+        return np.stack([*kind]).astype(np.float32) + noise.astype(np.float32)
+
+    shown = np.concatenate([clips(thing + verbs[np.arange(40) % 2], 40) for thing in things])
+    shown /= np.linalg.norm(shown, axis=1, keepdims=True)
+    labels = ["a thing"] * 40 + ["another thing"] * 40
+    examples = Examples.sorted(
+        [Example(label, "class", f"{row:064x}") for row, label in enumerate(labels)], shown
+    )
+    taught = Head(("a thing", "another thing"), things, examples, 2, 20.0, None)
+    asked = clips(things.mean(axis=0) + verbs[np.arange(60) % 2], 60)
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    answers = taught.rows(["one way", "another way"], verbs).scores(asked).argmax(axis=1)
+    assert (answers == np.arange(60) % 2).mean() > 0.95
+    question = [*labels[::40], "one way", "another way"]
+    texts = np.concatenate([things, verbs])
+    rows = taught.rows(question, texts).rows.astype(np.float64)
+    between = rows[2] - rows[3]  # as the texts themselves have it, so nothing was whitened away
+    assert between @ (verbs[0] - verbs[1]) == pytest.approx(((verbs[0] - verbs[1]) ** 2).sum(), rel=1e-4)
 
 
 def test_examples_win_where_the_text_says_nothing() -> None:
@@ -123,7 +159,8 @@ def test_not_this_class_hands_its_share_to_the_others() -> None:
     taught = head(made(["jumping"], counter, ["not"]))
     scorer = Scorer(NAMES, TEXTS, np.zeros((0, WIDTH)), 20.0, taught=taught.question(NAMES, TEXTS, TEXTS[:0]))
     plain = np.exp(20.0 * (counter @ TEXTS.T).astype(np.float64))
-    against = np.exp(20.0 * taught.counterparts(NAMES, TEXTS)[1].scores(counter))
+    question = taught.question(NAMES, TEXTS, TEXTS[:0])
+    against = np.exp(20.0 * question.counterparts.scores(counter))
     plain[:, 0] *= plain[:, 0] / (plain[:, 0] + against[:, 0])
     assert scorer.probabilities(counter) == pytest.approx(plain / plain.sum(), abs=1e-5)
     assert against[0, 0] > np.exp(20.0 * float(counter[0] @ TEXTS[0]))

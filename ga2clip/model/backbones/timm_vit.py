@@ -107,6 +107,8 @@ class TimmViTFamily:
         trunk = getattr(getattr(model, "visual", None), "trunk", None)
         return (
             isinstance(trunk, VisionTransformer | Eva)
+            and type(trunk)
+            in (VisionTransformer, Eva)  # a subclass may read other tokens, as a distilled DeiT does
             and trunk.global_pool in _POOLS
             and not getattr(trunk, "rope_mixed", False)
             and all(is_timm_block(block) for block in trunk.blocks)
