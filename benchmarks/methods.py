@@ -11,8 +11,7 @@ means with 95 % intervals over seeds and clips, and p-values of a paired t-test 
     python benchmarks/methods.py --out methods.jsonl --timing
     python benchmarks/methods.py --out methods.jsonl --report --plot docs/images/methods.png
 
-    for name in stickfigures stickfigures-narrow stickfigures-order; do
-        ga2clip prepare --dataset $name --clips-per-class 100 --cache; done
+    ga2clip prepare --dataset stickfigures --clips-per-class 100 --cache   # and stickfigures-narrow, stickfigures-order
     python benchmarks/methods.py --out regimes.jsonl --tables 2-clips 4-clips 16-clips narrow order \\
         --seeds 1 2 3 4 5 6 7 8
 """

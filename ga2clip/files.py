@@ -93,14 +93,24 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+FIGURES = (".png", ".pdf", ".svg")
+"""Suffixes of the files that `write_figure` writes."""
+
+
 def write_figure(path: Path, figure: Any, **options: Any) -> None:
-    """Write a matplotlib figure as PNG; `options` are passed to `savefig`. Raises UserError as `replacing`.
+    """Write a matplotlib figure; `options` are passed to `savefig`.
 
     Matplotlib's warnings (missing characters of the font, a layout that does not fit) are suppressed.
+
+    Raises:
+        UserError: as `replacing`, or a suffix that is not of `FIGURES`.
     """
+    form = path.suffix.lower()
+    if form not in FIGURES:
+        raise UserError(f"cannot write '{path}': no format of a figure '{form}'", f"use {', '.join(FIGURES)}")
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        figure.savefig(temporary, format="png", **options)
+        figure.savefig(temporary, format=form[1:], **options)
 
 
 def is_stream(path: Path) -> bool:

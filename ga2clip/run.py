@@ -405,10 +405,10 @@ def located(folder: Path, settings: Settings) -> Settings:
 
 
 def runs_in(folders: Sequence[Path]) -> list[Path]:
-    """The runs that folders are or hold, such as those that `train --seeds` puts side by side."""
+    """The runs that folders are or hold: those that `train --seeds` puts side by side, or all those of a sweep."""
     found: list[Path] = []
     for folder in folders:
-        inner = sorted(file.parent for file in folder.glob(f"*/{SETTINGS}"))
+        inner = sorted(file.parent for level in ("*", "*/*") for file in folder.glob(f"{level}/{SETTINGS}"))
         found += [folder] if (folder / SETTINGS).exists() or not inner else inner
     return found
 

@@ -90,8 +90,11 @@ def _show_version(wanted: bool) -> None:
         "ga2clip prepare --dataset stickfigures",
         "ga2clip train --dataset stickfigures --shots 16 --out runs/ga2",
         "ga2clip eval runs/ga2",
+        "ga2clip report runs/ga2",
         "ga2clip export runs/ga2",
         "ga2clip predict clip.mp4 --classes labels.txt",
+        "ga2clip sweep season.toml",
+        "ga2clip compare runs/season",
     )
 )
 def ga2clip(

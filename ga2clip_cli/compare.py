@@ -12,6 +12,7 @@ EXAMPLES = (
     "ga2clip compare runs/zero-shot runs/ga2",
     "ga2clip compare runs/ivlp/seed-1 runs/ivlp/seed-2 runs/ga2/seed-1 runs/ga2/seed-2 --plot methods.png",
     "ga2clip compare runs/ivlp runs/ga2 --format latex",
+    "ga2clip compare runs/season --format markdown",
     "ga2clip compare runs/ivlp runs/ga2 --eval ucf101-zero-shot-4x3 --format csv",
 )
 
@@ -20,7 +21,8 @@ def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="Folders that training wrote, or folders of them as --seeds leaves."
+            metavar="RUN...",
+            help="Folders that training wrote, or folders of them, as --seeds and `sweep` leave.",
         ),
     ],
     measurement: Annotated[
@@ -31,7 +33,8 @@ def compare(
     ] = None,
     form: TableForm = "text",
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw means and intervals as well.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw means and intervals as well: .png, .pdf or .svg."),
     ] = None,
 ) -> None:
     """Compare runs that `ga2clip eval` has measured.

@@ -44,7 +44,7 @@ def embed(
     threads: Threads = 0,
     verify: Verify = None,
 ) -> None:
-    """Write the features of videos to an .npz file, or to a Parquet file (extra: parquet).
+    """Write the features of videos to an .npz or a Parquet file.
 
     Memory does not grow with the number of videos. If it is stopped, the same command continues. In Python,
     ga2clip.read_features(FILE) reads the file; numpy.load and pandas.read_parquet do, too.

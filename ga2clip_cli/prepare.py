@@ -35,12 +35,13 @@ def prepare(
         ),
     ] = None,
     group_pattern: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="REGEX",
-            help="folder, csv: what its parentheses match in a file name is the recording; its clips stay together.",
+            help="folder, csv: what its parentheses match in a file name is the recording; its clips stay together. "
+            "It is remembered; '' forgets it.",
         ),
-    ] = "",
+    ] = None,
     cache: Annotated[
         bool, typer.Option("--cache", help="Decode every clip once into a compact frame cache.")
     ] = False,
@@ -48,7 +49,10 @@ def prepare(
         bool, typer.Option("--recheck", help="Decode broken clips again, even if their files did not change.")
     ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of generated clips and of generated splits.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of generated clips and of drawn splits [default: that of before, or 0]."),
+    ] = None,
     clips_per_class: Annotated[
         int | None,
         typer.Option(

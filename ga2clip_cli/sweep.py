@@ -33,10 +33,10 @@ def sweep(
 
     The file has methods = ["vpt", "ga2"], datasets = ["stickfigures"], seeds = "1..3", [settings] for all runs and
     [vary] with lists of values. What is done is not done again, so a stopped sweep goes on by the same command, and a
-    longer file trains what is new; a run of other settings is refused. Prints what `ga2clip compare` does, and writes
-    it into the folder of the runs.
+    longer file trains what is new; a run of other settings is refused. A run that fails does not keep the others from
+    being done. Prints what `ga2clip compare` does, and writes it into the folder of the runs.
     """
-    from ga2clip.experiments.jobs import describe_jobs, run_jobs
+    from ga2clip.experiments.jobs import RunsFailedError, describe_jobs, run_jobs
     from ga2clip.experiments.sweep import read_sweep, table
     from ga2clip.experiments.tables import check_form, write_table
 
@@ -45,6 +45,14 @@ def sweep(
     if dry_run:
         console.emit(describe_jobs(asked.jobs, device=device))
         return
-    text = table(run_jobs(asked.jobs, device=device, progress=console.has_terminal()), form)
-    console.note(f"table: {write_table(asked.out, text, form)}")
-    console.emit(text)
+    failure = None
+    try:
+        measured = run_jobs(asked.jobs, device=device, progress=console.has_terminal())
+    except RunsFailedError as error:
+        failure, measured = error, list(error.measured)
+    if measured:
+        text = table(measured, form)
+        console.note(f"table: {write_table(asked.out, text, form)}")
+        console.emit(text)
+    if failure is not None:
+        raise failure

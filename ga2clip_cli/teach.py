@@ -66,6 +66,7 @@ def teach(
         raise typer.BadParameter("--class and --not-class need clips")
     if not examples and not forget:
         raise UserError("there are no examples", "give class folders, a list, or --class NAME CLIP...")
+    from ga2clip.data.lineage import warn_of_test_clips
     from ga2clip.runtime import open_bundle
     from ga2clip.runtime.example_files import find_examples
     from ga2clip.runtime.teach import summary
@@ -73,6 +74,7 @@ def teach(
 
     classes = open_bundle(bundle).card.classes
     shown = find_examples(examples or [], classes, label=label or not_class, apart=not_class is not None)
+    warn_of_test_clips(example.path for example in shown)
     teach_bundle(
         bundle,
         shown,

@@ -5,19 +5,25 @@ Clips are recognised by their content (`Clip.identity`), wherever their files li
 
 import hashlib
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from ga2clip.data.manifest import Clip, Manifest
+from ga2clip.data.manifest import FILE_NAME, Clip, Manifest
+from ga2clip.errors import UserError
+from ga2clip.text import printable
 
 if TYPE_CHECKING:  # it loads the reading of video, which what a run says of itself does not need
     from ga2clip.data.protocols import Task
 
 SCHEMA = 1
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -170,3 +176,27 @@ def training_changes(trained: Record, task: "Task") -> str:
         if now[part] != before:
             return f"the {part} clips have another order"
     return ""
+
+
+def warn_of_test_clips(files: Iterable[Path]) -> None:
+    """Log which files are kept for testing in the prepared folder that they lie in, since a model is to learn them."""
+    folders: dict[Path, set[Path]] = {}
+    given = [file.absolute() for file in files]
+    kept = [file for file in given if any(file in _tested(folder, folders) for folder in file.parents)]
+    if kept:
+        _log.warning(
+            "%d of %d example clips are test clips of their dataset, such as %s: accuracies on them will be too high",
+            *(len(kept), len(given), printable(str(kept[0]))),
+        )
+
+
+def _tested(folder: Path, known: dict[Path, set[Path]]) -> set[Path]:
+    """The test files of a prepared folder; none of other folders."""
+    if folder not in known:
+        known[folder] = set()
+        if (folder / FILE_NAME).is_file():
+            with suppress(UserError):  # a file of that name by another program
+                manifest = Manifest.read(folder)
+                held_out = manifest.meta.get("test_split", "test")
+                known[folder] = {folder / clip.path for clip in manifest.clips if clip.split == held_out}
+    return known[folder]

@@ -112,12 +112,12 @@ def prepare(
     root: Path,
     *,
     workers: int = 0,
-    seed: int = 0,
+    seed: int | None = None,
     list_file: Path | None = None,
     cache: bool = False,
     recheck: bool = False,
     size: Size | None = None,
-    group_pattern: str = "",
+    group_pattern: str | None = None,
     progress: Progress = silent,
 ) -> PrepareReport:
     """Generate or check a dataset and write `<root>/manifest.json` and `<root>/prepare_report.csv`.
@@ -129,12 +129,14 @@ def prepare(
         dataset: its name.
         root: its folder.
         workers: processes; 0: one per processor.
-        seed: of a generated dataset, or for drawing test clips if the dataset has no split of its own.
+        seed: of a generated dataset, or for drawing test clips if the dataset has no split of its own; None: the one
+            that they were drawn with before, else 0.
         list_file: the CSV, for the dataset `csv`.
         cache: also build the frame cache (generated datasets always get one).
         recheck: decode broken clips again, although their files did not change.
         size: of a generated dataset.
-        group_pattern: finds the group of a clip in its file name, for the user's own clips; see `groups.grouped`.
+        group_pattern: finds the group of a clip in its file name, for the user's own clips; see `groups.grouped`. None:
+            the pattern of the preparation before, if any; "": none.
         progress: see `pool.Progress`.
 
     Raises:
@@ -143,13 +145,20 @@ def prepare(
             written to.
     """
     declaration: Dataset = DATASETS[dataset]
-    if seed < 0:
+    if seed is not None and seed < 0:
         raise UserError(f"a seed must be 0 or more, got {seed}")
+    if group_pattern and declaration.generate:
+        raise UserError(f"'{dataset}' has its own splits and groups", "leave --group-pattern out")
     workers = workers or default_workers()
     listing = None
     before = _before(root, dataset)
+    remembered = before.meta if before is not None and declaration.read else {}
+    pattern = remembered.get("group_pattern", "") if group_pattern is None else group_pattern
+    seed = remembered.get("seed", 0) if seed is None else seed
     if declaration.read:
-        listing = scan(declaration, root, list_file=list_file, seed=seed, group_pattern=group_pattern)
+        listing = scan(declaration, root, list_file=list_file, seed=seed, group_pattern=pattern)
+        if pattern and group_pattern is None:
+            listing = replace(listing, notes=(*listing.notes, f"--group-pattern '{pattern}', as before"))
         _need_writable(root)
     busy = UserError(f"another process is preparing {root}", "wait for it, or stop it")
     with locked(root / WORK_FOLDER / "lock", busy):
@@ -164,7 +173,7 @@ def prepare(
             )
             anchors = _anchors(root, workers, progress)
             listing = _settled(listing, checked, before, seed)
-            report = _report(declaration, root, listing, checked, anchors, seed)
+            report = _report(declaration, root, listing, checked, anchors, seed, pattern)
         else:
             assert declaration.generate is not None
             manifest = declaration.generate(root, seed, size or Size(), workers, progress)
@@ -289,6 +298,7 @@ def _report(
     checked: dict[str, Checked],
     anchors: Iterable[Clip],
     seed: int,
+    pattern: str,
 ) -> PrepareReport:
     clips = [_clip(entry, checked[entry.path]) for entry in listing.entries]
     broken = [(clip.id, _fault(checked[clip.path])) for clip in clips if not clip.frames]
@@ -306,6 +316,7 @@ def _report(
         "missing": len(listing.missing),
         "contradictory": len(listing.contradictory),
         **({"seed": seed} if any(entry.drawn for entry in listing.entries) else {}),
+        **({"group_pattern": pattern} if pattern else {}),
     }
     return PrepareReport(
         manifest=Manifest(

@@ -5,6 +5,7 @@ Works on what `ga2clip eval` saved. How intervals and p-values come about is in 
 
 import itertools
 import json
+import logging
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,8 @@ from ga2clip.evaluation.statistics import (
 )
 from ga2clip.files import file_sha256
 from ga2clip.run import MAY_CHANGE, PROMPTS, Run, load_run
+
+_log = logging.getLogger(__name__)
 
 HM = "HM"
 HALVES = ("base", "novel")
@@ -166,11 +169,15 @@ def compare(runs: Sequence[str | Path], measurement: str | None = None) -> Compa
         runs: folders that training wrote. Those that differ in their seed alone are one method.
         measurement: the folder below `RUN/eval` to take; None: each run's own dataset, protocol and views.
 
+    A warning is logged for runs whose dataset is another one by now than when they were measured.
+
     Raises:
         UserError: a folder that is no run; a run that was not measured, or was trained on since (names the command to
-            type); runs that were tested on different clips; the same training twice.
+            type); runs that were tested on different clips or labels; the same training twice.
     """
     found = measurements([load_run(run) for run in runs], measurement)
+    if measurement is None:
+        _warn_of_other_data(found)
     first = found[0]
     for other in found[1:]:
         _refuse_unlike(first, other)
@@ -210,11 +217,37 @@ def is_measured(run: Run) -> bool:
     report = _read_report(folder / REPORT)
     if report.get("run_sha256") != file_sha256(run.path / PROMPTS):
         return False
-    try:
-        data = fingerprint(run.manifest(run.settings.data))
-    except UserError:  # the dataset is gone: nothing newer can be measured
+    return _of_data_as_it_is(run, report)
+
+
+def _of_data_as_it_is(run: Run, report: Mapping[str, Any], known: dict[str, str] | None = None) -> bool:
+    """Whether a measurement of the run's own data is of the dataset as it is now; also where nobody can tell.
+
+    known: fingerprints of datasets that were read already, which this adds to.
+    """
+    measured = report.get("data_sha256")  # reports of earlier versions don't have it
+    if measured is None:
         return True
-    return bool(report.get("data_sha256", data) == data)  # reports of earlier versions don't have it
+    known = {} if known is None else known
+    place = json.dumps([run.settings.data.model_dump(mode="json"), run.classes])
+    if place not in known:
+        try:
+            known[place] = fingerprint(run.manifest(run.settings.data))
+        except UserError:  # the dataset is gone: nothing newer can be measured
+            known[place] = ""
+    return known[place] in ("", measured)
+
+
+def _warn_of_other_data(found: Sequence[Measurement]) -> None:
+    """Log which measurements are of a dataset that has changed since. They stay comparable with one another."""
+    known: dict[str, str] = {}
+    old = [m.run.path for m in found if not _of_data_as_it_is(m.run, m.report, known)]
+    if old:
+        _log.warning(
+            "the dataset has changed since %s measured; to measure as it is now: ga2clip eval %s",
+            f"{old[0]} was" if len(old) == 1 else f"{len(old)} of {len(found)} runs were",
+            shlex.join(map(str, old)),
+        )
 
 
 def _not_measured(runs: Sequence[Run], measurement: str | None) -> UserError:
@@ -252,12 +285,31 @@ def _refuse_unlike(first: Measurement, other: Measurement) -> None:
             raise UserError(
                 f"{both} were measured differently: {name} is {here} and {there}", "measure both in one way"
             )
+    again = shlex.join(["ga2clip", "eval", str(first.run.path), str(other.run.path)])
     if first.hits.keys() != other.hits.keys():
         clip = min(first.hits.keys() ^ other.hits.keys())
         raise UserError(
             f"{both} were tested on different clips, such as {clip[2]} ({clip[0]})",
-            shlex.join(["ga2clip", "eval", str(first.run.path), str(other.run.path)]),
+            again,
         )
+    changed = _relabelled(first, other)
+    if changed is not None:
+        raise UserError(
+            f"{both} were tested with different labels: {changed[2]} ({changed[0]}) is "
+            f"'{first.answers[changed].label}' and '{other.answers[changed].label}'",
+            again,
+        )
+
+
+def _relabelled(first: Measurement, other: Measurement) -> Key | None:
+    """A clip whose class is another one in the other measurement; classes may have other names there."""
+    names: dict[str, str] = {}
+    back: dict[str, str] = {}
+    for key in sorted(first.answers):
+        here, there = first.answers[key].label, other.answers[key].label
+        if names.setdefault(here, there) != there or back.setdefault(there, here) != here:
+            return key
+    return None
 
 
 def _about(found: Sequence[Measurement]) -> dict[str, str]:

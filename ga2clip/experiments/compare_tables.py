@@ -38,9 +38,9 @@ def _csv(comparison: Comparison) -> str:
 
 
 def draw(comparison: Comparison, path: Path) -> None:
-    """Draw means and intervals as PNG: a panel per test set, a line per method, names once, at the left.
+    """Draw means and intervals: a panel per test set, a line per method, names once, at the left.
 
-    Raises UserError for a file that cannot be written.
+    Raises UserError as `write_figure`.
     """
     from matplotlib.figure import Figure
 

@@ -2,21 +2,21 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ga2clip.compute.distributed import choose_device
 from ga2clip.data.protocols import Task, load_task
 from ga2clip.errors import UserError
-from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.experiments.compare import Measurement, is_measured, measurements
 from ga2clip.experiments.seeds import refuse_another, train_once
 from ga2clip.run import SETTINGS, is_finished, load_run
 from ga2clip.settings import Settings
-from ga2clip.training.expected import Expected, expected_time
 from ga2clip.training.signals import StoppedError
-from ga2clip.training.summary import duration
+
+if TYPE_CHECKING:  # loads torch, which the reading of a sweep's file need not wait for
+    from ga2clip.training.expected import Expected
 
 _log = logging.getLogger(__name__)
 
@@ -36,14 +36,25 @@ class Job:
         return () if is_measured(load_run(self.folder)) else ("testing",)
 
 
+class RunsFailedError(UserError):
+    """Some runs failed; the others are done.
+
+    measured: the measurements of those that are done.
+    """
+
+    def __init__(self, message: str, hint: str, measured: Sequence[Measurement]) -> None:
+        super().__init__(message, hint)
+        self.measured = measured
+
+
 def run_jobs(jobs: Sequence[Job], *, device: str = "auto", progress: bool = True) -> list[Measurement]:
     """Train and measure what is left, and return the measurements of all.
 
     A run that fails does not keep the others from being done.
 
     Raises:
-        UserError: a folder holds another training (before anything is trained); some runs failed (at the end, with
-            the first reason of each).
+        UserError: a folder holds another training (before anything is trained).
+        RunsFailedError: some runs failed (at the end, with the reason of the first).
         StoppedError: SIGTERM or Ctrl-C; a checkpoint was saved, and the same call goes on.
     """
     for job in jobs:
@@ -60,16 +71,23 @@ def run_jobs(jobs: Sequence[Job], *, device: str = "auto", progress: bool = True
             failed[job.folder] = error
     if failed:
         folder, first = next(iter(failed.items()))
-        raise UserError(
+        raise RunsFailedError(
             f"{len(failed)} of {len(jobs)} runs failed, {folder} with: {first.message}",
             first.hint or "the same command does what is left",
+            _measured(job for job in jobs if job.folder not in failed),
         )
+    return _measured(jobs)
+
+
+def _measured(jobs: Iterable[Job]) -> list[Measurement]:
     return measurements([load_run(job.folder) for job in jobs])
 
 
 def _do(job: Job, device: str, progress: bool) -> None:
     train_once(job.settings, job.folder, device=device, progress=progress)
     if not is_measured(load_run(job.folder)):
+        from ga2clip.evaluation.evaluate import evaluate_run
+
         root = job.settings.data.root or None
         evaluate_run(job.folder, root=root, device=device, progress=progress, write=True)
 
@@ -92,6 +110,10 @@ def describe_jobs(
     Raises:
         UserError: a folder holds another training; a device that is not there.
     """
+    from ga2clip.compute.distributed import choose_device
+    from ga2clip.training.expected import Expected
+    from ga2clip.training.summary import duration
+
     choose_device(device)  # else the time of every run would be unknown
     known: dict[str, Expected | UserError] = {}
     lines, total, unknown, reading = [], 0.0, 0, True
@@ -119,10 +141,12 @@ def describe_jobs(
 
 def _expected(
     settings: Settings,
-    known: dict[str, Expected | UserError],
+    known: "dict[str, Expected | UserError]",
     device: str,
     unprepared: Callable[[Settings], Task] | None,
-) -> Expected | UserError:
+) -> "Expected | UserError":
+    from ga2clip.training.expected import expected_time
+
     tree = settings.model_dump(mode="json")
     del tree["training"]["seed"]
     key = json.dumps(tree, sort_keys=True)

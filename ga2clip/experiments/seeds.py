@@ -10,7 +10,6 @@ from ga2clip.data.protocols import load_task
 from ga2clip.errors import UserError
 from ga2clip.run import SETTINGS, another_training, is_finished, read_record, read_settings
 from ga2clip.settings import Settings
-from ga2clip.training.train import resume_settings, train
 
 _log = logging.getLogger(__name__)
 _MANY = 1000
@@ -65,6 +64,9 @@ def train_once(settings: Settings, folder: Path, *, device: str = "auto", progre
     Raises:
         UserError: the folder holds another training; otherwise as `train`.
     """
+    # Loads torch, which the reading of a sweep's file need not wait for.
+    from ga2clip.training.train import resume_settings, train
+
     if not (folder / SETTINGS).is_file():
         _log.info("%s: training", folder)
         train(settings, folder, device=device, progress=progress)

@@ -60,7 +60,13 @@ class Backbone(nn.Module):
         Raises UserError for a text that is too long for what the prompt leaves of the context, and with `distinct` for
         two different texts with the same ids.
         """
-        ids = self.tokenizer.tokens(texts, context=self.context_length - prompt_tokens)
+        room = self.context_length - prompt_tokens
+        if room < 2:  # whatever the text is
+            raise UserError(
+                f"a prompt of {prompt_tokens} tokens leaves no room for words in the context of {self.context_length}",
+                "make it shorter: --set method.text_length=N",
+            )
+        ids = self.tokenizer.tokens(texts, context=room)
         if distinct:
             refuse_same_ids(texts, ids)
         return torch.from_numpy(ids[:, self.text.start_tokens :]).to(self.logit_scale.device)

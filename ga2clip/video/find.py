@@ -81,6 +81,8 @@ _OTHER_SUFFIXES = frozenset(
         ),
     )
 )
+_OURS = ("manifest.json", "prepare_report.csv")
+"""What `prepare` writes beside the videos, so that nobody wonders about it."""
 _HEAD = 4096
 _TS_PACKETS = ((0, 188), (4, 192))
 """Offset and length of the packets of MPEG transport streams, plain and of Blu-ray."""
@@ -108,7 +110,7 @@ _STILL_OR_SOUND = (b"avif", b"crx ", b"heic", b"heix", b"heim", b"heis", b"mif1"
 def find_videos(folder: Path) -> list[Path]:
     """The video files below a folder, sorted. Links to files and folders are followed, each folder once.
 
-    Hidden files and folders (the output of `prepare`, waste baskets, `._clip.mp4` of macOS) are skipped silently; other
+    Hidden files and folders (the cache of `prepare`, waste baskets, `._clip.mp4` of macOS) are skipped silently; other
     files that are not videos are counted by suffix in the log.
     """
     videos: list[Path] = []
@@ -116,7 +118,7 @@ def find_videos(folder: Path) -> list[Path]:
     for path in _files(folder):
         if _is_video(path):
             videos.append(path)
-        else:
+        elif path.parent != folder or path.name not in _OURS:
             others[path.suffix.lower() or "without a suffix"] += 1
     if others:
         counts = ", ".join(f"{count} {printable(suffix)}" for suffix, count in sorted(others.items()))

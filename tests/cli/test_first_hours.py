@@ -74,6 +74,12 @@ def test_a_typing_error_is_found_before_torch_is_loaded(process, words: tuple[st
     assert said in err
 
 
+def test_a_sweep_is_read_before_torch_is_loaded() -> None:
+    """Asked of the modules: scipy, which the tables need, does not load beside a missing torch."""
+    code = "import sys; from ga2clip.experiments import jobs, sweep, tables; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_eval_and_export_take_the_newest_run(
     folder: Path, run: Path, invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:

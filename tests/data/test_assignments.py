@@ -174,3 +174,31 @@ def test_overlapping_spans_of_one_file_are_seen_and_touching_ones_are_not() -> N
     assert span(4, 5) not in seen
     assert span(2, 4, "cd" * 32) not in seen
     assert Clip("copy.mp4", "run", "test", 10, 1.0, "ab" * 32) in seen  # the whole file
+
+
+def test_seed_and_pattern_need_not_be_typed_again(tmp_path: Path, make_video) -> None:
+    """A piece that comes later goes where its recording is, though its name does not show that it is one."""
+    root = tmp_path / "mine"
+    for number, name in enumerate(f"{letter}{piece}" for letter in "abcdefgh" for piece in "xy"):
+        make_video(root / ("run" if name[0] < "e" else "sit") / f"{name}.mp4", seed=number, frames=3)
+    first = run(root, seed=5, group_pattern="^.")
+    make_video(root / "run" / "az.mp4", seed=90, frames=3)
+    make_video(root / "run" / "bz.mp4", seed=91, frames=3)
+    make_video(root / "run" / "cz.mp4", seed=92, frames=3)
+    make_video(root / "run" / "dz.mp4", seed=93, frames=3)
+    again = run(root)
+    assert (len(again.changes.came), again.changes.moved) == (4, ())
+    assert again.notes == ("--group-pattern '^.', as before",)
+    now = splits(again)
+    assert {path: now[path] for path in splits(first)} == splits(first)
+    assert {now[f"run/{letter}z.mp4"] == now[f"run/{letter}x.mp4"] for letter in "abcd"} == {True}
+    assert {"train", "test"} == {now[f"run/{letter}z.mp4"] for letter in "abcd"}
+    assert again.manifest.meta["seed"] == 5
+    assert run(root, group_pattern="").notes == ()
+    assert {clip.group for clip in run(root).manifest.clips} == {""}
+
+
+def test_generated_clips_take_no_pattern(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'stickfigures' has its own splits"):
+        prepare("stickfigures", tmp_path / "data", group_pattern="(.+)_")
+    assert not (tmp_path / "data").exists()

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -254,5 +255,43 @@ def test_what_cannot_be_paired_is_refused(make: Make) -> None:
 def test_a_folder_of_runs_stands_for_them(make: Make, tmp_path: Path) -> None:
     runs = seeds(make, "ga2", [1, 2], [1, 2])
     assert runs_in([tmp_path]) == runs
+    shutil.copytree(runs[0], tmp_path / "season" / "ga2" / "seed-1")  # as a sweep has them
+    assert runs_in([tmp_path / "season"]) == [tmp_path / "season/ga2/seed-1"]
+    shutil.rmtree(tmp_path / "season")
     assert runs_in([runs[1], runs[0]]) == [runs[1], runs[0]]
     assert runs_in([tmp_path / "none"]) == [tmp_path / "none"]
+
+
+def _label(run: Path, *labels: str) -> None:
+    """Write the run's results again: the n-th clip has the n-th label, and is answered rightly."""
+    answers = [ClipAnswer(f"{n}.mp4", label, 8, ((label, 1.0),)) for n, label in enumerate(labels)]
+    (run / "eval/stickfigures-base-to-novel/clips.csv").write_text(clip_lines([("test", 1, answers)]))
+
+
+def test_a_clip_that_has_another_label_by_now_is_no_pair(make: Make) -> None:
+    """One run was measured before a label was corrected, the other after it."""
+    a, b = make("a", {"test": right(3)}), make("b", {"test": right(3)}, method={"name": "ivlp"})
+    _label(a, "run", "run", "walk")
+    _label(b, "run", "walk", "walk")
+    for pair in ([a, b], [b, a]):
+        with pytest.raises(
+            UserError, match=r"different labels: 1\.mp4 \(test\) is '(run|walk)' and"
+        ) as caught:
+            compare(pair)
+        assert str(caught.value.hint) == f"ga2clip eval {pair[0]} {pair[1]}"
+    # Classes of other names, as with --class-names, are the same classes.
+    _label(b, "Run", "Run", "a walk")
+    assert compare([a, b]).pairs[0].p == 1
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("PDF", b"%PDF"), ("svg", b"<?xml")])
+def test_the_suffix_says_what_is_drawn(make: Make, tmp_path: Path, suffix: str, start: bytes) -> None:
+    draw(compare([make("a", {"test": right(3)})]), tmp_path / f"plot.{suffix}")
+    assert (tmp_path / f"plot.{suffix}").read_bytes().startswith(start)
+
+
+def test_a_figure_of_another_format_is_refused(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no format of a figure '\.txt'") as caught:
+        draw(compare([make("a", {"test": right(3)})]), tmp_path / "plot.txt")
+    assert str(caught.value.hint) == "use .png, .pdf, .svg"
+    assert not (tmp_path / "plot.txt").exists()

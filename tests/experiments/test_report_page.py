@@ -142,6 +142,16 @@ def test_names_are_shown_and_never_run(tmp_path: Path) -> None:
     assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", page)
 
 
+def test_names_from_right_to_left_leave_numbers_where_they_are(tmp_path: Path) -> None:
+    """Else a browser shows "96.4 ⟨name⟩ %": what stands behind a name is no part of its line of letters."""
+    name = "القفز والجري"
+    measured = measurement(tmp_path, 3)
+    answers = {("test", 1, "a.mp4"): answered("a.mp4", "run", (name, 0.9), ("run", 0.1))}
+    page = render(Measurement(measured.run, measured.report, answers), None, "the data is gone")
+    assert f"<bdi>{name}</bdi> 90.0 %, <bdi>run</bdi> 10.0 %" in page
+    assert f"<bdi>{name}</bdi> (1)" in page
+
+
 def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> None:
     measured = measurement(tmp_path, 4)
     page = render(measured, None, "the data is gone")

@@ -13,6 +13,7 @@ from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import harmonic_mean
 from ga2clip.experiments import jobs, reproduce
 from ga2clip.experiments.compare import Measurement
+from ga2clip.training import expected
 from ga2clip.training.expected import Expected
 from ga2clip.training.summary import duration
 
@@ -78,7 +79,7 @@ def test_the_dry_run_shows_commands_that_mean_the_settings_of_the_run(
 ) -> None:
     """The time is that of the official clips where none are prepared: here 1 s a training clip, 0.1 s a test clip."""
     monkeypatch.setattr(
-        jobs,
+        expected,
         "expected_time",
         lambda settings, task, **_: Expected(len(task.train), 0.1 * len(task.evals[0].clips), reading=False),
     )

@@ -13,6 +13,7 @@ from ga2clip.experiments import seeds
 from ga2clip.experiments.seeds import parse_seeds, train_seeds
 from ga2clip.run_files import write_settings
 from ga2clip.settings import Settings
+from ga2clip.training import train as training
 from tests.small_training import dataset as dataset
 from tests.small_training import fewer_clips as fewer_clips
 from tests.small_training import settings as settings
@@ -45,7 +46,7 @@ def test_every_seed_has_a_run_of_its_own_and_is_trained_once(
         write_settings(folder, settings)
         return folder
 
-    monkeypatch.setattr(seeds, "train", train)
+    monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(seeds, "is_finished", lambda folder: folder.name == "seed-1")
     wanted = Settings()
     assert train_seeds(wanted, tmp_path, (1, 2)) == [tmp_path / "seed-1", tmp_path / "seed-2"]

@@ -12,8 +12,8 @@ from ga2clip.data.protocols import load_task
 from ga2clip.errors import UserError
 from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.experiments import jobs
-from ga2clip.experiments.compare import is_measured
-from ga2clip.experiments.jobs import Job, describe_jobs, run_jobs
+from ga2clip.experiments.compare import compare, is_measured, measurements
+from ga2clip.experiments.jobs import Job, RunsFailedError, describe_jobs, run_jobs
 from ga2clip.experiments.sweep import read_sweep
 from ga2clip.run import load_run
 from ga2clip.run_files import write_settings
@@ -21,6 +21,9 @@ from ga2clip.settings import Settings
 from ga2clip.training import expected, train
 from ga2clip.training.estimate import Cost
 from ga2clip.training.expected import Expected, expected_time
+from ga2clip_cli.sweep import sweep as sweep_command
+from tests.experiments.test_compare import Make
+from tests.experiments.test_compare import make as make
 from tests.small_training import dataset as dataset
 from tests.small_training import fewer_clips as fewer_clips
 from tests.small_training import settings as settings
@@ -106,9 +109,27 @@ def test_one_failed_run_does_not_keep_the_others_from_being_done(
         done.append(job.folder.name)
 
     monkeypatch.setattr(jobs, "_do", do)
-    with pytest.raises(UserError, match=r"1 of 2 runs failed, .*first with: no memory"):
+    monkeypatch.setattr(jobs, "_measured", lambda found: [job.folder.name for job in found])
+    with pytest.raises(RunsFailedError, match=r"1 of 2 runs failed, .*first with: no memory") as caught:
         run_jobs([Job(tmp_path / name, Settings()) for name in ("first", "second")])
-    assert done == ["second"]
+    assert done == list(caught.value.measured) == ["second"]
+
+
+def test_what_is_done_has_its_table_though_another_run_failed(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = measurements([load_run(make("done", {"test": [1, 1, 1, 0]}))])
+
+    def run_jobs(*_: object, **__: object) -> None:
+        raise RunsFailedError("1 of 2 runs failed", "take less", done)
+
+    monkeypatch.setattr(jobs, "run_jobs", run_jobs)
+    file = sweep(tmp_path, "methods = ['vpt']\ndatasets = ['stickfigures']")
+    with pytest.raises(RunsFailedError):
+        sweep_command(file, tmp_path / "out", form="markdown")
+    table = capsys.readouterr().out
+    assert "| ga2 | 1 | 75.0 [30.1, 95.4] |" in table  # Wilson's interval of 3 of 4
+    assert (tmp_path / "out/table.md").read_text() == table
 
 
 def test_the_time_counts_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +140,7 @@ def test_the_time_counts_what_is_left(tmp_path: Path, monkeypatch: pytest.Monkey
         asked.append(settings.training.lr)
         return Expected(100 * settings.training.lr, 1.0, reading=True)
 
-    monkeypatch.setattr(jobs, "expected_time", measure)
+    monkeypatch.setattr(expected, "expected_time", measure)
     monkeypatch.setattr(jobs, "load_task", lambda settings: (None, None))
     grid = [
         Job(tmp_path / f"{lr}-{seed}", Settings().updated({"training": {"lr": lr, "seed": seed}}, "test"))
@@ -162,9 +183,12 @@ def test_the_expected_time_adds_up(
 
 
 def test_a_measurement_of_other_labels_than_now_counts_as_none(
-    settings: Callable[..., Settings], fewer_clips: Path, tmp_path: Path
+    settings: Callable[..., Settings],
+    fewer_clips: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """As after a test clip was put into another class: `report` and `sweep` measure again."""
+    """As after a test clip was put into another class: `report` and `sweep` measure again, `compare` says so."""
     wanted = settings("zero-shot", data={"root": str(fewer_clips)})
     run = train.train(wanted, tmp_path / "run", device="cpu", progress=False)
     evaluate_run(run, device="cpu", progress=False, write=True)
@@ -177,7 +201,13 @@ def test_a_measurement_of_other_labels_than_now_counts_as_none(
     ]
     replace(manifest, clips=tuple(clips)).write()
     assert not is_measured(load_run(run))
+    compare([run])
+    said = f"the dataset has changed since {run} was measured; to measure as it is now: ga2clip eval {run}"
+    assert said in caplog.messages
+    caplog.clear()
     evaluate_run(run, device="cpu", progress=False, write=True)
     assert is_measured(load_run(run))
     shutil.rmtree(fewer_clips)
     assert is_measured(load_run(run))  # nothing newer can be measured
+    compare([run])
+    assert not [message for message in caplog.messages if "dataset has changed" in message]

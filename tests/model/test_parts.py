@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ga2clip.errors import UserError
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.settings import Settings
@@ -160,3 +161,13 @@ def test_which_towers_features_change(
 ) -> None:
     model = make(**method)
     assert tuple(tower for tower in ("text", "vision") if model.trains(tower)) == trained
+
+
+def test_a_prompt_as_long_as_the_context_is_named_and_not_the_class(
+    make_backbone: Callable[[], Backbone],
+) -> None:
+    backbone = make_backbone()
+    longest = backbone.context_length
+    with pytest.raises(UserError, match=f"a prompt of {longest} tokens leaves no room") as caught:
+        backbone.ids(["a"], longest)
+    assert "method.text_length" in str(caught.value.hint)

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import ga2clip
+from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
 from ga2clip.runtime import NONE_LABEL, Predictor, open_bundle
@@ -256,7 +257,7 @@ def test_the_result_of_a_signed_bundle_is_unsigned_and_says_so(handmade, clips, 
     assert "the new one is not" in caplog.text
 
 
-def test_command_line(handmade, clips, tmp_path) -> None:
+def test_command_line(handmade, clips, tmp_path, caplog) -> None:
     """Class folders, a list, and a named class give the same bundle; without torch."""
     examples = tmp_path / "examples"
     for name, colour in (("B_A_B", "green"), (NONE_LABEL, "grey"), ("Ab", "red")):
@@ -285,9 +286,16 @@ def test_command_line(handmade, clips, tmp_path) -> None:
         (tmp_path / "3", "--not-class", "ab", clips["blue"][0], "--out", tmp_path / "4"),
         (tmp_path / "4", "--forget", "ab", "--out", tmp_path / "5"),
     ]
+    tested = Clip(path="Ab/x.mp4", label="ab", split="test", frames=6, duration=1.2)
+    Manifest("folder", examples, ("ab",), (), (tested,)).write()
     for step in steps:
         result = run.invoke(app, ["teach", *map(str, step)])
         assert result.exit_code == 0, result.output
+    warned = [m for m in caplog.messages if "test clips" in m]
+    assert [message.partition(":")[0] for message in warned] == [
+        f"{n} example clips are test clips of their dataset, such as {examples / 'Ab/x.mp4'}"
+        for n in ("1 of 3", "1 of 1")  # the list, and the folder of that class
+    ]
     assert contents(tmp_path / "folders") == contents(tmp_path / "list") == contents(tmp_path / "3")
     assert contents(tmp_path / "5") == contents(tmp_path / "2")
     for wrong in (

@@ -4,15 +4,16 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ga2clip.errors import MissingExtraError, UserError
 from ga2clip.registry import LOGGERS
-from ga2clip.run import is_finished, read_metrics
+from ga2clip.run import is_finished, load_run, read_metrics
 from ga2clip.settings import Settings
 from ga2clip.training.logger import Logger
-from ga2clip.training.train import train
+from ga2clip.training.train import resume_settings, train
 from tests.small_training import dataset as dataset
 from tests.small_training import settings as settings
 
@@ -81,6 +82,87 @@ def test_tensorboard_can_be_read_back(settings: Make, tmp_path: Path) -> None:
     found = [(event.step, event.value) for event in events.Scalars("loss")]
     assert [step for step, _ in found] == [1, 2, 3, 4]
     assert [value for _, value in found] == pytest.approx([line["loss"] for line in read_metrics(out)])
+
+
+class FakeWandb:
+    """Of the client, what the logger calls; each run with what it was told."""
+
+    class Error(Exception):
+        pass
+
+    Settings = dict
+
+    def __init__(self) -> None:
+        self.runs: list[dict[str, Any]] = []
+        self.refuses = False
+
+    def init(self, **options: Any) -> "FakeWandb":
+        if self.refuses:
+            raise self.Error("No API key configured.")
+        self.runs.append({**options, "logged": [], "finished": False})
+        return self
+
+    def log(self, values: dict[str, float], *, step: int) -> None:
+        self.runs[-1]["logged"].append((step, values))
+
+    def finish(self) -> None:
+        self.runs[-1]["finished"] = True
+
+
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    return fake
+
+
+def test_wandb_is_told_every_number_and_nothing_of_the_machine(
+    settings: Make, tmp_path: Path, wandb: FakeWandb
+) -> None:
+    out = train(settings("vpt", training={"logger": "wandb"}), tmp_path / "run", progress=False, device="cpu")
+    (run,) = wandb.runs
+    assert (run["project"], run["name"], run["dir"], run["resume"]) == ("ga2clip", "run", str(out), "allow")
+    assert run["config"] == load_run(out).settings.model_dump(mode="json")
+    assert run["settings"] == {
+        "console": "off",
+        "silent": True,
+        **dict.fromkeys(("disable_git", "disable_code", "x_disable_stats", "x_disable_meta"), True),
+    }
+    assert [(step, values["loss"]) for step, values in run["logged"] if "loss" in values] == [
+        (line["step"], line["loss"]) for line in read_metrics(out)
+    ]
+    assert [step for step, values in run["logged"] if "time/seconds_per_epoch" in values] == [2, 4]
+    assert run["finished"]
+
+
+def test_a_training_that_goes_on_is_the_same_run_of_wandb(
+    settings: Make, tmp_path: Path, wandb: FakeWandb
+) -> None:
+    """Also after its folder was moved; another training in its place is another one."""
+    small = settings("vpt", training={"logger": "wandb", "epochs": 1})
+    train(small, tmp_path / "run", progress=False, device="cpu")
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    longer = resume_settings(moved, epochs=2)
+    train(longer, moved, resume=True, progress=False, device="cpu")
+    train(small, tmp_path / "run", progress=False, device="cpu")
+    first, second, third = wandb.runs
+    assert first["id"] == second["id"] != third["id"]
+    steps = [[step for step, values in run["logged"] if "loss" in values] for run in wandb.runs]
+    assert steps == [[1, 2], [3, 4], [1, 2]]
+
+
+def test_a_refusal_of_wandb_is_an_error_with_a_way_on(
+    settings: Make, tmp_path: Path, wandb: FakeWandb
+) -> None:
+    wandb.refuses = True
+    small = settings("vpt", training={"logger": "wandb", "epochs": 1})
+    with pytest.raises(UserError, match="Weights & Biases: No API key") as caught:
+        train(small, tmp_path / "run", progress=False, device="cpu")
+    assert f"WANDB_MODE=offline; then ga2clip train --resume {tmp_path / 'run'}" in str(caught.value.hint)
+    wandb.refuses = False
+    train(resume_settings(tmp_path / "run"), tmp_path / "run", resume=True, progress=False, device="cpu")
+    assert is_finished(tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -103,3 +103,17 @@ def test_a_folder_that_may_not_be_read_is_said(tmp_path: Path, caplog: pytest.Lo
 )
 def test_names_without_the_suffixes_of_videos(name: str, bare: str) -> None:
     assert bare_name(name) == bare
+
+
+def test_what_prepare_leaves_is_not_listed_as_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for name in ("manifest.json", "prepare_report.csv"):
+        (tmp_path / name).touch()
+    assert find_videos(tmp_path) == []
+    assert caplog.messages == []
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "manifest.json").touch()
+    find_videos(tmp_path)
+    assert caplog.messages == [f"{tmp_path}: left out, not videos: 1 .json"]

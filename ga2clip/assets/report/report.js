@@ -21,6 +21,8 @@ for (const head of document.querySelectorAll("th[data-sort]")) {
 }
 
 const SVG = "http://www.w3.org/2000/svg";
+// A name written from right to left takes no number beside it along, as <bdi> does.
+const alone = name => `\u2068${name}\u2069`;
 const make = (name, attributes) => {
   const element = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -93,7 +95,7 @@ for (const box of document.querySelectorAll(".matrix")) {
     left.children[row].classList.add("at");
     top.children[column].classList.add("at");
     const from = order[row], to = order[column], n = counts.get(from * count + to) || 0;
-    say.textContent = `${data.names[from]} → ${data.names[to]}: ${n} of ${data.clips[from]} clips`;
+    say.textContent = `${alone(data.names[from])} → ${alone(data.names[to])}: ${n} of ${data.clips[from]} clips`;
   });
   const choice = section.querySelector("select");
   choice.addEventListener("change", () => draw(choice.value));
