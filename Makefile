@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := ga2clip ga2clip_cli export tests benchmarks scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check format test test-all fuzz kill-trials mutants demo bench docs clean
+.PHONY: help venv check format test test-all fuzz kill-trials mutants demo bench bench-gpu docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,11 @@ mutants: $(VENV)/.dev ## small wrong edits: which of them the fast tests let thr
 demo: $(VENV)/.train ## the whole path on the built-in data, into demo/
 	PATH="$(abspath $(BIN)):$$PATH" bash scripts/demo.sh demo
 
-bench: $(VENV)/.dev ## start-up, decoding and runtime benchmarks
-	$(BIN)/python benchmarks/startup.py
+bench: $(VENV)/.dev ## the main speed ratios in a few minutes, beside those of last time (bench.json)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ratios.py
+
+bench-gpu: $(VENV)/.dev ## encoder, files and training on a GPU; GPU='--device cpu --small' tries the script itself
+	$(BIN)/python benchmarks/gpu.py $(GPU)
 
 docs: $(VENV)/.train ## write the generated tables of docs/ and the stored table of methods anew
 	$(BIN)/python scripts/write_method_table.py

@@ -70,6 +70,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "anchors": {"loss": "margin"},
         "training": {"precision": "fp32", "micro_batch": 1},
     },
+    "ours, bf16, margin loss": {"anchors": {"loss": "margin"}, "training": {"precision": "bf16"}},
     "ours, bf16, compiled": {"training": {"precision": "bf16", "compile": True}},
 }
 
@@ -150,7 +151,7 @@ def main() -> None:
         print(growth_table(arguments) if arguments.growth else step_table(arguments))
 
 
-def parse() -> argparse.Namespace:
+def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -168,7 +169,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--variants", nargs="*", default=list(OPTIONS)[:-1], choices=list(OPTIONS))
     parser.add_argument("--variant", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def write_weights(name: str, arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Folders that appear whole or not at all, and the one for what can be computed again."""
 
 import logging
 import os
@@ -16,7 +16,19 @@ from typing import NoReturn
 from ga2clip.errors import UserError
 from ga2clip.files import sync, sync_tree, system_error, write_error
 
+SETTINGS_FILE = "settings.toml"
+"""The file by which a folder is recognised as a run."""
 _log = logging.getLogger(__name__)
+
+
+def user_cache() -> Path:
+    """The folder of what can be computed again: `$GA2CLIP_CACHE`, else `ga2clip` in the user's cache folder (XDG base
+    directories; LOCALAPPDATA on Windows).
+    """
+    if own := os.environ.get("GA2CLIP_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(base) if base else Path.home() / ".cache") / "ga2clip"
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ga2clip.errors import UserError
 from ga2clip.files import replacing, write_text
+from ga2clip.folders import SETTINGS_FILE as SETTINGS
 from ga2clip.labels import check_class_names
-from ga2clip.settings import SETTINGS_FILE as SETTINGS
 from ga2clip.settings import Settings
 from ga2clip.settings_reading import read_toml
 

@@ -27,9 +27,6 @@ from ga2clip.labels import SCENARIO_TEMPLATE
 from ga2clip.registry import LOGGERS, PARTS, TERMS
 from ga2clip.settings_reading import check_names, explain, merge, read_toml
 
-SETTINGS_FILE = "settings.toml"
-"""The file by which a folder is recognised as a run."""
-
 Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
 CouplingKind = Literal["none", "concat", "mapping", "residual", "gated"]
 InterModal = Literal["none", "text-to-vision", "vision-to-text", "both"]

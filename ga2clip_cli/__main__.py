@@ -1,5 +1,6 @@
 """The entry point of the command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
 
+import os
 import sys
 
 from ga2clip_cli import console
@@ -9,6 +10,8 @@ def main() -> None:
     """Entry point of `ga2clip` and `python -m ga2clip_cli`."""
     if sys.stdout is sys.__stdout__:  # not if called inside another process, such as a test
         console.keep_stdout_clean()
+    # Looking for plugins of pydantic reads the metadata of all installed packages; none is of use to a command.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     debug = _take_debug(sys.argv)
     console.set_up(debug)
     try:

@@ -1,4 +1,4 @@
-"""`ga2clip cache`: shows, checks or deletes the cached features of class names."""
+"""`ga2clip cache`: shows, checks or deletes the cached features of class names; deletes records of whole files."""
 
 from typing import Annotated, Literal
 
@@ -20,13 +20,16 @@ def cache(
     """Show, check or clear the cached features of class names.
 
     Features of class names that are not a bundle's own are kept in GA2CLIP_CACHE or the user's cache folder. The exit
-    code of `verify` is 1 if a feature was changed since it was written.
+    code of `verify` is 1 if a feature was changed since it was written. `clear` also forgets which large files of
+    bundles were whole, so that they are hashed again.
     """
     from ga2clip.runtime.feature_cache import cache_folder, check_cache, clear_cache
+    from ga2clip.runtime.known_files import forget_files
 
     folder = str(cache_folder())
     if action == "clear":
         files, size = clear_cache()
+        forget_files()
         console.emit_json({"folder": folder, "deleted": files, "bytes": size}) if as_json else console.emit(
             f"{files} files deleted ({size:,} bytes) in {folder}"
         )

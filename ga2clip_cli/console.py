@@ -168,10 +168,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def progress(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
     """The same items, with a progress bar if stderr is a terminal and there are several items."""
+    if total < 2 or not has_terminal():
+        yield from items
+        return
     from tqdm import tqdm
 
-    quiet = total < 2 or not has_terminal()
-    yield from tqdm(items, total=total, unit=unit, disable=quiet, leave=False)
+    yield from tqdm(items, total=total, unit=unit, leave=False)
 
 
 @contextmanager

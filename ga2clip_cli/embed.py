@@ -1,13 +1,17 @@
 """`ga2clip embed`: features of videos, for other programs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ga2clip.choices import STILL
 from ga2clip.text import printable
 from ga2clip_cli import console
-from ga2clip_cli.options import Device, Provider, Threads, Verify
+from ga2clip_cli.options import Device, Provider, Still, Threads, Verify
+
+if TYPE_CHECKING:
+    from ga2clip.runtime.model import Encoded
 
 EXAMPLES = (
     "ga2clip embed clips/ --model runs/ga2/bundle --out features.npz",
@@ -33,6 +37,7 @@ def embed(
     frames: Annotated[
         bool, typer.Option("--frames", help="Also write features of the sampled frames, with their times.")
     ] = False,
+    still: Still = STILL,
     workers: Annotated[int, typer.Option(min=1, help="Videos decoded at once.")] = 1,
     device: Device = "auto",
     provider: Provider = "auto",
@@ -64,18 +69,23 @@ def embed(
         console.bars("video") as show,
     ):
         console.note(printable(f"model: {predictor.name} · provider: {predictor.provider}"))
-        seen = 0
+        seen = reused = 0
 
-        def count(_: object) -> None:
-            nonlocal seen
+        def count(result: "Encoded | Failure") -> None:
+            nonlocal seen, reused
             seen += 1
+            reused += 0 if isinstance(result, Failure) else result.reused
             show("embed", seen, len(paths))
 
         failures: list[Failure] = write_features(
-            predictor, paths, out, frames=frames, workers=workers, on_result=count
+            predictor, paths, out, frames=frames, still=still, workers=workers, on_result=count
         )
     for failure in failures:
         console.note(f"error: {printable(failure.error)}")
+    if reused:
+        console.note(
+            f"{reused} frames had not changed and were not encoded (--still {still:g}; 0 encodes all)"
+        )
     console.note(printable(f"{len(paths) - len(failures)} videos embedded, {len(failures)} failed: {out}"))
     if failures:
         raise typer.Exit(1)

@@ -27,7 +27,7 @@ def info(
     Method, backbone and licence, classes, preprocessing, agreement with torch. The files of a bundle are checked
     against their recorded hashes.
     """
-    from ga2clip.settings import SETTINGS_FILE
+    from ga2clip.folders import SETTINGS_FILE
 
     if (path / SETTINGS_FILE).is_file():
         if verify is not None:

@@ -59,6 +59,14 @@ Provider = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute: {devices}.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: the engine's choice.")]
+Still = Annotated[
+    float,
+    typer.Option(
+        "--still",
+        min=0,
+        help="Frames in a row whose pixels (of 255) moved less than this are encoded once; 0: encode all.",
+    ),
+]
 Verify = Annotated[
     Path | None,
     typer.Option(

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ga2clip.choices import STILL
 from ga2clip.text import printable
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson, Classes, Device, Provider, Threads, Verify
+from ga2clip_cli.options import AsJson, Classes, Device, Provider, Still, Threads, Verify
 
 EXAMPLES = (
     "ga2clip predict clip.mp4 --classes labels.txt",
@@ -94,6 +95,7 @@ def predict(
     fps: Annotated[float, typer.Option(min=0.1, help="Timeline: frames encoded per second.")] = 4.0,
     smooth: Annotated[float, typer.Option(min=0, help="Timeline: seconds of smoothing.")] = 0.0,
     min_length: Annotated[float, typer.Option(min=0, help="Timeline: shortest segment, seconds.")] = 0.0,
+    still: Still = STILL,
     vtt: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Timeline: write subtitles (WebVTT).")
     ] = None,
@@ -146,7 +148,7 @@ def predict(
             console.note("each class has a probability of its own (sigmoid): they need not sum to 100 %")
         question: dict[str, Any] = {"classes": names, "template": template, "reject": reject}
         if timeline or follow:
-            question |= {"window": window, "stride": stride, "fps": fps}
+            question |= {"window": window, "stride": stride, "fps": fps, "still": still}
         if follow:
             spans.follow_stream(predictor, files[0], as_json=as_json, top=top, **question)
         elif timeline:

@@ -88,7 +88,14 @@ ONE_PLACE = {"onnxruntime": "ga2clip.runtime.ort"}  # which silences it before i
 BY_STRING = {"import_module", "__import__", "exec_module", "load_module", "runpy"}
 MAY_IMPORT_BY_STRING = ("ga2clip", "ga2clip.registry")
 # What a command module may import before a command is chosen; more costs start-up time.
-CLI_TOP_LEVEL = {"typer", "ga2clip_cli", "ga2clip.errors", "ga2clip.predictions", "ga2clip.text"}
+CLI_TOP_LEVEL = {
+    "typer",
+    "ga2clip_cli",
+    "ga2clip.choices",
+    "ga2clip.errors",
+    "ga2clip.predictions",
+    "ga2clip.text",
+}
 
 
 def module_name(package: str, path: Path) -> str:

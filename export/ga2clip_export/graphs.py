@@ -28,8 +28,11 @@ PLAIN_OPSET = 20
 ATTENTION_OPSET = 23
 """With this opset attention is one operator (ONNX Runtime ≥ 1.23), which makes int8 fast."""
 
+_MOST_INSIDE = 16 * 2**20
+"""Bytes. The weights of larger models go into a separate file: ONNX Runtime maps it into memory, where it copies those
+inside a graph (measured: docs/benchmarks.md, "Opening a bundle")."""
 _LARGEST_FILE = 1_900_000_000
-"""Bytes. Protobuf files are limited to 2 GiB; the weights of larger models go into a separate file."""
+"""Bytes. Protobuf messages are limited to 2 GiB."""
 
 
 def export_video_encoder(
@@ -89,16 +92,16 @@ def _without_empty_rows(model: onnx.ModelProto) -> onnx.ModelProto | None:
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write a model; the weights of a model above 2 GiB go into `<name>.data` beside it."""
+    """Write a model; the weights of a large model go into `<name>.data` beside it."""
     beside = path.with_name(f"{path.name}.data")
     beside.unlink(missing_ok=True)  # onnx would append to it
-    large = is_large(model)
-    onnx.save(model, str(path), save_as_external_data=large, location=beside.name if large else None)
+    outside = _weight_bytes(model) > _MOST_INSIDE
+    onnx.save(model, str(path), save_as_external_data=outside, location=beside.name if outside else None)
 
 
-def is_large(model: onnx.ModelProto) -> bool:
-    """Whether the model is too large for one file. (Protobuf can't compute the size of such a model.)"""
-    return sum(tensor_bytes(tensor) for tensor in model.graph.initializer) > _LARGEST_FILE
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    """Bytes of all weights. (Protobuf can't compute the size of a model above 2 GiB.)"""
+    return sum(tensor_bytes(tensor) for tensor in model.graph.initializer)
 
 
 def tensor_bytes(tensor: onnx.TensorProto) -> int:
@@ -182,7 +185,7 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
         "",
         "",
     )
-    if not is_large(model):  # the checker can't handle larger ones
+    if _weight_bytes(model) <= _LARGEST_FILE:  # the checker can't handle larger ones
         onnx.checker.check_model(model)
     return model
 

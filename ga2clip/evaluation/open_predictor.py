@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from ga2clip.choices import check_device
 from ga2clip.descriptions import described_classes
 from ga2clip.errors import UserError
+from ga2clip.folders import SETTINGS_FILE
 from ga2clip.runtime import Predictor, is_bundle
 from ga2clip.runtime.card import CARD
-from ga2clip.settings import SETTINGS_FILE
 
 if TYPE_CHECKING:
     from ga2clip.model.video_clip import VideoCLIP

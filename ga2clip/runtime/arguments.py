@@ -141,8 +141,9 @@ def float_features(features: object) -> np.ndarray:
 def _pixels(name: str, array: object, *sides: int | str) -> np.ndarray:
     """A uint8 array. sides: lengths, or names where any length from 1 on will do."""
     kind = getattr(array, "dtype", "") if isinstance(array, np.ndarray) else ""
-    if isinstance(array, np.ma.MaskedArray) or not isinstance(array, np.ndarray) or kind != np.uint8:
-        found = type(array).__name__ if isinstance(array, np.ma.MaskedArray) or not kind else kind
+    masked = hasattr(array, "mask")  # np.ma.MaskedArray, whose module would be loaded for its name alone
+    if masked or not isinstance(array, np.ndarray) or kind != np.uint8:
+        found = type(array).__name__ if masked or not kind else kind
         raise UserError(f"{name} must be a uint8 array, got {found}", "RGB values from 0 to 255")
     fits = [
         side > 0 if isinstance(want, str) else side == want

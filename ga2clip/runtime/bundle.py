@@ -1,24 +1,24 @@
 """A bundle's folder: its checked card, text bank and files. Nothing outside the folder is read.
 
-Each file is hashed right before it is used, so that files which are not needed cost nothing; `Bundle.verify` checks
-all of them.
+Each file is hashed right before it is used, so that files which are not needed cost nothing; large files that were
+right before may be known by their identity (`known_files`). `Bundle.verify` reads all of them.
 """
 
 import os
 import stat
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ga2clip.errors import UserError
-from ga2clip.files import file_sha256
 from ga2clip.runtime.card import CARD, PROBE, TAUGHT, TEXT_BANK, BundleCard, parse_card
 from ga2clip.runtime.describe import describe
 from ga2clip.runtime.engine import open_engine
 from ga2clip.runtime.guarded import GuardedEngine, check_graph, contract
+from ga2clip.runtime.known_files import has_sha256
 from ga2clip.runtime.npz import NPZ_ERRORS, Expected, read_npz
 from ga2clip.runtime.onnx_scan import Graph, read_graph
 from ga2clip.runtime.signature import check_signature
@@ -59,10 +59,15 @@ class Probe:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its folder and its card. Files are read on demand and checked before use."""
+    """An opened bundle: its folder and its card. Files are read on demand and checked before use.
+
+    remember: large files whose hash was right in an earlier process, and which were not touched since, aren't read
+    again for it.
+    """
 
     path: Path
     card: BundleCard
+    remember: bool = False
 
     def file(self, name: str) -> Path:
         """The path of a file of the bundle, after its size and hash were checked.
@@ -73,7 +78,7 @@ class Bundle:
         path, entry = self._plain_file(name), self.card.files[name]
         if (size := path.stat().st_size) != entry.bytes:
             raise UserError(f"{path} has {size:,} bytes where bundle.json says {entry.bytes:,}", _AGAIN)
-        if file_sha256(path) != entry.sha256:
+        if not has_sha256(path, entry.sha256, remember=self.remember):
             raise UserError(f"{path} is damaged: its sha256 is not the one in bundle.json", _AGAIN)
         return path
 
@@ -172,14 +177,15 @@ class Bundle:
         return describe(self.card, str(self.path))
 
     def verify(self) -> None:
-        """Check every file that the card lists. Raises UserError for the first that is missing or differs."""
-        for name in self.card.files:
-            self.file(name)
-        for name in self.card.graphs:
-            self._graph(name)
-        self.text_bank()
-        self.examples()
-        self.probe()
+        """Read and check every file that the card lists. Raises UserError for the first that is missing or differs."""
+        anew = replace(self, remember=False)
+        for name in anew.card.files:
+            anew.file(name)
+        for name in anew.card.graphs:
+            anew._graph(name)
+        anew.text_bank()
+        anew.examples()
+        anew.probe()
 
     def _plain_file(self, name: str) -> Path:
         path = self.path / name
@@ -202,12 +208,15 @@ def is_bundle(path: str | Path) -> bool:
     return (Path(path) / CARD).is_file()
 
 
-def open_bundle(path: str | Path, *, signed_by: str | os.PathLike[str] | None = None) -> Bundle:
+def open_bundle(
+    path: str | Path, *, signed_by: str | os.PathLike[str] | None = None, remember: bool = False
+) -> Bundle:
     """Read and check the card of a bundle.
 
     Args:
         path: the bundle's folder.
         signed_by: a PEM file with an Ed25519 public key, which must have signed the card.
+        remember: as `Bundle.remember`; a bundle whose signature is asked for is read anew all the same.
 
     Raises:
         UserError: there is no bundle, its card is not valid, or it is not signed by that key.
@@ -236,4 +245,4 @@ def open_bundle(path: str | Path, *, signed_by: str | os.PathLike[str] | None = 
         raise UserError(f"{card} is not UTF-8 text", _AGAIN) from None
     except OSError as error:
         raise UserError(f"cannot read {card}: {error.strerror or error}", _AGAIN) from None
-    return Bundle(folder, parse_card(text, str(card)))
+    return Bundle(folder, parse_card(text, str(card)), remember and signed_by is None)

@@ -29,7 +29,7 @@ class BundleModel:
         path: the bundle's folder.
         provider: one of `choices.PROVIDERS` or `cuda:N`; the attribute `provider` says which one was obtained.
         threads: CPU cores that each encoder may use; 0: all.
-        cache: remember the features of class names on disk.
+        cache: remember the features of class names, and which large files were whole, on disk.
         signed_by: a PEM file with the Ed25519 public key that must have signed the bundle.
 
     Raises:
@@ -46,7 +46,7 @@ class BundleModel:
         cache: bool = True,
         signed_by: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.bundle: Bundle = open_bundle(path, signed_by=signed_by)
+        self.bundle: Bundle = open_bundle(path, signed_by=signed_by, remember=cache)
         card = self.card = self.bundle.card
         self._engine: Engine = self.bundle.engine(VIDEO_ENCODER, provider, threads=threads)
         self.provider = self._engine.provider

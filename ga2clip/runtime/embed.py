@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ga2clip.choices import STILL
 from ga2clip.errors import UserError
 from ga2clip.files import refuse_existing, replacing, write_text
 from ga2clip.predictions import Failure
@@ -38,7 +39,8 @@ class Features:
     Attributes:
         files: N paths as they were given.
         video: float32 (N, D), not normalised.
-        provenance: model, fingerprint, provider, frames per video, and the version of ga2clip.
+        provenance: model, fingerprint, provider, frames per video, with frames the bound below which a frame counts as
+            still, and the version of ga2clip.
         frames: float32 (F, D), the features of all sampled frames, video after video; None: not asked for.
         times: float64 (F,), seconds at which those are shown.
         starts: int64 (N + 1,); the frames of video n are `frames[starts[n]:starts[n + 1]]`.
@@ -92,6 +94,7 @@ def embed(
     out: str | os.PathLike[str],
     *,
     frames: bool = False,
+    still: float = STILL,
     workers: int = 1,
     on_result: Callable[[Encoded | Failure], None] = lambda _: None,
 ) -> list[Failure]:
@@ -102,6 +105,7 @@ def embed(
         paths: the videos.
         out: the .npz or .parquet file, which must not exist.
         frames: also write the features of the sampled frames, with their times.
+        still: with `frames`, as `Predictor.encode_files` has it; 0: encode all frames.
         workers: number of decoding threads.
         on_result: called with each result as it comes.
 
@@ -130,13 +134,14 @@ def embed(
         "provider": predictor.provider,
         "frames": predictor.model.frames,
         "frame_features": frames,
+        **({"still": still} if frames else {}),
         "ga2clip": version("ga2clip"),
     }
     done = _begin(parts, provenance, files)
     failures: list[Failure] = []
     todo = [file for file in files if file not in done]
     waiting: list[Encoded] = []
-    for result in predictor.encode_files(todo, frames=frames, workers=workers):
+    for result in predictor.encode_files(todo, frames=frames, still=still, workers=workers):
         on_result(result)
         if isinstance(result, Failure):
             failures.append(result)

@@ -9,7 +9,6 @@ partial row.
 import hashlib
 import json
 import logging
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ga2clip.errors import UserError
+from ga2clip.folders import user_cache
 
 _log = logging.getLogger(__name__)
 _PER_QUERY = 500  # SQLite limits the placeholders of a statement
@@ -133,13 +133,8 @@ def clear_cache() -> tuple[int, int]:
 
 
 def cache_folder() -> Path:
-    """The cache's folder: `$GA2CLIP_CACHE/text`, else `ga2clip/text` in the user's cache folder (XDG base directories;
-    LOCALAPPDATA on Windows).
-    """
-    if own := os.environ.get("GA2CLIP_CACHE"):
-        return Path(own) / "text"
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "ga2clip" / "text"
+    """The folder of the cache's files."""
+    return user_cache() / "text"
 
 
 def _files() -> Iterator[Path]:

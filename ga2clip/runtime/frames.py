@@ -10,14 +10,19 @@ import numpy as np
 
 from ga2clip.runtime.predictor import Predictor
 from ga2clip.runtime.sliding import Features
+from ga2clip.runtime.still import StillFrames
 from ga2clip.video import Gap, Playback
 
 _FRAMES_PER_RUN = 8
 _Item = TypeVar("_Item")
 
 
-def frame_features(predictor: Predictor, source: str | os.PathLike[str], fps: float) -> Features:
+def frame_features(
+    predictor: Predictor, source: str | os.PathLike[str], fps: float, still: StillFrames
+) -> Features:
     """Encodes at most `fps` frames per second of video; yields (seconds, feature float32 (D,)) or a `Gap`, in order.
+
+    still: encodes the frames, with the predictor.
 
     Raises VideoError for a file that can't be decoded.
     """
@@ -25,7 +30,7 @@ def frame_features(predictor: Predictor, source: str | os.PathLike[str], fps: fl
         prepared = (_prepared(predictor, item) for item in playback.frames())
         for group in run_ahead(_groups(prepared)):
             frames = [item[1] for item in group if not isinstance(item, Gap)]
-            features = iter(predictor.encode_frames(np.stack(frames)) if frames else ())
+            features = iter(still.encode(np.stack(frames)) if frames else ())
             for item in group:
                 yield item if isinstance(item, Gap) else (item[0], next(features))
 

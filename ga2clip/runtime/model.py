@@ -18,13 +18,14 @@ class Encoded:
     """The features of a video file.
 
     video: float32 (D,), not normalised. frames: float32 (T, D), of the sampled frames, if they were asked for. times:
-    float64 (T,), seconds at which those are shown.
+    float64 (T,), seconds at which those are shown. reused: sampled frames that had not changed and were not encoded.
     """
 
     file: str
     video: np.ndarray
     frames: np.ndarray | None
     times: np.ndarray
+    reused: int = 0
 
 
 class ClipModel(Protocol):

@@ -28,6 +28,7 @@ from ga2clip.runtime.arguments import (
     seconds,
     video_path,
     video_paths,
+    zero_or_more,
 )
 from ga2clip.runtime.batches import answer_files, encode_each, predictions
 from ga2clip.runtime.bundle_model import BundleModel
@@ -38,6 +39,7 @@ from ga2clip.runtime.learn import Paths, shown_by, taught_model
 from ga2clip.runtime.model import ClipModel, Encoded, check_model
 from ga2clip.runtime.question import Questions, class_features
 from ga2clip.runtime.scoring import Scorer
+from ga2clip.runtime.still import StillFrames
 from ga2clip.video import SamplingRule
 
 Classes = Iterable[str] | Mapping[str, Sequence[str]]
@@ -62,7 +64,7 @@ class Predictor:
         provider: bundles only: `auto` (CUDA if a driver is installed, else the CPU), `cpu`, `cuda`, `cuda:N`,
             `tensorrt` or `openvino`. The attribute `provider` is the one that was obtained.
         threads: bundles only: CPU cores that each encoder may use; 0: all.
-        cache: bundles only: keep the features of class names on disk.
+        cache: bundles only: keep the features of class names on disk, and which large files were whole.
         signed_by: bundles only: a PEM file with the Ed25519 public key that must have signed the bundle.
 
     Raises:
@@ -311,6 +313,7 @@ class Predictor:
         paths: Iterable[str | os.PathLike[str]],
         *,
         frames: bool = False,
+        still: float = 0.0,
         workers: int = 1,
         time_limit: float = 60.0,
     ) -> Iterator[Encoded | Failure]:
@@ -319,6 +322,8 @@ class Predictor:
         Args:
             paths: the files. An iterator is consumed only a few files ahead.
             frames: also give the features of the sampled frames; the video feature is what `pool` makes of those.
+            still: with `frames`, a frame whose pixels (of 255) moved less than this since the last encoded one, in
+                every block of 8 × 8, keeps its features; 0: encode all frames.
             workers: number of decoding threads.
             time_limit: seconds that decoding one file may take.
 
@@ -330,7 +335,7 @@ class Predictor:
             UserError: numbers out of range; raised by the call itself, not by the iterator.
         """
         files, workers = video_paths(paths), at_least_one("workers", workers)
-        encode = partial(self._encoded, frames=flag("frames", frames))
+        encode = partial(self._encoded, frames=flag("frames", frames), still=zero_or_more("still", still))
         return encode_each(files, self._decoder(seconds("time_limit", time_limit)), encode, workers=workers)
 
     def teach(
@@ -420,7 +425,9 @@ class Predictor:
         found = explain_labels(scorer, features, self.pool, [label for label, _ in answer.predictions], times)
         return replace(answer, explanation=replace(found, frames=clip.frames))
 
-    def _encoded(self, file: str, clip: Clip, frames: bool) -> Encoded:
-        own = self.encode_frames(clip.frames) if frames else None
-        video = self.encode_clips(clip.frames[None]) if own is None else self.pool(own[None])
-        return Encoded(file, video[0], own, clip.times)
+    def _encoded(self, file: str, clip: Clip, frames: bool, still: float) -> Encoded:
+        if not frames:
+            return Encoded(file, self.encode_clips(clip.frames[None])[0], None, clip.times)
+        encoder = StillFrames(self.encode_frames, still)
+        own = encoder.encode(clip.frames)
+        return Encoded(file, self.pool(own[None])[0], own, clip.times, encoder.reused)

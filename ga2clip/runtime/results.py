@@ -43,6 +43,7 @@ _Record = dict[str, Any]
 
 
 class _Entry(BaseModel):
+    model_config = ConfigDict(defer_build=True)  # built where a batch is continued
     label: str
     probability: float
 
@@ -50,7 +51,7 @@ class _Entry(BaseModel):
 class _Answer(BaseModel):
     """What the record of an answered file must hold."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False, defer_build=True)
     file: str
     frames: int
     duration: float
@@ -60,6 +61,7 @@ class _Answer(BaseModel):
 class _Error(BaseModel):
     """What the record of a file that failed must hold."""
 
+    model_config = ConfigDict(defer_build=True)
     file: str
     error: str
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from ga2clip.choices import STILL
 from ga2clip.predictions import rank
 from ga2clip.runtime.arguments import at_least_one, video_path
 from ga2clip.runtime.predictor import Classes, Predictor
 from ga2clip.runtime.scoring import Scorer
 from ga2clip.runtime.sliding import check_window, windows
+from ga2clip.runtime.still import StillFrames
 from ga2clip.video import Gap, Playback
 
 _WAITING = 8  # frames between the decoder and the encoder
@@ -32,17 +34,21 @@ class StreamResult:
         predictions: labels with their probabilities, best first; empty for a gap.
         dropped: frames dropped so far because the encoder was too slow.
         gap: start and end of the gap, in seconds; None for a ranking.
+        reused: frames so far that had not changed since the last encoded one, and were not encoded.
     """
 
     time: float
     predictions: tuple[tuple[str, float], ...]
     dropped: int
     gap: Gap | None = None
+    reused: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """`{"time", "predictions": [{"label", "probability"}…], "dropped"}`; with `"gap": {"start", "end"}` for one."""
+        """`{"time", "predictions": [{"label", "probability"}…], "dropped", "reused"}`; of a gap also `"gap": {"start",
+        "end"}`."""
         ranking = [{"label": label, "probability": probability} for label, probability in self.predictions]
-        record = {"time": self.time, "predictions": ranking, "dropped": self.dropped}
+        counts = {"dropped": self.dropped, "reused": self.reused}
+        record = {"time": self.time, "predictions": ranking, **counts}
         return record if self.gap is None else record | {"gap": vars(self.gap)}
 
 
@@ -57,13 +63,14 @@ def follow(
     template: str | None = None,
     reject: bool = False,
     top: int = 1,
+    still: float = STILL,
 ) -> Iterator[StreamResult]:
     """Rank the classes for a source while it plays.
 
     Args:
         predictor: the model.
         source: `-` (standard input), an address such as rtsp://…, a camera, a named pipe, or a file.
-        window: as in `timeline`; the same holds for `stride`, `fps`, `classes`, `template` and `reject`.
+        window: as in `timeline`; the same holds for `stride`, `fps`, `classes`, `template`, `reject` and `still`.
         top: number of labels in each ranking.
 
     Yields:
@@ -75,25 +82,33 @@ def follow(
     """
     check_window(window, stride, fps)
     source, top = video_path(source), at_least_one("top", top)
-    return _follow(predictor, source, predictor.scorer(classes, template, reject), window, stride, fps, top)
+    frames = StillFrames(predictor.encode_frames, still)
+    scorer = predictor.scorer(classes, template, reject)
+    return _follow(predictor, source, scorer, frames, window, stride, fps, top)
 
 
 def _follow(
-    predictor: Predictor, source: str, scorer: Scorer, window: float, stride: float, fps: float, top: int
+    predictor: Predictor,
+    source: str,
+    scorer: Scorer,
+    frames: StillFrames,
+    window: float,
+    stride: float,
+    fps: float,
+    top: int,
 ) -> Iterator[StreamResult]:
     with _Reader(source, fps) as reader:
         features = (
-            item
-            if isinstance(item, Gap)
-            else (item[0], predictor.encode_frames(predictor.prepare(item[1][None]))[0])
+            item if isinstance(item, Gap) else (item[0], frames.encode(predictor.prepare(item[1][None]))[0])
             for item in reader.frames()
         )
         for part in windows(features, window, stride, 1 / fps, predictor.pool):
             if isinstance(part, Gap):
-                yield StreamResult(part.end, (), reader.dropped, part)
+                yield StreamResult(part.end, (), reader.dropped, part, frames.reused)
                 continue
             probabilities = scorer.probabilities(part.feature[None])[0]
-            yield StreamResult(part.end, rank(scorer.labels, probabilities, top), reader.dropped)
+            ranking = rank(scorer.labels, probabilities, top)
+            yield StreamResult(part.end, ranking, reader.dropped, reused=frames.reused)
         reader.raise_error()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ga2clip.choices import STILL
 from ga2clip.predictions import Explanation
 from ga2clip.runtime.arguments import flag, video_path, zero_or_more
 from ga2clip.runtime.explain import explain as explain_labels
@@ -20,6 +21,7 @@ from ga2clip.runtime.frames import frame_features
 from ga2clip.runtime.predictor import Classes, Predictor
 from ga2clip.runtime.scoring import Scorer
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
+from ga2clip.runtime.still import StillFrames
 from ga2clip.text import csv_lines, printable
 from ga2clip.video import Gap
 
@@ -57,7 +59,8 @@ class Timeline:
     """The segments, windows and gaps of one video.
 
     windows: one answer per window; windows overlap. gaps: times without frames, which have no label. encoded_frames:
-    number of frames that were encoded. labels: the labels that were ranked.
+    number of frames that were encoded. reused_frames: of frames that had not changed since the last encoded one.
+    labels: the labels that were ranked.
     """
 
     file: str
@@ -70,6 +73,7 @@ class Timeline:
     segments: tuple[Segment, ...]
     windows: tuple[Answer, ...]
     gaps: tuple[Gap, ...] = ()
+    reused_frames: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The timeline as a JSON object; segments, gaps and windows are lists of objects, times in s."""
@@ -80,6 +84,7 @@ class Timeline:
             "stride": self.stride,
             "fps": self.fps,
             "encoded_frames": self.encoded_frames,
+            "reused_frames": self.reused_frames,
             "segments": [vars(segment) for segment in self.segments],
             "gaps": [vars(gap) for gap in self.gaps],
             "windows": [answer.to_json() for answer in self.windows],
@@ -116,7 +121,10 @@ class Timeline:
             )
             for part in self._in_order()
         ]
-        took = f"{self.duration:.1f} s, {self.encoded_frames} frames encoded, {len(self.windows)} windows"
+        frames = f"{self.encoded_frames} frames encoded"
+        if self.reused_frames:
+            frames += f", {self.reused_frames} had not changed"
+        took = f"{self.duration:.1f} s, {frames}, {len(self.windows)} windows"
         return "\n".join([f"{printable(self.file)}  ({took})", *lines])
 
     def _in_order(self) -> list[Segment | Gap]:
@@ -147,6 +155,7 @@ def timeline(
     reject: bool = False,
     smooth: float = 0.0,
     min_length: float = 0.0,
+    still: float = STILL,
     explain: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Timeline:
@@ -163,6 +172,8 @@ def timeline(
         reject: let "none of these" take part.
         smooth: seconds of a moving average over the answers; 0: none.
         min_length: segments shorter than this many seconds are left out.
+        still: a frame whose pixels (of 255) moved less than this since the last encoded one, in every block, keeps its
+            features; 0: encode all frames.
         explain: also say which frames carried the answer of each window.
         progress: called with the seconds of video that are done.
 
@@ -176,8 +187,8 @@ def timeline(
     zero_or_more("smooth", smooth)
     zero_or_more("min_length", min_length)
     scorer = predictor.scorer(classes, template, reject)
-    counter = _Counter(progress)
-    features = counter.watch(frame_features(predictor, source, fps))
+    frames, counter = StillFrames(predictor.encode_frames, still), _Counter(progress)
+    features = counter.watch(frame_features(predictor, source, fps, frames))
     parts = windows(features, window, stride, 1 / fps, predictor.pool)
     scored = (w if isinstance(w, Gap) else (w, scorer.probabilities(w.feature[None])[0]) for w in parts)
     builder = _Segments(scorer.labels, min_length)
@@ -201,7 +212,8 @@ def timeline(
         window=window,
         stride=stride,
         fps=fps,
-        encoded_frames=counter.frames,
+        encoded_frames=counter.frames - frames.reused,
+        reused_frames=frames.reused,
         labels=scorer.labels,
         segments=builder.finish(duration),
         windows=tuple(answers),

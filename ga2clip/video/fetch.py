@@ -5,7 +5,6 @@ temporary file of at most `MOST_BYTES`, which is deleted after use.
 """
 
 import base64
-import http.client
 import logging
 import os
 import re
@@ -13,18 +12,20 @@ import select
 import stat
 import sys
 import tempfile
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ga2clip.text import printable
 from ga2clip.video.errors import VideoError
+
+if (
+    TYPE_CHECKING
+):  # loaded where an address is opened: with TLS they take longer than the rest of this package
+    from urllib.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -115,12 +116,14 @@ class ByteStream:
         self.close()
 
     def _receive(self, size: int) -> bytes:
+        from http.client import HTTPException
+
         try:
             part: bytes = self._file.read1(size)
         except TimeoutError:
             hint = "check the address, and that the camera is on"
             raise VideoError(self.name, f"no data for {SILENCE:g} s", hint) from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             raise VideoError(self.name, f"the connection broke ({_reason(error)})") from None
         missing = getattr(self._file, "length", None)
         if not part and missing:
@@ -143,7 +146,10 @@ def path_of(name: str) -> str:
     """The path of a file:// address; any other name is returned unchanged."""
     if not _FILE.match(name):
         return name
-    return urllib.request.url2pathname(urllib.parse.urlsplit(name).path)
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    return url2pathname(urlsplit(name).path)
 
 
 def open_byte_stream(source: str | os.PathLike[str]) -> ByteStream:
@@ -267,25 +273,31 @@ def _open_named_pipe(name: str) -> BinaryIO:
 
 
 def _request(name: str) -> ByteStream:
+    from http.client import HTTPException
+    from urllib.request import urlopen
+
     address = _HTTP.sub(r"\1://", name)
     shown = without_credentials(address)
     try:
-        answer = urllib.request.urlopen(_with_credentials(address), timeout=SILENCE)
+        answer = urlopen(_with_credentials(address), timeout=SILENCE)
     except TimeoutError:
         hint = "check the address, and that the camera is on"
         raise VideoError(shown, f"no data for {SILENCE:g} s", hint) from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise VideoError(shown, f"the request failed ({_reason(error)})") from None
     return ByteStream(shown, answer, address=True)
 
 
-def _with_credentials(address: str) -> urllib.request.Request:
+def _with_credentials(address: str) -> "Request":
     """The request, with `user:password@` of the address as a header (RFC 7617)."""
-    parts = urllib.parse.urlsplit(address)
+    from urllib.parse import unquote, urlsplit
+    from urllib.request import Request
+
+    parts = urlsplit(address)
     user, at, host = parts.netloc.rpartition("@")
-    request = urllib.request.Request(parts._replace(netloc=host).geturl(), headers={"User-Agent": "ga2clip"})
+    request = Request(parts._replace(netloc=host).geturl(), headers={"User-Agent": "ga2clip"})
     if at:
-        login = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+        login = base64.b64encode(unquote(user).encode()).decode()
         request.add_unredirected_header("Authorization", f"Basic {login}")
     return request
 

@@ -49,7 +49,7 @@ def sample_indices(n: int, rule: SamplingRule) -> Indices:
 
 
 def segment_indices(
-    n: int, frames: int, *, rng: np.random.Generator | None = None, position: float = 0.5
+    n: int, frames: int, *, rng: "np.random.Generator | None" = None, position: float = 0.5
 ) -> Indices:
     """One frame from each of `frames` equal segments of a video of n frames, int64 (frames,), in ascending order.
 

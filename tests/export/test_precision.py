@@ -131,7 +131,7 @@ def test_quantisation_error_finds_the_layer_with_outliers(tmp_path) -> None:
 
 
 def test_weights_beyond_one_file_are_written_once_and_looked_into(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(graphs, "_LARGEST_FILE", 1000)
+    monkeypatch.setattr(graphs, "_MOST_INSIDE", 1000)
     rng = np.random.default_rng(0)
     weight = numpy_helper.from_array(rng.normal(size=(64, 8)).astype(np.float32), "w")
     x, y = (
@@ -159,6 +159,7 @@ def test_weights_beyond_one_file_are_written_once_and_looked_into(tmp_path, monk
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_a_bundle_whose_weights_lie_beside_the_graphs(model, tmp_path, monkeypatch, precision) -> None:
+    monkeypatch.setattr(graphs, "_MOST_INSIDE", 20_000)
     monkeypatch.setattr(graphs, "_LARGEST_FILE", 20_000)
     out = export_model(model, tmp_path / "bundle", precision=precision)
     data = [path for path in out.iterdir() if path.suffix == ".data"]

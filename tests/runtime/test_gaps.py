@@ -117,6 +117,7 @@ def test_following_says_gap_once(gapped: Path) -> None:
         "time": gap.time,
         "predictions": [],
         "dropped": 0,
+        "reused": 11,  # of the 12 frames before it, which are equal
         "gap": {"start": gap.gap.start, "end": gap.gap.end},
     }
     before = found[: found.index(gap)]

@@ -175,7 +175,7 @@ def test_a_stream_answers_like_a_timeline(predictor, long_clip) -> None:
     assert [r.predictions[0][0] for r in found] == [w.label for w in expected.windows]
     assert [r.time for r in found] == [w.end for w in expected.windows]
     assert found[-1].dropped == 0
-    assert found[0].to_json().keys() == {"time", "predictions", "dropped"}
+    assert found[0].to_json().keys() == {"time", "predictions", "dropped", "reused"}
 
 
 class Played:

@@ -1,0 +1,59 @@
+"""Frames that show what the frame before them shows are not encoded again.
+
+A frame is compared with the last *encoded* one, so nothing adds up: in blocks of 8 × 8 prepared pixels, in each colour
+channel, the mean absolute difference; it moved if the largest of them is above a bound. Blocks, because an action may
+take a small part of the picture; means, because a camera's noise is in every pixel.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ga2clip.runtime.arguments import zero_or_more
+
+_BLOCK = 8
+
+
+class StillFrames:
+    """Encodes frames in the order of time; one that has not moved gets the features of the last encoded frame.
+
+    Attributes:
+        reused: frames so far that were not encoded.
+    """
+
+    def __init__(self, encode: Callable[[np.ndarray], np.ndarray], still: float) -> None:
+        """encode: prepared frames uint8 (T, S, S, 3) → features float32 (T, D). still: the bound; 0: encode all.
+
+        Raises UserError for a bound below 0.
+        """
+        zero_or_more("still", still)
+        self._encode, self._still = encode, still
+        self._shown: np.ndarray | None = None
+        self._feature: np.ndarray | None = None
+        self.reused = 0
+
+    def encode(self, frames: np.ndarray) -> np.ndarray:
+        """Features float32 (T, D) of the next frames uint8 (T, S, S, 3)."""
+        if not self._still:
+            return self._encode(frames)
+        new: list[np.ndarray] = []
+        rows = []  # of each frame, in the features of the last encoded frame and the new ones
+        for frame in frames:
+            if self._shown is None or largest_change(frame, self._shown) > self._still:
+                self._shown = frame
+                new.append(frame)
+            rows.append(len(new))
+        self.reused += len(frames) - len(new)
+        known = [] if self._feature is None else [self._feature[None]]
+        features = np.concatenate([*known, *([self._encode(np.stack(new))] if new else [])])
+        self._feature = features[-1]
+        return features[np.array(rows) - (1 - len(known))]
+
+
+def largest_change(frame: np.ndarray, other: np.ndarray) -> float:
+    """The largest mean absolute difference of a block in a colour channel of two frames uint8 (S, S, 3)."""
+    difference = np.abs(frame.astype(np.int16) - other)
+    starts = np.arange(0, len(frame), _BLOCK)
+    sums = np.add.reduceat(np.add.reduceat(difference, starts, axis=0, dtype=np.int32), starts, axis=1)
+    sides = np.diff(np.append(starts, len(frame)))
+    return float((sums / (sides[:, None, None] * sides[:, None])).max())
