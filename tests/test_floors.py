@@ -82,6 +82,7 @@ MODULES_OF = {
 LAZY_EXTRAS = {
     "ga2clip.runtime.signature": "cryptography",
     "ga2clip.runtime.engine": "openvino",
+    "ga2clip.runtime.parquet": "pyarrow",
     "ga2clip.tokenizer_json": "tokenizers",
 }
 ONE_PLACE = {"onnxruntime": "ga2clip.runtime.ort"}  # which silences it before it prints
