@@ -18,9 +18,7 @@ class Licence(NamedTuple):
 
 
 _OPEN_CLIP = "https://github.com/mlfoundations/open_clip/issues/177, of all weights that it publishes"
-_APPLE_RESEARCH = Licence(
-    "Apple ML research (non-commercial)", "https://github.com/apple/ml-mobileclip/blob/main/LICENSE_MODELS"
-)
+_APPLE_RESEARCH = "Apple ML research (non-commercial)"
 
 _LISTED: tuple[tuple[str, str, Licence], ...] = (
     ("tiny", "builtin", Licence("MIT", "made by this project")),
@@ -29,7 +27,7 @@ _LISTED: tuple[tuple[str, str, Licence], ...] = (
     ("*", "yfcc15m", Licence("MIT", _OPEN_CLIP)),
     ("*", "cc12m", Licence("MIT", _OPEN_CLIP)),
     ("EVA0*", "*", Licence("MIT", "https://huggingface.co/QuanSun/EVA-CLIP")),
-    ("*-CLIPA*", "*", Licence(UNKNOWN, "")),
+    ("*-CLIPA*", "*", Licence("Apache-2.0", "https://huggingface.co/UCSC-VLAA/ViT-L-14-CLIPA-datacomp1B")),
     ("*SigLIP*", "webli", Licence("Apache-2.0", "https://huggingface.co/timm/ViT-B-16-SigLIP")),
     ("PE-Core-*", "meta", Licence("Apache-2.0", "https://huggingface.co/facebook/PE-Core-B16-224")),
     (
@@ -37,8 +35,19 @@ _LISTED: tuple[tuple[str, str, Licence], ...] = (
         "metaclip*",
         Licence("CC-BY-NC-4.0", "https://github.com/facebookresearch/MetaCLIP/blob/main/LICENSE"),
     ),
-    ("MobileCLIP*", "*", _APPLE_RESEARCH),
-    ("*", "dfn*", Licence("Apple sample code", "https://huggingface.co/apple/DFN2B-CLIP-ViT-L-14-39B")),
+    (
+        "MobileCLIP*",
+        "*",
+        Licence(_APPLE_RESEARCH, "https://github.com/apple/ml-mobileclip/blob/main/LICENSE_MODELS"),
+    ),
+    # Until February 2025 these pages said Apple's sample code licence, which allows more: the later one counts here.
+    (
+        "*",
+        "dfn*",
+        Licence(_APPLE_RESEARCH, "https://huggingface.co/apple/DFN5B-CLIP-ViT-H-14-378/blob/main/LICENSE"),
+    ),
+    ("*", "datacomp_*", Licence("MIT", "https://huggingface.co/laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K")),
+    ("*", "commonpool_*", Licence("MIT", "https://huggingface.co/laion/CLIP-ViT-B-16-CommonPool.L-s1B-b8K")),
     ("*", "laion*", Licence("MIT", _OPEN_CLIP)),
     ("*", "frozen_laion*", Licence("MIT", _OPEN_CLIP)),
     ("coca_*", "mscoco*", Licence("MIT", _OPEN_CLIP)),
