@@ -32,6 +32,11 @@ encoding errors (ftfy), unescape HTML twice and join whitespace. `clip` also low
 underscores into blanks, removes ASCII punctuation and lower-cases (big_vision, for SigLIP); `whitespace` keeps both."""
 
 
+def is_gpu(provider: str) -> bool:
+    """Whether an obtained provider, one of `PROVIDERS` or `cuda:N`, computes on a GPU."""
+    return provider.startswith(("cuda", "tensorrt"))
+
+
 def check_device(name: str) -> None:
     """Raises UserError for a name that is none of `DEVICES`; whether the machine has it is not asked."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ga2clip.errors import UserError
+from ga2clip.labels import SCENARIO_PHRASE
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.frozen_text import phrase_embedding
 from ga2clip.model.weights import read_weights, refuse_not_finite
@@ -52,7 +53,7 @@ def _builtin_hard_prompt(backbone: Backbone) -> Tensor:
         raise UserError(
             f"no built-in hard prompt for backbone {backbone.name}",
             "learn one on another dataset (ga2clip train --method coop …) and pass --hard-prompts RUN, "
-            "or pass a phrase: --hard-prompts 'a video of a person doing'",
+            f"or pass a phrase: --hard-prompts '{SCENARIO_PHRASE}'",
         )
     with resources.as_file(file) as path:
         return hard_prompt_from_file(path)

@@ -17,6 +17,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 SCENARIO_TEMPLATE = "a video of a person doing {}."
 """The template for class names when no prompt is learned."""
+SCENARIO_PHRASE = SCENARIO_TEMPLATE.removesuffix(" {}.")
+"""Its words before the name, from which text prompts start."""
 
 _LIST_SUFFIXES = {".txt", ".csv", ".tsv", ".json", ".pbtxt"}
 

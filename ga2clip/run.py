@@ -20,7 +20,7 @@ from ga2clip.data.class_names import named, named_as_tuned
 from ga2clip.data.lineage import Record, leaked
 from ga2clip.data.manifest import FILE_NAME, Clip, Manifest, dataset_root, read_dataset
 from ga2clip.environment import environment
-from ga2clip.errors import UserError
+from ga2clip.errors import UserError, first_line
 from ga2clip.files import write_text
 from ga2clip.lock import locked
 
@@ -382,7 +382,7 @@ def read_record(folder: Path) -> Record | None:
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from None
     except ValueError as error:
-        raise UserError(f"{file} is damaged: {str(error).splitlines()[0]}", "restore it") from None
+        raise UserError(f"{file} is damaged: {first_line(error)}", "restore it") from None
 
 
 def located(folder: Path, settings: Settings) -> Settings:

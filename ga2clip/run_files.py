@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ga2clip.errors import UserError
+from ga2clip.errors import UserError, first_line
 from ga2clip.files import replacing, write_text
 from ga2clip.folders import SETTINGS_FILE as SETTINGS
 from ga2clip.labels import check_class_names
@@ -193,8 +193,7 @@ def _unsealed(header: dict[str, str]) -> tuple[dict[str, str], str | None]:
 
 
 def _damaged(file: Path, error: BaseException) -> UserError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return UserError(f"{file} is damaged: {reason}", "restore it, or train again")
+    return UserError(f"{file} is damaged: {first_line(error)}", "restore it, or train again")
 
 
 class _Imported(BaseModel):

@@ -25,7 +25,7 @@ from ga2clip.descriptions import checked
 from ga2clip.errors import UserError
 from ga2clip.labels import SCENARIO_TEMPLATE
 from ga2clip.registry import LOGGERS, PARTS, TERMS
-from ga2clip.settings_reading import check_names, explain, merge, read_toml
+from ga2clip.settings_reading import check_name, check_names, explain, merge, read_toml
 
 Protocol = Literal["base-to-novel", "few-shot", "zero-shot", "full"]
 CouplingKind = Literal["none", "concat", "mapping", "residual", "gated"]
@@ -342,7 +342,7 @@ class TrainingSettings(_Section):
     @classmethod
     def _known_logger(cls, logger: str) -> str:
         if logger:
-            check_names("training.logger", [logger], LOGGERS)
+            check_name("logger", logger, LOGGERS)
         return logger
 
     @property

@@ -74,9 +74,19 @@ def check_names(
     for name in names:
         if name in but or name not in known:
             valid = [known_name for known_name in known.names() if known_name not in but]
-            raise PydanticCustomError(
-                "unknown_name", "unknown name", {"name": f"{section}.{name}", "valid": valid}
-            )
+            raise _unknown("setting", f"{section}.{name}", valid)
+
+
+def check_name(kind: str, name: str, known: Registry) -> None:
+    """As `check_names`, for a setting whose value is the name of a `kind` of thing."""
+    if name not in known:
+        raise _unknown(kind, name, known.names())
+
+
+def _unknown(kind: str, name: str, valid: Iterable[str]) -> PydanticCustomError:
+    return PydanticCustomError(
+        "unknown_name", "unknown name", {"kind": kind, "name": name, "valid": list(valid)}
+    )
 
 
 def explain(error: ValidationError, source: str, model: type[BaseModel]) -> UserError:
@@ -87,13 +97,13 @@ def explain(error: ValidationError, source: str, model: type[BaseModel]) -> User
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "unknown_name":
-        name, valid = first["ctx"]["name"], first["ctx"]["valid"]
+        kind, name, valid = (first["ctx"][key] for key in ("kind", "name", "valid"))
     elif first["type"] == "extra_forbidden":
-        name, valid = where, _fields(model, first["loc"][:-1])
+        kind, name, valid = "setting", where, _fields(model, first["loc"][:-1])
     else:
         return UserError(f"{source}: setting '{where}': {first['msg']} (got {first['input']!r})")
-    unknown = unknown_name("setting", name.rpartition(".")[2], valid)
-    return UserError(f"{source}: unknown setting '{name}'", unknown.hint)
+    unknown = unknown_name(kind, name.rpartition(".")[2], valid)
+    return UserError(f"{source}: unknown {kind} '{name}'", unknown.hint)
 
 
 def _fields(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:

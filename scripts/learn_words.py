@@ -24,6 +24,7 @@ from torch.func import functional_call
 
 from ga2clip.data.stickfigures.classes_order import BASE_PAIRS, NOVEL_PAIRS
 from ga2clip.data.stickfigures.pictures import action_pair
+from ga2clip.labels import SCENARIO_TEMPLATE
 from ga2clip.model.text_tower import TextTower
 
 PAIRS = BASE_PAIRS + NOVEL_PAIRS
@@ -32,7 +33,7 @@ PICTURES = 150
 STEPS, BATCH, RATE = 500, 128, 5e-3
 ALIKE, APART = 0.8, 20.0
 """The cosine that the names of a pair may have, and the weight of what is above it."""
-TEMPLATES = ("a video of a person doing {}.", "a video of a person {}.", "a person {}", "{}")
+TEMPLATES = (SCENARIO_TEMPLATE, "a video of a person {}.", "a person {}", "{}")
 
 
 def new_tokens(known: Tensor) -> Tensor:

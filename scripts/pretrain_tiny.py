@@ -33,11 +33,12 @@ from torch import Tensor
 from ga2clip.data.stickfigures.classes import BASE_CLASSES, CLASSES, OTHER_CLASSES
 from ga2clip.data.stickfigures.pictures import SCENES, pairs, vocabulary, with_article
 from ga2clip.data.stickfigures.render import render_clip
+from ga2clip.labels import SCENARIO_TEMPLATE
 from ga2clip.model.text_tower import TextTower
 from ga2clip.model.towers import OpenClipVision
 
 ASSETS = Path(__file__).parent.parent / "ga2clip" / "assets" / "tiny"
-TEMPLATES = ("a video of a person doing {}.", "a video of a person {}.")
+TEMPLATES = (SCENARIO_TEMPLATE, "a video of a person {}.")
 DATASETS = {"stickfigures": CLASSES, "stickfigures-other": OTHER_CLASSES}
 WORDS = 24
 """Tokens that a caption may have."""

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ga2clip.choices import check_device
+from ga2clip.choices import check_device, is_gpu
 from ga2clip.descriptions import described_classes
 from ga2clip.errors import UserError
 from ga2clip.folders import SETTINGS_FILE
@@ -136,7 +136,7 @@ def _one_of(provider: str, device: str) -> str:
 
 def _refuse_another_device(predictor: Predictor, device: str) -> None:
     """A GPU that was asked for and not obtained is an error, as it is for runs."""
-    if device.startswith("cuda") and not predictor.provider.startswith(("cuda", "tensorrt")):
+    if device.startswith("cuda") and not is_gpu(predictor.provider):
         obtained = predictor.provider
         predictor.close()
         raise UserError(

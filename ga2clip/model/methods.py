@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ga2clip.errors import unknown_name
-from ga2clip.labels import SCENARIO_TEMPLATE
+from ga2clip.labels import SCENARIO_PHRASE
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class MethodRow:
 
 
 _NO_PROMPTS = {"text_length": 0, "vision_length": 0}
-_PHRASE = SCENARIO_TEMPLATE.removesuffix(" {}.")
 _CONSISTENCY = {"text_consistency": 25.0, "image_consistency": 10.0, "logit_consistency": 1.0}
 
 METHODS: dict[str, Method] = {
@@ -55,47 +54,59 @@ METHODS: dict[str, Method] = {
     "coop": Method(
         "soft text prompt at the input layer",
         "CoOp, IJCV 2022",
-        {"method": {"vision_length": 0, "text_depth": 1, "text_init": _PHRASE}},
+        {"method": {"vision_length": 0, "text_depth": 1, "text_init": SCENARIO_PHRASE}},
     ),
     "vpt": Method("deep soft vision prompts", "VPT, ECCV 2022", {"method": {"text_length": 0}}),
     "ivlp": Method(
         "independent deep soft prompts in both branches",
         "ViFi-CLIP's V-L prompting, CVPR 2023",
-        {"method": {"text_init": _PHRASE}},
+        {"method": {"text_init": SCENARIO_PHRASE}},
     ),
     "maple": Method(
         "deep text prompts; vision prompts are linear maps of them",
         "MaPLe, CVPR 2023",
-        {"method": {"text_init": _PHRASE, "inter_modal": "text-to-vision", "inter_modal_free": False}},
+        {
+            "method": {
+                "text_init": SCENARIO_PHRASE,
+                "inter_modal": "text-to-vision",
+                "inter_modal_free": False,
+            }
+        },
     ),
     "kgcoop": Method(
         "soft text prompt kept near the frozen class features",
         "KgCoOp, CVPR 2023",
-        {"method": {"vision_length": 0, "text_depth": 1, "text_init": _PHRASE}, "loss": {"kgcoop": 8.0}},
+        {
+            "method": {"vision_length": 0, "text_depth": 1, "text_init": SCENARIO_PHRASE},
+            "loss": {"kgcoop": 8.0},
+        },
     ),
     "promptsrc": Method(
         "independent V-L prompts; features and logits kept near the frozen ones",
         "PromptSRC, ICCV 2023 (its three consistency losses)",
         {
-            "method": {"text_init": _PHRASE},
+            "method": {"text_init": SCENARIO_PHRASE},
             "loss": _CONSISTENCY,
         },
     ),
     "vilt": Method(
         "independent deep prompts, an inter-modal map at every layer, a loss towards the scenario text",
         "ViLT-CLIP, AAAI 2024 (our reading of its maps)",
-        {"method": {"text_init": _PHRASE, "inter_modal": "text-to-vision"}, "loss": {"scenario": 1.0}},
+        {
+            "method": {"text_init": SCENARIO_PHRASE, "inter_modal": "text-to-vision"},
+            "loss": {"scenario": 1.0},
+        },
     ),
     "ga2": Method(
         "deep prompts in both branches, hard prompt coupled through a mapping layer, anchors",
         "GA2-CLIP, arXiv 2511.22125",
-        {"method": {"text_init": _PHRASE, "coupling": "mapping"}, "anchors": {"weight": 1.0}},
+        {"method": {"text_init": SCENARIO_PHRASE, "coupling": "mapping"}, "anchors": {"weight": 1.0}},
     ),
     "recommended": Method(
         "V-L prompts kept near the frozen model and averaged, then the classes learned from the clips in closed form",
         "composed here from PromptSRC (ICCV 2023), SWA (UAI 2018) and `ga2clip teach`; chosen in docs/benchmarks.md",
         {
-            "method": {"text_init": _PHRASE, "teach": True},
+            "method": {"text_init": SCENARIO_PHRASE, "teach": True},
             "loss": _CONSISTENCY,
             "average": {"kind": "uniform"},
         },

@@ -4,7 +4,7 @@ A term is one file in `ga2clip/model/terms/`, or in a user's own package. Shapes
 videos, C classes, K negative prompts, O words, D embedding width. Features are unnormalised unless said otherwise.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -185,15 +185,24 @@ def refuse_contradictions(settings: Settings) -> None:
     needs = needs_of(settings)
     if settings.method.tune in ("vision", "both") and _FROZEN_VISION & needs:
         raise UserError(
-            "image and logit consistency, anchors that preserve, and froster need a frozen vision tower",
+            f"a frozen vision tower is needed by {_that_need(_FROZEN_VISION, settings)}",
             "set method.tune to prompts or text",
         )
     if "words" in needs and settings.method.linear_probe:
         raise UserError(
-            "a linear probe trains no text that outlier words could keep", "set loss.outlier_text=0"
+            f"a linear probe trains no text, which is needed by {_that_need({'words'}, settings)}",
+            "take another method, or leave it out",
         )
     if "frozen_anchors" in needs and not settings.anchors.per_step:
-        raise UserError("anchor loss 'preserve' needs anchor videos", "set anchors.per_step above 0")
+        raise UserError(
+            f"anchor videos are needed by {_that_need({'frozen_anchors'}, settings)}",
+            "set anchors.per_step above 0",
+        )
+
+
+def _that_need(fields: Set[str], settings: Settings) -> str:
+    names = [term.name for term in active_terms(settings) if term.needs(settings) & fields]
+    return f"the loss term{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _order(name: str) -> tuple[bool, bool, str]:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from ga2clip.choices import is_gpu
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
 from ga2clip.runtime.bundle import Bundle, open_bundle
@@ -61,7 +62,7 @@ class BundleModel:
         )
         if provider not in ("auto", self.provider):
             _log.warning("asked for the provider '%s', got '%s'", provider, self.provider)
-        if card.precision == "int8" and self.provider.startswith(("cuda", "tensorrt")):
+        if card.precision == "int8" and is_gpu(self.provider):
             _log.warning("int8 bundles are made for CPUs; on a GPU export with --precision fp16")
         # TensorRT would build a new engine for every text length.
         text_provider = "cpu" if self.provider == "tensorrt" else self.provider

@@ -135,11 +135,6 @@ class Predictor:
         """`softmax`: the probabilities of an answer sum to 1 over all classes. `sigmoid`: each class has its own."""
         return self.model.scoring
 
-    @property
-    def can_reject(self) -> bool:
-        """Whether the model has an open-set threshold, so that `reject=True` is possible."""
-        return self.model.threshold is not None
-
     def predict(
         self,
         path: str | os.PathLike[str],

@@ -53,7 +53,7 @@ def use_bundle(path: Path) -> None:
         side = opened.card.preprocess.size
         frames = np.zeros((2, min(side, 64), min(side, 64), 3), np.uint8)
         for classes in (None, ["ab", "abc c"]):
-            answer = predictor.predict_frames(frames, classes, reject=predictor.can_reject)
+            answer = predictor.predict_frames(frames, classes, reject=predictor.model.threshold is not None)
             assert all(0 <= probability <= 1 for _, probability in answer.predictions)
     opened.verify()
 

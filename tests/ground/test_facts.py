@@ -7,8 +7,9 @@ from typing import get_args
 import pytest
 
 from ga2clip import settings
-from ga2clip.choices import PROVIDERS
+from ga2clip.choices import PROVIDERS, is_gpu
 from ga2clip.compute.precision import autocast_dtype, precision_name
+from ga2clip.labels import SCENARIO_PHRASE
 from ga2clip.runtime.engine import _ORT_PROVIDERS
 from ga2clip.tokenizer import CONTEXT, VOCABULARY
 
@@ -28,6 +29,16 @@ def test_a_number_of_clip_is_written_down_once(number: int) -> None:
     assert len(found) <= 1
 
 
+def test_the_scenario_sentence_is_written_down_once() -> None:
+    files = [
+        path
+        for room in ("ga2clip", "ga2clip_cli", "export", "scripts")
+        for path in (ROOT / room).rglob("*.py")
+    ]
+    found = [path.name for path in files if SCENARIO_PHRASE in path.read_text(encoding="utf-8")]
+    assert found == ["labels.py"]
+
+
 def test_every_precision_of_training_has_a_dtype_that_knows_its_name() -> None:
     import torch
 
@@ -37,3 +48,5 @@ def test_every_precision_of_training_has_a_dtype_that_knows_its_name() -> None:
 
 def test_every_provider_has_an_engine() -> None:
     assert set(PROVIDERS) == {"auto", "openvino", *_ORT_PROVIDERS}
+    on_gpu = {name for name, chain in _ORT_PROVIDERS.items() if "CUDAExecutionProvider" in chain}
+    assert {name for name in (*PROVIDERS, "cuda:1") if is_gpu(name)} == on_gpu | {"cuda:1"}

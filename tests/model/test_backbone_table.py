@@ -82,6 +82,11 @@ def test_licences_of_well_known_weights(name: str, tag: str, licence: str) -> No
     assert bool(ROWS[name].licences[tag].source) == (licence != UNKNOWN)
 
 
+def test_a_pooling_that_a_config_leaves_open_is_said_to_be() -> None:
+    row = ROWS["vit_medium_patch16_gap_256"]
+    assert (row.support, row.reason) == ("none", "its config does not say how its vision tower is pooled")
+
+
 def test_the_page_is_what_the_registry_says() -> None:
     page = (ROOT / "docs/backbones.md").read_text(encoding="utf-8").partition("<!-- generated -->\n")[2]
     if f"open_clip {open_clip.__version__} " not in page:

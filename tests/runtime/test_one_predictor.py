@@ -103,7 +103,7 @@ def test_features_of_both_are_those_of_the_model(both, model: VideoCLIP) -> None
 
 def test_rejection_says_what_a_run_lacks(both, clip_path) -> None:
     for predictor in both:
-        assert not predictor.can_reject
+        assert predictor.model.threshold is None
         with pytest.raises(UserError, match="no threshold for 'none of these'") as caught:
             predictor.predict(clip_path, reject=True)
         assert "ga2clip export" in caught.value.hint
@@ -127,12 +127,12 @@ def test_a_run_rejects_by_the_threshold_of_its_own_bundle(
     answers = []
     for path in (own, own / "bundle"):
         with open_predictor(path, device="cpu", cache=False) as predictor:
-            assert predictor.can_reject
+            assert predictor.model.threshold == 0.1
             answers.append(numbers(predictor.predict(clip_path, top=9, reject=True)))
     assert NONE_LABEL in answers[0]
     assert answers[0] == pytest.approx(answers[1], abs=1e-5)
     with open_predictor(other, device="cpu") as predictor:  # the bundle is another model's
-        assert not predictor.can_reject
+        assert predictor.model.threshold is None
 
 
 def test_the_classes_of_a_predictor_are_ranked_when_none_are_asked(bundle, run, model, clip_path) -> None:

@@ -152,6 +152,6 @@ def test_none_of_these_wins_exactly_below_the_threshold() -> None:
 
 
 def test_a_bundle_without_a_threshold_says_so(predictor, clip_path) -> None:
-    assert not predictor.can_reject
+    assert predictor.model.threshold is None
     with pytest.raises(UserError, match="no threshold"):
         predictor.predict(clip_path, reject=True)

@@ -157,9 +157,9 @@ def test_a_class_is_taught_again_under_any_spelling_and_clips_count_once(
 def test_examples_against(handmade, clips, tmp_path) -> None:
     """ "none of these" makes rejection possible; counterexamples lower their class and nothing else's order."""
     with opened(handmade) as plain:
-        assert not plain.can_reject
+        assert plain.model.threshold is None
         taught = plain.teach({"ab": clips["red"][:2], NONE_LABEL: clips["grey"][:3]})
-        assert taught.can_reject
+        assert taught.model.threshold is not None
         assert NONE_LABEL not in taught.classes
         grey = answers(taught, clips["grey"][3:], reject=True)[0]
         red = answers(taught, clips["red"][3:], reject=True)[0]

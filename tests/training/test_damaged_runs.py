@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from ga2clip.compute.distributed import join_group
+from ga2clip.data.lineage import Record
 from ga2clip.errors import UserError
-from ga2clip.run import Run, load_run, read_metrics
+from ga2clip.run import DATA, Run, load_run, read_metrics, read_record
 from ga2clip.run_files import read_settings, read_tensors, save_tensors, write_settings
 from ga2clip.settings import Settings
 from ga2clip.training import job, train
@@ -303,3 +304,15 @@ def test_a_run_goes_on_without_its_metrics(folder: Path) -> None:
     (folder / "metrics.jsonl").unlink()
     train.train(read_settings(folder), folder, resume=True, device="cpu", progress=False)
     assert read_metrics(folder) == []
+
+
+def test_damage_without_a_message_is_named_by_its_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        raise ValueError
+
+    (tmp_path / DATA).write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(Record, "model_validate_json", fail)
+    with pytest.raises(UserError, match=r"data\.json is damaged: ValueError$"):
+        read_record(tmp_path)

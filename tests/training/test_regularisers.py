@@ -90,9 +90,22 @@ def test_the_words_are_plain_and_none_is_a_class(settings: Make) -> None:
     ("method", "sections", "said"),
     [
         ("vpt", {"loss": {"outlier_text": 1.0}}, "need a text tower that trains"),
-        ("linear-probe", {"loss": {"outlier_text": 1.0}}, "trains no text"),
+        (
+            "linear-probe",
+            {"loss": {"outlier_text": 1.0}},
+            "needed by the loss term outlier_text$",
+        ),
         ("coop", {"loss": {"outlier_text": 1.0}, "outliers": {"words": ["Jumping"]}}, "are class names"),
-        ("ivlp", {"loss": {"froster": 1.0}, "method": {"tune": "vision"}}, "froster need a frozen vision"),
+        (
+            "ivlp",
+            {"loss": {"froster": 1.0}, "method": {"tune": "vision"}},
+            "tower is needed by the loss term froster$",
+        ),
+        (
+            "ivlp",
+            {"loss": {"logit_consistency": 1.0, "image_consistency": 1.0}, "method": {"tune": "vision"}},
+            "vision tower is needed by the loss terms image_consistency, logit_consistency$",
+        ),
     ],
 )
 def test_what_could_do_nothing_is_refused(

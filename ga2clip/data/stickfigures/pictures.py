@@ -29,6 +29,7 @@ from ga2clip.data.stickfigures.strokes import (
     view,
 )
 from ga2clip.data.stickfigures.verbs import ACTIONS
+from ga2clip.labels import SCENARIO_TEMPLATE
 
 SIZE = 72
 """Side of a picture in pixels."""
@@ -178,7 +179,7 @@ def caption_action(rng: np.random.Generator, verb: str, thing: str, where: str) 
     place_words = f" {rng.choice(PLACE_PHRASES[where])}" if where and rng.random() < 0.35 else ""
     kind = rng.random()
     if kind < 0.25:
-        return f"a video of a person doing {phrase}{place_words}."
+        return SCENARIO_TEMPLATE.format(phrase + place_words)
     if kind < 0.45:
         return f"a video of a person {phrase}{place_words}."
     if kind < 0.65:

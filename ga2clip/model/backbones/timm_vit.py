@@ -98,8 +98,10 @@ class TimmViTFamily:
         if not name or not is_model_in_modules(name, _MODULES):
             return None
         reason = text_config_refusal(config)
-        if not reason and vision.get("timm_pool", "avg") not in _POOLS:
-            reason = f"its vision tower is pooled by '{vision['timm_pool']}'"
+        if not reason and (pool := vision.get("timm_pool", "avg")) not in _POOLS:
+            # open_clip then takes the pooling of timm's model, which nothing states before the model is built.
+            left_out = "its config does not say how its vision tower is pooled"
+            reason = f"its vision tower is pooled by '{pool}'" if pool else left_out
         return Support("timm_vit", "none" if reason else "full", reason)
 
     def accepts(self, model: nn.Module) -> bool:
