@@ -1,4 +1,4 @@
-"""Contact sheets of frames (T, H, W, 3) uint8 RGB, and writing an image (H, W, 3) uint8 RGB to a file."""
+"""Writing an image (H, W, 3) uint8 RGB to a file."""
 
 import os
 from pathlib import Path
@@ -10,21 +10,6 @@ from ga2clip.errors import UserError
 from ga2clip.files import is_stream, replacing
 from ga2clip.text import printable
 from ga2clip.video.decode import Frame
-from ga2clip.video.preprocess import Frames
-
-_GAP = 4  # pixels between the frames of a sheet
-
-
-def contact_sheet(frames: Frames, columns: int) -> Frame:
-    """An image (height, width, 3) with the frames (T, H, W, 3) in rows of `columns`, left to right, on white."""
-    count, height, width = frames.shape[:3]
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    sheet = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), 255, np.uint8)
-    for number, frame in enumerate(frames):
-        top, left = number // columns * (height + _GAP), number % columns * (width + _GAP)
-        sheet[top : top + height, left : left + width] = frame
-    return sheet
 
 
 def write_picture(path: str | os.PathLike[str], rgb: Frame) -> None:
