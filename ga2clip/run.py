@@ -12,12 +12,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ga2clip.data.class_names import named, named_as_tuned
-from ga2clip.data.lineage import Record, leaked
+from ga2clip.data.lineage import Record, Seen, leaked
 from ga2clip.data.manifest import FILE_NAME, Clip, Manifest, dataset_root, read_dataset
 from ga2clip.environment import environment
 from ga2clip.errors import UserError, first_line
@@ -172,13 +172,30 @@ class Run:
         return bool(self.meta.get("step")) or self.settings.method.teach
 
     def task(self, root: str = "") -> "Task":
-        """The run's training and test clips. root: the dataset's folder, if it has moved."""
+        """The run's training and test clips. root: the dataset's folder, if it has moved.
+
+        Clips that a dataset which has changed since now has for training, and the run was not trained on, are left
+        out. Raises UserError if no other is left.
+        """
         from ga2clip.data.protocols import make_task
 
         settings = self.settings.updated({"data": {"root": root}} if root else {}, "the dataset's place")
-        return make_task(
+        task = make_task(
             self.manifest(settings.data), settings.data, settings.training.seed, settings.anchors
         )
+        trained = self.record()
+        if trained is None or not trained.trained:
+            return task
+        used = Seen(trained.trained)
+        kept = tuple(clip for clip in task.train if clip in used)
+        if not kept:
+            raise UserError(f"no clip that {self.path} was trained on is for training in {task.root} now")
+        if len(kept) < len(task.train):
+            _log.warning(
+                "%d of the %d training clips in %s are none that %s was trained on, and left out",
+                *(len(task.train) - len(kept), len(task.train), task.root, self.path),
+            )
+        return replace(task, train=kept)
 
     def manifest(self, data: DataSettings) -> Manifest:
         """The dataset of `data`, with the class names that the run was tuned on.

@@ -74,6 +74,19 @@ def save_tensors(path: Path, tensors: Mapping[str, "Tensor"], header: Mapping[st
     sealed[_HEADER] = _text_digest(sealed)
     with replacing(path) as temporary:
         save_file(dict(tensors), temporary, sealed)
+        _put_in_order(temporary)
+
+
+def _put_in_order(file: Path) -> None:
+    """Sort the metadata, which safetensors writes in a random order: equal contents make equal files."""
+    with file.open("r+b") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        tree = json.loads(opened.read(length))
+        tree["__metadata__"] = dict(sorted(tree["__metadata__"].items()))
+        text = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:  # as long as before, unless something was escaped differently
+            opened.seek(8)
+            opened.write(text.ljust(length))
 
 
 def read_header(file: Path) -> dict[str, str]:

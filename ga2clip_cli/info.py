@@ -66,7 +66,8 @@ def _show_run(path: Path, *, as_json: bool) -> None:
     ]
     if imported := run.meta.get("imported"):
         lines.append(f"imported  from {imported['checkpoint']} and {imported['clip']}")
-    known = f"{data.dataset}, {data.protocol}, {data.shots} shots, " if data.dataset else ""
+    shots = f"{data.shots} shots" if data.shots else "all training clips"
+    known = f"{data.dataset}, {data.protocol}, {shots}, " if data.dataset else ""
     lines += [
         f"data      {known}{data.frames} frames a clip",
         *(["learned   its classes from the training clips"] if method.teach else []),

@@ -16,6 +16,7 @@ import numpy as np
 from ga2clip.choices import ExportPrecision
 from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError, unknown_name
+from ga2clip.evaluation.evaluate import log_other_classes
 from ga2clip.evaluation.torch_model import TorchModel
 from ga2clip.files import file_sha256
 from ga2clip.folders import new_folder
@@ -114,6 +115,8 @@ def export_run(
         )
     if verify_accuracy and task is not None:
         run.refuse_trained([clip for part in task.evals for clip in part.clips])
+        moved = run.settings.updated({"data": {"root": str(task.root)}}, "the dataset's place")
+        log_other_classes(run, run.manifest(moved.data))
     return export_model(
         run.model(),
         run.path / name if out is None else Path(out),

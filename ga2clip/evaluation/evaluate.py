@@ -243,11 +243,12 @@ def _refuse_other_data(run: Run, settings: Settings, manifest: Manifest, protoco
                 f"'{printable(other)}' is only in one of them",
                 "take --protocol few-shot, which tests all classes; or train again, if the dataset has changed",
             )
-        _log_other_classes(run, manifest)
+        log_other_classes(run, manifest)
     run.refuse_trained([clip for parts in wanted.values() for _, part in parts for clip in part.clips])
 
 
-def _log_other_classes(run: Run, manifest: Manifest) -> None:
+def log_other_classes(run: Run, manifest: Manifest) -> None:
+    """Warn of classes that came to a dataset, or went, since the run was trained on it."""
     trained = run.record()
     before, now = set(trained.classes if trained else manifest.classes), set(manifest.classes)
     for names, what in ((now - before, "came to"), (before - now, "went from")):

@@ -85,9 +85,10 @@ def train(
         group.wait()
         job = _prepare(settings, group, callbacks)
         job.log_summary()
-        position = job.position(out) if resume else Position()
+        position = Position()
         if resume:
-            job.refuse_other_data(out)
+            job.refuse_other_data(out)  # first, as other data also make other updates
+            position = job.position(out)
             job.refuse_extension_of_ended(out, position)
         note = {"devices_used": group.size}
         if group.is_first and resume:

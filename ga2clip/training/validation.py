@@ -19,7 +19,13 @@ ACCURACY, LOSS = "val_accuracy", "val_loss"
 
 
 def check_validation(settings: Settings) -> None:
-    """Raises UserError for settings of the validation that exclude each other."""
+    """Raises UserError for settings of the validation that exclude each other, or have nothing to follow."""
+    nothing = settings.method.tune == "none" or not settings.training.epochs
+    if settings.data.val and nothing:
+        raise UserError(
+            "validation clips follow a training, and this one updates nothing: they would only be missing",
+            "leave out --val (data.val)",
+        )
     if not settings.training.patience:
         return
     if not settings.data.val:
