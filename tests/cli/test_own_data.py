@@ -180,6 +180,6 @@ def test_prompts_that_were_not_trained_are_no_zero_shot(walk, process, empty: Pa
     walk("prepare", "--dataset", "folder", "--root", "clips", "--workers", "1")
     code, out, err = process("train", "--dataset", "folder", "--root", "clips", "--protocol", "zero-shot")
     assert (code, out) == (1, "")
-    assert "zero-shot trains nothing: what 'ga2' learns would stay as it starts" in err
+    assert "zero-shot trains nothing: what 'recommended' learns would stay as it starts" in err
     assert "hint: take --method zero-shot" in err
     assert not (empty / "runs").exists()
