@@ -175,10 +175,10 @@ MUTANTS = (
         "tests/data/test_loader.py",
     ),
     Mutant(
-        "views are averaged as logits",
+        "views are averaged as features",
         "ga2clip/evaluation/measure.py",
-        "class_probabilities(logits, model.backbone.scoring).mean(dim=1)",
-        "class_probabilities(logits.mean(dim=1), model.backbone.scoring)",
+        "rule(views.flatten(0, 1), part.classes)",
+        "rule(views.mean(dim=1).repeat_interleave(views.shape[1], dim=0), part.classes)",
         "tests/evaluation",
     ),
     Mutant(

@@ -32,7 +32,7 @@ def short(err: str) -> bool:
         (("train", "--dataset", "ucf10"), "unknown dataset 'ucf10'", "did you mean 'ucf101'"),
         (("train", "--method", "ga3"), "unknown method 'ga3'", "did you mean 'ga2'"),
         (("train", "--set", "training.lrate=1"), "unknown setting 'training.lrate'", "did you mean 'lr'"),
-        (("train", "--logger", "dril"), "unknown logger 'dril'", "valid: tensorboard, wandb"),
+        (("train", "--logger", "dril"), "unknown logger 'dril'", "tensorboard, wandb"),
         (("train", "--set", "lr=1"), "'lr=1' is not a setting", "--set section.key=value"),
         (("train", "--protocol", "fewshot"), "unknown protocol 'fewshot'", "did you mean 'few-shot'"),
         (("train", "--anchor-loss", "none"), "anchors.loss", ""),

@@ -207,13 +207,13 @@ def test_two_updates_lower_the_loss(member: str, method: str, folders: Callable[
         loss = model.losses(video, labels).total
         loss.backward()
         values.append(float(loss.detach()))
-        rate = 0.02 * values[0] / sum(float(p.grad.square().sum()) for p in parameters if p.grad is not None)
+        rate = 0.01 * values[0] / sum(float(p.grad.square().sum()) for p in parameters if p.grad is not None)
         with torch.no_grad():
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter -= rate * parameter.grad
-    # Each step lowers the loss by 0.02 of its first value, as far as the loss is linear there.
-    assert values == pytest.approx([values[0], 0.98 * values[0], 0.96 * values[0]], rel=2e-3)
+    # Each step lowers the loss by 0.01 of its first value, as far as the loss is linear there.
+    assert values == pytest.approx([values[0], 0.99 * values[0], 0.98 * values[0]], rel=2e-3)
     reached = {name.split(".")[1] for name, p in model.trainable_parameters().items() if p.grad is not None}
     assert reached == set(model.parts)
 

@@ -106,4 +106,4 @@ def test_a_file_takes_the_place_of_a_recipes_descriptions(tmp_path: Path) -> Non
     assert chosen.descriptions == {"Kicking-a ball": ("a foot meets a ball",)}
     builtin = configure(dataset="stickfigures-narrow", descriptions="builtin").descriptions
     assert len(builtin) == 40
-    assert builtin["carrying a ball"][0] == "a video of a person carrying a ball."
+    assert builtin["a person with a ball"][0] == "a video of a person with a ball."

@@ -154,10 +154,10 @@ def test_a_run_whose_data_has_changed_does_not_go_on(
     moved = train.resume_settings(out, [f"data.root='{fewer_clips}'"])
     with pytest.raises(
         UserError,
-        match=r"saved after 3 updates \(1 epochs and 1 updates of the next\), but this training has 1 updates",
+        match=r"is not what .* was trained on: 0 training clips came and 4 went",
     ) as caught:
         run(moved, out, resume=True)
-    assert "dataset and the number of processes" in (caught.value.hint or "")
+    assert "bring the dataset back" in (caught.value.hint or "")
     assert (out / "settings.toml").read_bytes() == before
 
 
