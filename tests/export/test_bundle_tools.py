@@ -10,6 +10,7 @@ from ga2clip.errors import UserError
 from ga2clip.folders import new_folder
 from ga2clip.runtime import Predictor, open_bundle
 from ga2clip.runtime.engine import check_provider
+from ga2clip.runtime.scoring import normalise
 from ga2clip_export.export import export_model
 from ga2clip_export.triton import write_triton
 
@@ -57,6 +58,12 @@ def test_a_provider_that_computes_wrongly_is_refused(error: float, passes: bool)
         check_provider(Wrong(error, truth), "ids", np.zeros(1), "features", truth, 0.999)
 
 
+def test_a_provider_that_loses_rows_is_refused() -> None:
+    truth = np.ones((1, 2, 16))
+    with pytest.raises(UserError, match=r"features of shape \(0, 0, 16\), not \(1, 2, 16\)"):
+        check_provider(Wrong(0, truth[:0, :0]), "ids", np.zeros(1), "features", truth, 0.999)
+
+
 def test_the_probe_holds_what_torch_computed(bundle: Path) -> None:
     probe = open_bundle(bundle).probe()
     with Predictor(bundle, provider="cpu", cache=False) as predictor:
@@ -92,6 +99,17 @@ def test_openvino_gives_the_same_features(bundle: Path, clip_path: Path) -> None
         names = ["juggling", "sleeping"]
         theirs, ours = (dict(p.predict(clip_path, names).predictions) for p in (other, cpu))
         np.testing.assert_allclose([theirs[n] for n in names], [ours[n] for n in names], atol=0.01)
+
+
+def test_an_int8_bundle_in_openvino_agrees_with_torch(model, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    out = export_model(model, tmp_path / "bundle", precision="int8")
+    with Predictor(out, provider="openvino", cache=False) as predictor:
+        probe = open_bundle(out).probe()
+        found = normalise(predictor.encode_frames(probe.frames[0]))
+        assert (found * normalise(probe.frame_features[0])).sum(axis=1).min() > 0.998
+        truth = normalise(model.encode_classes(["knitting"]).detach().numpy())
+        assert (normalise(predictor.encode_classes(["knitting"])) * truth).sum() > 0.998
 
 
 def test_a_missing_package_names_its_extra(bundle: Path, monkeypatch) -> None:
