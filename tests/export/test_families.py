@@ -34,8 +34,9 @@ __all__ = ["dataset", "no_curves", "settings"]
 OPSETS = {"ga2": PLAIN_OPSET, "ivlp": ATTENTION_OPSET, "linear-probe": ATTENTION_OPSET}
 """Methods, and the opset that their bundles are made with: every precision works with both."""
 NEW = ["juggling two balls", "sleeping"]
-TOLERANCES = {"fp32": 1e-4, "int8": 5e-2}
-"""Of a probability. The cosine of 0.995 that an int8 export must reach lets one differ by so much."""
+TOLERANCES = {"fp32": 1e-4, "int8": 0.1}
+"""Of a probability. Features with a cosine of 0.9995 to torch's, as int8 gives here, are 0.03 off; at the random models'
+scale of 14 a difference of two logits may be 0.4 off, and a probability 0.1."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,16 @@ def traced_once(kept: Path) -> Iterator[None]:
 def tuned(
     request: pytest.FixtureRequest, settings: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Tuned]:
+    """Prompts are tuned on frames of another size, where the member takes any (`ivlp`)."""
     member, method = request.param
     folder = tmp_path_factory.mktemp(member)
+    size = 0 if method != "ivlp" or member == "resnet" else 96 if member in CONVOLUTIONAL else 64
     closed = member in CONVOLUTIONAL and method != "linear-probe"
     with small_timm():
         write_member(member, folder / "weights")
         made = settings(
             method,
-            backbone={"pretrained": str(folder / "weights")},
+            backbone={"pretrained": str(folder / "weights"), "image_size": size},
             training={"epochs": 1, "batch_size": 4},
             **({"method": {"vision_length": 0}} if closed else {}),
         )
