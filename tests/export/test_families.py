@@ -35,8 +35,8 @@ OPSETS = {"ga2": PLAIN_OPSET, "ivlp": ATTENTION_OPSET, "linear-probe": ATTENTION
 """Methods, and the opset that their bundles are made with: every precision works with both."""
 NEW = ["juggling two balls", "sleeping"]
 TOLERANCES = {"fp32": 1e-4, "int8": 0.1}
-"""Of a probability. Features with a cosine of 0.9995 to torch's, as int8 gives here, are 0.03 off; at the random models'
-scale of 14 a difference of two logits may be 0.4 off, and a probability 0.1."""
+"""Of a probability. Features with a cosine of 0.9995 to torch's, as int8 gives here, are 0.03 off; at the random
+models' scale of 14 a difference of two logits may be 0.4 off, and a probability 0.1."""
 
 
 @dataclass(frozen=True)
