@@ -23,10 +23,10 @@ format: $(VENV)/.dev ## put the code into the project's format
 
 # One thread per worker: two torch processes with two threads each are slower on two cores.
 test: check ## check, then the fast tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: check ## check, then every test, the slow ones too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'slow or not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'slow or not slow'
 
 # Fresh numbers each time; EXAMPLES are for each of the readers.
 EXAMPLES ?= 3000

@@ -15,7 +15,7 @@ from typing import Any
 from ga2clip.errors import UserError
 from ga2clip.label_files import JSON_TEXT, JsonPairs, read_rows, read_text
 from ga2clip.labels import check_class_names, fill, is_unicode, letters, names_or_file, read_class_list
-from ga2clip.text import some
+from ga2clip.text import counted, some
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -172,14 +172,15 @@ def refuse_missing(table: Mapping[str, Sequence[str]], names: Sequence[str]) -> 
         strangers = no_class(table, names)
         more = f"; described, but no class: {some(strangers)}" if strangers else ""
         raise UserError(
-            f"the descriptions lack {len(missing)} of {len(names)} classes: {some(missing)}{more}",
+            f"the descriptions lack {len(missing)} of {counted(len(names), 'class')}: {some(missing)}{more}",
             "add them; an empty list describes a class by its name alone",
         )
 
 
 def said(table: Mapping[str, Sequence[str]]) -> str:
     """How many sentences describe how many classes, in words."""
-    return f"{sum(map(len, table.values()))} sentences about {sum(map(bool, table.values()))} classes"
+    sentences, classes = sum(map(len, table.values())), sum(map(bool, table.values()))
+    return f"{counted(sentences, 'sentence')} about {counted(classes, 'class')}"
 
 
 def _sentence(sentence: Any, where: str) -> str:
@@ -247,7 +248,7 @@ def _from_columns(path: Path, text: str, where: str) -> Descriptions | None:
             cells = [*cells, ""]
         if len(cells) != len(head):
             raise UserError(
-                f"{where}, line {number}: {len(cells)} columns where the header has {len(head)}",
+                f"{where}, line {number}: {counted(len(cells), 'column')} where the header has {len(head)}",
                 "quote a sentence that holds the separator",
             )
         own = table.setdefault(cells[name_at], [])

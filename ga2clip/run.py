@@ -33,7 +33,7 @@ from ga2clip.run_files import read_meta, read_tensors, save_tensors, write_setti
 from ga2clip.run_files import read_metrics as read_metrics
 from ga2clip.run_files import read_settings as read_settings
 from ga2clip.settings import DataSettings, Settings
-from ga2clip.text import printable
+from ga2clip.text import counted, printable
 
 _log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class Run:
         since, known = leaked(trained, clips)
         if since:
             raise UserError(
-                f"{self.path} was trained on {len(since)} of the {len(clips)} test clips, such as "
+                f"{self.path} was trained on {len(since)} of the {counted(len(clips), 'test clip')}, such as "
                 f"{printable(since[0].id)}: the dataset's splits are no longer those of the run",
                 f"train again: ga2clip train --recipe {self.path} --out DIR; or bring the dataset back as it was",
             )

@@ -60,3 +60,10 @@ class _Lines(list[str]):
 def some(names: Sequence[str]) -> str:
     """The first six names of a list, and how many more there are."""
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: "1 clip", "2 clips", "1,000 classes"."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun}{'es' if noun.endswith('ss') else 's'}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ga2clip.errors import UserError
 from ga2clip.predictions import Asked, Failure, Prediction, as_json
-from ga2clip.text import printable
+from ga2clip.text import counted, printable
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class JsonAnswers:
 
 def ranking(answer: Prediction) -> str:
     """The file's name, then a line per class with its probability; what is chosen, where it was asked for."""
-    lines = [f"{printable(answer.file)}  ({answer.frames} frames of {answer.duration:.1f} s)"]
+    lines = [f"{printable(answer.file)}  ({counted(answer.frames, 'frame')} of {answer.duration:.1f} s)"]
     lines += [
         f"  {100 * probability:5.1f} %  {printable(label)}" for label, probability in answer.predictions
     ]
@@ -174,9 +174,9 @@ def answer_files(
     before = len(paths) - answered - failures
     if isinstance(sink, ResultFile):
         kept = f", {before} were answered before" if before else ""
-        console.note(f"{answered} videos answered, {failures} failed{kept}: {printable(sink.out)}")
+        console.note(f"{counted(answered, 'video')} answered, {failures} failed{kept}: {printable(sink.out)}")
     elif failures and len(paths) > 1:
-        console.note(f"{failures} of {len(paths)} videos failed")
+        console.note(f"{failures} of {counted(len(paths), 'video')} failed")
     return failures
 
 

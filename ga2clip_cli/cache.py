@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ga2clip.text import counted
 from ga2clip_cli import console
 from ga2clip_cli.options import AsJson
 
@@ -31,7 +32,7 @@ def cache(
         files, size = clear_cache()
         forget_files()
         console.emit_json({"folder": folder, "deleted": files, "bytes": size}) if as_json else console.emit(
-            f"{files} files deleted ({size:,} bytes) in {folder}"
+            f"{counted(files, 'file')} deleted ({size:,} bytes) in {folder}"
         )
         return
     files_of_cache = check_cache()
@@ -42,7 +43,9 @@ def cache(
     else:
         total = sum(file.features for file in files_of_cache)
         size = sum(file.bytes for file in files_of_cache)
-        console.emit(f"{total} features of {len(files_of_cache)} models ({size:,} bytes) in {folder}")
+        console.emit(
+            f"{counted(total, 'feature')} of {counted(len(files_of_cache), 'model')} ({size:,} bytes) in {folder}"
+        )
         if action == "verify":
             console.emit(
                 "\n".join([*(f"{file.path}: {file.fault}" for file in faulty)] or ["all as written"])

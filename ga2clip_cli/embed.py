@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ga2clip.choices import STILL
-from ga2clip.text import printable
+from ga2clip.text import counted, printable
 from ga2clip_cli import console
 from ga2clip_cli.options import Device, Provider, Still, Threads, Verify
 
@@ -84,8 +84,10 @@ def embed(
         console.note(f"error: {printable(failure.error)}")
     if reused:
         console.note(
-            f"{reused} frames had not changed and were not encoded (--still {still:g}; 0 encodes all)"
+            f"{counted(reused, 'frame')} unchanged and not encoded (--still {still:g}; 0 encodes all)"
         )
-    console.note(printable(f"{len(paths) - len(failures)} videos embedded, {len(failures)} failed: {out}"))
+    console.note(
+        printable(f"{counted(len(paths) - len(failures), 'video')} embedded, {len(failures)} failed: {out}")
+    )
     if failures:
         raise typer.Exit(1)

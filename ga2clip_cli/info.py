@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ga2clip.errors import UserError
-from ga2clip.text import printable
+from ga2clip.text import counted, printable
 from ga2clip_cli import console
 from ga2clip_cli.options import AsJson, Verify
 
@@ -69,7 +69,7 @@ def _show_run(path: Path, *, as_json: bool) -> None:
     shots = f"{data.shots} shots" if data.shots else "all training clips"
     known = f"{data.dataset}, {data.protocol}, {shots}, " if data.dataset else ""
     lines += [
-        f"data      {known}{data.frames} frames a clip",
+        f"data      {known}{counted(data.frames, 'frame')} a clip",
         *(["learned   its classes from the training clips"] if method.teach else []),
         f"classes   {len(run.classes)}: {', '.join(run.classes)}",
     ]

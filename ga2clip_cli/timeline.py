@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ga2clip.text import printable
+from ga2clip.text import counted, printable
 from ga2clip_cli import console
 
 if TYPE_CHECKING:
@@ -69,5 +69,5 @@ def _line(result: "StreamResult") -> str:
     if result.gap is not None:
         return f"{result.time:8.1f} s  gap: no frames for {result.gap.end - result.gap.start:.1f} s"
     label, probability = result.predictions[0]
-    late = f"  ({result.dropped} frames dropped)" if result.dropped else ""
+    late = f"  ({counted(result.dropped, 'frame')} dropped)" if result.dropped else ""
     return f"{result.time:8.1f} s  {100 * probability:5.1f} %  {printable(label)}{late}"

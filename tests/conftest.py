@@ -58,6 +58,22 @@ def _drawings_once() -> None:
 
 
 @pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all processes of a test run (pytest-xdist's workers have folders of their own inside it)."""
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "shared"
+
+
+@pytest.fixture(scope="module")
+def traced_once(shared_folder: Path) -> Iterator[None]:
+    """Exports of this module take encoders that equal ones were traced for before, in whatever module."""
+    from tests.traced_once import traced_once
+
+    with traced_once(shared_folder):
+        yield
+
+
+@pytest.fixture(scope="session")
 def clip_weights() -> dict[str, "object"]:
     """The state dict of a random CLIP in OpenAI's naming: 16 px, patch 8, width 64, 3 + 3 blocks, D = 32."""
     import open_clip
@@ -273,8 +289,10 @@ def model(make_model: Callable[..., "object"]) -> "object":
 
 
 @pytest.fixture(scope="session")
-def bundle(model: "object", tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(model: "object", tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Path:
     """The fp32 bundle of the random GA2 model, measured on built-in drawings."""
     from ga2clip_export.export import export_model
+    from tests.traced_once import traced_once
 
-    return export_model(model, tmp_path_factory.mktemp("bundles") / "fp32")
+    with traced_once(shared_folder):
+        return export_model(model, tmp_path_factory.mktemp("bundles") / "fp32")

@@ -27,6 +27,7 @@ from ga2clip.errors import UserError
 from ga2clip.evaluation.open_predictor import is_run
 from ga2clip.runtime.bundle import open_bundle
 from ga2clip.runtime.bundle_model import BundleModel
+from ga2clip.text import counted
 from ga2clip.video import Preprocess, SamplingRule, sample_frames, write_video
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class BenchReport:
         first = _median(self.rows[0].encode)
         lines = [
             f"{self.machine}  ",
-            f"{self.clips} clip(s), {self.frames} frames of {self.size}×{self.size}; medians of {len(self.decode)} "
+            f"{counted(self.clips, 'clip')}, {counted(self.frames, 'frame')} of {self.size}×{self.size}; "
+            f"medians of {len(self.decode)} "
             f"rounds. Decoding a clip takes {1e3 * decode:.1f} ms, preprocessing {1e3 * preprocess:.1f} ms.",
             "",
             "| engine | provider | encode ms/frame | × | decode + preprocess + encode ms/clip | text ms/name "

@@ -17,6 +17,7 @@ from ga2clip.data.protocols import Task
 from ga2clip.data.stickfigures.classes import CLASSES
 from ga2clip.data.stickfigures.render import render_clip
 from ga2clip.errors import UserError
+from ga2clip.text import counted
 from ga2clip.video import Preprocess, SamplingRule, VideoError, sample_frames, sample_indices
 
 _log = logging.getLogger(__name__)
@@ -57,8 +58,8 @@ def labelled(
     number = {name: index for index, name in enumerate(task.classes)}
     known = {clip.id for clip in held_out}
     fresh = sum(clip.id in known for clip in kept)
-    said = [f"{fresh} clips of the training part that the model was not tuned on"] if fresh else []
-    said += [f"{len(kept) - fresh} clips that it was tuned on"] if len(kept) > fresh else []
+    said = [f"{counted(fresh, 'clip')} of the training part that the model was not tuned on"] if fresh else []
+    said += [f"{counted(len(kept) - fresh, 'clip')} that it was tuned on"] if len(kept) > fresh else []
     return np.stack(shown), np.array([number[str(clip.label)] for clip in kept]), " and ".join(said)
 
 

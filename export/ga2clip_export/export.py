@@ -50,6 +50,7 @@ from ga2clip.runtime.teach import write_examples
 from ga2clip.runtime.teaching import Examples
 from ga2clip.settings import Settings
 from ga2clip.settings_reading import merge
+from ga2clip.text import counted
 from ga2clip.tokenizer_json import JsonTokenizer
 from ga2clip_export import verify
 from ga2clip_export.accuracy import measure_accuracy
@@ -206,7 +207,7 @@ def export_model(
     count = _CLIPS_SMALL if _parameters(model) < _SMALL_TOWER else _CLIPS_LARGE
     files = [Path(clip) for clip in clips]
     samples, source = calibration_clips(task, files, model.preprocess, model.settings.data.frames, count)
-    _log.info("measuring on %d clips: %s", len(samples), source)
+    _log.info("measuring on %s: %s", counted(len(samples), "clip"), source)
     expected = verify.reference(model, samples, _placeholder(model))
     warn_of_classes(model.classes, expected.bank, unknown_class_words(model.backbone, model.classes))
     if len(model.classes) == 1:

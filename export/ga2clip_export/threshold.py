@@ -10,6 +10,7 @@ import numpy as np
 from ga2clip.runtime.card import RejectCard
 from ga2clip.runtime.fit_calibration import KEPT, best_cut
 from ga2clip.runtime.scoring import rejection_margin
+from ga2clip.text import counted
 from ga2clip_export.verify import Reference
 
 
@@ -20,7 +21,7 @@ def fit_threshold(expected: Reference, anchors: np.ndarray | None) -> RejectCard
     None.
     """
     shown = rejection_margin(expected.video_features, expected.bank, expected.negatives)
-    source = f"{len(shown)} training clips of the run"
+    source = f"{counted(len(shown), 'training clip')} of the run"
     if anchors is None:
         threshold = float(np.quantile(shown, 1 - KEPT))
         return RejectCard(
@@ -30,7 +31,7 @@ def fit_threshold(expected: Reference, anchors: np.ndarray | None) -> RejectCard
     threshold = best_cut(shown, other)
     return RejectCard(
         threshold=threshold,
-        fitted_on=f"{source} and {len(other)} anchor clips",
+        fitted_on=f"{source} and {counted(len(other), 'anchor clip')}",
         kept=_share(shown >= threshold),
         rejected=_share(other < threshold),
     )

@@ -17,6 +17,7 @@ from ga2clip.runtime.calibration import Calibration
 from ga2clip.runtime.card import Agreement, CalibrationCard, OutputAgreement
 from ga2clip.runtime.engine import Engine
 from ga2clip.runtime.scoring import Scorer, normalise
+from ga2clip.text import counted
 
 TOLERANCES: dict[BundlePrecision, dict[str, float]] = {
     "fp32": {"min_cosine": 0.99999, "max_abs": 1e-4, "max_probability_error": 1e-4, "top1_but_ties": 1.0},
@@ -228,7 +229,7 @@ def shortfalls(agreement: Agreement) -> list[str]:
             phrases.append(f"{name}: difference {output.max_abs:.2g} > {limits['max_abs']}")
     if agreement.top1_but_ties < limits["top1_but_ties"]:
         phrases.append(
-            f"same top-1 (or a tie) on {agreement.top1_but_ties:.1%} of {agreement.clips} clips, "
+            f"same top-1 (or a tie) on {agreement.top1_but_ties:.1%} of {counted(agreement.clips, 'clip')}, "
             f"not {limits['top1_but_ties']:.0%}"
         )
     if agreement.max_probability_error > limits.get("max_probability_error", 1.0):

@@ -13,6 +13,7 @@ from ga2clip.errors import UserError
 from ga2clip.label_files import read_rows
 from ga2clip.labels import check_class_names, comparable, letters, read_class_list, readable_name
 from ga2clip.registry import DATASETS
+from ga2clip.text import counted
 
 _log = logging.getLogger(__name__)
 
@@ -74,9 +75,9 @@ def named_as_tuned(manifest: Manifest, class_names: str, tuned: Sequence[str], *
         return named(manifest, class_names)
     raise UserError(
         f"the run was tuned on '{stranger}', which is not a class name of {manifest.dataset} in {manifest.root}",
-        f"give the run's names for the {len(manifest.classes)} classes: --class-names FILE with a line raw,name for "
-        f"each (the first one is '{_raw_or_readable(manifest)[0]}'), or --class-names {READABLE} to test it with "
-        "other names than its own",
+        f"give the run's names for the {counted(len(manifest.classes), 'class')}: --class-names FILE with a line "
+        f"raw,name for each (the first one is '{_raw_or_readable(manifest)[0]}'), or --class-names {READABLE} "
+        "to test it with other names than its own",
     )
 
 
@@ -175,7 +176,8 @@ def _in_order(file: Path, lines: Sequence[str], manifest: Manifest) -> tuple[str
     """The names of a list whose n-th line names the n-th class. Raises UserError if a line names another class."""
     if len(lines) != len(manifest.classes):
         raise UserError(
-            f"{file} holds {len(lines)} names, {manifest.dataset} has {len(manifest.classes)} classes",
+            f"{file} holds {counted(len(lines), 'name')}, "
+            f"{manifest.dataset} has {counted(len(manifest.classes), 'class')}",
             "give a name for each class, in the dataset's order, or lines raw,name",
         )
     raw = _raw_or_readable(manifest)

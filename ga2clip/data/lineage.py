@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ga2clip.data.manifest import FILE_NAME, Clip, Manifest
 from ga2clip.errors import UserError
-from ga2clip.text import printable
+from ga2clip.text import counted, printable
 
 if TYPE_CHECKING:  # it loads the reading of video, which what a run says of itself does not need
     from ga2clip.data.protocols import Task
@@ -172,7 +172,7 @@ def training_changes(trained: Record, task: "Task") -> str:
     for part, before in (("training", trained.trained), ("validation", trained.validated)):
         came, went = len(set(now[part]) - set(before)), len(set(before) - set(now[part]))
         if came or went:
-            return f"{came} {part} clips came and {went} went"
+            return f"{counted(came, f'{part} clip')} came and {went} went"
         if now[part] != before:
             return f"the {part} clips have another order"
     return ""

@@ -20,7 +20,7 @@ from ga2clip.errors import UserError
 from ga2clip.files import write_text
 from ga2clip.lock import locked
 from ga2clip.registry import DATASETS
-from ga2clip.text import csv_lines
+from ga2clip.text import counted, csv_lines
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,9 @@ class PrepareReport:
     def table(self) -> str:
         """A readable table: clips per split, and problems of the dataset."""
         counts = Counter(clip.split for clip in self.manifest.clips)
-        lines = [f"{self.manifest.dataset}: {len(self.manifest.classes)} classes in {self.manifest.root}"]
+        lines = [
+            f"{self.manifest.dataset}: {counted(len(self.manifest.classes), 'class')} in {self.manifest.root}"
+        ]
         lines += [f"  {split:<13} {counts[split]:>8} clips" for split in counts]
         problems = [
             ("missing", len(self.missing), "in the annotations, no file"),
@@ -286,7 +288,9 @@ def _notes(listing: Listing) -> tuple[str, ...]:
         if len(missing) == len(listing.classes):
             notes.append(f"no clip is {what}: {lack}; {_MORE_CLIPS}")
         elif missing:
-            notes.append(f"{len(missing)} classes have no clip {what}, such as '{missing[0]}'; {_MORE_CLIPS}")
+            notes.append(
+                f"{counted(len(missing), 'class')} without a clip {what}, such as '{missing[0]}'; {_MORE_CLIPS}"
+            )
     suspected = suggestion(listing.entries, listing.test_split)
     return (*notes, suspected) if suspected else tuple(notes)
 
@@ -305,7 +309,7 @@ def _report(
     if len(broken) == len(clips):
         path, reason = broken[0]
         raise UserError(
-            f"none of the {len(clips)} clips in {root} can be decoded, such as {path}: {reason}",
+            f"none of the {counted(len(clips), 'clip')} in {root} can be decoded, such as {path}: {reason}",
             "when that is mended, run it again with --recheck",
         )
     meta = {

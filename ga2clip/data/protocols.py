@@ -20,6 +20,7 @@ from ga2clip.data.manifest import Clip, Manifest, read_dataset
 from ga2clip.data.splits import read_split_lists
 from ga2clip.errors import UserError
 from ga2clip.settings import AnchorSettings, DataSettings, Settings
+from ga2clip.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -164,9 +165,9 @@ def _from_manifest(manifest: Manifest, split: int) -> _Pool:
     test = tuple(clip for clip in clips if clip.split == held_out)
     rule = f"{manifest.dataset}, split {split} of {manifest.splits}, tested on its {held_out} clips"
     if missing := manifest.meta.get("missing"):
-        rule += f" ({missing} clips of its lists are not on disk)"
+        rule += f" ({counted(missing, 'clip')} of its lists not on disk)"
     if contradictory := manifest.meta.get("contradictory"):
-        rule += f" ({contradictory} clips with several labels are left out)"
+        rule += f" ({counted(contradictory, 'clip')} with several labels left out)"
     return _Pool(manifest.classes, manifest.base_classes, train, test, rule)
 
 
@@ -225,7 +226,7 @@ def _draw(pool: _Pool, classes: Sequence[str], data: DataSettings, seed: int) ->
     for clips in by_class.values():
         chosen = rng.permutation(len(clips))[:shots]
         drawn.extend(clips[index] for index in sorted(chosen))
-    return tuple(drawn), f"{shots} training clips per class drawn with seed {seed}"
+    return tuple(drawn), f"{counted(shots, 'training clip')} per class drawn with seed {seed}"
 
 
 def _eval_set(name: str, classes: tuple[str, ...], clips: Iterable[Clip]) -> EvalSet:

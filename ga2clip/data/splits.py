@@ -16,7 +16,7 @@ from ga2clip.errors import UserError
 from ga2clip.label_files import read_clip_list, read_labels
 from ga2clip.labels import check_class_names, letters, readable_name
 from ga2clip.settings import DataSettings
-from ga2clip.text import printable
+from ga2clip.text import counted, printable
 from ga2clip.video import bare_name
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,9 @@ def _labelled(
         else:
             numbers[clip.path][label] = clip
     if not numbers:
-        raise UserError(f"none of the {len(entries)} clips of {file} is prepared", f"such as {lost[0]}")
+        raise UserError(
+            f"none of the {counted(len(entries), 'clip')} of {file} is prepared", f"such as {lost[0]}"
+        )
     several = [path for path, labels in numbers.items() if len(labels) > 1]
     labelled = [
         (clip, label) for labels in numbers.values() if len(labels) == 1 for label, clip in labels.items()
@@ -149,7 +151,7 @@ def _labelled(
     notes = []
     for left_out, fault in ((lost, "not there"), (several, "with several labels")):
         if left_out:
-            notes.append(f"{len(left_out)} of {len(entries)} clips {fault}")
+            notes.append(f"{len(left_out)} of {counted(len(entries), 'clip')} {fault}")
             logger.warning("%s: %s, such as %s: left out", file, notes[-1], printable(left_out[0]))
     reports.append(Path(file).name + (f" ({', '.join(notes)})" if notes else ""))
     return tuple(clip if names is None else replace(clip, label=names[label]) for clip, label in labelled)
@@ -195,8 +197,9 @@ def _check_agreement(
         return
     clip, label, own = wrong[0]
     message = (
-        f"split list {file}: the labels of {len(wrong)} of {len(pairs)} clips contradict {manifest.dataset}: "
-        f"{printable(clip.path)} is '{own}' there and {label}{f' ({names[label]})' if names else ''} here"
+        f"split list {file}: the labels of {len(wrong)} of {counted(len(pairs), 'clip')} contradict "
+        f"{manifest.dataset}: {printable(clip.path)} is '{own}' there and "
+        f"{label}{f' ({names[label]})' if names else ''} here"
     )
     if 2 * len(wrong) > len(pairs):
         raise UserError(

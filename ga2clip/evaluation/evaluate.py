@@ -23,7 +23,7 @@ from ga2clip.registry import DATASETS
 from ga2clip.run import BACKBONE, PROMPTS, Run, load_run, runs_in
 from ga2clip.settings import DataSettings, Settings
 from ga2clip.settings_reading import merge
-from ga2clip.text import printable
+from ga2clip.text import counted, printable
 
 _log = logging.getLogger(__name__)
 
@@ -239,8 +239,8 @@ def _refuse_other_data(run: Run, settings: Settings, manifest: Manifest, protoco
         if base and base != set(run.classes) and run.settings.data.protocol == "base-to-novel":
             other = min(base.symmetric_difference(run.classes))
             raise UserError(
-                f"the base classes of {dataset} are not the {len(run.classes)} classes that {run.path} was tuned on: "
-                f"'{printable(other)}' is only in one of them",
+                f"the base classes of {dataset} are not the {counted(len(run.classes), 'class')} that {run.path} was "
+                f"tuned on: '{printable(other)}' is only in one of them",
                 "take --protocol few-shot, which tests all classes; or train again, if the dataset has changed",
             )
         log_other_classes(run, manifest)
@@ -254,8 +254,8 @@ def log_other_classes(run: Run, manifest: Manifest) -> None:
     for names, what in ((now - before, "came to"), (before - now, "went from")):
         if names:
             _log.warning(
-                "%d classes %s %s since %s was trained, such as '%s'",
-                *(len(names), what, manifest.dataset, run.path, printable(min(names))),
+                "%s %s %s since %s was trained, such as '%s'",
+                *(counted(len(names), "class"), what, manifest.dataset, run.path, printable(min(names))),
             )
 
 

@@ -29,7 +29,7 @@ from ga2clip.runtime.learn import taught_by_training
 from ga2clip.runtime.question import Questions
 from ga2clip.runtime.teaching import Examples
 from ga2clip.settings import Settings
-from ga2clip.text import printable, some
+from ga2clip.text import counted, printable, some
 
 _log = logging.getLogger(__name__)
 
@@ -195,5 +195,5 @@ def _warning(clip: Clip, encoded: ClipFeatures, frames: int) -> str:
     if clip.id in encoded.broken:
         return encoded.broken[clip.id]
     if 0 < clip.frames < frames:
-        return f"has {clip.frames} frames, of which {frames} were taken"
+        return f"has {counted(clip.frames, 'frame')}, of which {frames} were taken"
     return ""

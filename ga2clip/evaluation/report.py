@@ -27,7 +27,7 @@ from ga2clip.evaluation.statistics import (
     wilson,
 )
 from ga2clip.files import write_figure, write_text
-from ga2clip.text import csv_lines, printable
+from ga2clip.text import counted, csv_lines, printable
 
 REPORT = "report.json"
 _SETTING = ("template", "views", "frames", "class_names", "descriptions", "examples")
@@ -144,7 +144,7 @@ class Report:
             lines.append(f"{'HM':12}{100 * self.harmonic_mean:8.1f}  {_bounds(self.harmonic_mean_interval)}")
         broken = len({name for part in self.sets for name, _ in part.broken})
         if broken:
-            lines.append(f"{broken} clips could not be read and count as wrong")
+            lines.append(f"{counted(broken, 'clip')} could not be read and count as wrong")
         return "\n".join([*lines, *filter(None, [self.setting()])])
 
     def write(self, folder: Path) -> None:

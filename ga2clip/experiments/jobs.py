@@ -13,6 +13,7 @@ from ga2clip.experiments.compare import Measurement, is_measured, measurements
 from ga2clip.experiments.seeds import refuse_another, train_once
 from ga2clip.run import SETTINGS, is_finished, load_run
 from ga2clip.settings import Settings
+from ga2clip.text import counted
 from ga2clip.training.signals import StoppedError
 
 if TYPE_CHECKING:  # loads torch, which the reading of a sweep's file need not wait for
@@ -72,7 +73,7 @@ def run_jobs(jobs: Sequence[Job], *, device: str = "auto", progress: bool = True
     if failed:
         folder, first = next(iter(failed.items()))
         raise RunsFailedError(
-            f"{len(failed)} of {len(jobs)} runs failed, {folder} with: {first.message}",
+            f"{len(failed)} of {counted(len(jobs), 'run')} failed, {folder} with: {first.message}",
             first.hint or "the same command does what is left",
             _measured(job for job in jobs if job.folder not in failed),
         )

@@ -16,5 +16,7 @@ FEW_SHOT = {
     "ucf101": {2: (90.01, 89.75), 4: (91.76, 91.62), 8: (93.84, 93.55), 16: (95.67, 95.48)},
     "ssv2": {2: (6.75, 5.43), 4: (9.89, 9.89), 8: (10.62, 9.85), 16: (14.74, 14.39)},
 }
+# Datasets whose published runs start from CLIP's own weights; the others start from a CLIP tuned on Kinetics-400.
+FROM_CLIP = frozenset({"kinetics400"})
 # (classes, test clips of the first official split), for the estimate of work.
 SIZES = {"kinetics400": (400, 19_881), "hmdb51": (51, 1_530), "ucf101": (101, 3_783), "ssv2": (174, 24_777)}

@@ -14,7 +14,7 @@ from ga2clip.data.manifest import FILE_NAME, Clip
 from ga2clip.data.protocols import EvalSet, Task
 from ga2clip.errors import UserError
 from ga2clip.experiments.jobs import Job, describe_jobs, run_jobs
-from ga2clip.experiments.published import FEW_SHOT, HALVES, SIZES
+from ga2clip.experiments.published import FEW_SHOT, FROM_CLIP, HALVES, SIZES
 from ga2clip.experiments.tables import FORMS, check_form
 from ga2clip.settings import Settings
 from ga2clip.text import csv_lines
@@ -161,7 +161,7 @@ def _differences(settings: Settings) -> list[str]:
     backbone, method = settings.backbone, settings.method
     start = (
         "as theirs"
-        if settings.data.dataset == "kinetics400"
+        if settings.data.dataset in FROM_CLIP
         else "theirs is a CLIP tuned on Kinetics-400 (--set backbone.pretrained=FILE)"
     )
     return [

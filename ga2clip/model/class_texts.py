@@ -14,6 +14,7 @@ from torch import Tensor
 from ga2clip.errors import UserError
 from ga2clip.labels import fill
 from ga2clip.model.backbone import Backbone
+from ga2clip.text import counted
 from ga2clip.tokenizer import ClipTokenizer
 
 WHOLE_TEXTS = "prompt_learner.complete_text_embeddings"
@@ -62,7 +63,7 @@ def find_template(
         )
     start, stored = _split_texts(published, backbone, source, prompted)
     if len(stored) != len(names):
-        raise UserError(f"{source} was tuned on {len(stored)} classes, the list has {len(names)}")
+        raise UserError(f"{source} was tuned on {counted(len(stored), 'class')}, the list has {len(names)}")
     texts = _StoredTexts(stored.float(), backbone, tokenizer)
     if not texts.same(start.float().flatten(0, 1), tokenizer.start).all():
         raise _other_embedding(source)

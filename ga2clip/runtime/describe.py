@@ -4,7 +4,7 @@ from collections import Counter
 
 from ga2clip.choices import ResizeMode
 from ga2clip.runtime.card import POOLING, BundleCard, ReliabilityCard, TaughtCard
-from ga2clip.text import printable
+from ga2clip.text import counted, printable
 
 _CLASSES_SHOWN = 12
 _RESIZING: dict[ResizeMode, str] = {
@@ -35,7 +35,7 @@ def describe(card: BundleCard, where: str) -> str:
         "precision": f"{card.precision}, opset {card.onnx.opset}"
         + (f", {len(card.onnx.float_layers)} layers in float32" if card.onnx.float_layers else ""),
         "agreement": f"cosine ≥ {videos.min_cosine:.6f}, same top-1 on {100 * card.agreement.top1:.1f} % of "
-        f"{card.agreement.clips} clips, probabilities within {card.agreement.max_probability_error:.1g}",
+        f"{counted(card.agreement.clips, 'clip')}, probabilities within {card.agreement.max_probability_error:.1g}",
         "accuracy": ", ".join(f"{name} {100 * value:.1f} %" for name, value in card.accuracy.items())
         or "not measured (export --verify-accuracy)",
         "scoring": "softmax over the classes"
@@ -62,7 +62,8 @@ def _taught(taught: TaughtCard) -> str:
     new = f"; new: {', '.join(taught.added)}" if taught.added else ""
     shown = [f"{name} ({count})" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
     more = f", … {len(counts) - _CLASSES_SHOWN} more" if len(counts) > _CLASSES_SHOWN else ""
-    return f"{len(taught.examples)} clips by {taught.rule} (share {taught.share:.1f}): {', '.join(shown)}{more}{new}"
+    clips = counted(len(taught.examples), "clip")
+    return f"{clips} by {taught.rule} (share {taught.share:.1f}): {', '.join(shown)}{more}{new}"
 
 
 def _reliability(name: str, found: ReliabilityCard) -> str:

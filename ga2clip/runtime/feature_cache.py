@@ -20,6 +20,7 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.folders import user_cache
+from ga2clip.text import counted
 
 _log = logging.getLogger(__name__)
 _PER_QUERY = 500  # SQLite limits the placeholders of a statement
@@ -158,7 +159,9 @@ def _check(path: Path) -> CacheFile:
     if path.name != f"{_hash(origin)}.sqlite":
         return CacheFile(path, len(rows), size, "its name is not the hash of the origin that it holds")
     faults = [fault for row in rows if (fault := _row_fault(path.stem, row, width))]
-    return CacheFile(path, len(rows), size, f"{len(faults)} features: {faults[0]}" if faults else None)
+    return CacheFile(
+        path, len(rows), size, f"{counted(len(faults), 'feature')}: {faults[0]}" if faults else None
+    )
 
 
 def _row_fault(key: str, row: tuple[Any, Any, Any], width: int) -> str | None:

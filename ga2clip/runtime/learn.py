@@ -20,6 +20,7 @@ from ga2clip.runtime.model import ClipModel, Encoded
 from ga2clip.runtime.scoring import NONE_LABEL, normalise
 from ga2clip.runtime.taught_calibration import TaughtProbabilities
 from ga2clip.runtime.teaching import Example, Examples, Head, Kind
+from ga2clip.text import counted
 
 _log = logging.getLogger(__name__)
 Paths = Sequence[str | os.PathLike[str]]
@@ -48,7 +49,7 @@ class TaughtModel:
         self.threshold = self.taught.threshold
         self.provider, self.preprocess, self.frames = model.provider, model.preprocess, model.frames
         self.scoring, self.logit_bias, self.negatives = model.scoring, model.logit_bias, model.negatives
-        self.name = f"{model.name}, taught by {len(head.examples.items)} clips"
+        self.name = f"{model.name}, taught by {counted(len(head.examples.items), 'clip')}"
         self.fingerprint = hashlib.sha256(
             f"{model.fingerprint} {head.examples.sha256()} {head.classes}".encode()
         ).hexdigest()

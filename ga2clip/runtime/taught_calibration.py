@@ -36,6 +36,7 @@ from ga2clip.runtime.fit_calibration import (
 )
 from ga2clip.runtime.scoring import rejection_margin
 from ga2clip.runtime.teaching import Head
+from ga2clip.text import counted
 
 FEWEST_OF_NONE = 5
 """Examples of "none of these", to fit the threshold on."""
@@ -206,7 +207,7 @@ def _fit_calibration(head: Head, held: HeldOut, scale: float) -> CalibrationCard
         set_size=float(sets.sizes.mean()),
     )
     return CalibrationCard(
-        fitted_on=f"{len(labels)} examples, held out in turns",
+        fitted_on=f"{counted(len(labels), 'example')}, held out in turns",
         clips=len(labels),
         tuned=group,
         new=None,
@@ -217,7 +218,7 @@ def _fit_calibration(head: Head, held: HeldOut, scale: float) -> CalibrationCard
 
 
 def _fit_threshold(head: Head, held: HeldOut, negatives: np.ndarray) -> RejectCard | None:
-    source = f"{len(held.margins)} examples of classes"
+    source = f"{counted(len(held.margins), 'example')} of classes"
     if len(held.none) >= FEWEST_OF_NONE and len(held.margins) >= FEWEST_OF_NONE:
         threshold = best_cut(held.margins, held.none)
         rejected = float((held.none < threshold).mean())

@@ -29,6 +29,7 @@ from ga2clip.runtime.card import (
 from ga2clip.runtime.learn import Paths, Shown, TaughtModel, shown_by, taught_model
 from ga2clip.runtime.predictor import Predictor
 from ga2clip.runtime.signature import SIGNATURE, sign, signing_key
+from ga2clip.text import counted
 
 _log = logging.getLogger(__name__)
 
@@ -145,6 +146,5 @@ def summary(bundle: Path) -> str:
     if taught is None:
         return f"{bundle}: nothing taught"
     counts = Counter(example.label for example in taught.examples)
-    return (
-        f"{bundle}: {len(taught.examples)} examples of {len(counts)} classes, {len(taught.added)} of them new"
-    )
+    examples, classes = counted(len(taught.examples), "example"), counted(len(counts), "class")
+    return f"{bundle}: {examples} of {classes}, {len(taught.added)} of them new"

@@ -22,7 +22,7 @@ from ga2clip.runtime.predictor import Classes, Predictor
 from ga2clip.runtime.scoring import Scorer
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
 from ga2clip.runtime.still import StillFrames
-from ga2clip.text import csv_lines, printable
+from ga2clip.text import counted, csv_lines, printable
 from ga2clip.video import Gap
 
 _Scored = tuple[Window, np.ndarray]
@@ -121,7 +121,7 @@ class Timeline:
             )
             for part in self._in_order()
         ]
-        frames = f"{self.encoded_frames} frames encoded"
+        frames = f"{counted(self.encoded_frames, 'frame')} encoded"
         if self.reused_frames:
             frames += f", {self.reused_frames} had not changed"
         took = f"{self.duration:.1f} s, {frames}, {len(self.windows)} windows"

@@ -15,7 +15,7 @@ from ga2clip.runtime.card import MOST_TAUGHT
 from ga2clip.runtime.scoring import normalise
 from ga2clip.runtime.teaching import Example, Examples
 from ga2clip.settings import Settings
-from ga2clip.text import printable
+from ga2clip.text import counted, printable
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +24,8 @@ def check_examples(settings: Settings, task: Task) -> None:
     """Raises UserError, before anything trains, where there are more training clips than a bundle can hold."""
     if settings.method.teach and len(task.train) > MOST_TAUGHT:
         raise UserError(
-            f"method.teach keeps the features of all {len(task.train):,} training clips, and can {MOST_TAUGHT:,}",
+            f"method.teach keeps the features of all {counted(len(task.train), 'training clip')}, "
+            f"and can {MOST_TAUGHT:,}",
             "set method.teach=false, or train with fewer shots",
         )
 

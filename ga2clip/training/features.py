@@ -18,7 +18,7 @@ from ga2clip.errors import UserError
 from ga2clip.model.pooling import mean_pool
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.settings import Settings
-from ga2clip.text import printable
+from ga2clip.text import counted, printable
 from ga2clip.training.update import FeatureBatch
 
 _log = logging.getLogger(__name__)
@@ -50,8 +50,8 @@ class CachedBatches:
         missing = [clip.id for clip in task.train if clip.id not in features]
         if missing:
             _log.warning(
-                "%d training clips cannot be read and are left out, such as %s",
-                len(missing),
+                "%s left out, unreadable, such as %s",
+                counted(len(missing), "training clip"),
                 printable(missing[0]),
             )
         if len(missing) == len(task.train):

@@ -24,6 +24,7 @@ from ga2clip.run import PROMPTS, load_run, read_record, read_settings, save_prom
 from ga2clip.runtime.doubts import warn_of_classes, warn_of_one
 from ga2clip.runtime.scoring import mean_direction, normalise
 from ga2clip.settings import Settings, TrainingSettings
+from ga2clip.text import counted
 from ga2clip.training.averaging import StartValues
 from ga2clip.training.callbacks import Callback, Callbacks
 from ga2clip.training.checkpoint import Position, load_checkpoint
@@ -123,8 +124,9 @@ class Job:
         position = load_checkpoint(out, self.updater) if self.plan.steps else Position()
         if not self.plan.reaches(position):
             raise UserError(
-                f"{out} was saved after {position.step} updates ({position.epoch} epochs and {position.batch} updates "
-                f"of the next), but this training has {self.plan.steps_per_epoch} updates per epoch",
+                f"{out} was saved after {counted(position.step, 'update')} "
+                f"({counted(position.epoch, 'epoch')} and {counted(position.batch, 'update')} "
+                f"of the next), but this training has {counted(self.plan.steps_per_epoch, 'update')} per epoch",
                 "resume with the dataset and the number of processes that it was started with",
             )
         return position
@@ -153,7 +155,7 @@ class Job:
         """Raises UserError when a run that validation has ended is to be made longer."""
         if self.settings.training.epochs > read_settings(out).training.epochs and self._is_over(position):
             raise UserError(
-                f"validation has ended {out} after {position.epoch} epochs: training.patience is "
+                f"validation has ended {out} after {counted(position.epoch, 'epoch')}: training.patience is "
                 f"{self.settings.training.patience}",
                 f"start another run with more patience: ga2clip train --recipe {out} --out DIR "
                 "--set training.patience=N",
@@ -168,7 +170,7 @@ class Job:
     def run(self, out: Path, position: Position, *, bar: bool) -> None:
         """Train from `position` to the end, or until stopped, and write the files of the run."""
         if position.step and self._is_over(position):
-            _log.info("%s is finished: %d updates are done", out, position.step)
+            _log.info("%s is finished after %s", out, counted(position.step, "update"))
             # It may have been killed between the last checkpoint and the end of the run.
             if not (out / PROMPTS).is_file() or not load_run(out).meta.get(_FINISHED):
                 self._finish(out, position)
@@ -225,7 +227,10 @@ class Job:
     def _batches(self) -> Batches:
         if self.plan.steps and self.settings.training.cache_features and not self.model.trains("vision"):
             clips = [*self.task.train, *self.task.anchors]
-            _log.info("the vision tower does not train: computing the features of %d clips once", len(clips))
+            _log.info(
+                "the vision tower does not train: computing the features of %s once",
+                counted(len(clips), "clip"),
+            )
             features = frame_features(self.model, clips, self.settings, self.group)
             return CachedBatches(self.task, self.settings, self.group, features)
         return _Stream(self.task, self.settings, self.model.preprocess, self.group)

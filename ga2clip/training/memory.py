@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from ga2clip.errors import UserError, first_line
+from ga2clip.text import counted
 from ga2clip.training.update import Updater
 
 
@@ -42,7 +43,7 @@ def loader_errors(workers: int) -> Iterator[None]:
 def _out_of_memory(updater: Updater, when: str) -> UserError:
     settings = updater.settings
     share = settings.micro_batch or -(-settings.batch_size // updater.group.size)
-    ways = [f"--set training.micro_batch={max(1, share // 2)} (now {share} clips)"]
+    ways = [f"--set training.micro_batch={max(1, share // 2)} (now {counted(share, 'clip')})"]
     if not settings.checkpoint_blocks:
         ways.append("--set training.checkpoint_blocks=true")
     if len(updater.model.classes) > 100 and not settings.class_chunk:

@@ -8,6 +8,7 @@ from torch import nn
 from ga2clip.data.protocols import Task
 from ga2clip.descriptions import said
 from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.text import counted
 from ga2clip.training.estimate import Cost
 from ga2clip.training.loop import Plan
 
@@ -18,26 +19,28 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
     trained = model.trainable_parameters()
     count = sum(p.numel() for p in trained.values())
     frozen = sum(p.numel() for p in model.parameters()) - count
-    anchors = f", {len(task.anchors)} anchor clips" if settings.anchors.needs_videos else ""
+    anchors = f", {counted(len(task.anchors), 'anchor clip')}" if settings.anchors.needs_videos else ""
     rows = [
         (
             "method",
             f"{settings.method.name} on {model.backbone.name} (licence of the backbone: {model.backbone.licence})",
         ),
-        ("trains", f"{count:,} parameters"),
+        ("trains", counted(count, "parameter")),
         *(("", line) for line in _tensors(trained)),
-        ("frozen", f"{frozen:,} parameters"),
+        ("frozen", counted(frozen, "parameter")),
         *([("learns", "its classes from the training clips, at the end")] if settings.method.teach else []),
         ("loss", " + ".join(f"{weight:g} · {term.name}" for term, weight in model.loss_terms.items())),
         ("data", task.rule),
         (
             "",
-            f"{len(task.train)} clips of {len(task.classes)} classes, {settings.data.frames} frames each{anchors}",
+            f"{counted(len(task.train), 'clip')} of {counted(len(task.classes), 'class')}, "
+            f"{counted(settings.data.frames, 'frame')} each{anchors}",
         ),
         *([("texts", said(settings.descriptions))] if settings.descriptions else []),
         (
             "steps",
-            f"{plan.epochs} epochs of {plan.steps_per_epoch} updates, {settings.training.batch_size} clips each",
+            f"{counted(plan.epochs, 'epoch')} of {counted(plan.steps_per_epoch, 'update')}, "
+            f"{counted(settings.training.batch_size, 'clip')} each",
         ),
         ("device", where),
     ]

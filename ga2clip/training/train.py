@@ -38,7 +38,7 @@ from ga2clip.run import (
 )
 from ga2clip.settings import Settings
 from ga2clip.settings_reading import parse_overrides
-from ga2clip.text import some
+from ga2clip.text import counted, some
 from ga2clip.training.callbacks import Callback
 from ga2clip.training.checkpoint import Position
 from ga2clip.training.job import Job
@@ -138,7 +138,8 @@ def resume_settings(run: Path, overrides: Iterable[str] = (), *, epochs: int | N
         return settings
     if epochs < training.epochs:
         raise UserError(
-            f"{run} has {training.epochs} epochs already", "give more to extend it; it can't be made shorter"
+            f"{run} has {counted(training.epochs, 'epoch')} already",
+            "give more to extend it; it can't be made shorter",
         )
     longer = {"epochs": epochs, "extended": [*training.extended, training.epochs]}
     return settings.updated({"training": longer}, "--epochs")

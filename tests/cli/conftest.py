@@ -68,6 +68,16 @@ def invoke() -> Callable[[Path, list[str]], Outcome]:
     return run
 
 
+@pytest.fixture(scope="session")
+def stickfigures(tmp_path_factory: pytest.TempPathFactory, invoke: Run) -> tuple[Path, str]:
+    """A folder in which the built-in data was prepared, small, and what was printed; not to be changed."""
+    folder = tmp_path_factory.mktemp("prepared")
+    words = ["prepare", "--dataset", "stickfigures", "--clips-per-class", "1", "--workers", "1"]
+    code, out, err = invoke(folder, words)
+    assert code == 0, err
+    return folder, out
+
+
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with nothing in it."""

@@ -57,7 +57,7 @@ def test_a_batch_cut_anywhere_ends_as_one_that_was_not(
     (clips / "b.mp4").write_bytes((clips / "a.mp4").read_bytes())
     code, _, err = ga2clip("predict", "clips", *TINY, "--resume", "out.csv")
     assert code == 0
-    assert err.splitlines()[-1] == "1 videos answered, 0 failed, 2 were answered before: out.csv"
+    assert err.splitlines()[-1] == "1 video answered, 0 failed, 2 were answered before: out.csv"
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     ranks = [(row["file"], row["rank"], row["count"]) for row in rows]

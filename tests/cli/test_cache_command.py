@@ -19,7 +19,7 @@ def remembered(empty, monkeypatch) -> FeatureCache:
 def test_said_checked_and_cleared(remembered, ga2clip, empty) -> None:
     code, out, _ = ga2clip("cache")
     assert code == 0
-    assert out.startswith("2 features of 1 models (")
+    assert out.startswith("2 features of 1 model (")
     assert ga2clip("cache", "verify").out.endswith("all as written\n")
     assert json.loads(ga2clip("cache", "verify", "--json").out)["files"][0]["fault"] is None
 
@@ -29,10 +29,10 @@ def test_said_checked_and_cleared(remembered, ga2clip, empty) -> None:
     connection.close()
     code, out, err = ga2clip("cache", "verify")
     assert code == 1
-    assert f"{remembered.path}: 1 features: changed since it was written" in out
+    assert f"{remembered.path}: 1 feature: changed since it was written" in out
     assert "ga2clip cache clear" in err
 
-    assert "1 files deleted" in ga2clip("cache", "clear").out
+    assert "1 file deleted" in ga2clip("cache", "clear").out
     assert not remembered.path.exists()
     assert json.loads(ga2clip("cache", "clear", "--json").out)["deleted"] == 0
     assert ga2clip("cache", "verify").code == 0

@@ -7,6 +7,7 @@ import pytest
 
 from tests.small_training import write_dataset
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 TORCH = ("torch", "torchvision", "open_clip", "safetensors", "onnx", "matplotlib")
 SMALL = ("training.batch_size=10", "data.frames=2")
 

@@ -11,31 +11,21 @@ TORCH = ("torch", "torchvision", "open_clip", "safetensors", "onnx", "matplotlib
 SMALL = ("training.batch_size=10", "data.frames=2", "anchors.per_step=1")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, invoke) -> Path:
-    folder = tmp_path_factory.mktemp("methods")
-    code, _, err = invoke(
-        folder, ["prepare", "--dataset", "stickfigures", "--clips-per-class", "1", "--workers", "1"]
-    )
-    assert code == 0, err
-    return folder
-
-
-ALWAYS = ("linear-probe", "vilt --couple --anchors")
-"""Between them every kind of part, all of GA2's among them; updates and parts have fast tests of their own."""
+pytestmark = pytest.mark.usefixtures("traced_once")
+ALWAYS = "linear-probe"
+"""tests/cli/test_path.py walks with the recommended parts; updates and parts have fast tests of their own."""
 
 
 @pytest.mark.parametrize(
-    "method",
-    [
-        *ALWAYS,
-        *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name not in ALWAYS),
-    ],
+    "name",
+    [ALWAYS, *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name != ALWAYS)],
 )
-def test_trains_evaluates_exports_and_predicts(method: str, data: Path, invoke, process, empty: Path) -> None:
-    name, *parts = method.split()
+def test_trains_evaluates_exports_and_predicts(
+    name: str, stickfigures: tuple[Path, str], invoke, process, empty: Path
+) -> None:
+    data = stickfigures[0]
     root = ["--root", str(data / "data/stickfigures")]
-    train = ["train", "--method", name, *parts, *root, "--shots", "1", "--epochs", "1", "--out", "run"]
+    train = ["train", "--method", name, *root, "--shots", "1", "--epochs", "1", "--out", "run"]
     code, _, err = invoke(empty, [*train, *(word for size in SMALL for word in ("--set", size))])
     assert code == 0, err
     report = json.loads(invoke(empty, ["eval", "run", "--json"]).out)

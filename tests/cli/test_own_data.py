@@ -71,7 +71,7 @@ def test_classes_are_added_and_runs_stay_true(walk, invoke, empty: Path) -> None
     assert {path: after[path] for path in before} == before
     code, out, err = invoke(empty, ["eval", "runs/two", "--json"])
     assert (code, json.loads(out)["test"]["n"]) == (0, 6)
-    assert "1 classes came to folder since runs/two was trained, such as 'waving'" in err
+    assert "1 class came to folder since runs/two was trained, such as 'waving'" in err
     # Another seed draws again: what the run knows is no longer for testing it.
     assert "  moved" in walk(*prepare, "--seed", "3")
     for words in (["eval", "runs/two"], ["export", "runs/two", "--verify-accuracy"]):

@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import pytest
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 TORCH = ("torch", "torchvision", "open_clip", "safetensors", "onnx", "matplotlib")
 
 
@@ -34,15 +35,27 @@ def walk(tmp_path_factory: pytest.TempPathFactory, invoke) -> Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def data(walk) -> str:
-    return walk("prepare", "--dataset", "stickfigures", "--clips-per-class", "1", "--workers", "1")
+def data(walk, stickfigures: tuple[Path, str]) -> str:
+    folder, printed = stickfigures
+    shutil.copytree(folder, walk.folder, dirs_exist_ok=True)
+    return printed
 
 
 @pytest.fixture(scope="module")
 def run(walk, data: str) -> Path:
-    sizes = ("training.batch_size=8", "method.text_length=4", "method.vision_length=4", "anchors.per_step=1")
+    sizes = ("training.batch_size=8", "anchors.per_step=1")
     out = walk(
-        *("train", "--dataset", "stickfigures", "--method", "ivlp", "--anchors", "--out", "runs/small"),
+        *(
+            "train",
+            "--dataset",
+            "stickfigures",
+            "--method",
+            "vilt",
+            "--couple",
+            "--anchors",
+            "--out",
+            "runs/small",
+        ),
         *("--shots", "1", "--epochs", "1", "--frames", "2"),
         *(word for size in sizes for word in ("--set", size)),
     )
@@ -64,6 +77,13 @@ def clips(walk, data: str) -> list[Path]:
 def test_prepare_counts_the_clips(data: str) -> None:
     assert "40 classes" in data
     assert "test                40 clips" in data
+
+
+def test_export_fits_rejection_and_probabilities(bundle: Path) -> None:
+    card = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    assert card["reject"]["rejected"] is not None  # fitted on anchors
+    assert card["calibration"]["clips"] == 20
+    assert card["calibration"]["new"] is not None
 
 
 def test_eval_prints_the_fields_numbers(walk, run: Path) -> None:
@@ -141,7 +161,7 @@ def test_new_classes_without_torch_are_as_with_it(walk, bundle: Path, clips, pro
 def test_without_model_the_newest_bundle_is_taken_and_named(walk, bundle: Path, clips, invoke) -> None:
     code, out, err = invoke(walk.folder, ["predict", str(clips[0]), "--top", "1"])
     assert code == 0
-    assert "model: ivlp on tiny (fp32), runs/small/bundle · provider: cpu" in err
+    assert "model: vilt on tiny (fp32), runs/small/bundle · provider: cpu" in err
     assert len(out.splitlines()) == 2
 
 
@@ -268,7 +288,7 @@ def test_info_for_people_and_programs(walk, bundle: Path) -> None:
     card = json.loads(walk("info", "runs/small/bundle", "--json"))
     assert len(card["classes"]) == 20
     assert "tiny" in walk("info", "runs/small/bundle")
-    assert "ivlp on tiny" in walk("info", "runs/small")
+    assert "vilt on tiny" in walk("info", "runs/small")
     assert json.loads(walk("info", "runs/small", "--json"))["settings"]["data"]["shots"] == 1
 
 

@@ -151,7 +151,7 @@ def test_lists_without_test_clips_or_with_divided_groups_are_said() -> None:
 
     assert "no clip is for testing: `eval` has nothing" in notes(("run", "train", ""), ("sit", "train", ""))
     some = notes(("run", "train", ""), ("sit", "train", ""), ("sit", "test", ""))
-    assert some.startswith("1 classes have no clip for testing, such as 'run'")
+    assert some.startswith("1 class without a clip for testing, such as 'run'")
     assert "1 groups are both trained and tested on, as given, such as 'g'" in notes(
         ("run", "train", "g"), ("run", "test", "g")
     )

@@ -232,7 +232,7 @@ def test_clips_with_several_labels_are_in_the_report_and_the_rule(csv: Path) -> 
     assert report.duplicates == (("JumpRope/0.mp4", "doing_yoga/1.mp4, which is 'yoga'"),)
     assert "contradictory        1" in report.table()
     task = make_task(report.manifest, Settings().data.model_copy(update={"protocol": "full"}), 1)
-    assert "(1 clips with several labels are left out)" in task.rule
+    assert "(1 clip with several labels left out)" in task.rule
 
 
 def test_interrupted_by_ctrl_c_it_ends_quietly_and_leaves_no_process(tmp_path: Path, make_video) -> None:

@@ -84,7 +84,7 @@ def test_listed_clips_that_are_not_there_are_counted(
 @pytest.mark.parametrize(
     ("listed", "labels", "message"),
     [
-        ("nowhere.avi 0\n", "", "none of the 1 clips"),
+        ("nowhere.avi 0\n", "", "none of the 1 clip"),
         ("v_YoYo_g01_c01.avi zero\n", "", "line 1"),
         ("\n", "", "empty"),
         ("v_YoYo_g01_c01.avi 5\n", "id,name\n0,YoYo\n", "no id 5"),
@@ -116,7 +116,7 @@ def test_the_same_file_name_in_two_folders_needs_the_folder(tmp_path: Path) -> N
         protocol="few-shot", split_file=write(tmp_path / "a.txt", "run/1.mp4 0\nsit/1.mp4,1\n")
     )
     assert len(make_task(made, given, 1).train) == 2
-    with pytest.raises(UserError, match="none of the 1 clips"):
+    with pytest.raises(UserError, match="none of the 1 clip "):
         make_task(made, given.model_copy(update={"split_file": write(tmp_path / "b.txt", "1.mp4 0\n")}), 1)
 
 

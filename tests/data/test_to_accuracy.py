@@ -76,9 +76,9 @@ def test_every_layout_reaches_an_accuracy_past_its_broken_clips(
     first = all_classes.sets[0]
     assert list(first.classes) == classes
     assert first.scores.top5 == pytest.approx(1 - broken[0] / tested[0])  # of two classes: what could be read
-    assert "1 clips could not be read and count as wrong" in all_classes.table()
+    assert "1 clip could not be read and count as wrong" in all_classes.table()
     assert [error["file"] for error in all_classes.to_json()["errors"]] == [found.broken[0][0]]
-    assert ("1 clips of its lists are not on disk" in all_classes.rule) == bool(missing)
+    assert ("1 clip of its lists not on disk" in all_classes.rule) == bool(missing)
 
 
 def test_a_clip_that_prepare_found_broken_is_not_decoded_again(

@@ -122,7 +122,7 @@ def test_a_train_folder_alone_is_not_a_class(tmp_path: Path) -> None:
 def test_clips_outside_of_class_folders_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path, "run/1.mp4", "intro.mp4")
     assert len(scan_again("folder", tmp_path).entries) == 1
-    assert "1 videos are in no class folder and left out, such as intro.mp4" in caplog.text
+    assert "1 video in no class folder, left out, such as intro.mp4" in caplog.text
 
 
 def test_a_class_folder_that_is_no_text_is_named(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_an_unreadable_clip_counts_as_wrong_and_is_named(trained: Path, copied: 
     assert tree["base"]["n"] == whole["base"]["n"]
     assert tree["base"]["top5"] == pytest.approx(1 - 1 / 4)
     assert [error["file"] for error in tree["errors"]] == ["0_4.mp4"]
-    assert "1 clips could not be read" in damaged.table()
+    assert "1 clip could not be read" in damaged.table()
 
 
 def test_views_are_averaged_and_clips_counted_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_classes_that_came_are_said(
     out = train.train(chosen, tmp_path / "run", device="cpu", progress=False)
     report = evaluate_run(out, root=dataset, device="cpu", progress=False)
     assert report.sets[0].classes == names
-    assert f"1 classes came to stickfigures since {out} was trained, such as '{names[3]}'" in caplog.text
+    assert f"1 class came to stickfigures since {out} was trained, such as '{names[3]}'" in caplog.text
 
 
 def test_a_run_of_an_earlier_version_has_no_record_and_is_measured(trained: Path, copied: Path) -> None:

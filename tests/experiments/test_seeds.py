@@ -70,7 +70,7 @@ def test_a_finished_run_of_other_clips_is_refused_and_not_taken_for_done(
     moved = replace(manifest.clips[0], label="kicking a ball", sha256="0" * 64)
     replace(manifest, clips=(moved, *manifest.clips[1:])).write()
     with pytest.raises(
-        UserError, match=r"is not what .*seed-1 was trained on: 1 training clips came and 1 went"
+        UserError, match=r"is not what .*seed-1 was trained on: 1 training clip came and 1 went"
     ):
         train_seeds(wanted, tmp_path / "runs", (1, 2), progress=False)
     assert (run / "prompts.safetensors").read_bytes() == before

@@ -29,6 +29,8 @@ from ga2clip_export.triton import write_triton
 from tests.conftest import write_clip
 from tests.model.test_pooling import KINDS, move
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 CLASSES = ("kicking a ball", "riding a bike", "rowing a boat")
 
 

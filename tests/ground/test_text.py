@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from ga2clip.text import csv_cell, csv_lines, csv_value, printable, printable_lines
+from ga2clip.text import counted, csv_cell, csv_lines, csv_value, printable, printable_lines
 
 # What OWASP's "CSV Injection" names, and names that look as if they had been escaped already.
 CELLS = {
@@ -49,3 +49,8 @@ def test_what_steers_a_terminal_is_shown() -> None:
     assert printable("übung 跑步 🙂") == "übung 跑步 🙂"
     assert printable(printable("\x1b")) == printable("\x1b")
     assert printable_lines("one\x1b\n  two\r\n") == "one\\x1b\n  two\\r\n"
+
+
+def test_one_thing_is_no_many() -> None:
+    counts = (counted(1, "class"), counted(0, "class"), counted(2, "test clip"), counted(1000, "frame"))
+    assert counts == ("1 class", "0 classes", "2 test clips", "1,000 frames")

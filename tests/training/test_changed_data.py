@@ -16,6 +16,8 @@ from ga2clip.training.train import resume_settings
 from tests.small_training import BASE, write_dataset
 from tests.training.small_runs import run
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 Make = Callable[..., Any]
 
 

@@ -99,7 +99,7 @@ def test_other_training_clips_are_not_resumed_on(
     swapped = {"0_1.mp4": "test", "0_4.mp4": "train"}
     clips = [replace(clip, split=swapped.get(clip.path, clip.split)) for clip in manifest.clips]
     replace(manifest, clips=tuple(clips)).write()
-    with pytest.raises(UserError, match="1 training clips came and 1 went"):
+    with pytest.raises(UserError, match="1 training clip came and 1 went"):
         run(train.resume_settings(tmp_path / "run"), tmp_path / "run", resume=True)
 
 

@@ -25,6 +25,8 @@ from tests.small_training import BASE, CLASSES
 from tests.training.small_runs import assert_same_run, run, signal_after
 from tests.training.test_distributed import _train, in_two_processes
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 Make = Callable[..., Any]
 CLIP = "1_4.mp4"
 

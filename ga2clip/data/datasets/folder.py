@@ -8,7 +8,7 @@ from ga2clip.data.listing import SPLIT_NAMES, own_splits
 from ga2clip.data.manifest import relative_path
 from ga2clip.errors import UserError
 from ga2clip.registry import DATASETS
-from ga2clip.text import printable
+from ga2clip.text import counted, printable
 from ga2clip.video import find_videos
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def read(source: Source) -> Listing:
             loose.append(name)
     if loose:
         logger.warning(
-            "%d videos are in no class folder and left out, such as %s", len(loose), printable(loose[0])
+            "%s in no class folder, left out, such as %s", counted(len(loose), "video"), printable(loose[0])
         )
     inside = {} if source.group_pattern else _sub_folders(rows, 2 if has_splits else 1)
     notes = [f"clips of one sub-folder stay together: {len(set(inside.values()))} groups"] if inside else []

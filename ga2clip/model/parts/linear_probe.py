@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ga2clip.errors import UserError
 from ga2clip.model.part import Part, Site
 from ga2clip.registry import PARTS
+from ga2clip.text import counted
 
 
 @PARTS.register("linear_probe")
@@ -39,4 +40,4 @@ class LinearProbe(Part):
 
     def describe(self) -> str:
         """How many classes."""
-        return f"classifier ({len(self._row)} classes)"
+        return f"classifier ({counted(len(self._row), 'class')})"
