@@ -27,7 +27,8 @@ from scipy import stats
 from scipy.optimize import minimize
 
 from ga2clip.evaluation.statistics import clip_variance, mean_interval, percent
-from ga2clip.runtime.fit_calibration import Sets, best_cut, errors_of, softmax
+from ga2clip.runtime.calibration import softmax
+from ga2clip.runtime.fit_calibration import Sets, best_cut, errors_of
 from ga2clip.runtime.scoring import NONE_LABEL, normalise
 from ga2clip.runtime.taught_calibration import HeldOut, TaughtProbabilities, chosen_share, fitted_scale
 from ga2clip.runtime.teaching import TEXT_CLIPS, Example, Examples, Head

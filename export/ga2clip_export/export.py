@@ -279,6 +279,7 @@ def _calibration(model: VideoCLIP, task: Task, expected: verify.Reference) -> Ca
         labels,
         expected.bank,
         untuned_texts(model),
+        expected.negatives,
         scale=expected.scale,
         classes=model.classes,
         source=source,

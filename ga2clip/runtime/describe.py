@@ -81,7 +81,8 @@ def _calibration(card: BundleCard) -> str:
     if rule is None:
         return "no: probabilities are as the model gives them"
     new = "not fitted for new names" if rule.new is None else f"new names {rule.new.temperature:.2f}, a guess"
-    return f"temperature {rule.tuned.temperature:.2f}, {new} ({rule.fitted_on})"
+    negatives = "" if rule.without_negatives else "; negative prompts take part"
+    return f"temperature {rule.tuned.temperature:.2f}, {new}{negatives} ({rule.fitted_on})"
 
 
 def _by_examples(taught: TaughtCard) -> str:

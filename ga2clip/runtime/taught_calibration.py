@@ -19,6 +19,7 @@ import numpy as np
 
 from ga2clip.choices import ScoringRule
 from ga2clip.labels import comparable
+from ga2clip.runtime.calibration import softmax
 from ga2clip.runtime.card import CalibrationCard, GroupCalibration, RejectCard
 from ga2clip.runtime.fit_calibration import (
     FEWEST,
@@ -31,7 +32,6 @@ from ga2clip.runtime.fit_calibration import (
     fit_sigmoid,
     misses_of,
     rounded,
-    softmax,
     usual_cut,
 )
 from ga2clip.runtime.scoring import rejection_margin

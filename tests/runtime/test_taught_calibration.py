@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import ga2clip
 from ga2clip.errors import UserError
 from ga2clip.runtime import NONE_LABEL, Predictor, open_bundle, taught_calibration
-from ga2clip.runtime.calibration import Coverage, MultiLabel
-from ga2clip.runtime.fit_calibration import Sets, fit_sigmoid, softmax
+from ga2clip.runtime.calibration import Coverage, MultiLabel, softmax
+from ga2clip.runtime.fit_calibration import Sets, fit_sigmoid
 from ga2clip.runtime.scoring import normalise
 from ga2clip.runtime.taught_calibration import HeldOut, TaughtProbabilities, chosen_share, fitted_scale
 from ga2clip.runtime.teaching import Example, Examples, Head
