@@ -62,7 +62,7 @@ def _taught(taught: TaughtCard) -> str:
     new = f"; new: {', '.join(taught.added)}" if taught.added else ""
     shown = [f"{name} ({count})" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
     more = f", … {len(counts) - _CLASSES_SHOWN} more" if len(counts) > _CLASSES_SHOWN else ""
-    return f"{len(taught.examples)} clips by {taught.rule} (share {taught.share:.1f}): {', '.join(shown)}{more}{new}"
+    return f"{len(taught.examples)} clips by {taught.rule} (share {taught.share:.2f}): {', '.join(shown)}{more}{new}"
 
 
 def _reliability(name: str, found: ReliabilityCard) -> str:
