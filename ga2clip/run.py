@@ -86,17 +86,11 @@ class Run:
 
     def state(self) -> "dict[str, Tensor]":
         """The tuned tensors by name. Raises UserError for an unreadable file."""
-        return _state(self._tensors())
+        return _state(read_tensors(self.path / PROMPTS)[1])
 
     def examples(self) -> "Examples | None":
-        """The training clips that `method.teach` learned from, with their features; None without it.
-
-        Raises UserError for an unreadable file.
-        """
-        return self._examples(self._tensors())
-
-    def _tensors(self) -> "dict[str, Tensor]":
-        return read_tensors(self.path / PROMPTS)[1]
+        """The clips that `method.teach` learned from; None without it. Raises UserError for an unreadable file."""
+        return self._examples(read_tensors(self.path / PROMPTS)[1])
 
     def _examples(self, tensors: "Mapping[str, Tensor]") -> "Examples | None":
         if not self.settings.method.teach:
@@ -121,11 +115,11 @@ class Run:
 
         Raises UserError if the backbone is not available, or the run does not fit its settings.
         """
-        return self._model(_state(self._tensors()), device)
+        return self._model(_state(read_tensors(self.path / PROMPTS)[1]), device)
 
     def model_and_examples(self, device: "str | torch.device" = "cpu") -> "tuple[VideoCLIP, Examples | None]":
         """What `model` and `examples` return, of a file that is read once."""
-        tensors = self._tensors()
+        tensors = read_tensors(self.path / PROMPTS)[1]
         return self._model(_state(tensors), device), self._examples(tensors)
 
     def _model(self, state: "dict[str, Tensor]", device: "str | torch.device") -> "VideoCLIP":
