@@ -7,7 +7,7 @@
     DIR/ga2clip_text/…                ids int64 (L) → features (D)
 
 Triton adds the batch dimension and batches requests of equal shape. The class features and negatives (text bank), the
-tokenizer, the scale and the calibration are for the client, which computes probabilities: it takes them from the bundle.
+tokenizer, the scale and the calibration are in the bundle, for the client, which computes probabilities.
 """
 
 import shutil
