@@ -40,7 +40,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings(dataset: Path, clip_file: Path) -> Callable[..., Any]:
     """Settings of a small GA2 training; keyword sections are laid over them: settings(training={"lr": 1})."""
     from ga2clip.model.methods import method_settings
@@ -74,7 +74,7 @@ def fewer_clips(tmp_path: Path) -> Path:
     return tmp_path / "fewer"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def no_curves() -> Iterator[None]:
     """Drawing takes longer than these trainings. A patch of its own, which a test's `monkeypatch.undo()` leaves."""
     with pytest.MonkeyPatch.context() as patch:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention, AttentionRope, Mlp, SwiGLU
+from timm.layers import Attention, AttentionRope, GluMlp, Mlp, SwiGLU
 from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from timm.models.eva import EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block
@@ -107,7 +107,7 @@ class OpenClipBlock:
 
 
 class TimmBlock:
-    """timm's `Block` (its ViT) and `EvaBlock` (EVA-02, Perception Encoder), with an `Mlp` or a `SwiGLU`.
+    """timm's `Block` (its ViT) and `EvaBlock` (EVA-02, Perception Encoder), with an `Mlp`, a `SwiGLU` or a `GluMlp`.
 
     `EvaBlockPostNorm` (EVA-02-E) has its norms at the end of its branches.
     """
@@ -122,7 +122,7 @@ class TimmBlock:
 
     def gates(self, block: Any) -> int:
         """As `BlockKind`."""
-        return 2 if isinstance(block.mlp, SwiGLU) else 1
+        return 2 if isinstance(block.mlp, SwiGLU | GluMlp) else 1
 
     def weights(self, block: Any) -> BlockWeights:
         """As `BlockKind`."""
@@ -163,6 +163,8 @@ class TimmBlock:
         layers = _expansions(mlp)
         parts = [None] * len(layers) if own.c_fc is None else own.c_fc.chunk(len(layers))
         inner = [_linear(layer, weight, y) for layer, weight in zip(layers, parts, strict=True)]
+        if isinstance(mlp, GluMlp):  # both in one layer
+            inner = list(inner[0].chunk(2, dim=-1))
         hidden = mlp.act(inner[0]) * inner[1] if len(inner) == 2 else mlp.act(inner[0])
         return x + second(_linear(mlp.fc2, own.c_proj, mlp.norm(hidden)))
 
@@ -182,7 +184,8 @@ def is_timm_block(block: nn.Module) -> bool:
     known = (type(block) is Block and type(attention) is Attention) or (
         type(block) in (EvaBlock, EvaBlockPostNorm) and type(attention) in (EvaAttention, AttentionRope)
     )
-    if not known or type(mlp) not in (Mlp, SwiGLU):
+    gate_first = type(mlp) is GluMlp and not mlp.gate_last
+    if not known or not (gate_first or type(mlp) in (Mlp, SwiGLU)):
         return False
     width = attention.num_heads * attention.head_dim  # type: ignore[union-attr]
     plain = attention.gate is None and getattr(attention, "num_kv_groups", 1) == 1  # type: ignore[union-attr]
@@ -230,7 +233,7 @@ def _input_bias(attention: Any) -> Tensor | None:
 
 
 def _expansions(mlp: Any) -> list[nn.Linear]:
-    """The layers into the hidden layer: one, or the gate and the gated one."""
+    """The layers into the hidden layer: one (which may hold both of a gated MLP), or the gate and the gated one."""
     return [mlp.fc1_g, mlp.fc1_x] if isinstance(mlp, SwiGLU) else [mlp.fc1]
 
 

@@ -403,10 +403,11 @@ def _with_whole_embedding(tensors: dict[str, Tensor], vocabulary: int) -> dict[s
 
 def _load_open_clip(name: str, tag: str) -> Backbone:
     if name in ("", BUILTIN):
+        tag_of = f"such as --backbone ViT-B-16 --pretrained {tag}"
         raise UserError(
             f"--pretrained {tag} needs the name of an architecture"
             + (f"; '{BUILTIN}' has its built-in weights only" if name else ""),
-            f"such as --backbone ViT-B-16 --pretrained {tag}",
+            f"for the folder of that name write ./{tag}" if Path(tag).is_dir() else tag_of,
         )
     if Path(tag).is_dir() and not open_clip.get_pretrained_cfg(name, tag):
         raise UserError(

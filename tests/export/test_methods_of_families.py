@@ -13,6 +13,7 @@ from ga2clip.evaluation.torch_model import TorchModel
 from ga2clip.runtime import Predictor
 from ga2clip.runtime.scoring import NONE_LABEL
 from ga2clip.runtime.timeline import timeline
+from ga2clip.video import write_video
 from ga2clip_export.export import export_model
 from tests.model.small_families import small_timm, write_member
 from tests.model.test_backbone_families import TEXTS as CLASSES
@@ -72,8 +73,12 @@ def test_every_question_is_answered_as_torch_answers_it(
 
 
 def test_rejection_follows_the_margin_whatever_the_scoring_rule(
-    both: tuple[Predictor, Predictor], clip_path: Path
+    both: tuple[Predictor, Predictor], tmp_path: Path
 ) -> None:
+    """On a still video, of which an answer and a timeline see the same, though they take other frames."""
+    clip_path = tmp_path / "still.mp4"
+    slope = np.arange(48, dtype=np.uint8)[None, None, :, None] * 5
+    write_video(clip_path, np.broadcast_to(slope, (12, 36, 48, 3)).copy(), 10)
     exported, plain = both
     scorer = plain.scorer()
     (encoded,) = plain.encode_files([clip_path])

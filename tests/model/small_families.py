@@ -23,6 +23,7 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
     "vit_base_patch16_siglip_224": SMALL_VIT,
     "eva02_base_patch16_clip_224": {**SMALL_VIT, "ref_feat_shape": (4, 4)},
     "eva02_enormous_patch14_clip_224": SMALL_VIT,
+    "eva02_tiny_patch14_224": {**SMALL_VIT, "ref_feat_shape": (4, 4)},
     "vit_pe_core_tiny_patch16_384": {**SMALL_VIT, "ref_feat_shape": (2, 2), "attn_pool_num_heads": 2},
     "vit_base_mci_224": {"embed_dim": 32, "depth": 2, "num_heads": 2, "img_size": 32},
     "fastvit_mci0": {"layers": (1, 1, 1, 1), "embed_dims": (8, 16, 32, 64)},

@@ -302,9 +302,10 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_config(folder, {"weight_map": {"x": "../a.pt"}}, "model.safetensors.index.json")
     assert "names a file in another folder" in refusal(folder)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="'weights' is not a pretrained tag of ViT-B-16") as caught:
-        load_backbone(BackboneSettings(name="ViT-B-16", pretrained="weights"))
-    assert caught.value.hint == "for the folder of that name write ./weights"
+    for name, words in (("ViT-B-16", "is not a pretrained tag"), ("", "needs the name of an architecture")):
+        with pytest.raises(UserError, match=f"weights'? {words}") as caught:
+            load_backbone(BackboneSettings(name=name, pretrained="weights"))
+        assert caught.value.hint == "for the folder of that name write ./weights"
 
 
 def test_a_run_keeps_to_what_it_was_tuned_with(beside: Path, tmp_path: Path) -> None:

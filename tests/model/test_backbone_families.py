@@ -22,6 +22,7 @@ from ga2clip.errors import UserError
 from ga2clip.model.backbone import Backbone
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.methods import method_settings
+from ga2clip.model.towers import with_weights
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.settings import BackboneSettings, Settings
 from tests.model.small_families import CONVOLUTIONAL, MEMBERS, TRANSFORMERS, small_timm, write_member
@@ -351,18 +352,39 @@ def test_a_file_of_another_kind_must_say_what_it_is(folders: Callable[..., Any],
     assert load(silent, name=str(config)).preprocess == load(folder).preprocess
 
 
-def test_eva_with_norms_behind_its_branches(tmp_path: Path) -> None:
-    """EVA02-E: the only architecture of open_clip with such blocks."""
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        (
+            "eva02_enormous_patch14_clip_224",
+            ("EvaBlockPostNorm", "Mlp"),
+        ),  # EVA02-E, the only one with such blocks
+        ("eva02_tiny_patch14_224", ("EvaBlock", "GluMlp")),  # not of a published CLIP
+    ],
+)
+def test_other_blocks_of_eva(name: str, kinds: tuple[str, str], tmp_path: Path) -> None:
     config, pixels = copy.deepcopy(MEMBERS["eva02"])
-    config["vision_cfg"]["timm_model_name"] = "eva02_enormous_patch14_clip_224"
-    with small_timm(), patch.dict(MEMBERS, {"eva02-e": (config, pixels)}):
-        reference = write_member("eva02-e", tmp_path)
-        backbone = load(tmp_path)
-    assert type(reference.visual.trunk.blocks[0]).__name__ == "EvaBlockPostNorm"
-    frames = pixels_of(backbone)
+    config["vision_cfg"]["timm_model_name"] = name
+    with small_timm(), patch.dict(MEMBERS, {"other": (config, pixels)}):
+        reference = write_member("other", tmp_path)
+        lora = {"lora": {"rank": 2, "alpha": 4.0}}
+        model = make(tmp_path, "ivlp", method={"text_length": 2, "vision_length": 2}, parts=lora).eval()
+    block = reference.visual.trunk.blocks[0]
+    assert (type(block).__name__, type(block.mlp).__name__) == kinds
+    vision, frames = model.backbone.vision, pixels_of(model.backbone)
+    prompts = [0.3 * torch.randn(3, vision.width) for _ in range(2)]
     with torch.no_grad():
         expected = reference.encode_image(frames)
-        torch.testing.assert_close(backbone.vision(frames), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(vision(frames), expected, atol=1e-5, rtol=1e-5)
+        expected = plain_vision(reference.visual, frames, prompts)
+        torch.testing.assert_close(vision(frames, prompts), expected, atol=1e-5, rtol=1e-5)
+        for parameter in model.trainable_parameters().values():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        changes = model.prompts().vision_weights
+        changed = vision(frames, weights=changes)
+        stored = with_weights(vision, changes)(frames)
+    torch.testing.assert_close(changed, stored, atol=1e-5, rtol=1e-5)
+    assert (changed - vision(frames)).norm() > 1e-3 * changed.norm()
 
 
 @pytest.mark.parametrize(
@@ -375,6 +397,12 @@ def test_eva_with_norms_behind_its_branches(tmp_path: Path) -> None:
             "image_size is not the number of pixels of a square",
         ),
         ("eva02", "vision_cfg", {"timm_model_name": 3}, "timm_model_name is not a name"),
+        (
+            "eva02",
+            "vision_cfg",
+            {"image_size": 48},
+            "image_size = 48 is said of a vision tower for 32 pixels",
+        ),
         ("clipa", "vision_cfg", {"pool_type": "none"}, "not supported: its vision tower is pooled by 'none'"),
         ("worldwide", "text_cfg", {"eos_id": 3}, "reads a text's feature at the token 3"),
     ],

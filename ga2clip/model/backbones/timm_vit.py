@@ -9,6 +9,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ga2clip.errors import UserError
 from ga2clip.model.blocks import TIMM, activation_name, is_timm_block
 from ga2clip.model.family import Support, Towers, assemble
 from ga2clip.model.text_tower import text_config_refusal, text_refusal
@@ -118,8 +119,14 @@ class TimmViTFamily:
         )
 
     def towers(self, model: Any, tokenizer: Tokenizer) -> Towers:
-        """As `Family`."""
+        """As `Family`. Raises UserError for an image size that is not the trunk's, with which open_clip builds too."""
         trunk = model.visual.trunk
+        stated, taken = model.visual.image_size[0], trunk.patch_embed.img_size[0]
+        if stated != taken:
+            raise UserError(
+                f"image_size = {stated} is said of a vision tower for {taken} pixels",
+                f"correct it in the config; frames of another size: --image-size {stated}",
+            )
         block = trunk.blocks[0]
         conventions = {
             "heads": block.attn.num_heads,
