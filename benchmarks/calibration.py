@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import minimize
 
-from ga2clip.runtime.fit_calibration import errors_of, softmax
+from ga2clip.runtime.calibration import softmax, softmax_with_negatives
+from ga2clip.runtime.fit_calibration import errors_of
 from ga2clip.runtime.reliability import brier_score
 from ga2clip.runtime.scoring import normalise
 
@@ -168,20 +169,15 @@ def by_margin(at: np.ndarray, clips: Clips) -> np.ndarray:
 
 def with_negatives(at: np.ndarray, clips: Clips) -> np.ndarray:
     """The negative prompts take part; what they get is shared by the classes alike."""
-    negatives = clips.scale * clips.video @ clips.negatives.T + at[1]
-    whole = softmax(np.concatenate([clips.logits, negatives], axis=1) / np.exp(at[0]))
-    own = whole[:, : len(clips.texts)]
-    return np.asarray(own + (1 - own.sum(1, keepdims=True)) / len(clips.texts))
+    negatives = clips.scale * clips.video.astype(np.float64) @ clips.negatives.T + at[1]
+    return softmax_with_negatives(clips.logits / np.exp(at[0]), negatives / np.exp(at[0]))
 
 
 RULES: dict[str, tuple[Fit, bool]] = {
     "nothing": (lambda _: lambda clips: softmax(clips.logits), False),
     "temperature by likelihood, own class texts": (lambda c: by_likelihood(temperature, c, 0.5), False),
     "temperature by Brier score, own class texts": (lambda c: by_brier(temperature, c, 0.5), False),
-    "**temperature by Brier score, tuned classes as if new**": (
-        lambda c: by_brier(temperature, c, 0.5),
-        True,
-    ),
+    "temperature by Brier score, tuned classes as if new": (lambda c: by_brier(temperature, c, 0.5), True),
     "temperature by likelihood, tuned classes as if new": (
         lambda c: by_likelihood(temperature, c, 0.5),
         True,
@@ -196,7 +192,7 @@ RULES: dict[str, tuple[Fit, bool]] = {
     ),
     "temperature by the clip's best cosine": (lambda c: by_brier(by_cosine, c, 0.5, 0.0), True),
     "temperature by the clip's margin": (lambda c: by_brier(by_margin, c, 0.5, 0.0), True),
-    "negative prompts take part": (lambda c: by_brier(with_negatives, c, 0.5, -1.0), True),
+    "**negative prompts take part**": (lambda c: by_brier(with_negatives, c, 0.5, -1.0), True),
 }
 """How a rule is fitted to clips, and whether to the base classes as if they were new."""
 

@@ -24,8 +24,8 @@ from ga2clip.data.stickfigures.sets import CLASS_SETS
 from ga2clip.evaluation.open_predictor import open_predictor
 from ga2clip.evaluation.statistics import mean_interval, percent
 from ga2clip.runtime import Predictor
+from ga2clip.runtime.calibration import softmax
 from ga2clip.runtime.explain import Pool, explain, shapley_values
-from ga2clip.runtime.fit_calibration import softmax
 from ga2clip.runtime.scoring import Scorer
 
 FRAMES, SEED = 12, 9_000_000

@@ -1,12 +1,9 @@
 """Rules that learn classes from a few clips, on features of a built-in dataset: the one of `ga2clip teach` and others.
 
     ga2clip prepare --dataset stickfigures-narrow --clips-per-class 40
-    python benchmarks/teach.py --features narrow.npz --model runs/ga2/bundle --root data/stickfigures-narrow
-    OMP_NUM_THREADS=1 python benchmarks/teach.py --features narrow.npz
-
-    ga2clip prepare --dataset stickfigures
-    python benchmarks/teach.py --features zero-shot.npz --model tiny
-    OMP_NUM_THREADS=1 python benchmarks/teach.py --features zero-shot.npz --tune
+    python benchmarks/teach.py --features narrow.npz --model runs/zero-shot/bundle --root data/stickfigures-narrow
+    OMP_NUM_THREADS=1 python benchmarks/teach.py --features narrow.npz --seeds 1 2 3 4 5
+    OMP_NUM_THREADS=1 python benchmarks/teach.py --features narrow.npz --tune
 
 --tune reports on the training clips that no seed has drawn, instead of the test clips: the rule's constants were chosen
 there, as were those of the other rules. Only writing the features of a model that is no bundle needs torch; the tables
@@ -18,7 +15,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +24,8 @@ from scipy import stats
 from scipy.optimize import minimize
 
 from ga2clip.evaluation.statistics import clip_variance, mean_interval, percent
-from ga2clip.runtime.fit_calibration import Sets, best_cut, errors_of, softmax
+from ga2clip.runtime.calibration import softmax
+from ga2clip.runtime.fit_calibration import Sets, best_cut, errors_of
 from ga2clip.runtime.scoring import NONE_LABEL, normalise
 from ga2clip.runtime.taught_calibration import HeldOut, TaughtProbabilities, chosen_share, fitted_scale
 from ga2clip.runtime.teaching import TEXT_CLIPS, Example, Examples, Head
@@ -230,10 +228,31 @@ RULES: dict[str, Callable[[Data, np.ndarray], Scores]] = {
 
 
 def draw(data: Data, classes: Sequence[int], shots: int, seed: int) -> np.ndarray:
-    """Training clips of each class."""
+    """Training clips of each class; of all classes, those that `ga2clip train --protocol few-shot` draws."""
     rng = np.random.default_rng(seed)
     own = [np.flatnonzero(data.train & (data.labels == c)) for c in classes]
-    return np.concatenate([rng.choice(rows, shots, replace=False) for rows in own]).astype(int)
+    return np.concatenate([rows[np.sort(rng.permutation(len(rows))[:shots])] for rows in own]).astype(int)
+
+
+def draws(
+    data: Data, shots: int, seeds: Sequence[int], tune: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each seed the examples of all classes, and the clips to test."""
+    for seed in seeds:
+        drawn = draw(data, range(len(data.names)), shots, seed)
+        yield drawn, tested(data, drawn, tune)
+
+
+def row(*cells: object) -> None:
+    """Print a line of a table."""
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def head_row(*cells: object) -> None:
+    """Print the first two lines of a table."""
+    print()
+    row(*cells)
+    print("|---" * len(cells) + "|")
 
 
 def tested(data: Data, drawn: np.ndarray, tune: bool) -> np.ndarray:
@@ -253,141 +272,103 @@ def cell(hits: list[np.ndarray]) -> str:
 
 def accuracies(data: Data, seeds: Sequence[int], tune: bool) -> None:
     """All classes taught: the table of rules by number of clips."""
-    last = SHOTS[-1]
-    print("\n| | " + " | ".join(f"K = {shots}" for shots in SHOTS) + f" | s to learn, K = {last} |")
-    print("|---" * (len(SHOTS) + 2) + "|")
+    head_row("", *(f"K = {shots}" for shots in SHOTS), f"s to learn, K = {SHOTS[-1]}")
     for name, rule in RULES.items():
         cells, seconds = [], 0.0
         for shots in SHOTS:
             hits = []
-            for seed in seeds:
-                drawn = draw(data, range(len(data.names)), shots, seed)
-                clips = tested(data, drawn, tune)
+            for drawn, clips in draws(data, shots, seeds, tune):
                 begun = time.perf_counter()
                 scores = rule(data, drawn)
                 seconds = time.perf_counter() - begun
                 hits.append(scores(data.video[clips]).argmax(1) == data.labels[clips])
             cells.append(cell(hits))
-        print(f"| {name} | " + " | ".join(cells) + f" | {seconds:.3f} |", flush=True)
+        row(name, *cells, f"{seconds:.2f}")
 
 
 def protection(data: Data, seeds: Sequence[int], tune: bool) -> None:
     """A few classes taught, among all: what it does to them and to the others, whose names stay texts."""
-    print(
-        "\n| classes taught × clips | old, before | old, share 1 | old, taught "
-        "| new, before | new, share 1 | new, taught |"
-        "\n|---|---|---|---|---|---|---|"
+    whose = ("old", "new")
+    head_row(
+        "classes taught × clips", *(f"{w}, {how}" for w in whose for how in ("before", "share 1", "taught"))
     )
-    for taught, shots in ((1, 1), (1, 5), (3, 1), (3, 5), (10, 1), (10, 2), (10, 4), (10, 8), (10, 16)):
-        rows: dict[str, list[float]] = {}
+    for taught, shots in ((1, 1), (1, 5), (3, 1), (3, 5), *((10, shots) for shots in SHOTS)):
+        found: dict[str, list[float]] = {}
         for seed in seeds:
             new = np.random.default_rng(1000 + seed).choice(len(data.names), taught, replace=False)
             drawn = draw(data, new, shots, seed)
             clips = tested(data, drawn, tune)
             fresh = np.isin(data.labels[clips], new)
-            for when, rule in (("before", zero_shot), ("alone", alone), ("taught", teach)):
+            for rule in (zero_shot, alone, teach):
                 right = rule(data, drawn)(data.video[clips]).argmax(1) == data.labels[clips]
-                rows.setdefault(f"old {when}", []).append(float(right[~fresh].mean()))
-                rows.setdefault(f"new {when}", []).append(float(right[fresh].mean()))
-        change = np.subtract(rows["old taught"], rows["old before"])
+                for which, part in zip(whose, (~fresh, fresh), strict=True):
+                    found.setdefault(f"{which} {rule.__name__}", []).append(float(right[part].mean()))
+        change = np.subtract(found["old teach"], found["old zero_shot"])
         half = mean_interval(list((1 + change) / 2))  # it takes fractions
         low, high = 200 * half.low - 100, 200 * half.high - 100
-        shown = {key: f"{100 * np.mean(values):.1f}" for key, values in rows.items()}
-        print(
-            f"| {taught} × {shots} | {shown['old before']} | {shown['old alone']} | {shown['old taught']} "
-            f"(change {100 * change.mean():+.1f} [{low:+.1f}, {high:+.1f}]) "
-            f"| {shown['new before']} | {shown['new alone']} | {shown['new taught']} |",
-            flush=True,
+        shown = {key: f"{100 * np.mean(values):.1f}" for key, values in found.items()}
+        shown["old teach"] += f" (change {100 * change.mean():+.1f} [{low:+.1f}, {high:+.1f}])"
+        row(
+            f"{taught} × {shots}",
+            *(shown[f"{w} {rule.__name__}"] for w in whose for rule in (zero_shot, alone, teach)),
         )
 
 
 def calibration(data: Data, seeds: Sequence[int], tune: bool) -> None:
     """Expected calibration error (15 bins) with the model's scale, and with that fitted on held-out examples."""
-    print("\n| K | zero-shot | taught, scale kept | taught, scale fitted |\n|---|---|---|---|")
+    head_row("K", "zero-shot", "taught, scale kept", "taught, scale fitted")
     for shots in SHOTS:
-        errors: dict[str, list[float]] = {}
-        for seed in seeds:
-            drawn = draw(data, range(len(data.names)), shots, seed)
-            clips = tested(data, drawn, tune)
-            own, plain = head(data, drawn), zero_shot(data, drawn)(data.video[clips])
+        errors = []
+        for drawn, clips in draws(data, shots, seeds, tune):
+            plain = data.scale * zero_shot(data, drawn)(data.video[clips])
+            own = head(data, drawn)
             own = replace(own, share=chosen_share(own))
             scores = own.rows(data.names, data.texts).scores(data.video[clips])
-            for key, logits in (
-                ("before", data.scale * plain),
-                ("kept", data.scale * scores),
-                ("fitted", fitted_scale(own, HeldOut.of(own, data.negatives)) * scores),
-            ):
-                errors.setdefault(key, []).append(errors_of(softmax(logits), data.labels[clips])[0])
-        print(
-            f"| {shots} | " + " | ".join(f"{100 * np.mean(errors[key]):.1f}" for key in errors) + " |",
-            flush=True,
-        )
+            fitted = fitted_scale(own, HeldOut.of(own, data.negatives))
+            logits = (plain, data.scale * scores, fitted * scores)
+            errors.append([errors_of(softmax(part), data.labels[clips])[0] for part in logits])
+        row(shots, *(f"{100 * value:.1f}" for value in np.mean(errors, axis=0)))
 
 
-def sets(data: Data, seeds: Sequence[int], tune: bool) -> None:
-    """How often sets of 90 % coverage hold the truth, with a threshold from held-out examples, and their size.
+def sure(data: Data, seeds: Sequence[int], tune: bool) -> None:
+    """How often sets of 90 % coverage hold the truth, with a threshold from held-out examples, and their size; and mean
+    F1 over classes by themselves with a threshold of a half for all, and with the fitted ones.
 
     Counted are the draws whose share lies in its 95 % interval round 90 %: the binomial one, which knows the chance in
     the test clips, and the beta-binomial one, which also knows that in the examples.
     """
-    print(
-        "\n| K | examples | sets hold, % | in the binomial interval | in the beta-binomial one | classes in a set |"
+    head_row(
+        *("K", "examples", "sets hold, %", "in the binomial interval", "in the beta-binomial one"),
+        *("classes in a set", "F1, threshold 0.5", "F1, fitted thresholds"),
     )
-    print("|---|---|---|---|---|---|")
     for shots in SHOTS:
-        held: list[float] = []
-        sizes: list[float] = []
-        inside = [0, 0]
-        for seed in seeds:
-            drawn = draw(data, range(len(data.names)), shots, seed)
-            clips, own = tested(data, drawn, tune), head(data, drawn)
+        held, sizes, inside, f1 = [], [], np.zeros(2, int), []
+        count = shots * len(data.names)
+        for drawn, clips in draws(data, shots, seeds, tune):
+            own = head(data, drawn)
             fitted = TaughtProbabilities.fit(own, data.negatives, "softmax")
-            own = fitted.applied_to(own)
-            assert fitted.calibration is not None
-            scores = own.rows(data.names, data.texts).scores(data.video[clips])
-            found = Sets.of(
-                softmax(fitted.scale * scores),
-                data.labels[clips],
-                np.array(fitted.calibration.tuned.misses),
-            )
-            held_in, count = int(found.covered.sum()), shots * len(data.names)
-            place = math.ceil((count + 1) * 0.9)
-            for number, spread in enumerate(
-                (stats.binom(len(clips), 0.9), stats.betabinom(len(clips), place, count + 1 - place))
-            ):
-                low, high = spread.ppf([0.025, 0.975])
-                inside[number] += low <= held_in <= high
-            held.append(float(found.covered.mean()))
-            sizes.append(float(found.sizes.mean()))
-        print(
-            f"| {shots} | {shots * len(data.names)} | {percent(float(np.mean(held)), mean_interval(held))} | "
-            f"{inside[0]} of {len(seeds)} | {inside[1]} of {len(seeds)} | {np.mean(sizes):.1f} |",
-            flush=True,
-        )
-
-
-def several(data: Data, seeds: Sequence[int], tune: bool) -> None:
-    """Classes by themselves: mean F1 over classes with a threshold of a half for all, and with the fitted ones."""
-    print("\n| K | F1, threshold 0.5 | F1, fitted thresholds |\n|---|---|---|")
-    for shots in SHOTS:
-        half, fit = [], []
-        for seed in seeds:
-            drawn = draw(data, range(len(data.names)), shots, seed)
-            clips, own = tested(data, drawn, tune), head(data, drawn)
-            fitted = TaughtProbabilities.fit(own, data.negatives, "softmax")
-            own = fitted.applied_to(own)
             assert fitted.calibration is not None
             group, usual = fitted.calibration.tuned, fitted.calibration.usual_threshold
-            logits = fitted.scale * own.rows(data.names, data.texts).scores(data.video[clips])
+            rows = fitted.applied_to(own).rows(data.names, data.texts)
+            logits, labels = fitted.scale * rows.scores(data.video[clips]), data.labels[clips]
+            found = Sets.of(softmax(logits), labels, np.array(group.misses))
+            place = math.ceil((count + 1) * 0.9)
+            spreads = stats.binom(len(clips), 0.9), stats.betabinom(len(clips), place, count + 1 - place)
+            for number, (low, high) in enumerate(spread.ppf([0.025, 0.975]) for spread in spreads):
+                inside[number] += low <= int(found.covered.sum()) <= high
+            held.append(float(found.covered.mean()))
+            sizes.append(float(found.sizes.mean()))
             alone = 1 / (1 + np.exp(-np.clip(group.slope * logits + group.offset, -700, 700)))
             cuts = np.array([fitted.calibration.thresholds.get(name, usual) for name in data.names])
-            half.append(mean_f1(alone >= 0.5, data.labels[clips]))
-            fit.append(mean_f1(alone >= cuts, data.labels[clips]))
-        print(
-            f"| {shots} | {percent(float(np.mean(half)), mean_interval(half))} | "
-            f"{percent(float(np.mean(fit)), mean_interval(fit))} |",
-            flush=True,
-        )
+            f1.append([mean_f1(alone >= cut, labels) for cut in (0.5, cuts)])
+        kept = [f"{number} of {len(seeds)}" for number in inside]
+        scores = [interval(list(values)) for values in np.transpose(f1)]
+        row(shots, count, interval(held), *kept, f"{np.mean(sizes):.1f}", *scores)
+
+
+def interval(values: list[float]) -> str:
+    """Mean and 95 % interval over draws, in percent."""
+    return percent(float(np.mean(values)), mean_interval(values))
 
 
 def mean_f1(taken: np.ndarray, labels: np.ndarray) -> float:
@@ -405,8 +386,7 @@ def rejection(data: Data, seeds: Sequence[int], tune: bool) -> None:
     irrelevant = np.flatnonzero(data.labels < 0)
     if not len(irrelevant):
         return
-    print("\n| K | examples of none | threshold before, kept / rejected | fitted, kept / rejected |")
-    print("|---|---|---|---|")
+    head_row("K", "examples of none", "threshold before, kept / rejected", "fitted, kept / rejected")
     for shots in (0, 1, 4, 16):
         for none in (0, 1, 5, 20) if shots else (0,):
             rows = []
@@ -428,7 +408,7 @@ def rejection(data: Data, seeds: Sequence[int], tune: bool) -> None:
                     [part for t in (before, threshold) for part in ((good >= t).mean(), (bad < t).mean())]
                 )
             a, b, c, d = (f"{100 * value:.1f}" for value in np.mean(rows, axis=0))
-            print(f"| {shots or 'untaught'} | {none} | {a} / {b} | {c} / {d} |", flush=True)
+            row(shots or "untaught", none, f"{a} / {b}", f"{c} / {d}")
 
 
 def margins(data: Data, clips: np.ndarray, own: Head | None = None) -> np.ndarray:
@@ -448,7 +428,7 @@ def main() -> None:
     parser.add_argument("--model", default="", help="write the features of this model, and stop")
     parser.add_argument("--root", type=Path, default=Path("data/stickfigures"))
     parser.add_argument("--tune", action="store_true", help="report on training clips that were not drawn")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(1, 11)))
     args = parser.parse_args()
     if args.model:
         write_features(args.model, args.root, args.features[0])
@@ -458,7 +438,7 @@ def main() -> None:
         data = read_data(path)
         clips = len(tested(data, np.zeros(0, int), args.tune))
         print(f"\n## {path.stem}: {len(data.names)} classes, {clips} clips tested")
-        for table in (accuracies, protection, calibration, sets, several, rejection):
+        for table in (protection, accuracies, calibration, sure, rejection):
             table(data, args.seeds, args.tune)
     print(f"\nPeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 

@@ -86,19 +86,17 @@ class Run:
 
     def state(self) -> "dict[str, Tensor]":
         """The tuned tensors by name. Raises UserError for an unreadable file."""
-        tensors = read_tensors(self.path / PROMPTS)[1]
-        return current_names({name: t for name, t in tensors.items() if not name.startswith(_EXAMPLES)})
+        return _state(read_tensors(self.path / PROMPTS)[1])
 
     def examples(self) -> "Examples | None":
-        """The training clips that `method.teach` learned from, with their features; None without it.
+        """The clips that `method.teach` learned from; None without it. Raises UserError for an unreadable file."""
+        return self._examples(read_tensors(self.path / PROMPTS)[1])
 
-        Raises UserError for an unreadable file.
-        """
+    def _examples(self, tensors: "Mapping[str, Tensor]") -> "Examples | None":
         if not self.settings.method.teach:
             return None
         from ga2clip.runtime.teaching import Example, Examples
 
-        tensors = read_tensors(self.path / PROMPTS)[1]
         try:
             features, labels, hashes = (tensors[f"{_EXAMPLES}{name}"].numpy() for name in _ARRAYS)
         except KeyError:
@@ -117,10 +115,17 @@ class Run:
 
         Raises UserError if the backbone is not available, or the run does not fit its settings.
         """
+        return self._model(_state(read_tensors(self.path / PROMPTS)[1]), device)
+
+    def model_and_examples(self, device: "str | torch.device" = "cpu") -> "tuple[VideoCLIP, Examples | None]":
+        """What `model` and `examples` return, of a file that is read once."""
+        tensors = read_tensors(self.path / PROMPTS)[1]
+        return self._model(_state(tensors), device), self._examples(tensors)
+
+    def _model(self, state: "dict[str, Tensor]", device: "str | torch.device") -> "VideoCLIP":
         from ga2clip.model.load_backbone import load_backbone
         from ga2clip.model.video_clip import build_model
 
-        state = self.state()
         settings = self.settings.backbone
         if settings.pretrained == BACKBONE:
             settings = settings.model_copy(update={"pretrained": str(self.path / BACKBONE)})
@@ -206,6 +211,11 @@ class Run:
         if data.labels:  # that file names the classes
             return named(manifest, data.class_names)
         return named_as_tuned(manifest, data.class_names, self.classes, sure="imported" not in self.meta)
+
+
+def _state(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """The tuned tensors of a run's file, which may hold examples beside them."""
+    return current_names({name: t for name, t in tensors.items() if not name.startswith(_EXAMPLES)})
 
 
 def start_run(

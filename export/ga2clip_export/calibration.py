@@ -1,7 +1,7 @@
 """Fits what makes probabilities of scores, for tuned and for new names: temperatures, independent scores and sets.
 
-Temperatures minimise the Brier score. The usual fit, by likelihood, is decided by the few clips on which a video CLIP
-is sure and wrong, and makes all other answers too unsure.
+Temperatures, and the offset with which negative prompts take part, minimise the Brier score. The usual fit, by
+likelihood, is decided by the few clips on which a video CLIP is sure and wrong, and makes all other answers too unsure.
 
 New names can't be seen before they are asked for, and clips of novel classes are test clips. So the tuned classes are
 taken as if they were new: their clips, encoded by the tuned model, are scored against class texts of the untuned text
@@ -12,10 +12,12 @@ Sources: `ga2clip.runtime.calibration`; the Brier score is a proper score (Gneit
 
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
+from ga2clip.runtime.calibration import softmax, softmax_with_negatives
 from ga2clip.runtime.card import CalibrationCard, GroupCalibration
 from ga2clip.runtime.fit_calibration import (
     FEWEST,
@@ -26,7 +28,6 @@ from ga2clip.runtime.fit_calibration import (
     fit_sigmoid,
     misses_of,
     rounded,
-    softmax,
     usual_cut,
 )
 from ga2clip.runtime.reliability import brier_score
@@ -43,6 +44,7 @@ def fit_calibration(
     labels: np.ndarray,
     bank: np.ndarray,
     untuned: np.ndarray | None,
+    negatives: np.ndarray,
     *,
     scale: float,
     classes: Sequence[str],
@@ -56,6 +58,7 @@ def fit_calibration(
         bank: float32 (C, D) features of the classes.
         untuned: float32 (C, D) features of the same classes from the text tower as it was before tuning; None:
             not known.
+        negatives: float32 (K, D) features of the negative prompts; without any, K = 0, none take part.
         scale: factor on cosines.
         classes: the names.
         source: what the clips are, for the card.
@@ -71,14 +74,15 @@ def fit_calibration(
         return None
     unit = normalise(video).astype(np.float64)
     own = scale * unit @ normalise(bank).T
-    tuned = _fit_group(own, labels)
+    against = scale * unit @ normalise(negatives).T
+    tuned = _fit_group(own, against, labels)
     new = None
     if untuned is None:
         _log.warning(
             "the model has no untuned text tower: probabilities of new names are as those of tuned ones"
         )
     else:
-        new = _fit_group(scale * unit @ normalise(untuned).T, labels)
+        new = _fit_group(scale * unit @ normalise(untuned).T, against, labels)
     scores = _sigmoid(tuned.slope * own + tuned.offset)
     enough = [index for index in range(len(bank)) if (labels == index).sum() >= FEWEST_OF_CLASS]
     return CalibrationCard(
@@ -101,25 +105,68 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(score, bounds=_RANGE, method="bounded").x))
 
 
-def _fit_group(logits: np.ndarray, labels: np.ndarray) -> GroupCalibration:
+class Softmax(NamedTuple):
+    """A temperature, and what is added to the logits of negative prompts, which take no part where it is None."""
+
+    temperature: float
+    negative_offset: float | None
+
+    def probabilities(self, logits: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+        """Of logits (N, C), with those of the negative prompts (N, K)."""
+        if self.negative_offset is None:
+            return softmax(logits / self.temperature)
+        against = negatives + self.negative_offset
+        return softmax_with_negatives(logits / self.temperature, against / self.temperature)
+
+
+def fit_softmax(logits: np.ndarray, negatives: np.ndarray, labels: np.ndarray) -> Softmax:
+    """The smallest Brier score with negative prompts; logits (N, C), those of the negatives (N, K), labels (N,)."""
+    alone = Softmax(fit_temperature(logits, labels), None)
+    if not negatives.shape[1]:
+        return alone
+    widest = 2 * float(max(np.abs(logits).max(), np.abs(negatives).max()))
+
+    def score(at: np.ndarray) -> float:
+        found = Softmax(np.exp(at[0]), at[1]).probabilities(logits, negatives)
+        return float(brier_score(found, labels).mean())
+
+    # One of the corners is nearly the temperature alone, so that the result is not worse than that.
+    log = np.log(alone.temperature)
+    found = minimize(
+        score,
+        np.array([log, 0.0]),
+        method="Nelder-Mead",
+        bounds=[_RANGE, (-widest, widest)],
+        options={
+            "maxiter": 400,
+            "xatol": 1e-4,
+            "fatol": 1e-8,
+            "initial_simplex": [[log, -widest], [log, 0.0], [log - np.sign(log or 1) / 2, 0.0]],
+        },
+    )
+    return Softmax(float(np.exp(found.x[0])), float(found.x[1]))
+
+
+def _fit_group(logits: np.ndarray, negatives: np.ndarray, labels: np.ndarray) -> GroupCalibration:
     held = np.empty_like(logits)
     covered, sizes = [], []
     folds = _folds(labels)
     for fold in range(_FOLDS):
         out = folds == fold
-        temperature = fit_temperature(logits[~out], labels[~out])
-        held[out] = softmax(logits[out] / temperature)
-        sets = Sets.of(held[out], labels[out], misses_of(softmax(logits[~out] / temperature), labels[~out]))
+        rule = fit_softmax(logits[~out], negatives[~out], labels[~out])
+        held[out] = rule.probabilities(logits[out], negatives[out])
+        known = rule.probabilities(logits[~out], negatives[~out])
+        sets = Sets.of(held[out], labels[out], misses_of(known, labels[~out]))
         covered += sets.covered.tolist()
         sizes += sets.sizes.tolist()
     (ece_before, brier_before), (ece, brier) = errors_of(softmax(logits), labels), errors_of(held, labels)
-    temperature = fit_temperature(logits, labels)
+    rule = fit_softmax(logits, negatives, labels)
     slope, offset = fit_sigmoid(logits, labels)
     return GroupCalibration(
-        temperature=temperature,
+        **rule._asdict(),
         slope=slope,
         offset=offset,
-        misses=rounded(misses_of(softmax(logits / temperature), labels)),
+        misses=rounded(misses_of(rule.probabilities(logits, negatives), labels)),
         accuracy=float((held.argmax(axis=1) == labels).mean()),
         ece_before=ece_before,
         ece=ece,

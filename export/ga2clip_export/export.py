@@ -118,8 +118,9 @@ def export_run(
         run.refuse_trained([clip for part in task.evals for clip in part.clips])
         moved = run.settings.updated({"data": {"root": str(task.root)}}, "the dataset's place")
         log_other_classes(run, run.manifest(moved.data))
+    model, examples = run.model_and_examples()
     return export_model(
-        run.model(),
+        model,
         run.path / name if out is None else Path(out),
         task=task,
         precision=precision,
@@ -127,7 +128,7 @@ def export_run(
         static=static,
         clips=clips,
         trained=_history(run),
-        examples=run.examples(),
+        examples=examples,
         verify_accuracy=verify_accuracy,
         triton=triton,
         sign_with=sign_with,
@@ -280,6 +281,7 @@ def _calibration(model: VideoCLIP, task: Task, expected: verify.Reference) -> Ca
         labels,
         expected.bank,
         untuned_texts(model),
+        expected.negatives,
         scale=expected.scale,
         classes=model.classes,
         source=source,

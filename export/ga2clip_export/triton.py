@@ -6,8 +6,8 @@
                                       encoder then lacks
     DIR/ga2clip_text/…                ids int64 (L) → features (D)
 
-Triton adds the batch dimension and batches requests of equal shape. The class features (text bank), the tokenizer and
-the temperature are for the client: it takes them from the bundle.
+Triton adds the batch dimension and batches requests of equal shape. The class features and negatives (text bank), the
+tokenizer, the scale and the calibration are in the bundle, for the client, which computes probabilities.
 """
 
 import shutil

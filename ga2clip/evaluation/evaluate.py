@@ -149,12 +149,10 @@ def _evaluate(
     }
     _refuse_other_data(run, settings, manifest, protocols)
     with join_group(device) as group:
-        model = run.model(group.device)
+        model, examples = run.model_and_examples(group.device)
         model.class_texts = ClassTexts(settings.descriptions)
         bar = progress and group.is_first
-        reports = evaluate_model(
-            model, settings, protocols, group, manifest, run.examples(), about=about, bar=bar
-        )
+        reports = evaluate_model(model, settings, protocols, group, manifest, examples, about=about, bar=bar)
     reports = [replace(report, folder=folder.format(protocol=report.protocol)) for report in reports]
     if write and group.is_first:
         for report in reports:

@@ -25,7 +25,8 @@ from ga2clip.runtime.card import BundleCard, CalibrationCard
 from ga2clip.runtime.learn import taught_by_training
 from ga2clip.runtime.model import ClipModel
 from ga2clip.runtime.scoring import normalise
-from ga2clip.runtime.teaching import Head
+from ga2clip.runtime.taught_calibration import TaughtProbabilities
+from ga2clip.runtime.teaching import Example, Examples, Head
 from ga2clip.settings import Settings
 
 _SAME_MODEL = 0.9999  # cosine of features that torch gave before and gives now, perhaps on another device
@@ -91,6 +92,12 @@ class TorchModel:
     def calibration(self) -> CalibrationCard | None:
         """As `ClipModel`: that of the exported bundle, if the bundle was made from this very model."""
         return self._card.calibration if self._card else None
+
+    def fitted_to(self, examples: Examples) -> TaughtProbabilities | None:
+        """What the exported bundle has fitted to these training clips; None where it was not made of them."""
+        taught = self._card.taught if self._card else None
+        known = () if taught is None else tuple(Example(e.label, e.kind, e.sha256) for e in taught.examples)
+        return TaughtProbabilities.of(taught) if taught and known == examples.items else None
 
     @cached_property
     def _card(self) -> BundleCard | None:
@@ -160,10 +167,9 @@ class TorchModel:
 
 def model_of_run(path: Path, *, device: str = "auto", threads: int = 0) -> ClipModel:
     """The tuned model of a run, taught by its training clips if it was. Raises UserError as `load_run`."""
-    run = load_run(path)
-    model = TorchModel(run.model(), str(path), device=device, threads=threads, exported=path / "bundle")
-    examples = run.examples()
-    return model if examples is None else taught_by_training(model, examples)
+    own, examples = load_run(path).model_and_examples()
+    model = TorchModel(own, str(path), device=device, threads=threads, exported=path / "bundle")
+    return model if examples is None else taught_by_training(model, examples, model.fitted_to(examples))
 
 
 def zero_shot_model(

@@ -83,7 +83,7 @@ class BundleModel:
             own = len(card.classes) - len(card.taught.added)
             bank = self._text.bank.features
             rule = card.taught
-            fitted = TaughtProbabilities(rule.share, rule.scale, rule.calibration, rule.reject)
+            fitted = TaughtProbabilities.of(rule)
             head = Head(card.classes, bank, examples, own, self.scale, self.threshold, unseen=rule.unseen)
             self.taught = fitted.applied_to(head)
             self.scale, self.calibration = fitted.scale, fitted.calibration

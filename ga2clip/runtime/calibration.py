@@ -4,6 +4,9 @@
 them by the distance of its text from the nearest tuned class, so that another wording of a tuned class is treated
 almost as that class.
 
+Where the model has negative prompts, they take part in the softmax, and what they get is shared by all classes alike: a
+clip that looks like "none of these" is less sure, and the ranking stays.
+
 Sources: temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2); by the
 distance of the best class from the tuned ones (Wang et al., "Open-Vocabulary Calibration for Fine-tuned CLIP", ICML
 2024; their rule differs); sigmoids of single scores (Platt, "Probabilistic Outputs for Support Vector Machines", 1999);
@@ -124,6 +127,30 @@ class Calibration:
         """float64 (C,): what the logits of a video are divided by whose best class this is."""
         return np.exp(self._between(lambda group: math.log(group.temperature)))
 
+    @cached_property
+    def negative_offsets(self) -> np.ndarray | None:
+        """float64 (C,): what is added to the negative prompts' logits of a video whose best class this is.
+
+        None: the negative prompts take no part.
+        """
+        if self.card.without_negatives:
+            return None
+        return self._between(lambda group: group.negative_offset or 0.0)
+
+    def probabilities(self, logits: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+        """Probabilities float64 (N, C) in the order of the logits.
+
+        logits: (N, C), scale times cosine; a last column of "none of these" may follow. negatives: those of the
+        negative prompts, (N, K).
+        """
+        best = logits[:, : len(self.newness)].argmax(axis=1)
+        temperatures, offsets = self.temperatures[best][:, None], self.negative_offsets
+        if offsets is None or not negatives.shape[1]:
+            return softmax(logits / temperatures)
+        return softmax_with_negatives(
+            logits / temperatures, (negatives + offsets[best][:, None]) / temperatures
+        )
+
     def independent(self, logits: np.ndarray) -> np.ndarray:
         """Scores float64 (N, C), each a probability by itself, of the logits (N, C): scale times cosine."""
         slopes = self._between(lambda group: group.slope)
@@ -157,6 +184,37 @@ class Calibration:
         tuned = value(self.card.tuned)
         new = tuned if self.card.new is None else value(self.card.new)
         return np.asarray((1 - self.newness) * tuned + self.newness * new, np.float64)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Of rows (N, C), float64."""
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
+
+
+def softmax_with_negatives(logits: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+    """Probabilities float64 (N, C) of classes among which the share of the negatives is divided equally.
+
+    logits: (N, C). negatives: logits of the negative prompts, (N, K).
+    """
+    count = logits.shape[1]
+    whole = softmax(np.concatenate([logits, negatives], axis=1))
+    return in_order(whole[:, :count] + whole[:, count:].sum(axis=1, keepdims=True) / count, logits)
+
+
+def in_order(probabilities: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Probabilities float64 (N, C), at least 0, in the order of the logits (N, C), of which they are rising functions.
+
+    Those that rounding has made equal are lowered to the next smaller numbers.
+    """
+    order = np.argsort(-logits, axis=1, kind="stable")
+    # The bits of float64 numbers from 0 on, read as integers, count them.
+    numbers = np.take_along_axis(probabilities, order, axis=1).view(np.int64)
+    places = np.arange(logits.shape[1])
+    lowered = np.maximum(np.minimum.accumulate(numbers + places, axis=1) - places, 0)
+    found = np.empty_like(probabilities)
+    np.put_along_axis(found, order, lowered.view(np.float64), axis=1)
+    return found
 
 
 def fewest(share: float) -> int:

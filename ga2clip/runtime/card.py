@@ -156,6 +156,9 @@ class GroupCalibration(_Part):
 
     temperature: Positive
     """What logits are divided by before the softmax."""
+    negative_offset: Annotated[float, Field(ge=-4e6, le=4e6)] | None = None
+    """What is added to the logits of the negative prompts, which take part in the softmax; what they get is shared by
+    all classes alike. None: they take no part."""
     slope: float
     offset: float
     """The score of a class by itself: the sigmoid of `slope` times (scale times cosine) plus `offset`."""
@@ -188,6 +191,17 @@ class CalibrationCard(_Part):
     """From which score on a class counts as true by itself, where it has clips enough."""
     usual_threshold: Share = 0.5
     """Of all other classes, fitted to all clips and classes together."""
+
+    @model_validator(mode="after")
+    def _has_both_offsets(self) -> "CalibrationCard":
+        if self.new is not None and (self.new.negative_offset is None) != self.without_negatives:
+            raise ValueError("'tuned' and 'new' both need a 'negative_offset', or neither")
+        return self
+
+    @property
+    def without_negatives(self) -> bool:
+        """Whether the negative prompts take no part in the probabilities."""
+        return self.tuned.negative_offset is None
 
 
 class ReliabilityCard(_Part):
@@ -316,6 +330,8 @@ class BundleCard(_Part):
             raise ValueError(f"lacks the agreement of {', '.join(sorted(missing))}")
         if self.reject is not None and not self.negatives:
             raise ValueError("has an open-set threshold but no negative prompt")
+        if self.calibration and not self.calibration.without_negatives and not self.negatives:
+            raise ValueError("has an offset for negative prompts but no negative prompt")
         if self.sampling.frames * self.preprocess.size**2 > _LARGEST_CLIP:
             raise ValueError("'sampling.frames' frames of 'preprocess.size' would not fit into memory")
         if (self.taught is not None) != (self.schema_version == TAUGHT_VERSION):

@@ -63,7 +63,7 @@ def _taught(taught: TaughtCard) -> str:
     shown = [f"{name} ({count})" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
     more = f", … {len(counts) - _CLASSES_SHOWN} more" if len(counts) > _CLASSES_SHOWN else ""
     clips = counted(len(taught.examples), "clip")
-    return f"{clips} by {taught.rule} (share {taught.share:.1f}): {', '.join(shown)}{more}{new}"
+    return f"{clips} by {taught.rule} (share {taught.share:.2f}): {', '.join(shown)}{more}{new}"
 
 
 def _reliability(name: str, found: ReliabilityCard) -> str:
@@ -82,7 +82,8 @@ def _calibration(card: BundleCard) -> str:
     if rule is None:
         return "no: probabilities are as the model gives them"
     new = "not fitted for new names" if rule.new is None else f"new names {rule.new.temperature:.2f}, a guess"
-    return f"temperature {rule.tuned.temperature:.2f}, {new} ({rule.fitted_on})"
+    negatives = "" if rule.without_negatives else "; negative prompts take part"
+    return f"temperature {rule.tuned.temperature:.2f}, {new}{negatives} ({rule.fitted_on})"
 
 
 def _by_examples(taught: TaughtCard) -> str:

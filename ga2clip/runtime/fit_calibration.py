@@ -33,12 +33,6 @@ class Sets:
         return cls(np.take_along_axis(inside, labels[:, None], axis=1)[:, 0], inside.sum(axis=1))
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Of rows (N, C), float64."""
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
-
-
 def misses_of(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """1 minus the probability of the true class, (N,)."""
     return np.clip(1 - np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0], 0, 1)

@@ -38,12 +38,18 @@ class Shown:
 
 
 class TaughtModel:
-    """A `ClipModel` with examples: all of the given model, but for its classes and how they are scored."""
+    """A `ClipModel` with examples: all of the given model, but for its classes and how they are scored.
 
-    def __init__(self, model: ClipModel, head: Head) -> None:
+    Args:
+        model: the model before.
+        head: what examples teach.
+        fitted: what was fitted to these examples of this model before; None: it is fitted now.
+    """
+
+    def __init__(self, model: ClipModel, head: Head, fitted: TaughtProbabilities | None = None) -> None:
         self._model = model
         self.classes = head.classes
-        self.fitted = TaughtProbabilities.fit(head, model.negatives, model.scoring)
+        self.fitted = fitted or TaughtProbabilities.fit(head, model.negatives, model.scoring)
         self.taught = self.fitted.applied_to(head)
         self.scale, self.calibration = self.fitted.scale, self.fitted.calibration
         self.threshold = self.taught.threshold
@@ -127,14 +133,18 @@ def taught_model(
     return TaughtModel(model, learned)
 
 
-def taught_by_training(model: ClipModel, examples: Examples) -> TaughtModel:
+def taught_by_training(
+    model: ClipModel, examples: Examples, fitted: TaughtProbabilities | None = None
+) -> TaughtModel:
     """The model with the clips that it was trained on as examples, whose features it has computed before.
+
+    fitted: as in `TaughtModel`.
 
     As many classes again as it knows may be asked for that have no examples, so the covariance of those that have some
     counts half: better on classes that were left out of three datasets (docs/benchmarks.md).
     """
     head = _learn(model, None, model.classes, examples)
-    return TaughtModel(model, replace(head, unseen=len(head.classes)))
+    return TaughtModel(model, replace(head, unseen=len(head.classes)), fitted)
 
 
 def _without(examples: Examples | None, forget: Sequence[str], model: ClipModel) -> Examples:

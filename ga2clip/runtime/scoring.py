@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ga2clip.choices import ScoringRule
-from ga2clip.runtime.calibration import Calibration, Choice, Coverage, MultiLabel
+from ga2clip.runtime.calibration import Calibration, Choice, Coverage, MultiLabel, in_order, softmax
 from ga2clip.runtime.teaching import Taught
 
 NONE_LABEL = "none of these"
@@ -69,20 +69,20 @@ class Scorer:
 
         With rejection, `NONE_LABEL` takes part with the best negative's cosine plus the threshold, so that it ranks
         first exactly where the margin is below the threshold. With a calibration, the logits of a video are divided
-        by the temperature of its best class, which leaves the ranking as it is. With `MultiLabel`, each class has a
-        probability of its own.
+        by the temperature of its best class, and the negative prompts take part, unless they do as `NONE_LABEL`
+        already; that leaves the ranking as it is. With `MultiLabel`, each class has a probability of its own.
         """
-        scores = self.scores(normalise(video))
+        unit = normalise(video)
+        scores = self.scores(unit)
         logits = self.scale * scores
         if self.calibration is not None and isinstance(self.choice, MultiLabel):
             return self.calibration.independent(logits)
         if self.rule == "sigmoid":
             return _sigmoid(logits + self.bias)
-        if self.calibration is not None:
-            best = scores[:, : len(self.features)].argmax(axis=1)
-            logits /= self.calibration.temperatures[best][:, None]
-        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return exponents / exponents.sum(axis=1, keepdims=True)
+        if self.calibration is None:
+            return softmax(logits)
+        against = self._against(unit) if self.threshold is None else np.empty((len(unit), 0))
+        return self.calibration.probabilities(logits, self.scale * against.astype(np.float64))
 
     def scores(self, unit: np.ndarray) -> np.ndarray:
         """Scores of the labels, float64 (N, C), of unit video features (N, D): cosines, or what examples made of them.
@@ -125,15 +125,9 @@ class Scorer:
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Sigmoids of logits (N, C), float64, in the order of the logits.
-
-    Above 37, float64 rounds a sigmoid to 1, so that such classes would tie. Each class is therefore lowered by 2⁻⁵³,
-    the distance of two numbers below 1, for every class of a larger logit.
-    """
+    """Sigmoids of logits (N, C), float64, in the order of the logits, also of those above 37, which round to 1."""
     tails = np.exp(-np.abs(logits))
-    likely = np.where(logits >= 0, 1.0, tails) / (1.0 + tails)
-    places = np.argsort(np.argsort(-logits, axis=1, kind="stable"), axis=1)
-    return likely - np.where(likely > 0.5, places * 2.0**-53, 0.0)
+    return in_order(np.where(logits >= 0, 1.0, tails) / (1.0 + tails), logits)
 
 
 def rejection_margin(video: np.ndarray, features: np.ndarray, negatives: np.ndarray) -> np.ndarray:

@@ -19,7 +19,8 @@ import numpy as np
 
 from ga2clip.choices import ScoringRule
 from ga2clip.labels import comparable
-from ga2clip.runtime.card import CalibrationCard, GroupCalibration, RejectCard
+from ga2clip.runtime.calibration import softmax
+from ga2clip.runtime.card import CalibrationCard, GroupCalibration, RejectCard, TaughtCard
 from ga2clip.runtime.fit_calibration import (
     FEWEST,
     FEWEST_OF_CLASS,
@@ -31,7 +32,6 @@ from ga2clip.runtime.fit_calibration import (
     fit_sigmoid,
     misses_of,
     rounded,
-    softmax,
     usual_cut,
 )
 from ga2clip.runtime.scoring import rejection_margin
@@ -42,7 +42,10 @@ FEWEST_OF_NONE = 5
 """Examples of "none of these", to fit the threshold on."""
 _TURNS = 16
 _CLASS_TURNS = 8
-_SHARES = np.linspace(0.1, 1, 10)
+_SHARES = np.array([0.05, *np.linspace(0.1, 1, 10)])
+_SAFE = 0.4
+_MOST_OF_ONE_CLIP = 0.2
+_SHARPER = 4.0  # than the model's softmax, so that a probability is nearly whether a clip is named rightly
 _SCALES = 2.0 ** np.linspace(-3, 5, 65)
 
 
@@ -98,6 +101,11 @@ class TaughtProbabilities:
     calibration: CalibrationCard | None
     reject: RejectCard | None
 
+    @classmethod
+    def of(cls, card: TaughtCard) -> "TaughtProbabilities":
+        """What the card of a taught bundle holds."""
+        return cls(card.share, card.scale, card.calibration, card.reject)
+
     def applied_to(self, head: Head) -> Head:
         """The head with the chosen share and the fitted threshold."""
         threshold = self.reject.threshold if self.reject else None
@@ -120,14 +128,18 @@ class TaughtProbabilities:
 
 
 def chosen_share(head: Head) -> float:
-    """The share of the rule in the scores, 0.1 … 1, with which held-out examples are named best and others not harmed.
+    """The share of the rule in the scores, 0.05 … 1, with which held-out examples are named best, others not harmed.
+
+    It is 0.4 divided by the number of taught classes, but 0.05 at least, which costs the others little whatever the
+    examples are (on training clips of three datasets), or what the examples show to be safe.
 
     Two questions are asked of the examples. What is gained: each whose class has others is held out (16 turns). What
     the classes without examples lose: all examples of a class are held out (8 turns), so that it is known by its text
-    alone among classes that are taught. The share rises from 0.1 on as long as none of the latter is lost to another
-    class, or more are gained than lost with half a standard deviation to spare; up to there, the one with the best
-    accuracy on the former is taken, the largest of equals or, with one clip a class, of all. One taught class alone
-    can't be asked the second question, and clips that the model was tuned on answer neither: the share is 1.
+    alone among classes that are taught. The share rises as long as the latter keep their probability (`_keeps`);
+    up to there, the one with the best accuracy on the former is taken, the largest of equals. One clip of each class
+    says little of what others lose: then it is 0.2 at most. One taught class alone can't be asked the second question.
+    Where all classes are taught, there is nothing to lose. Clips that the model was tuned on answer neither: the share
+    is 1.
     """
     shown = replace(
         head, examples=head.examples.keep(e.kind == "class" for e in head.examples.items), share=1.0
@@ -135,23 +147,38 @@ def chosen_share(head: Head) -> float:
     numbers = {comparable(name): row for row, name in enumerate(head.classes)}
     labels = np.array([numbers[comparable(example.label)] for example in shown.examples.items], np.int64)
     taught, place = np.unique(labels, return_inverse=True)
-    if len(taught) < 2 or head.unseen:
+    if not len(taught) or head.unseen:
         return 1.0
+    least = max(_SAFE / len(taught), _SHARES[0])
+    if len(taught) == 1:
+        return least if len(head.classes) > 1 else 1.0
     plain = (shown.examples.features @ head.texts.T).astype(np.float64)
     alone = _scores_without(shown, np.arange(len(labels)) % _TURNS)
     strange = _scores_without(shown, place % min(_CLASS_TURNS, len(taught)))
     several = np.bincount(labels)[labels] > 1
-    before = plain.argmax(axis=1) == labels
-    best, chosen = -1.0, float(_SHARES[0])
-    for share in _SHARES:
-        after = (share * strange + (1 - share) * plain).argmax(axis=1) == labels
-        lost, gained = int((before & ~after).sum()), int((~before & after).sum())
-        if len(taught) < len(head.classes) and lost and gained - lost < np.sqrt(lost + gained) / 2:
+    misses = misses_of(softmax(_SHARPER * head.scale_before * plain), labels)
+    most = _MOST_OF_ONE_CLIP if len(labels) == len(taught) else 1.0
+    best, chosen = -1.0, least
+    for share in (least, *_SHARES[least < _SHARES]):
+        scores = _SHARPER * head.scale_before * (share * strange + (1 - share) * plain)
+        gained = misses - misses_of(softmax(scores), labels)
+        if len(taught) < len(head.classes) and not (share <= most and _keeps(gained, place, share)):
             break
         right = float(((share * alone + (1 - share) * plain).argmax(axis=1) == labels)[several].sum())
         if right >= best:
             best, chosen = right, float(share)
     return chosen
+
+
+def _keeps(gained: np.ndarray, classes: np.ndarray, share: float) -> bool:
+    """Whether classes that are known by their text alone are named as well with a share of the rule as without.
+
+    gained: (N,), by how much the share makes the class of each example more probable. Less a tenth of a clip times the
+    share, for what few do not show, the mean must be above half of its standard error over classes. classes: (N,).
+    """
+    means = np.bincount(classes, gained) / np.bincount(classes)
+    error = means.std(ddof=1) / np.sqrt(len(means))
+    return bool(gained.sum() - share / 10 >= len(gained) * error / 2)
 
 
 def _scores_without(head: Head, turn: np.ndarray) -> np.ndarray:

@@ -47,6 +47,7 @@ RULE: Final = "gaussian-text-prior"
 TEXT_CLIPS = 4.0
 """κ: the number of clips that a class text counts as."""
 _CENTRE_CLASSES = 1.0
+_REMEMBERED = 2  # inverses, which are large: a service asks the same names again and again
 _SHIFT_HELD_BACK = 0.5
 """Of the shift from texts to videos, for names without examples."""
 
@@ -286,7 +287,21 @@ class _Fit:
         return self._inverse(self.covariance)
 
     def precision(self, texts: np.ndarray) -> np.ndarray:
-        """τΣ⁻¹ (D, D) where names with these text features (M, D) have no examples."""
+        """τΣ⁻¹ (D, D) where names with these text features (M, D) have no examples; remembered for the last ones."""
+        key, known = texts.tobytes(), self._inverses
+        found = known.get(key)
+        if found is None:
+            found = self._precision(texts)
+            for oldest in list(known)[: 1 - _REMEMBERED]:
+                known.pop(oldest, None)
+            known[key] = found
+        return found
+
+    @cached_property
+    def _inverses(self) -> dict[bytes, np.ndarray]:
+        return {}
+
+    def _precision(self, texts: np.ndarray) -> np.ndarray:
         _, lengths, directions = np.linalg.svd(texts - self.mean_text, full_matrices=False)
         kept = directions[lengths > 1e-6 * max(lengths[0], 1e-12)]
         rest = np.eye(len(self.mean_text)) - kept.T @ kept

@@ -36,7 +36,8 @@ def test_trains_evaluates_exports_and_predicts(
     card = json.loads((empty / "run/bundle/bundle.json").read_text(encoding="utf-8"))
     assert card["reject"]["rejected"] is not None  # fitted on anchors, also where the method trains without
     assert card["calibration"]["clips"] == 20
-    assert card["calibration"]["new"] is not None
+    assert card["calibration"]["tuned"]["negative_offset"] is not None
+    assert card["calibration"]["new"]["negative_offset"] is not None
     clip = str(next((data / "data/stickfigures").glob("videos/*/test_*.mp4")))
     (empty / "labels.txt").write_text("kicking a ball\nplaying a violin\nrepairing a roof\n")
     words = ["predict", clip, "--classes", "labels.txt", "--json", "--model"]

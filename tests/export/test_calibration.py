@@ -10,11 +10,12 @@ import torch
 from ga2clip.data.protocols import load_task
 from ga2clip.model.load_backbone import load_backbone
 from ga2clip.model.video_clip import build_model
-from ga2clip.runtime.fit_calibration import best_f1_cut, softmax
+from ga2clip.runtime.calibration import softmax
+from ga2clip.runtime.fit_calibration import best_f1_cut, errors_of
 from ga2clip.runtime.scoring import normalise
 from ga2clip.video import Preprocess
 from ga2clip_export import calibration_clips, export
-from ga2clip_export.calibration import fit_calibration, fit_temperature
+from ga2clip_export.calibration import fit_calibration, fit_softmax, fit_temperature
 from ga2clip_export.calibration_clips import labelled
 from ga2clip_export.export import untuned_texts
 from tests.small_training import dataset as dataset
@@ -31,6 +32,35 @@ def drawn(clips: int, *, temperature: float, seed: int = 0) -> tuple[np.ndarray,
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_that_labels_were_drawn_with_is_found(temperature: float) -> None:
     assert fit_temperature(*drawn(6000, temperature=temperature)) == pytest.approx(temperature, rel=0.12)
+
+
+@pytest.mark.parametrize(("temperature", "offset"), [(0.7, 2.0), (2.0, -3.0)])
+def test_the_offset_of_negative_prompts_that_labels_were_drawn_with_is_found(
+    temperature: float, offset: float
+) -> None:
+    """A clip that belongs to a negative prompt has any class."""
+    rng = np.random.default_rng(1)
+    logits, negatives = 6 * rng.normal(size=(6000, 5)), 6 * rng.normal(size=(6000, 3))
+    whole = softmax(np.concatenate([logits, negatives + offset], axis=1) / temperature)
+    drawn = np.array([rng.choice(8, p=row) for row in whole])
+    labels = np.where(drawn < 5, drawn, rng.integers(0, 5, 6000))
+    found = fit_softmax(logits, negatives, labels)
+    assert found.temperature == pytest.approx(temperature, rel=0.12)
+    assert found.negative_offset == pytest.approx(offset, abs=0.5)
+
+
+def test_negative_prompts_that_say_nothing_do_no_harm() -> None:
+    logits, labels = drawn(6000, temperature=2.0)
+    negatives = 6 * np.random.default_rng(5).normal(size=(6000, 3))
+    alone, found = fit_softmax(logits, negatives[:, :0], labels), fit_softmax(logits, negatives, labels)
+    assert alone == (fit_temperature(logits, labels), None)
+    nothing = logits[:, :0]
+    before, after = (
+        errors_of(rule.probabilities(logits, own), labels)[1]
+        for rule, own in ((alone, nothing), (found, negatives))
+    )
+    assert after < before + 1e-4
+    assert found.negative_offset < -15
 
 
 def test_the_cut_of_the_best_f1() -> None:
@@ -53,8 +83,10 @@ def features(clips: int, *, sure: float) -> tuple[np.ndarray, np.ndarray, np.nda
 def test_a_model_is_calibrated_for_its_classes_and_for_new_names() -> None:
     video, labels, bank, untuned = features(600, sure=1.0)
     names = [f"class {n}" for n in range(6)]
-    card = fit_calibration(video, labels, bank, untuned, scale=60.0, classes=names, source="here")
+    none = bank[:0]
+    card = fit_calibration(video, labels, bank, untuned, none, scale=60.0, classes=names, source="here")
     assert card is not None
+    assert card.without_negatives
     assert (card.clips, card.fitted_on) == (600, "here")
     for group, texts in ((card.tuned, bank), (card.new, untuned)):
         logits = 60.0 * video @ texts.T
@@ -72,10 +104,32 @@ def test_a_model_is_calibrated_for_its_classes_and_for_new_names() -> None:
     assert set(card.thresholds) == set(names)
 
 
+def test_sets_are_made_of_the_probabilities_with_negative_prompts() -> None:
+    """The misses are those of the twin's probabilities, and the accuracy is that without negative prompts."""
+    video, labels, bank, untuned = features(600, sure=1.0)
+    negatives = normalise(np.random.default_rng(4).normal(size=(3, 16)))
+    names = list("abcdef")
+    card = fit_calibration(video, labels, bank, untuned, negatives, scale=60.0, classes=names, source="here")
+    plain = fit_calibration(video, labels, bank, untuned, bank[:0], scale=60.0, classes=names, source="here")
+    for group, other, texts in ((card.tuned, plain.tuned, bank), (card.new, plain.new, untuned)):
+        own = np.exp(60.0 * video.astype(float) @ texts.T / group.temperature)
+        against = np.exp(
+            (60.0 * video.astype(float) @ negatives.T + group.negative_offset) / group.temperature
+        )
+        shared = against.sum(axis=1, keepdims=True)
+        likely = (own + shared / 6) / (own.sum(axis=1, keepdims=True) + shared)
+        misses = np.sort(1 - likely[np.arange(600), labels])
+        np.testing.assert_allclose(group.misses, misses, atol=2e-6)
+        assert group.accuracy == other.accuracy
+        assert group.brier <= other.brier + 1e-3
+
+
 def test_scores_of_single_classes_are_frequencies() -> None:
     """Of the clip-class pairs with a score near p, a share of about p belongs together."""
     video, labels, bank, _ = features(3000, sure=1.5)
-    card = fit_calibration(video, labels, bank, None, scale=60.0, classes=list("abcdef"), source="here")
+    card = fit_calibration(
+        video, labels, bank, None, bank[:0], scale=60.0, classes=list("abcdef"), source="here"
+    )
     scores = 1 / (1 + np.exp(-(card.tuned.slope * 60.0 * video @ bank.T + card.tuned.offset)))
     shows = np.eye(6)[labels]
     assert scores.mean() == pytest.approx(shows.mean(), abs=0.01)
@@ -94,7 +148,10 @@ def test_too_little_is_not_fitted_and_said(
     bank = bank[:classes]
     names = list("abcdef")[:classes]
     assert (
-        fit_calibration(video[shown], labels[shown], bank, None, scale=9.0, classes=names, source="") is None
+        fit_calibration(
+            video[shown], labels[shown], bank, None, bank[:0], scale=9.0, classes=names, source=""
+        )
+        is None
     )
     assert "not calibrated" in caplog.text
 

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,22 @@ from ga2clip.runtime.calibration import (
     quantile,
     read_thresholds,
 )
-from ga2clip.runtime.card import CalibrationCard, GroupCalibration
+from ga2clip.runtime.card import BundleCard, CalibrationCard, GroupCalibration
 from ga2clip.runtime.doubts import alike_classes
 from ga2clip.runtime.scoring import Scorer, normalise
 
 
 def group(
-    temperature: float, *, slope: float = 0.5, offset: float = -2.0, misses: int = 9
+    temperature: float,
+    *,
+    slope: float = 0.5,
+    offset: float = -2.0,
+    misses: int = 9,
+    negatives: float | None = None,
 ) -> GroupCalibration:
     return GroupCalibration(
         temperature=temperature,
+        negative_offset=negatives,
         slope=slope,
         offset=offset,
         misses=tuple(np.arange(1, misses + 1) / (misses + 1)),
@@ -85,6 +92,75 @@ def test_none_of_these_is_the_answer_below_the_threshold_whatever_the_temperatur
     ]
     assert (answers[0] == answers[1]).all()
     assert 0 < (answers[0] == 3).sum() < 80
+
+
+NEGATIVES = np.float32([[0, -1, 0], [0.6, 0, 0.8]])
+
+
+def with_negatives(tuned: float = 2.0, new: float = 8.0) -> CalibrationCard:
+    return card(group(new, negatives=3.0), tuned=group(tuned, negatives=-1.0))
+
+
+def test_negative_prompts_take_part_and_what_they_get_is_shared() -> None:
+    """By a twin that writes out the sum for every video."""
+    videos = normalise(np.random.default_rng(0).normal(size=(50, 3)))
+    calibration = Calibration.of(with_negatives(), ASKED, TUNED)
+    found = Scorer(("a", "b", "c"), ASKED, NEGATIVES, 30.0, calibration=calibration).probabilities(videos)
+    for row, video in zip(found, videos.astype(np.float64), strict=True):
+        best = (ASKED @ video).argmax()
+        temperature, offset = [(2, -1), (8, 3), (4, 1)][best]  # "c" lies half as far as a new name
+        own = np.exp(30 * ASKED @ video / temperature)
+        against = np.exp((30 * NEGATIVES @ video + offset) / temperature)
+        twin = (own + against.sum() / 3) / (own.sum() + against.sum())
+        np.testing.assert_allclose(row, twin, rtol=1e-4)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
+
+
+def test_the_ranking_stays_also_where_rounding_makes_classes_equal() -> None:
+    """At a temperature of 0.05 most of the 60 classes have nothing but their share of what the negatives get."""
+    rng = np.random.default_rng(2)
+    features, negatives, videos = (normalise(rng.normal(size=(n, 8))) for n in (60, 3, 40))
+    names = tuple(map(str, range(60)))
+    calibration = Calibration.of(with_negatives(0.05, 0.05), features, features[:2])
+    plain = Scorer(names, features, negatives, 30.0)
+    found = replace(plain, calibration=calibration).probabilities(videos)
+    assert (np.diff(np.sort(found)) > 0).all()
+    assert (found.argsort(axis=1) == plain.scores(videos).argsort(axis=1)).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
+    assert (found > 0).all()
+
+
+def test_negative_prompts_that_are_the_answer_none_of_these_do_not_take_part_twice() -> None:
+    videos = normalise(np.random.default_rng(1).normal(size=(80, 3)))
+    labels = ("a", "b", "c", "none of these")
+    without, taking_part = (
+        Scorer(labels, ASKED, NEGATIVES, 30.0, 0.3, calibration=Calibration.of(c, ASKED, TUNED))
+        for c in (card(group(8.0)), with_negatives())
+    )
+    np.testing.assert_array_equal(taking_part.probabilities(videos), without.probabilities(videos))
+
+
+def test_a_card_from_before_answers_as_before() -> None:
+    """It does not know negative prompts: a softmax of the divided logits, to the bit."""
+    tree = card(group(8.0)).model_dump()
+    for name in ("tuned", "new"):
+        assert tree[name].pop("negative_offset") is None
+    old = Calibration.of(CalibrationCard.model_validate(tree), ASKED, TUNED)
+    videos = normalise(np.random.default_rng(0).normal(size=(50, 3)))
+    logits = 30.0 * (videos @ ASKED.T).astype(np.float64)
+    logits /= old.temperatures[logits.argmax(axis=1)][:, None]
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    found = Scorer(("a", "b", "c"), ASKED, NEGATIVES, 30.0, calibration=old).probabilities(videos)
+    np.testing.assert_array_equal(found, exponents / exponents.sum(axis=1, keepdims=True))
+
+
+def test_an_offset_belongs_to_both_groups_and_to_negative_prompts(handmade: Path) -> None:
+    with pytest.raises(ValueError, match="or neither"):
+        card(group(8.0, negatives=1.0))
+    known = open_bundle(handmade).card.model_dump() | {"calibration": with_negatives()}
+    assert BundleCard.model_validate(known).calibration == with_negatives()
+    with pytest.raises(ValueError, match="offset for negative prompts but no negative prompt"):
+        BundleCard.model_validate(known | {"negatives": ()})
 
 
 def test_independent_scores_do_not_share_a_probability() -> None:

@@ -20,6 +20,7 @@ from ga2clip.runtime.teach import teach
 from ga2clip.runtime.timeline import timeline
 from ga2clip.video import probe
 from tests.conftest import write_clip
+from tests.runtime.test_calibration import card, group
 
 QUESTIONS = [
     {},
@@ -46,6 +47,37 @@ def both(run: Path, bundle: Path):
 
 def numbers(answer: object) -> dict[str, float]:
     return dict(answer.predictions)  # type: ignore[attr-defined]
+
+
+def test_negative_prompts_take_part_in_a_run_as_in_its_bundle(
+    model: VideoCLIP, bundle: Path, clip_path: Path, tmp_path: Path
+) -> None:
+    """In answers, timelines and streams; the whole answer is not that of the model's own softmax."""
+    folder = write_run(tmp_path / "run", model.settings, model)
+    shutil.copytree(bundle, folder / "bundle")
+    calibration = card(group(0.7, negatives=1.0), tuned=group(0.5, negatives=2.0))
+    changed = open_bundle(bundle).card.model_copy(update={"calibration": calibration})
+    (folder / "bundle/bundle.json").write_text(changed.to_text(), encoding="utf-8")
+    names = ["running", model.classes[0], "sleeping"]
+    windows = {"window": 0.5, "stride": 0.2, "fps": 10.0}
+    with (
+        open_predictor(folder, device="cpu", threads=1) as by_torch,
+        Predictor(folder / "bundle", provider="cpu", cache=False) as by_onnx,
+        Predictor(bundle, provider="cpu", cache=False) as plain,
+    ):
+        theirs, ours, before = (
+            numbers(p.predict(clip_path, names, top=3)) for p in (by_torch, by_onnx, plain)
+        )
+        assert ours == pytest.approx(theirs, abs=2e-5)
+        assert ours != pytest.approx(before, abs=1e-3)
+        assert list(ours) == list(before)
+        long = [timeline(p, clip_path, classes=names, **windows) for p in (by_torch, by_onnx, plain)]
+        seen = [[w.probability for w in made.windows] for made in long]
+        assert seen[1] == pytest.approx(seen[0], abs=2e-5)
+        assert seen[1] != pytest.approx(seen[2], abs=1e-3)
+        live = [p.probability for p in long[1].windows]
+        streamed = list(follow(by_onnx, str(clip_path), classes=names, top=1, **windows))
+        assert [a.predictions[0][1] for a in streamed][: len(live)] == pytest.approx(live, abs=1e-5)
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

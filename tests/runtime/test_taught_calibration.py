@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import ga2clip
 from ga2clip.errors import UserError
 from ga2clip.runtime import NONE_LABEL, Predictor, open_bundle, taught_calibration
-from ga2clip.runtime.calibration import Coverage, MultiLabel
-from ga2clip.runtime.fit_calibration import Sets, fit_sigmoid, softmax
+from ga2clip.runtime.calibration import Coverage, MultiLabel, softmax
+from ga2clip.runtime.fit_calibration import Sets, fit_sigmoid
 from ga2clip.runtime.scoring import normalise
 from ga2clip.runtime.taught_calibration import HeldOut, TaughtProbabilities, chosen_share, fitted_scale
 from ga2clip.runtime.teaching import Example, Examples, Head
@@ -81,32 +81,61 @@ def test_the_scale_makes_held_out_examples_probable() -> None:
 
 
 def test_the_share_of_the_rule_is_what_classes_without_examples_can_bear(monkeypatch) -> None:
-    """It rises while no clip of a class that is held out is lost to another class; the largest of equals is taken."""
+    """It rises while clips of classes that are held out gain more than they lose; the largest of equals is taken."""
     labels = np.repeat(np.arange(10), 4)
     video = unit(TEXTS[labels] + 0.02 * np.random.default_rng(20).normal(size=(40, WIDTH)))
     some = labels < 5
-    plain, own = (video[some] @ TEXTS.T).astype(np.float64), labels[some]
-    assert (plain.argmax(1) == own).all()
+    right, own = (video[some] @ TEXTS.T).astype(np.float64), labels[some]
     rows = np.arange(len(own))
+    wrong = rows % 4 == 0  # one clip of each class, which the smallest share mends
 
     def share(lost_at: float, *, clips: int) -> float:
-        """Where some clips are lost to class 9 from this share on, and the rule is right on all that it knows."""
+        """Where some other clips, of different classes, are lost to class 9 from this share on."""
+        plain = right.copy()
+        plain[wrong, own[wrong]] = plain[wrong, 9] - 0.01
         strange, alone = plain.copy(), plain.copy()
-        ahead = plain[rows, own] - plain[:, 9]
-        strange[:clips, 9] += (ahead / lost_at)[:clips]
-        alone[rows, own] += 1.0
+        strange[wrong, own[wrong]] += 8.0
+        lost = np.flatnonzero(rows % 4 == 1)[:clips]
+        strange[lost, 9] += ((plain[rows, own] - plain[:, 9]) / lost_at)[lost]
+        alone[rows, own] += 8.0
         parts = iter((alone, strange))
         monkeypatch.setattr(taught_calibration, "_scores_without", lambda *_: next(parts))
-        return chosen_share(taught(video[some], own))
+        head = taught(video[some], own)
+        features = Examples(
+            head.examples.items, plain.astype(np.float32)
+        )  # whose cosines with these texts they are
+        return chosen_share(replace(head, examples=features, texts=np.eye(10, dtype=np.float32)))
 
-    assert share(0.55, clips=1) == pytest.approx(0.5)
-    assert share(0.35, clips=9) == pytest.approx(0.3)
-    assert share(1.5, clips=9) == 1.0
-    assert share(0.05, clips=9) == pytest.approx(0.1)
+    assert share(0.55, clips=5) == pytest.approx(0.5)
+    assert share(0.35, clips=5) == pytest.approx(0.3)
+    assert share(1.5, clips=5) == 1.0
+    assert share(0.02, clips=5) == pytest.approx(0.08)
+    assert share(0.35, clips=1) == 1.0  # five are gained
     monkeypatch.undo()
     assert chosen_share(taught(video[some], own, unseen=10)) == 1.0
-    assert chosen_share(taught(video[labels == 0], labels[labels == 0])) == 1.0
-    assert chosen_share(taught(video[some], own)) == 1.0
+    assert (
+        chosen_share(taught(video[labels == 0], labels[labels == 0])) == 0.4
+    )  # what it costs can't be asked
+    assert chosen_share(taught(video, labels)) == 1.0  # no class is without examples
+    assert chosen_share(taught(video[::4], labels[::4])) == 1.0
+    shifted = unit(video + SPOTS.mean(axis=0) - TEXTS.mean(axis=0))
+    one = some & (np.arange(40) % 4 == 0)
+    assert chosen_share(taught(shifted[one], labels[one])) <= 0.2
+    assert chosen_share(taught(video[some], own)) == 0.08  # 0.4/5: nothing shows that the others gain
+    assert chosen_share(taught(video[labels < 9], labels[labels < 9])) == 0.05
+
+
+@pytest.mark.parametrize(
+    ("gained", "share", "keeps"),
+    [
+        ([0.5, 0.5, 0.0, 0.0], 1.0, True),  # 1 - 0.1 ≥ 4 · 0.25/2
+        ([0.1, 0.05, 0.0, 0.0], 1.0, False),  # 0.15 - 0.1 < 4 · 0.0375/2
+        ([0.1, 0.05, 0.0, 0.0], 0.5, True),
+        ([0.0, 0.0, 0.0, 0.0], 0.1, False),
+    ],
+)
+def test_what_counts_as_kept_by_hand(gained: list[float], share: float, keeps: bool) -> None:
+    assert taught_calibration._keeps(np.array(gained), np.array([0, 0, 1, 1]), share) is keeps
 
 
 def test_teaching_some_classes_hardly_costs_the_others() -> None:

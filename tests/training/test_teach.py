@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import ga2clip.run as run_module
 from ga2clip.data.manifest import FILE_NAME, Manifest
 from ga2clip.data.protocols import load_task
 from ga2clip.errors import UserError
@@ -18,7 +19,10 @@ from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.evaluation.open_predictor import open_predictor
 from ga2clip.files import file_sha256
 from ga2clip.run import PROMPTS, load_run, read_record
+from ga2clip.run_files import read_tensors
 from ga2clip.runtime import Predictor
+from ga2clip.runtime.learn import TaughtModel
+from ga2clip.runtime.taught_calibration import TaughtProbabilities
 from ga2clip.training.examples import check_examples
 from ga2clip.training.train import resume_settings
 from tests.small_training import BASE, CLASSES
@@ -96,6 +100,40 @@ def test_evaluation_prediction_and_bundle_answer_alike(taught: Path, dataset: Pa
         assert exported.model.taught.unseen == len(BASE)
         named = {example.label for example in exported.model.taught.examples.items}
         assert named == set(BASE)
+
+
+def test_an_opened_run_is_read_once_and_fitted_by_its_export_alone(
+    taught: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ga2clip_export.export import export_run
+
+    read: list[Path] = []
+    fitted: list[TaughtProbabilities] = []
+    fit = TaughtProbabilities.fit
+    monkeypatch.setattr(run_module, "read_tensors", lambda file: read.append(file) or read_tensors(file))
+    monkeypatch.setattr(TaughtProbabilities, "fit", lambda *given: fitted.append(fit(*given)) or fitted[-1])
+
+    def opened() -> TaughtProbabilities:
+        read.clear()
+        fitted.clear()
+        with open_predictor(taught) as predictor:
+            assert isinstance(predictor.model, TaughtModel)
+            return predictor.model.fitted
+
+    alone = opened()
+    assert (len(read), len(fitted)) == (1, 1)
+    export_run(taught)
+    exported = opened()
+    assert (len(read), len(fitted)) == (1, 0)
+    assert (exported.share, exported.scale) == pytest.approx((alone.share, alone.scale))
+    with Predictor(taught / "bundle") as bundle:
+        assert bundle.scorer().scale == exported.scale
+    # One that was made of other clips says nothing of these.
+    card = json.loads((taught / "bundle/bundle.json").read_text(encoding="utf-8"))
+    card["taught"]["examples"][0]["sha256"] = "0" * 64
+    (taught / "bundle/bundle.json").write_text(json.dumps(card), encoding="utf-8")
+    opened()
+    assert len(fitted) == 1
 
 
 def test_an_exported_run_can_be_taught_more_and_forget(taught: Path, dataset: Path, tmp_path: Path) -> None:
