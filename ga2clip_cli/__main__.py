@@ -1,5 +1,6 @@
 """The entry point of the command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
 
+import gc
 import os
 import sys
 
@@ -15,6 +16,7 @@ def main() -> None:
     debug = _take_debug(sys.argv)
     console.set_up(debug)
     try:
+        gc.disable()  # until the command begins, see `console.loaded`
         from ga2clip_cli.app import app
 
         app()

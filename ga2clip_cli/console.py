@@ -5,6 +5,7 @@ exception, and a traceback only with `--debug`. It also removes terminal control
 as names of files and bundles.
 """
 
+import gc
 import json
 import logging
 import os
@@ -96,8 +97,25 @@ def keep_stdout_clean() -> None:
         )
 
 
+@contextmanager
+def loading() -> Iterator[None]:
+    """A block that loads modules. What they make stays, so searching it for garbage again and again only takes time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        loaded()
+
+
+def loaded() -> None:
+    """Collect garbage from now on, but not in what is there."""
+    gc.freeze()
+    gc.enable()
+
+
 def finish() -> None:
     """Discard output that could not be written, so that Python doesn't report it again when the process ends."""
+    gc.freeze()  # the process ends: no last search for garbage
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
