@@ -100,7 +100,8 @@ def keep_stdout_clean() -> None:
 @contextmanager
 def loading() -> Iterator[None]:
     """A block that loads modules. What they make stays, so searching it for garbage again and again only takes time."""
-    gc.disable()
+    if gc.get_freeze_count():  # else another program's process, whose garbage is its own affair
+        gc.disable()
     try:
         yield
     finally:
@@ -108,14 +109,14 @@ def loading() -> Iterator[None]:
 
 
 def loaded() -> None:
-    """Collect garbage from now on, but not in what is there."""
-    gc.freeze()
-    gc.enable()
+    """Collect garbage from now on, but not in what is there, if it was not collected until now."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def finish() -> None:
     """Discard output that could not be written, so that Python doesn't report it again when the process ends."""
-    gc.freeze()  # the process ends: no last search for garbage
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -148,7 +148,7 @@ def predict(
             device=device,
             threads=threads,
             signed_by=verify,
-            wait=False,  # the video is decoded meanwhile
+            wait=bool(csv or jsonl or resume),  # a file of answers is begun when the model can answer
         )
     with opened as predictor:
         console.note(printable(f"model: {predictor.name} · provider: {predictor.provider}"))
