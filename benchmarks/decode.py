@@ -1,6 +1,8 @@
 """A folder of clips in; a table out: which frames each library returns for a clip, and how long it takes.
 
 python benchmarks/decode.py FOLDER [--frames 8] [--rounds 5]
+python benchmarks/decode.py FOLDER --prepare        # what `prepare` takes for a clip, beside plain decoding
+python benchmarks/decode.py FOLDER --predict BUNDLE # what `predict` takes for a clip, beside its encoder
 
 Every library gets the same task on one thread: open a clip, find its number of frames in its own way, take the
 centres of equal segments, return them as RGB. The truth is a plain loop over all frames with PyAV. Times are CPU
@@ -12,7 +14,8 @@ import importlib.util
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "threads;1"  # read when OpenCV opens a file
@@ -21,7 +24,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import av
 import numpy as np
 
-from ga2clip.video import SamplingRule, sample_frames, segment_indices
+from ga2clip.data.worker import check_clip
+from ga2clip.runtime import Predictor
+from ga2clip.runtime.decode import decoder
+from ga2clip.video import SamplingRule, find_videos, sample_frames, segment_indices
 
 # Colour conversion may round differently; a neighbouring frame of a moving picture is further away than this.
 SAME = 3.0  # mean absolute difference in grey levels
@@ -118,6 +124,61 @@ def measure(read: Read, path: Path, expected: np.ndarray, rounds: int) -> tuple[
     return f"{milliseconds:.0f}{note}", milliseconds
 
 
+def in_turns(tasks: Mapping[str, Callable[[], object]], clips: int, rounds: int) -> None:
+    """Prints CPU and wall milliseconds a clip of each task, medians, and their ratios to the first task of a round."""
+    cpu: dict[str, list[float]] = {name: [] for name in tasks}
+    wall: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(rounds):
+        for name, task in tasks.items():
+            before, start = time.process_time(), time.perf_counter()
+            task()
+            cpu[name].append(1000 * (time.process_time() - before) / clips)
+            wall[name].append(1000 * (time.perf_counter() - start) / clips)
+    first = next(iter(tasks))
+    print("| a clip | CPU ms | × | wall ms | × |\n|---|---|---|---|---|")
+    for name in tasks:
+        cells = []
+        for times in (cpu, wall):
+            ratio = statistics.median(a / b for a, b in zip(times[name], times[first], strict=True))
+            cells += [f"{statistics.median(times[name]):.1f}", f"{ratio:.2f}"]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def decode_plainly(paths: Sequence[Path]) -> None:
+    for path in paths:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_count = 1
+            for packet in container.demux(stream):
+                with suppress(av.FFmpegError):  # damaged packets, of which one test clip has some
+                    packet.decode()
+
+
+def show_prepare(paths: Sequence[Path], rounds: int) -> None:
+    """What a worker of `prepare` does with every clip (decoding, its SHA-256), beside plain decoding."""
+    tasks: dict[str, Callable[[], object]] = {
+        "plain PyAV": lambda: decode_plainly(paths),
+        "prepare": lambda: [check_clip(path, 60.0) for path in paths],
+    }
+    in_turns(tasks, len(paths), rounds)
+
+
+def show_predict(paths: Sequence[Path], bundle: Path, rounds: int) -> None:
+    """`predict_many` beside its encoder on the same clips in the same batches of four, and their decoding alone."""
+    with Predictor(bundle, provider="cpu") as predictor:
+        decode = decoder(predictor.model.preprocess, SamplingRule(predictor.model.frames), None)
+        clips = [decode(str(path)).frames for path in paths]
+        batches = [np.stack(clips[start : start + 4]) for start in range(0, len(clips), 4)]
+        predictor.encode_clips(batches[0])
+        tasks: dict[str, Callable[[], object]] = {
+            "encoder": lambda: [predictor.encode_clips(batch) for batch in batches],
+            "decoding": lambda: [decode(str(path)) for path in paths],
+            "predict": lambda: list(predictor.predict_many(paths)),
+            "predict, 2 workers": lambda: list(predictor.predict_many(paths, workers=2)),
+        }
+        in_turns(tasks, len(paths), rounds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -125,7 +186,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prepare", action="store_true")
+    parser.add_argument("--predict", type=Path, metavar="BUNDLE")
     options = parser.parse_args()
+    if options.prepare:
+        show_prepare(find_videos(options.folder), options.rounds)
+        return
+    if options.predict:
+        show_predict(find_videos(options.folder), options.predict, options.rounds)
+        return
     readers = {name: read for name, read in READERS.items() if importlib.util.find_spec(MODULES[name])}
     print(f"| clip | frames | {' | '.join(f'{name}, ms' for name in readers)} |")
     print("|---|---|" + "---|" * len(readers))

@@ -1,5 +1,6 @@
 """The entry point of the command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
 
+import gc
 import os
 import sys
 
@@ -8,8 +9,10 @@ from ga2clip_cli import console
 
 def main() -> None:
     """Entry point of `ga2clip` and `python -m ga2clip_cli`."""
-    if sys.stdout is sys.__stdout__:  # not if called inside another process, such as a test
+    own = sys.stdout is sys.__stdout__  # and not called inside another process, such as a test
+    if own:
         console.keep_stdout_clean()
+        gc.disable()  # until the command begins, see `console.loaded`
     # Looking for plugins of pydantic reads the metadata of all installed packages; none is of use to a command.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     debug = _take_debug(sys.argv)
@@ -21,6 +24,8 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(console.report(error, debug=debug))
     finally:
+        if own:
+            gc.freeze()  # the process ends: no last search for garbage
         console.finish()
 
 

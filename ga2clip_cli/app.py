@@ -46,6 +46,10 @@ class _Commands(TyperGroup):
 class _Command(TyperCommand):
     """A command whose help lists names of the registries, which are only read when the help is shown."""
 
+    def invoke(self, ctx: Any) -> Any:
+        console.loaded()
+        return super().invoke(ctx)
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         for parameter in self.params:
             if text := getattr(parameter, "help", None):

@@ -5,6 +5,7 @@ exception, and a traceback only with `--debug`. It also removes terminal control
 as names of files and bundles.
 """
 
+import gc
 import json
 import logging
 import os
@@ -94,6 +95,24 @@ def keep_stdout_clean() -> None:
         sys.stdout = open(  # noqa: SIM115
             results, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors
         )
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """A block that loads modules. What they make stays, so searching it for garbage again and again only takes time."""
+    if gc.get_freeze_count():  # else another program's process, whose garbage is its own affair
+        gc.disable()
+    try:
+        yield
+    finally:
+        loaded()
+
+
+def loaded() -> None:
+    """Collect garbage from now on, but not in what is there, if it was not collected until now."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def finish() -> None:

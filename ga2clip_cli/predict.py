@@ -125,24 +125,32 @@ def predict(
     _keep_what_is_there(kind, files, csv or jsonl, render)
     if vtt is not None:
         _keep_what_is_there(kind, files, vtt, None)
-    from ga2clip.descriptions import given_classes
-    from ga2clip.evaluation.open_predictor import open_predictor
-    from ga2clip.runtime.calibration import Coverage, MultiLabel, read_thresholds
-    from ga2clip.video import local_file
-    from ga2clip_cli import answers
-    from ga2clip_cli import timeline as spans
+    with console.loading():
+        from ga2clip.descriptions import given_classes
+        from ga2clip.evaluation.open_predictor import open_predictor
+        from ga2clip.runtime.calibration import Coverage, MultiLabel, read_thresholds
+        from ga2clip.video import local_file
+        from ga2clip_cli import answers
+        from ga2clip_cli import timeline as spans
 
-    choice = (
-        MultiLabel(None if threshold is None else read_thresholds(threshold))
-        if multi_label
-        else None
-        if coverage is None
-        else Coverage(coverage)
-    )
-    names = None if classes is None else given_classes(classes)
-    with open_predictor(
-        model, classes=names, provider=provider, device=device, threads=threads, signed_by=verify
-    ) as predictor:
+        choice = (
+            MultiLabel(None if threshold is None else read_thresholds(threshold))
+            if multi_label
+            else None
+            if coverage is None
+            else Coverage(coverage)
+        )
+        names = None if classes is None else given_classes(classes)
+        opened = open_predictor(
+            model,
+            classes=names,
+            provider=provider,
+            device=device,
+            threads=threads,
+            signed_by=verify,
+            wait=bool(csv or jsonl or resume),  # a file of answers is begun when the model can answer
+        )
+    with opened as predictor:
         console.note(printable(f"model: {predictor.name} · provider: {predictor.provider}"))
         if predictor.scoring == "sigmoid":
             console.note("each class has a probability of its own (sigmoid): they need not sum to 100 %")

@@ -7,6 +7,7 @@ import contextlib
 import io
 import logging
 import math
+import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,6 +98,8 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     beside.unlink(missing_ok=True)  # onnx would append to it
     outside = _weight_bytes(model) > _MOST_INSIDE
     onnx.save(model, str(path), save_as_external_data=outside, location=beside.name if outside else None)
+    if outside:
+        shutil.copymode(path, beside)  # onnx makes it a private file, which a service's user could not read
 
 
 def _weight_bytes(model: onnx.ModelProto) -> int:

@@ -19,6 +19,7 @@ from ga2clip.descriptions import described_classes
 from ga2clip.errors import UserError
 from ga2clip.folders import SETTINGS_FILE
 from ga2clip.runtime import Predictor, is_bundle
+from ga2clip.runtime.bundle_model import BundleModel
 from ga2clip.runtime.card import CARD
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def open_predictor(
     threads: int = 0,
     cache: bool = True,
     signed_by: str | os.PathLike[str] | None = None,
+    wait: bool = True,
 ) -> Predictor:
     """Open a bundle, a run, a backbone or a model in memory for prediction.
 
@@ -55,6 +57,8 @@ def open_predictor(
         threads: CPU cores to use; 0: the engine's choice.
         cache: keep a bundle's features of class names on disk.
         signed_by: a PEM file with the Ed25519 public key that must have signed the bundle; an error for other models.
+        wait: False returns while a bundle's video encoder, whose files are checked by then, is still loaded for the
+            CPU; the first prediction waits for it.
 
     Returns:
         A `Predictor`; its methods are the same for all kinds of model.
@@ -94,9 +98,10 @@ def open_predictor(
         )
         chosen = str(resources.files("ga2clip.assets") / "tiny" / "bundle")
     if is_bundle(chosen):
-        predictor = Predictor(
-            chosen, classes=names, provider=place, threads=threads, cache=cache, signed_by=signed_by
+        bundle = BundleModel(
+            Path(chosen), provider=place, threads=threads, cache=cache, signed_by=signed_by, wait=wait
         )
+        predictor = Predictor(bundle, classes=names)
         _refuse_another_device(predictor, device)
         return predictor
     if signed_by is not None:

@@ -20,7 +20,9 @@ from ga2clip.runtime.engine import open_engine
 from ga2clip.runtime.guarded import GuardedEngine, check_graph, contract
 from ga2clip.runtime.known_files import has_sha256
 from ga2clip.runtime.npz import NPZ_ERRORS, Expected, read_npz
+from ga2clip.runtime.onnx_cost import Cost
 from ga2clip.runtime.onnx_scan import Graph, read_graph
+from ga2clip.runtime.onnx_values import Shape
 from ga2clip.runtime.signature import check_signature
 from ga2clip.runtime.teaching import Example, Examples
 from ga2clip.text import printable
@@ -82,18 +84,19 @@ class Bundle:
             raise UserError(f"{path} is damaged: its sha256 is not the one in bundle.json", _AGAIN)
         return path
 
-    def engine(self, name: str, provider: str, *, threads: int = 0) -> GuardedEngine:
+    def engine(self, name: str, provider: str, *, threads: int = 0, wait: bool = True) -> GuardedEngine:
         """A graph of the bundle, loaded after its graph was checked against the card; arguments as `open_engine`.
 
         Raises UserError for a graph that is damaged, hostile or does not match the card.
         """
-        graph, path = self._graph(name), self.path / name
-        return GuardedEngine(
-            open_engine(path, provider, threads=threads), graph, contract(self.card, name), path
-        )
+        (graph, costs), path = self._graph(name), self.path / name
+        engine = open_engine(path, provider, threads=threads, wait=wait)
+        return GuardedEngine(engine, graph, contract(self.card, name), costs, path)
 
-    def _graph(self, name: str) -> Graph:
-        """A checked graph. External weights must be in files of this bundle that are large enough."""
+    def _graph(self, name: str) -> tuple[Graph, dict[Shape, Cost]]:
+        """A checked graph and the costs of its usual runs. External weights must be in files of this bundle that are
+        large enough.
+        """
         path = self.file(name)
         graph = read_graph(path)
         claimed: Counter[str] = Counter()
@@ -109,8 +112,7 @@ class Bundle:
             self.file(location)
             if claimed[location] > self.card.files[location].bytes:
                 raise UserError(f"{path} reads more weights from '{location}' than the file holds", _AGAIN)
-        check_graph(graph, contract(self.card, name), path)
-        return graph
+        return graph, check_graph(graph, contract(self.card, name), path)
 
     def text_bank(self) -> TextBank:
         """Class features. Raises UserError when the file is damaged or doesn't fit the card."""

@@ -32,6 +32,7 @@ class BundleModel:
         threads: CPU cores that each encoder may use; 0: all.
         cache: remember the features of class names, and which large files were whole, on disk.
         signed_by: a PEM file with the Ed25519 public key that must have signed the bundle.
+        wait: until the video encoder is loaded; see `engine.open_engine`.
 
     Raises:
         UserError: the bundle is missing, damaged, of a newer schema or not signed by that key, or the provider
@@ -46,10 +47,11 @@ class BundleModel:
         threads: int = 0,
         cache: bool = True,
         signed_by: str | os.PathLike[str] | None = None,
+        wait: bool = True,
     ) -> None:
         self.bundle: Bundle = open_bundle(path, signed_by=signed_by, remember=cache)
         card = self.card = self.bundle.card
-        self._engine: Engine = self.bundle.engine(VIDEO_ENCODER, provider, threads=threads)
+        self._engine: Engine = self.bundle.engine(VIDEO_ENCODER, provider, threads=threads, wait=wait)
         self.provider = self._engine.provider
         if self.provider != "cpu":
             probe, limit = self.bundle.probe(), PROVIDER_LIMIT[card.precision]

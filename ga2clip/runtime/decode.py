@@ -10,7 +10,7 @@ import numpy as np
 
 from ga2clip.errors import UserError
 from ga2clip.runtime.arguments import video_path
-from ga2clip.video import Preprocess, SamplingRule, sample_frames
+from ga2clip.video import Preprocess, SamplingRule
 
 _log = logging.getLogger(__name__)
 
@@ -25,10 +25,15 @@ class Clip:
     times: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
-def decode(pixels: Preprocess, rule: SamplingRule, time_limit: float | None, path: str) -> Clip:
-    """The clip that a rule samples from a file. Raises VideoError."""
-    clip = sample_frames(path, rule, size=pixels, time_limit=time_limit)
-    return Clip(pixels.frames(clip.frames), clip.info.duration, tuple(clip.warnings), clip.times)
+def decoder(pixels: Preprocess, rule: SamplingRule, time_limit: float | None) -> Callable[[str], Clip]:
+    """A function that gives the clip which a rule samples from a file; it raises VideoError."""
+    from ga2clip.video import sample_frames  # here: PyAV loads while the model's engine opens
+
+    def decode(path: str) -> Clip:
+        clip = sample_frames(path, rule, size=pixels, time_limit=time_limit)
+        return Clip(pixels.frames(clip.frames), clip.info.duration, tuple(clip.warnings), clip.times)
+
+    return decode
 
 
 def decode_ahead(

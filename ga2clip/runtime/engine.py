@@ -11,7 +11,9 @@ import re
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,9 +47,10 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(path: Path, provider: str, *, threads: int = 0) -> Engine:
+def open_engine(path: Path, provider: str, *, threads: int = 0, wait: bool = True) -> Engine:
     """Load a graph. provider: one of `PROVIDERS` or `cuda:N`; `auto` uses CUDA if a driver is installed, else the CPU.
-    threads: 0 lets the engine use all cores.
+    threads: 0 lets the engine use all cores. wait: False returns while ONNX Runtime still loads the graph for the CPU;
+    the first run waits for it, and raises what loading raised.
 
     Raises UserError for an unknown provider, a graph that can't be loaded; MissingExtraError for a missing
     package.
@@ -61,7 +64,7 @@ def open_engine(path: Path, provider: str, *, threads: int = 0) -> Engine:
         return _OpenVino(path, threads)
     if provider == "auto":
         provider = "cuda" if has_cuda() else "cpu"
-    return _OnnxRuntime(path, provider, threads)
+    return _OnnxRuntime(path, provider, threads, wait or provider != "cpu")
 
 
 def check_provider(
@@ -102,34 +105,50 @@ def has_cuda() -> bool:
 
 
 class _OnnxRuntime:
-    def __init__(self, path: Path, provider: str, threads: int) -> None:
-        with redirect_stdout(sys.stderr):  # it prints missing libraries to stdout
-            self._load(path, provider, threads)
+    def __init__(self, path: Path, provider: str, threads: int, wait: bool) -> None:
+        import ga2clip.runtime.ort  # noqa: F401 (before a thread that would share the interpreter for it)
 
-    def _load(self, path: Path, provider: str, threads: int) -> None:
-        from ga2clip.runtime.ort import onnxruntime
-
-        if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()  # CUDA libraries that came as Python packages
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = _ERRORS_ONLY
-        kind, _, number = provider.partition(":")
-        device = {"device_id": number} if number else {}
-        chain = [p for p in _ORT_PROVIDERS[kind] if p in onnxruntime.get_available_providers()]
-        self._session = _open_session(path, options, chain, device)
-        obtained = self._session.get_providers()[0]
-        self.provider = next(name for name, chain in _ORT_PROVIDERS.items() if chain[0] == obtained)
-        if self.provider == kind:
+        load = partial(_load, path, provider, threads)
+        if not wait:
+            pool = ThreadPoolExecutor(1, thread_name_prefix="engine")
+            self._loading = pool.submit(load)
+            pool.shutdown(wait=False)
             self.provider = provider
-        self._outputs = [output.name for output in self._session.get_outputs()]
+            return
+        with redirect_stdout(sys.stderr):  # it prints missing libraries to stdout
+            session = load()
+        self._loading = Future()
+        self._loading.set_result(session)
+        obtained = session.get_providers()[0]
+        self.provider = next(name for name, chain in _ORT_PROVIDERS.items() if chain[0] == obtained)
+        if self.provider == provider.partition(":")[0]:
+            self.provider = provider
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        session = self._loading.result()
+        names = [output.name for output in session.get_outputs()]
         try:
-            values = self._session.run(self._outputs, dict(inputs))
+            values = session.run(names, dict(inputs))
         except Exception as error:
             raise _run_error(error) from None
-        return dict(zip(self._outputs, values, strict=True))
+        return dict(zip(names, values, strict=True))
+
+
+def _load(path: Path, provider: str, threads: int) -> Any:
+    """A session with the provider or, if it can't be had, the next one of its chain."""
+    from ga2clip.runtime.ort import onnxruntime
+
+    if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA libraries that came as Python packages
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERRORS_ONLY
+    # Threads that wait actively take the cores from decoding and from other processes, and make no run faster.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    kind, _, number = provider.partition(":")
+    device = {"device_id": number} if number else {}
+    chain = [p for p in _ORT_PROVIDERS[kind] if p in onnxruntime.get_available_providers()]
+    return _open_session(path, options, chain, device)
 
 
 def _open_session(path: Path, options: Any, chain: list[str], device: dict[str, str]) -> Any:

@@ -100,8 +100,15 @@ def contract(card: BundleCard, name: str) -> Contract:
     )
 
 
-def check_graph(graph: Graph, promised: Contract, path: Path) -> None:
-    """Check a graph against the card before an engine loads it. Raises UserError naming the file and the reason."""
+def check_graph(graph: Graph, promised: Contract, path: Path) -> dict[Shape, Cost]:
+    """Check a graph against the card before an engine loads it.
+
+    Returns:
+        The costs of runs on the usual input shapes.
+
+    Raises:
+        UserError: it may not be loaded; names the file and the reason.
+    """
     try:
         _check_declared("input", graph.inputs, {promised.input: promised.kind})
         _check_declared("output", graph.outputs, dict.fromkeys(promised.outputs(promised.usual[0]), _FLOAT))
@@ -115,8 +122,7 @@ def check_graph(graph: Graph, promised: Contract, path: Path) -> None:
             )
         ):
             raise GraphError(f"the input '{promised.input}' has the shape {shape}, not {promised.shape}")
-        for usual in promised.usual:
-            _check_cost(graph, promised, usual)
+        return {usual: _check_cost(graph, promised, usual) for usual in promised.usual}
     except GraphError as error:
         raise UserError(f"{path} is not a graph that this bundle may hold: {error}", _DISTRUST) from None
 
@@ -146,13 +152,16 @@ def _check_cost(graph: Graph, promised: Contract, shape: Shape) -> Cost:
 class GuardedEngine:
     """An engine with a cost check before each run and a shape check after it. Large batches are run in parts.
 
-    path: the file, for errors. Safe to use from several threads, like the engine inside.
+    costs: those of shapes that were checked before, as `check_graph` returns them. path: the file, for errors. Safe to
+    use from several threads, like the engine inside.
     """
 
-    def __init__(self, engine: Engine, graph: Graph, promised: Contract, path: Path) -> None:
+    def __init__(
+        self, engine: Engine, graph: Graph, promised: Contract, costs: Mapping[Shape, Cost], path: Path
+    ) -> None:
         self.provider = engine.provider
         self._engine, self._graph, self._promised, self._path = engine, graph, promised, path
-        self._costs: dict[Shape, Cost] = {}
+        self._costs = dict(costs)
         self._lock = threading.Lock()
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

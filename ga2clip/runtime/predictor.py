@@ -33,7 +33,7 @@ from ga2clip.runtime.arguments import (
 from ga2clip.runtime.batches import answer_files, encode_each, predictions
 from ga2clip.runtime.bundle_model import BundleModel
 from ga2clip.runtime.calibration import Choice
-from ga2clip.runtime.decode import Clip, decode
+from ga2clip.runtime.decode import Clip, decoder
 from ga2clip.runtime.explain import explain as explain_labels
 from ga2clip.runtime.learn import Paths, shown_by, taught_model
 from ga2clip.runtime.model import ClipModel, Encoded, check_model
@@ -402,7 +402,7 @@ class Predictor:
         return class_features(self.model, described_classes(names), template)
 
     def _decoder(self, time_limit: float | None = None) -> Callable[[str], Clip]:
-        return partial(decode, self.model.preprocess, SamplingRule(frames=self.model.frames), time_limit)
+        return decoder(self.model.preprocess, SamplingRule(frames=self.model.frames), time_limit)
 
     def _answers(
         self, clips: Sequence[tuple[str, Clip]], scorer: Scorer, top: int, explain: bool

@@ -21,6 +21,8 @@ class MalformedError(Exception):
 class Message:
     """A message or another length-delimited field: a span of the mapped file."""
 
+    __slots__ = ("_content", "_end", "_left", "_start")
+
     def __init__(
         self, content: mmap.mmap, start: int = 0, end: int | None = None, left: list[int] | None = None
     ):
@@ -56,9 +58,14 @@ class Message:
         Raises:
             MalformedError: another field, or the bytes end too early.
         """
+        content, end = self._content, self._end
         position, seen = self._start, set()
-        while position < self._end:
-            key, position = self._varint(position)
+        while position < end:
+            # Nearly all keys and lengths are one byte, and a graph has ten thousands of them.
+            if (key := content[position]) < 0x80:
+                position += 1
+            else:
+                key, position = self._varint(position)
             number, wire = key >> 3, key & 7
             if key > _LARGEST_KEY:
                 raise MalformedError(f"a field number is too large at byte {position}")
@@ -76,12 +83,15 @@ class Message:
                 continue
             length = {1: 8, 5: 4}.get(wire)
             if wire == 2:
-                length, position = self._varint(position)
+                if position < end and content[position] < 0x80:
+                    length, position = content[position], position + 1
+                else:
+                    length, position = self._varint(position)
             if length is None:
                 raise MalformedError(f"unknown field at byte {position}")
-            if position + length > self._end:
+            if position + length > end:
                 raise MalformedError("it ends too early")
-            yield number, Message(self._content, position, position + length, self._left)
+            yield number, Message(content, position, position + length, self._left)
             position += length
 
     def varints(self) -> Iterator[int]:

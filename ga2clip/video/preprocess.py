@@ -10,7 +10,6 @@ from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ga2clip.choices import Interpolation, ResizeMode
 from ga2clip.errors import UserError
@@ -20,11 +19,6 @@ Frames = npt.NDArray[np.uint8]
 # Radford et al. 2021; the values of the published preprocessing.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-_FILTERS: dict[Interpolation, Image.Resampling] = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-}
 
 
 @dataclass(frozen=True)
@@ -123,10 +117,13 @@ def _resize(frames: Frames, height: int, width: int, interpolation: Interpolatio
     """Resize by Pillow, antialiased; frames that have this size are returned as they are."""
     if frames.shape[1:3] == (height, width):
         return frames
+    from PIL import Image  # here: the recipe alone, which opening a model needs, does without Pillow
+
+    kernel = Image.Resampling[interpolation.upper()]
     out = np.empty((len(frames), height, width, 3), dtype=np.uint8)
     for source, target in zip(frames, out, strict=True):
         image = Image.fromarray(np.ascontiguousarray(source))
-        target[...] = np.asarray(image.resize((width, height), _FILTERS[interpolation]))
+        target[...] = np.asarray(image.resize((width, height), kernel))
     return out
 
 

@@ -3,8 +3,13 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import ga2clip as package
+from ga2clip.errors import UserError
+from ga2clip.runtime import engine
 
 
 @pytest.fixture
@@ -26,6 +31,27 @@ def clips(empty: Path, clip: Path) -> Path:
 
 
 TINY = ("--model", "tiny", "--classes", "labels.txt")
+
+
+def test_an_encoder_that_cannot_be_loaded_is_said_and_no_file_is_begun(
+    ga2clip, clips: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = engine._load
+
+    def refuse(path: Path, *how: Any) -> Any:
+        if path.name == "video_encoder.onnx":
+            raise UserError(f"ONNX Runtime cannot load {path.name}", "export it again")
+        return load(path, *how)
+
+    monkeypatch.setattr(engine, "_load", refuse)
+    bundle = Path(package.__file__).parent / "assets" / "tiny" / "bundle"
+    question = ("predict", "clips", "--model", str(bundle), "--classes", "labels.txt")
+    for option in ([], ["--json"], ["--csv", "out.csv"]):
+        code, out, err = ga2clip(*question, *option)
+        assert (code, out) == (1, "")
+        told = "error: ONNX Runtime cannot load video_encoder.onnx\nhint: export it again\n"
+        assert err.endswith(told)
+    assert not (clips.parent / "out.csv").exists()
 
 
 @pytest.mark.parametrize("option", ["--csv", "--jsonl"])

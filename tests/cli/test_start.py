@@ -33,6 +33,11 @@ _NEEDLESS = {
     "tqdm",
     "ftfy",
     "regex",
+    "ga2clip.tokenizer",
+    "ga2clip.runtime.feature_cache",
+    "ga2clip.runtime.stream",
+    "matplotlib",
+    "openvino",
 }
 
 
@@ -44,3 +49,20 @@ def test_a_prediction_loads_nothing_that_it_does_not_use(tmp_path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "%" in done.stdout
     assert _NEEDLESS & set(done.stderr.split()) == set()
+
+
+_OPEN = """
+import sys
+from pathlib import Path
+from ga2clip.runtime.bundle_model import BundleModel
+BundleModel(Path(sys.argv[1]), wait=False)
+print(*sys.modules)
+"""
+
+
+def test_a_model_begins_to_load_before_the_libraries_that_read_its_videos(tmp_path) -> None:
+    bundle = Path(ga2clip.__file__).parent / "assets" / "tiny" / "bundle"
+    command = [sys.executable, "-c", _OPEN, str(bundle)]
+    loaded = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert "onnxruntime" in loaded
+    assert {"av", "PIL", "typer"} & loaded == set()

@@ -1,5 +1,7 @@
 """Halves that do not overflow, int8 that does not saturate, and layers that go back to float when it is measured."""
 
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -148,7 +150,9 @@ def test_weights_beyond_one_file_are_written_once_and_looked_into(tmp_path, monk
     )
     for _ in range(2):
         graphs.save(model, tmp_path / "m.onnx")
-        assert (tmp_path / "m.onnx.data").stat().st_size < 1.5 * 64 * 8 * 4
+        beside = (tmp_path / "m.onnx.data").stat()
+        assert beside.st_size < 1.5 * 64 * 8 * 4
+        assert beside.st_mode == (tmp_path / "m.onnx").stat().st_mode
         model = onnx.load(str(tmp_path / "m.onnx"))
     inputs = {"x": rng.normal(size=(3, 64)).astype(np.float32)}
     found = open_engine(tmp_path / "m.onnx", "cpu").run(inputs)["y"]
@@ -175,6 +179,21 @@ def test_a_bundle_whose_weights_lie_beside_the_graphs(model, tmp_path, monkeypat
     (out / "video_encoder.onnx.data").write_bytes(b"other weights")
     with pytest.raises(UserError, match=r"video_encoder\.onnx\.data"):
         Predictor(out, provider="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such permissions")
+def test_every_file_of_a_bundle_has_the_permissions_of_the_umask(model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(graphs, "_MOST_INSIDE", 20_000)
+    before = os.umask(0o027)
+    try:
+        out = export_model(model, tmp_path / "bundle")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()}
+    assert {"video_encoder.onnx.data", "text_encoder.onnx.data", "bundle.json"} <= modes.keys()
+    assert set(modes.values()) == {0o640}
+    assert stat.S_IMODE(out.stat().st_mode) == 0o750
 
 
 @pytest.mark.parametrize("has_cuda", [False, True])

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
+import ga2clip
+from ga2clip.errors import UserError
 from ga2clip.runtime.engine import open_engine
 from ga2clip.runtime.ort import onnxruntime
 
@@ -80,3 +82,26 @@ def test_openvino_gives_each_row_of_an_int8_product_scales_of_its_own(zero: int,
         inside = engines[0]._model.get_runtime_model().get_ops()
         products = [op for op in inside if op.get_rt_info()["layerType"].astype(str) == "FullyConnected"]
         assert [op.input(1).get_element_type() for op in products] == [openvino.Type.i8]
+
+
+def test_a_graph_that_loads_beside_gives_the_same_error_at_its_first_run(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(UserError, match="cannot load") as at_once:
+        open_engine(path, "cpu")
+    engine = open_engine(path, "cpu", wait=False)
+    for _ in range(2):
+        with pytest.raises(UserError) as later:
+            engine.run({"x": np.zeros(1)})
+        assert (later.value.message, later.value.hint) == (at_once.value.message, at_once.value.hint)
+
+
+def test_a_graph_that_loads_beside_answers_the_same() -> None:
+    path = Path(ga2clip.__file__).parent / "assets" / "tiny" / "bundle" / "video_encoder.onnx"
+    frames = {"frames": np.random.default_rng(0).integers(0, 256, (1, 2, 72, 72, 3), np.uint8)}
+    waited, beside = (open_engine(path, "cpu", threads=1, wait=wait) for wait in (True, False))
+    assert (waited.provider, beside.provider) == ("cpu", "cpu")
+    first, second = waited.run(frames), beside.run(frames)
+    assert first.keys() == second.keys() == {"frame_features", "video_features"}
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
