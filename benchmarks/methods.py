@@ -47,11 +47,12 @@ SHOTS = (2, 4, 8, 16)
 
 
 class Row(NamedTuple):
-    """One line of a table: a name, the method it starts from, and what is changed."""
+    """One line of a table: a name, the method it starts from, what is changed, and the file of class descriptions."""
 
     name: str
     method: str
     tree: Tree
+    descriptions: str | None = None
 
 
 METHOD_ROWS = [
@@ -94,14 +95,18 @@ class Regime(NamedTuple):
     rows: list[Row]
 
 
-_UNTUNED = Row("zero-shot", "zero-shot", {})  # the same whatever the seed: measured once
-_PLAIN = [_UNTUNED, Row("ivlp", "ivlp", {}), Row("ga2", "ga2", {})]
+_PLAIN = [Row("zero-shot", "zero-shot", {}), Row("ivlp", "ivlp", {}), Row("ga2", "ga2", {})]
 _NO_TRAINING = Row("zero-shot + teach", "zero-shot", {"method": {"teach": True}})
 _BEST = Row("recommended", "recommended", {})
+_DESCRIBED = [
+    Row("zero-shot, descriptions", "zero-shot", {}, "builtin"),
+    Row("recommended, descriptions", "recommended", {}, "builtin"),
+]
 _BEST_IN_ORDER = Row("recommended, pooling attention", "recommended", {"method": {"pooling": "attention"}})
 REGIMES = {
     **{f"{k}-clips": Regime("stickfigures", k, {}, [*_PLAIN, _NO_TRAINING, _BEST]) for k in (2, 4, 16)},
     "narrow": Regime("stickfigures-narrow", 16, {}, [*_PLAIN, _NO_TRAINING, _BEST]),
+    "described": Regime("stickfigures", 4, {}, _DESCRIBED),
     "order": Regime(
         "stickfigures-order",
         8,
@@ -127,6 +132,11 @@ class Job(NamedTuple):
     shots: int
 
 
+def untuned(row: Row) -> bool:
+    """Whether a row is the same whatever the seed, so that it is measured once."""
+    return row.method == "zero-shot" and not row.tree
+
+
 def jobs(tables: list[str], seeds: list[int], shots: list[int]) -> Iterator[Job]:
     """All jobs of the tables, seed by seed, so that a stopped benchmark has whole seeds."""
     for seed in seeds:
@@ -138,7 +148,7 @@ def jobs(tables: list[str], seeds: list[int], shots: list[int]) -> Iterator[Job]
             yield from (Job("few-shot", row, seed, k) for k in shots for row in FEW_SHOT_ROWS)
         for name, regime in REGIMES.items():
             if name in tables:
-                rows = (row for row in regime.rows if row is not _UNTUNED or seed == seeds[0])
+                rows = (row for row in regime.rows if not untuned(row) or seed == seeds[0])
                 yield from (Job(name, row, seed, regime.shots) for row in rows)
 
 
@@ -152,7 +162,13 @@ def job_settings(job: Job, data: Path) -> Any:
         "data": {"root": str(data / regime.dataset), "shots": job.shots},
         "training": {"seed": job.seed},
     }
-    settings = configure(dataset=regime.dataset, method=job.row.method, protocol=protocol, options=options)
+    settings = configure(
+        dataset=regime.dataset,
+        method=job.row.method,
+        protocol=protocol,
+        options=options,
+        descriptions=job.row.descriptions,
+    )
     return settings.updated(regime.tree, job.table).updated(job.row.tree, job.row.name)
 
 
@@ -182,24 +198,32 @@ def run(job: Job, data: Path) -> dict[str, Any]:
 
 
 def timings(data: Path, rounds: int = 7) -> Iterator[dict[str, Any]]:
-    """Seconds of an update of every row that trains, without loading: medians of rounds in which all take turns."""
-    steps = {}
-    for row in [*METHOD_ROWS, *ABLATION_ROWS]:  # those of SAME are timed under both names
+    """Processor seconds, without loading, of an update of every row that trains, and of encoding a clip with what it
+    tunes: medians of rounds in which all take turns.
+    """
+    work: dict[tuple[str, str], Callable[[], Any]] = {}
+    for row in [*METHOD_ROWS, *ABLATION_ROWS, _BEST_IN_ORDER]:  # those of SAME are timed under both names
         settings = job_settings(Job("timing", row, 1, 16), data)
+        update, encode = _work(settings)
+        work[row.name, "seconds_per_clip"] = encode
         if settings.method.tune != "none":
-            steps[row.name] = _step(settings)
-    seconds_of: dict[str, list[float]] = {name: [] for name in steps}
+            work[row.name, "seconds_per_step"] = update
+    seconds_of: dict[tuple[str, str], list[float]] = {key: [] for key in work}
     for _ in range(rounds):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            seconds_of[name].append(time.perf_counter() - started)
-    for name, seconds in seconds_of.items():
-        yield {"table": "timing", "row": name, "seconds_per_step": round(statistics.median(seconds[1:]), 4)}
+        for key, call in work.items():
+            started = time.process_time()
+            call()
+            seconds_of[key].append(time.process_time() - started)
+    for name in dict.fromkeys(name for name, _ in work):
+        costs = {cost: seconds_of[row, cost] for row, cost in work if row == name}
+        medians = {cost: round(statistics.median(seconds[1:]), 5) for cost, seconds in costs.items()}
+        yield {"table": "timing", "row": name, **medians}
 
 
-def _step(settings: Any) -> Callable[[], Any]:
-    """One update of a method on its first batch; on features where its vision tower does not train."""
+def _work(settings: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """One update of a method on its first batch, on features where its vision tower does not train; and the encoding
+    of one clip.
+    """
     import torch
 
     from ga2clip.compute.distributed import Group
@@ -211,12 +235,23 @@ def _step(settings: Any) -> Callable[[], Any]:
     _, task = load_task(settings)
     model = make_model(settings, task.classes).train()
     batch: Any = next(iter(train_batches(task, settings, model.preprocess, epoch=0)))
+    clips = batch.clip_tensor(model.preprocess, model.device)
+
+    @torch.no_grad()
+    def encode() -> Any:
+        return model.eval().encode_video(clips[:1])
+
     if not model.trains("vision"):
         with torch.no_grad():
-            features = model.encode_video(batch.clip_tensor(model.preprocess, model.device))
+            features = model.encode_video(clips)
         batch = FeatureBatch(features, batch.labels, batch.ids)
     updater = Updater(model, Group(model.device))
-    return lambda: updater.run(batch, 0, factor=1.0)
+
+    def update() -> Any:
+        model.train()
+        return updater.run(batch, 0, factor=1.0)
+
+    return update, encode
 
 
 def key(line: dict[str, Any]) -> tuple[Any, ...]:
@@ -281,15 +316,30 @@ def markdown(lines: list[dict[str, Any]], table: str, reference: str) -> str:
         rows.sort(key=lambda line: order.index(line["row"]))
         reference = next((name for name, method in SAME.items() if method == reference), reference)
     others = [line for line in rows if line["row"] == reference]
-    steps = {line["row"]: line["seconds_per_step"] for line in lines if line["table"] == "timing"}
-    head = ("", "base", "novel", "HM", f"p against {reference}", "trained parameters", "s/step", "seeds")
+    costs = {line["row"]: line for line in lines if line["table"] == "timing"}
+    head = (
+        "",
+        "base",
+        "novel",
+        "HM",
+        f"p against {reference}",
+        "trained parameters",
+        "s/step",
+        "ms/clip",
+        "seeds",
+    )
     text = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in dict.fromkeys(line["row"] for line in rows):
         own = [line for line in rows if line["row"] == name]
         cells = [shown(own, field) for field in ("base", "novel", "harmonic_mean")]
         cells.append(against(own, others, "harmonic_mean") if others else "–")
-        speed = f"{steps[name]:.2f}" if name in steps else "–"
-        text.append(f"| {name} | {' | '.join(cells)} | {own[0]['parameters']:,} | {speed} | {len(own)} |")
+        cost = costs.get(name, {})
+        cells += [
+            f"{own[0]['parameters']:,}",
+            f"{cost['seconds_per_step']:.2f}" if "seconds_per_step" in cost else "–",
+            f"{1000 * cost['seconds_per_clip']:.1f}" if "seconds_per_clip" in cost else "–",
+        ]
+        text.append(f"| {name} | {' | '.join(cells)} | {len(own)} |")
     return "\n".join([*text, "", caption(rows)])
 
 

@@ -72,6 +72,8 @@ def evaluate_model(
         "class_names": data.class_names,
         "descriptions": said(settings.descriptions) if settings.descriptions else "none",
     }
+    if examples is not None:
+        about["examples"] = len(examples.items)
     return [
         Report(
             protocol=name,

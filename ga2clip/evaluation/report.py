@@ -30,7 +30,7 @@ from ga2clip.files import write_figure, write_text
 from ga2clip.text import csv_lines, printable
 
 REPORT = "report.json"
-_SETTING = ("template", "views", "frames", "class_names", "descriptions")
+_SETTING = ("template", "views", "frames", "class_names", "descriptions", "examples")
 _NAMES_FIT = 200  # classes up to which the confusion matrix is labelled
 _CELL = 0.15  # inches for a class: its name in 7 points fits
 INTERVALS = (
@@ -71,7 +71,7 @@ class Report:
     """What one model reached under one protocol.
 
     about: what was measured and how: run, run_sha256, dataset, method, seed, backbone, template, views, frames,
-    class_names, descriptions. folder: the name of the folder below `RUN/eval` that is this measurement's own.
+    class_names, descriptions, examples. folder: the name of the folder below `RUN/eval` that is this measurement's own.
     """
 
     protocol: str
@@ -122,7 +122,9 @@ class Report:
         return tree | {"errors": [{"file": name, "error": reason} for name, reason in broken.items()]}
 
     def setting(self) -> str:
-        """Template, views, frames, class names and descriptions in a line; empty where nothing of it is known."""
+        """Template, views, frames, class names, descriptions and the number of training clips that the classes were
+        learned from, in a line; empty where nothing of it is known.
+        """
         known = {name: self.about[name] for name in _SETTING if name in self.about}
         return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in known.items())
 

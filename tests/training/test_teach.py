@@ -83,6 +83,7 @@ def test_evaluation_prediction_and_bundle_answer_alike(taught: Path, dataset: Pa
 
     bundle = export_run(taught)
     report = evaluate_run(taught, device="cpu", progress=False)
+    assert report.setting().endswith(f"examples {len(load_run(taught).task().train)}")
     with open_predictor(taught) as ours, Predictor(bundle) as exported:
         for part in report.sets:
             for clip in part.clips:
