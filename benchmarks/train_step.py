@@ -32,6 +32,7 @@ from torch.utils.checkpoint import checkpoint
 from ga2clip.compute.distributed import Group
 from ga2clip.data.loader import Batch
 from ga2clip.model.load_backbone import backbone_from_weights
+from ga2clip.model.methods import METHODS
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.settings import Settings
 from ga2clip.training.update import Updater, take
@@ -60,6 +61,7 @@ NOUNS = (
     "an apple",
     "drums",
 )
+_PROMPTS_ALONE = {"method": {"coupling": "none"}, "anchors": {"weight": 0.0}}
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "ours": {"training": {"precision": "fp32"}},
@@ -70,7 +72,29 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "anchors": {"loss": "margin"},
         "training": {"precision": "fp32", "micro_batch": 1},
     },
+    "ours, margin loss, anchors in 1 of 4 updates, one clip at a time": {
+        "anchors": {"loss": "margin", "every": 4},
+        "training": {"precision": "fp32", "micro_batch": 1},
+    },
     "ours, bf16, margin loss": {"anchors": {"loss": "margin"}, "training": {"precision": "bf16"}},
+    "ours, bf16, margin loss, anchors in 1 of 4 updates": {
+        "anchors": {"loss": "margin", "every": 4},
+        "training": {"precision": "bf16"},
+    },
+    "V-L prompting, one clip at a time": {
+        **_PROMPTS_ALONE,
+        "training": {"precision": "fp32", "micro_batch": 1},
+    },
+    "recommended, one clip at a time": {
+        **_PROMPTS_ALONE,
+        "loss": METHODS["recommended"].settings["loss"],
+        "training": {"precision": "fp32", "micro_batch": 1},
+    },
+    "recommended, bf16": {
+        **_PROMPTS_ALONE,
+        "loss": METHODS["recommended"].settings["loss"],
+        "training": {"precision": "bf16"},
+    },
     "ours, bf16, compiled": {"training": {"precision": "bf16", "compile": True}},
 }
 
@@ -190,7 +214,7 @@ def write_weights(name: str, arguments: argparse.Namespace) -> None:
 
 
 def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Median seconds of a step, peak memory in GiB, the loss and (saved to a file) the gradients."""
+    """Median seconds of an update, peak memory in GiB, the loss and (saved to a file) the gradients."""
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     model = make_model(variant, arguments).to(device)
@@ -207,8 +231,8 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
         works.append(time.process_time() - work)
     torch.save(gradients, gradient_file(arguments, variant))
     return {
-        "seconds": statistics.median(times[1:]),
-        "work": statistics.median(works[1:]),
+        "seconds": statistics.median(times[1:]) / model.settings.anchors.every,
+        "work": statistics.median(works[1:]) / model.settings.anchors.every,
         "memory": peak_memory(device),
         "loss": loss,
     }
@@ -260,16 +284,16 @@ def make_batch(arguments: argparse.Namespace, model: VideoCLIP) -> Batch:
 
 
 def our_step(model: VideoCLIP, batch: Batch, device: torch.device) -> Any:
-    """One update through the training's own code; its gradients are AdamW's first moment."""
-    if (
-        not model.settings.anchors.needs_videos
-    ):  # the loader leaves them out, so that they are neither read nor encoded
-        batch = take(batch, (batch.labels >= 0).nonzero()[:, 0])
+    """As many updates as have anchors once, through the training's own code; gradients are AdamW's first moment."""
+    anchors = model.settings.anchors
+    without = take(batch, (batch.labels >= 0).nonzero()[:, 0])
+    # The loader leaves anchors out that change nothing, so that they are neither read nor encoded.
+    batches = [batch if anchors.needs_videos else without, *[without] * (anchors.every - 1)]
     updater = Updater(model, Group(device))
     updater.optimiser.param_groups[0]["betas"] = (0.0, 0.999)
 
     def step() -> tuple[float, dict[str, Tensor]]:
-        outcome = updater.run(batch, 0, factor=0.0)
+        outcome, *_ = [updater.run(one, 0, factor=0.0) for one in batches]
         moments = {n: updater.optimiser.state[p]["exp_avg"] for n, p in updater.parameters.items()}
         return outcome.loss, moments
 
@@ -330,7 +354,7 @@ def step_table(arguments: argparse.Namespace) -> str:
     for variant in arguments.variants:
         measured = run_variant(variant, arguments)
         plain = plain or measured
-        other_loss = "anchors" in OPTIONS[variant]
+        other_loss = OPTIONS[variant].keys() & {"anchors", "loss"}
         error = (
             "other loss" if other_loss else f"{gradient_error(arguments, arguments.variants[0], variant):.1e}"
         )

@@ -207,6 +207,9 @@ class AnchorSettings(_Section):
     classes) or a folder of videos."""
     per_step: int = Field(default=2, ge=0)
     """Anchor videos mixed into each batch; 0 uses the negative prompts alone, against the labelled videos."""
+    every: int = Field(default=1, ge=1)
+    """Anchor videos are in the first of so many updates alone, where their term counts that many times as much: on
+    average the same gradient for less time."""
 
     @property
     def needs_videos(self) -> bool:

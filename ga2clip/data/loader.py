@@ -90,9 +90,9 @@ def train_batches(
     Every training clip occurs once per epoch. The order and all random choices depend only on
     `settings.training.seed` and the epoch. Each batch of `settings.training.batch_size` clips is divided among the
     processes; up to world - 1 clips of the last batch are dropped, so that every process has a clip. If anchors are
-    switched on, `settings.anchors.per_step` anchor clips (at least one per process) follow the labelled ones. With
-    `until`, the same loader processes serve all epochs and read ahead into the next. skip: batches to leave out at
-    the beginning, for resuming.
+    switched on, `settings.anchors.per_step` anchor clips (at least one per process) follow the labelled ones, in the
+    first of every `settings.anchors.every` batches, counted over all epochs. With `until`, the same loader processes
+    serve all epochs and read ahead into the next. skip: batches to leave out at the beginning, for resuming.
     Raises UserError when no clip of a batch can be read.
     """
     epochs = range(epoch, epoch + 1 if until is None else until)
@@ -124,15 +124,18 @@ def plan_epoch(task: Task, settings: Settings, *, epoch: int, rank: int, world: 
     order = np.random.default_rng((seed, epoch)).permutation(len(task.train)).tolist()
     anchors = _anchor_order(task, settings, epoch)
     per_rank = -(-settings.anchors.per_step // world)
-    batches = []
-    for step in range(batches_per_epoch(task, settings, world)):
+    batches: list[list[_Sample]] = []
+    per_epoch, turn = batches_per_epoch(task, settings, world), 0
+    for step in range(per_epoch):
         numbers = order[step * size : (step + 1) * size]
         numbers = numbers[: len(numbers) // world * world][rank::world]
         batch = [_Sample(task.train[n], label[str(task.train[n].label)], (seed, epoch, n)) for n in numbers]
-        for slot in range(per_rank) if anchors else ():
-            place = (step * world + rank) * per_rank + slot
-            number = anchors[place % len(anchors)]
-            batch.append(_Sample(task.anchors[number], -1, (seed, epoch, len(task.train) + place)))
+        if anchors and not (epoch * per_epoch + step) % settings.anchors.every:
+            for slot in range(per_rank):
+                place = (turn * world + rank) * per_rank + slot
+                number = anchors[place % len(anchors)]
+                batch.append(_Sample(task.anchors[number], -1, (seed, epoch, len(task.train) + place)))
+            turn += 1
         batches.append(batch)
     return batches
 

@@ -192,6 +192,34 @@ def is_timm_block(block: nn.Module) -> bool:
     return bool(plain and width == TIMM.width(block) and isinstance(attention.proj, nn.Linear))  # type: ignore[union-attr]
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention: softmax(q · kᵀ / √d) · v.
+
+    Where a CPU trains in bf16 it is two products: the backward pass of torch's fused kernel takes 3 times as long
+    there for the frames of ViT-B/16 and 19 times as long for its class texts (torch 2.14, docs/benchmarks.md). Scores
+    are then rounded to bf16, so the keys are centred first. That moves all scores of a query by the same number, which
+    a softmax ignores, and leaves smaller ones to round (SageAttention, ICLR 2025, sec. 4.2, for 8-bit scores).
+
+    Args:
+        q: queries (N, heads, L, d).
+        k: keys (N, heads, S, d).
+        v: values (N, heads, S, d).
+        mask: (L, S) bool, the keys that a query looks at; None: all.
+
+    Returns:
+        The attended values (N, heads, L, d).
+    """
+    trains = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    if not trains or v.dtype != torch.bfloat16 or v.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    with torch.autocast("cpu", enabled=False):
+        q, k = q.to(v.dtype) * q.shape[-1] ** -0.5, k.to(v.dtype)
+        scores = q @ (k - k.mean(dim=-2, keepdim=True).detach()).transpose(-1, -2)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        return scores.softmax(dim=-1) @ v
+
+
 def rotated(q: Tensor, table: Tensor | None, *, start: int, half: bool) -> Tensor:
     """Queries or keys (N, heads, L, W / heads) with rotary positions at the tokens that `table` has rows for.
 

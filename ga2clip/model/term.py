@@ -150,12 +150,14 @@ def share_of_update(
     """The weight of this batch's value of a term in the value for the whole update.
 
     counts: numbers of labelled and of anchor videos in the whole update; None: this batch is the whole update. A mean
-    over classes is the same for every batch of an update, so it is weighted like the labelled videos.
+    over classes is the same for every batch of an update, so it is weighted like the labelled videos. A mean over
+    anchors counts `anchors.every` times, since the updates in between have none.
     """
     labelled, anchors = len(features.video), len(features.anchors)
+    whole = counts or (labelled, anchors)
     if term.over(settings) == "anchors":
-        return anchors / (counts[1] if counts else max(anchors, 1))
-    return labelled / (counts[0] if counts else max(labelled, 1))
+        return settings.anchors.every * anchors / max(whole[1], 1)
+    return labelled / max(whole[0], 1)
 
 
 class LossOutput(NamedTuple):
@@ -193,10 +195,16 @@ def refuse_contradictions(settings: Settings) -> None:
             f"a linear probe trains no text, which is needed by {_that_need({'words'}, settings)}",
             "take another method, or leave it out",
         )
-    if "frozen_anchors" in needs and not settings.anchors.per_step:
+    anchors = settings.anchors
+    if "frozen_anchors" in needs and not anchors.per_step:
         raise UserError(
             f"anchor videos are needed by {_that_need({'frozen_anchors'}, settings)}",
             "set anchors.per_step above 0",
+        )
+    if anchors.weight and anchors.every > 1 and (anchors.loss == "published" or not anchors.per_step):
+        what = "the published anchor loss" if anchors.per_step else "an anchor term without videos"
+        raise UserError(
+            f"anchors.every is {anchors.every}, but {what} belongs to every update", "--set anchors.every=1"
         )
 
 

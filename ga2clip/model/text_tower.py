@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from ga2clip.model.blocks import OPEN_CLIP, OWN, BlockWeights
+from ga2clip.model.blocks import OPEN_CLIP, OWN, BlockWeights, attend
 from ga2clip.model.towers import LayerPrompts, LayerWeights, Tower, per_layer
 from ga2clip.tokenizer import VOCABULARY
 
@@ -232,13 +232,13 @@ def _prefixed_block(
 ) -> tuple[Tensor, Tensor]:
     own_q, own_k, own_v = OPEN_CLIP.project(block, own, suffix)
     if not prefix.shape[1]:  # neither SOT nor prompt
-        attended = F.scaled_dot_product_attention(own_q, own_k, own_v, attn_mask=mask)
+        attended = attend(own_q, own_k, own_v, mask)
         return prefix, OPEN_CLIP.finish(block, own, suffix, attended)
     q, k, v = OPEN_CLIP.project(block, own, prefix)
     keys = torch.cat([k.expand(suffix.shape[0], -1, -1, -1), own_k], dim=2)
     values = torch.cat([v.expand(suffix.shape[0], -1, -1, -1), own_v], dim=2)
     prefix = OPEN_CLIP.finish(block, own, prefix, F.scaled_dot_product_attention(q, k, v, is_causal=True))
-    attended = F.scaled_dot_product_attention(own_q, keys, values, attn_mask=mask)
+    attended = attend(own_q, keys, values, mask)
     return prefix, OPEN_CLIP.finish(block, own, suffix, attended)
 
 
@@ -248,4 +248,4 @@ def _open_block(block: ResidualAttentionBlock, own: BlockWeights, x: Tensor, pla
     if place is not None:
         row = torch.arange(x.shape[0], device=x.device)
         q, x = q[row, :, place][:, :, None], x[row, place][:, None]
-    return OPEN_CLIP.finish(block, own, x, F.scaled_dot_product_attention(q, k, v))
+    return OPEN_CLIP.finish(block, own, x, attend(q, k, v))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ga2clip.errors import UserError
-from ga2clip.model.blocks import OPEN_CLIP, OWN, BlockKind, BlockWeights, Heads, rotated
+from ga2clip.model.blocks import OPEN_CLIP, OWN, BlockKind, BlockWeights, Heads, attend, rotated
 
 LayerPrompts = Sequence[Tensor | None]
 """One entry per block: the prompt (n, W) that is inserted before it, or None for no change."""
@@ -168,7 +168,7 @@ class TransformerVision(VisionTower):
         q, k, v = self._project_with(block, own, x, context, table)
         if read is not None:
             q, x = q[:, :, read], x[:, read]
-        return self.kind.finish(block, own, x, F.scaled_dot_product_attention(q, k, v))
+        return self.kind.finish(block, own, x, attend(q, k, v))
 
     def _project_with(
         self, block: nn.Module, own: BlockWeights, x: Tensor, context: Tensor | None, table: Tensor | None
@@ -255,7 +255,7 @@ def with_weights(tower: _T, weights: LayerWeights) -> _T:
 def run_block(block: nn.Module, x: Tensor) -> Tensor:
     """A block of open_clip with its own weights over tokens (N, L, W)."""
     q, k, v = OPEN_CLIP.project(block, OWN, x)
-    return OPEN_CLIP.finish(block, OWN, x, F.scaled_dot_product_attention(q, k, v))
+    return OPEN_CLIP.finish(block, OWN, x, attend(q, k, v))
 
 
 def refuse_size(size: int, patch: int) -> None:

@@ -17,7 +17,8 @@ from ga2clip.training.update import Updater
 class Cost:
     """Of one update, without loading clips.
 
-    seconds: in all. text_seconds: for the class texts alone. bytes: memory of the process (CPU), or on one GPU.
+    seconds: in all, on average. text_seconds: for the class texts alone. bytes: memory of the process (CPU), or on one
+    GPU, of an update with anchors.
     """
 
     seconds: float
@@ -34,18 +35,20 @@ def estimate(updater: Updater) -> Cost | None:
     model, settings = updater.model, updater.settings
     if not updater.parameters:
         return None
-    anchors = model.settings.anchors.per_step if model.settings.anchors.needs_videos else 0
+    chosen = model.settings.anchors
+    anchors = chosen.per_step if chosen.needs_videos else 0
     probes = 2 if anchors else 1
     text_seconds, text_bytes = _measure(updater, 0)
     seconds, kept = _measure(updater, probes)
     clip_seconds = max(0.0, seconds - text_seconds) / probes
     clip_bytes = max(0, kept - text_bytes) // probes
     share = -(-(settings.batch_size + anchors) // updater.group.size)
+    mean_share = share - anchors * (1 - 1 / chosen.every) / updater.group.size
     at_once = min(share, settings.micro_batch or share)
     trained = sum(p.numel() for p in updater.parameters.values())
     # Memory in use now, gradients and AdamW's two moments of trained parameters, and memory for the backward pass.
     memory = _in_use(updater.group.device) + 12 * trained + text_bytes + at_once * clip_bytes
-    return Cost(text_seconds + share * clip_seconds, text_seconds, memory)
+    return Cost(text_seconds + mean_share * clip_seconds, text_seconds, memory)
 
 
 def _measure(updater: Updater, clips: int) -> tuple[float, int]:

@@ -20,6 +20,8 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
     count = sum(p.numel() for p in trained.values())
     frozen = sum(p.numel() for p in model.parameters()) - count
     anchors = f", {counted(len(task.anchors), 'anchor clip')}" if settings.anchors.needs_videos else ""
+    if anchors and settings.anchors.every > 1:
+        anchors += f" in one of {settings.anchors.every} updates"
     rows = [
         (
             "method",

@@ -104,6 +104,35 @@ def test_processes_share_each_batch_evenly(task: Task, world: int) -> None:
         assert len(together) == sum(map(len, labelled))
 
 
+def test_anchors_come_in_the_first_of_so_many_updates_and_all_have_their_turn(task: Task) -> None:
+    """Three updates an epoch: with `every` 2 those with the numbers 0, 2, 4, … of the run have anchors."""
+    chosen = settings(task.root, anchors={"every": 2, "per_step": 1})
+
+    def anchors(epoch: int, rank: int = 0, world: int = 1) -> list[list[str]]:
+        plan = plan_epoch(task, chosen, epoch=epoch, rank=rank, world=world)
+        return [[sample.clip.id for sample in batch if sample.label < 0] for batch in plan]
+
+    assert [len(batch) for epoch in range(4) for batch in anchors(epoch)] == [1, 0] * 6
+    first, _, second = anchors(0)
+    assert first != second
+    assert {name for epoch in range(4) for batch in anchors(epoch) for name in batch} == {
+        clip.id for clip in task.anchors
+    }
+    for rank in (0, 1):  # two processes agree on the updates
+        counts = [len(batch) for epoch in range(4) for batch in anchors(epoch, rank, 2)]
+        assert counts == [1, 0] * (len(counts) // 2)
+    every = plan_epoch(task, settings(task.root), epoch=1, rank=0, world=1)
+    assert [sum(sample.label < 0 for sample in batch) for batch in every] == [2, 2, 2]
+
+
+def test_a_resumed_epoch_has_its_anchors_where_they_were(task: Task) -> None:
+    chosen = settings(task.root, anchors={"every": 2})
+    whole = [batch.ids for batch in train_batches(task, chosen, PREPROCESS, epoch=0, until=2)]
+    rest = [batch.ids for batch in train_batches(task, chosen, PREPROCESS, epoch=0, until=2, skip=1)]
+    assert [len(ids) for ids in whole] == [5, 3, 3, 3, 5, 1]
+    assert rest == whole[1:]
+
+
 def test_no_anchors_without_weight(task: Task) -> None:
     chosen = settings(task.root, anchors={"weight": 0.0})
     assert all((batch.labels >= 0).all() for batch in train_batches(task, chosen, PREPROCESS, epoch=0))

@@ -8,6 +8,7 @@ import pytest
 
 from ga2clip import settings
 from ga2clip.choices import PROVIDERS, is_gpu
+from ga2clip.compute import precision
 from ga2clip.compute.precision import autocast_dtype, precision_name
 from ga2clip.labels import SCENARIO_PHRASE
 from ga2clip.runtime.engine import _ORT_PROVIDERS
@@ -44,6 +45,18 @@ def test_every_precision_of_training_has_a_dtype_that_knows_its_name() -> None:
 
     for name in set(get_args(settings.Precision)) - {"auto"}:
         assert precision_name(autocast_dtype(name, torch.device("cuda"), 768)) == name
+
+
+@pytest.mark.parametrize(
+    ("width", "native", "wanted"), [(128, True, "fp32"), (256, True, "bf16"), (256, False, "fp32")]
+)
+def test_auto_takes_bf16_where_the_cpu_has_it_and_the_tower_is_wide(
+    monkeypatch: pytest.MonkeyPatch, width: int, native: bool, wanted: str
+) -> None:
+    import torch
+
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: native)
+    assert precision_name(autocast_dtype("auto", torch.device("cpu"), width)) == wanted
 
 
 def test_every_provider_has_an_engine() -> None:

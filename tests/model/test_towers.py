@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
 
 from ga2clip.model.backbone import Backbone
+from ga2clip.model.blocks import attend
 from ga2clip.model.video_clip import build_model
 from ga2clip.settings import Settings
 
@@ -149,3 +151,35 @@ def test_prompts_started_from_a_phrase_leave_the_model_as_it_reads_that_phrase(b
     plain = backbone.tokenizer.tokens([f"{phrase} {name}." for name in NAMES])
     expected = backbone.text(torch.from_numpy(plain[:, 1:]))
     torch.testing.assert_close(model.encode_classes(NAMES), expected, atol=1e-5, rtol=1e-5)
+
+
+def attended_in_numpy(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
+    scores[..., ~mask] = -np.inf
+    scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return scores / scores.sum(axis=-1, keepdims=True) @ v
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_that_trains_is_attention(dtype: torch.dtype, causal: bool) -> None:
+    """In bf16 it is written out, with keys that are centred: keys far from zero, as trained ones are, cost nothing."""
+    generator = torch.Generator().manual_seed(1)
+    inputs = [torch.randn(2, 3, length, 8, generator=generator) for length in (4, 6, 6)]
+    inputs[1] += 20 * torch.randn(1, 3, 1, 8, generator=generator)
+    leaves = [tensor.to(dtype).requires_grad_() for tensor in inputs]
+    mask = torch.ones(4, 6, dtype=torch.bool).tril(2) if causal else None
+    out = attend(*leaves, mask)
+    shown = torch.ones(4, 6, dtype=torch.bool) if mask is None else mask
+    wanted = attended_in_numpy(*(leaf.detach().double().numpy() for leaf in leaves), shown.numpy())
+    bound = {"atol": 1e-5, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.03, "rtol": 0.03}
+    torch.testing.assert_close(out.detach().double(), torch.from_numpy(wanted), **bound)
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    direction = torch.randn(2, 3, 4, 8, generator=generator)
+    got = torch.autograd.grad(out, leaves, direction.to(dtype))
+    right = torch.autograd.grad(
+        F.scaled_dot_product_attention(*exact, attn_mask=mask), exact, direction.double()
+    )
+    for ours, theirs in zip(got, right, strict=True):
+        assert ours.dtype == dtype
+        assert (ours.double() - theirs).norm() <= (1e-5 if dtype == torch.float32 else 0.03) * theirs.norm()

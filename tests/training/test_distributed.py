@@ -66,7 +66,7 @@ def _evaluate(run: Path, out: Path) -> None:
     ("method", "sections"),
     [
         ("ga2", {"anchors": {"per_step": 2}}),
-        ("ga2", {"anchors": {"per_step": 2}, "training": {"micro_batch": 1}}),
+        ("ga2", {"anchors": {"per_step": 2, "every": 2}, "training": {"micro_batch": 1}}),
         ("coop", {}),  # cached features
         (
             "vilt",

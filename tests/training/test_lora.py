@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ga2clip.compute.distributed import Group
+from ga2clip.model.blocks import OpenClipBlock
 from ga2clip.model.parts.lora import LowRank
 from ga2clip.run import load_run
 from ga2clip.training import train
@@ -42,6 +43,28 @@ def test_changes_are_computed_once_per_update(settings: Make, monkeypatch: pytes
     monkeypatch.setattr(LowRank, "forward", lambda self: calls.append(self) or original(self))
     updater.run(make_batch(), step=0, factor=1.0)
     assert len(calls) == len(set(calls)) == 2 * 3 * 6
+
+
+def test_frozen_blocks_below_the_first_change_are_left_out_of_the_backward_pass(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LoRA in the last of three blocks of each tower: nothing that the other blocks put out has a gradient."""
+    chosen = settings("zero-shot", method={"tune": "prompts"}, parts={"lora": {"rank": 2, "layers": [3]}})
+    updater = Updater(train.make_model(chosen, NAMES), Group(torch.device("cpu")))
+    tracked: list[bool] = []
+    original = OpenClipBlock.finish
+
+    def finish(self: OpenClipBlock, *inputs: Any) -> torch.Tensor:
+        output = original(self, *inputs)
+        tracked.append(output.requires_grad)
+        return output
+
+    monkeypatch.setattr(OpenClipBlock, "finish", finish)
+    updater.run(make_batch(3, 0), step=0, factor=1.0)
+    text, vision = tracked[: -updater.model.backbone.vision.depth], tracked[-3:]
+    assert vision == [False, False, True]
+    assert sum(text) == len(text) // 3
+    assert not any(text[: -len(text) // 3])
 
 
 def test_bf16_leaves_the_small_changes_in_full_precision(settings: Make) -> None:

@@ -28,11 +28,11 @@ from tests.training.small_runs import (
 Make = Callable[..., Settings]
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
+@pytest.mark.parametrize(("stop_after", "every"), [(1, 1), (2, 1), (3, 2), (5, 1)])
 def test_a_stopped_training_ends_as_one_that_was_not(
-    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int, every: int
 ) -> None:
-    chosen = settings(training={"epochs": 3})
+    chosen = settings(training={"epochs": 3}, anchors={"every": every})
     whole = run(chosen, tmp_path / "whole")
     signal_after(monkeypatch, stop_after)
     with pytest.raises(StoppedError, match=f"SIGTERM after step {stop_after}") as caught:

@@ -14,7 +14,7 @@ from ga2clip.errors import UserError
 from ga2clip.model.methods import METHODS
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.training.train import make_model
-from ga2clip.training.update import FeatureBatch, Outcome, Updater
+from ga2clip.training.update import FeatureBatch, Outcome, Updater, take
 
 CPU = Group(torch.device("cpu"))
 NAMES = (
@@ -212,6 +212,42 @@ def test_a_rate_of_zero_moves_nothing_and_of_one_moves_by_the_rate(settings: Cal
     (prompt,) = updater.parameters.values()
     updater.run(make_batch(8, 0), step=0, factor=0.5)
     assert (prompt.detach() - before).abs().median().item() == pytest.approx(0.005, rel=1e-2)
+
+
+@pytest.mark.parametrize("loss", ["margin", "contrast", "preserve"])
+def test_anchors_in_every_third_update_have_the_same_mean_gradient(
+    settings: Callable[..., Any], loss: str
+) -> None:
+    """The gradients of an update with anchors and of two without, averaged: that of an update of every one."""
+    common = {"training": {"clip_grad": 0.0}}
+    rare = settings("ga2", anchors={"loss": loss, "every": 3}, **common)
+    batch, without = make_batch(4, 2), make_batch(4, 2)
+    without = take(without, torch.arange(4))
+    wanted, outcome = run_once(settings("ga2", anchors={"loss": loss}, **common), batch)
+    (with_anchors, first), (alone, second) = run_once(rare, batch), run_once(rare, without)
+    for name, value in wanted.items():
+        mean = (with_anchors[name] + 2 * alone[name]) / 3
+        torch.testing.assert_close(mean, value, rtol=1e-4, atol=1e-5 * value.abs().max().item(), msg=name)
+    assert (first.loss + 2 * second.loss) / 3 == pytest.approx(outcome.loss, rel=1e-5)
+    assert first.terms["anchor"] == pytest.approx(3 * outcome.terms["anchor"], rel=1e-5)
+    assert (second.terms["anchor"], second.anchors) == (0, 0)
+    cut = settings("ga2", anchors={"loss": loss, "every": 3}, training={"clip_grad": 0.0, "micro_batch": 1})
+    assert_same(run_once(cut, batch), (with_anchors, first))
+
+
+@pytest.mark.parametrize(
+    ("anchors", "why"),
+    [
+        ({"loss": "published", "negatives": ["else"]}, "the published anchor loss"),
+        ({"per_step": 0}, "an anchor term without videos"),
+    ],
+)
+def test_terms_of_every_update_are_not_thinned(
+    settings: Callable[..., Any], anchors: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(UserError, match=f"anchors.every is 2, but {why} belongs to every update"):
+        make_model(settings("ga2", anchors={**anchors, "every": 2}), NAMES)
+    make_model(settings("ga2", anchors={**anchors, "every": 2, "weight": 0.0}), NAMES)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
