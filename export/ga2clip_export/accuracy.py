@@ -69,7 +69,7 @@ def _measure(predictor: Predictor, root: Path, part: EvalSet, measured: Measured
     found = curves["after"]
     measured.curves[part.name] = curves
     measured.accuracy[part.name] = float(found.correct.sum() / len(part.clips))
-    measured.reliability[part.name] = _card(curves, labels, scorer.chosen(after))
+    measured.reliability[part.name] = _card(curves, labels, scorer.chosen(features))
     _log.info(
         "%s: %.1f %% of %d clips, ECE %.1f %%",
         *(part.name, 100 * measured.accuracy[part.name], len(part.clips), 100 * found.ece),

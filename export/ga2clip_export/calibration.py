@@ -155,8 +155,8 @@ def _fit_group(logits: np.ndarray, negatives: np.ndarray, labels: np.ndarray) ->
         out = folds == fold
         rule = fit_softmax(logits[~out], negatives[~out], labels[~out])
         held[out] = rule.probabilities(logits[out], negatives[out])
-        known = rule.probabilities(logits[~out], negatives[~out])
-        sets = Sets.of(held[out], labels[out], misses_of(known, labels[~out]))
+        alone = softmax(logits / rule.temperature)  # sets are made without negative prompts
+        sets = Sets.of(alone[out], labels[out], misses_of(alone[~out], labels[~out]))
         covered += sets.covered.tolist()
         sizes += sets.sizes.tolist()
     (ece_before, brier_before), (ece, brier) = errors_of(softmax(logits), labels), errors_of(held, labels)
@@ -166,7 +166,7 @@ def _fit_group(logits: np.ndarray, negatives: np.ndarray, labels: np.ndarray) ->
         **rule._asdict(),
         slope=slope,
         offset=offset,
-        misses=rounded(misses_of(rule.probabilities(logits, negatives), labels)),
+        misses=rounded(misses_of(softmax(logits / rule.temperature), labels)),
         accuracy=float((held.argmax(axis=1) == labels).mean()),
         ece_before=ece_before,
         ece=ece,

@@ -50,7 +50,7 @@ def predictions(
 ) -> list[Prediction]:
     """The rankings of N clips, each with its file, from their video features (N, D)."""
     probabilities = scorer.probabilities(features)
-    chosen = scorer.chosen(probabilities)
+    chosen = scorer.chosen(features)
     return [
         Prediction(
             file,

@@ -176,9 +176,15 @@ class Calibration:
             values.append(own.get(comparable(name), usual))
         return np.array(values)
 
-    def smallest(self, share: float) -> np.ndarray:
-        """The probability from which a class is in the set of this coverage, float64 (C,)."""
-        return 1.0 - self._between(lambda group: quantile(group.misses, share))
+    def sets(self, probabilities: np.ndarray, share: float) -> np.ndarray:
+        """The classes of the set of this coverage, bool (N, C), with the best one always.
+
+        probabilities: (N, C), without negative prompts, as those of the calibration clips whose misses the card holds.
+        """
+        lowest = 1.0 - self._between(lambda group: quantile(group.misses, share))
+        return np.asarray(
+            (probabilities >= lowest) | (probabilities >= probabilities.max(axis=1, keepdims=True))
+        )
 
     def _between(self, value: Callable[[GroupCalibration], float]) -> np.ndarray:
         tuned = value(self.card.tuned)

@@ -72,6 +72,9 @@ class Scorer:
         by the temperature of its best class, and the negative prompts take part, unless they do as `NONE_LABEL`
         already; that leaves the ranking as it is. With `MultiLabel`, each class has a probability of its own.
         """
+        return self._probabilities(video, negatives=self.threshold is None)
+
+    def _probabilities(self, video: np.ndarray, *, negatives: bool) -> np.ndarray:
         unit = normalise(video)
         scores = self.scores(unit)
         logits = self.scale * scores
@@ -81,7 +84,7 @@ class Scorer:
             return _sigmoid(logits + self.bias)
         if self.calibration is None:
             return softmax(logits)
-        against = self._against(unit) if self.threshold is None else np.empty((len(unit), 0))
+        against = self._against(unit) if negatives else np.empty((len(unit), 0))
         return self.calibration.probabilities(logits, self.scale * against.astype(np.float64))
 
     def scores(self, unit: np.ndarray) -> np.ndarray:
@@ -110,18 +113,18 @@ class Scorer:
     def _against(self, unit: np.ndarray) -> np.ndarray:
         return self.taught.negatives.scores(unit) if self.taught else unit @ self.negatives.T
 
-    def chosen(self, probabilities: np.ndarray) -> np.ndarray | None:
-        """Which labels are chosen, bool (N, C), by their probabilities (N, C); None where no choice was asked for.
+    def chosen(self, video: np.ndarray) -> np.ndarray | None:
+        """Which labels of video features (N, D) are chosen, bool (N, C); None where no choice was asked for.
 
         `MultiLabel`: those that reach their threshold, which may be none. `Coverage`: those of the set, with the best
-        one always.
+        one always; it is made of probabilities in which negative prompts take no part, as those make sets of new names
+        smaller than what holds the truth as often as it should (docs/benchmarks.md, "Probabilities").
         """
         if self.calibration is None or self.choice is None:
             return None
         if isinstance(self.choice, Coverage):
-            lowest = self.calibration.smallest(self.choice.share)
-            return (probabilities >= lowest) | (probabilities >= probabilities.max(axis=1, keepdims=True))
-        return probabilities >= self.calibration.thresholds(self.labels, self.choice.thresholds)
+            return self.calibration.sets(self._probabilities(video, negatives=False), self.choice.share)
+        return self.probabilities(video) >= self.calibration.thresholds(self.labels, self.choice.thresholds)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

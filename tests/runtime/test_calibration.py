@@ -140,6 +140,24 @@ def test_negative_prompts_that_are_the_answer_none_of_these_do_not_take_part_twi
     np.testing.assert_array_equal(taking_part.probabilities(videos), without.probabilities(videos))
 
 
+def test_negative_prompts_take_no_part_in_sets() -> None:
+    videos = normalise(np.random.default_rng(1).normal(size=(80, 3)))
+    without, taking_part = (
+        Scorer(
+            ("a", "b", "c"),
+            ASKED,
+            NEGATIVES,
+            3.0,
+            calibration=Calibration.of(c, ASKED, TUNED),
+            choice=Coverage(0.6),
+        )
+        for c in (card(group(8.0)), with_negatives())
+    )
+    found = taking_part.chosen(videos)
+    assert set(found.sum(axis=1)) > {1}
+    np.testing.assert_array_equal(found, without.chosen(videos))
+
+
 def test_a_card_from_before_answers_as_before() -> None:
     """It does not know negative prompts: a softmax of the divided logits, to the bit."""
     tree = card(group(8.0)).model_dump()
@@ -173,10 +191,11 @@ def test_independent_scores_do_not_share_a_probability() -> None:
         choice=MultiLabel(),
     )
     both, neither = np.float32([[1, 0, 1], [0, -1, 0]])
-    found = scorer.probabilities(np.stack([both, neither]))
+    videos = np.stack([both, neither])
+    found = scorer.probabilities(videos)
     twin = 1 / (1 + np.exp(-(0.5 * 30 / np.sqrt(2) - 2)))
     np.testing.assert_allclose(found, [[twin, twin], [1 / (1 + np.exp(2))] * 2], rtol=1e-5)
-    assert scorer.chosen(found).tolist() == [[True, True], [False, False]]
+    assert scorer.chosen(videos).tolist() == [[True, True], [False, False]]
 
 
 def test_thresholds_are_given_else_fitted_else_a_half() -> None:
@@ -209,15 +228,13 @@ def test_sets_hold_the_truth_as_often_as_they_say() -> None:
     fitted = group(1.0).model_copy(update={"misses": misses})
     calibration = Calibration.of(card(None, tuned=fitted), TUNED[[0, 1, 0]], TUNED)
     for share in (0.7, 0.9, 0.97):
-        scorer = Scorer(("a", "b", "c"), ASKED, NONE, 1.0, calibration=calibration, choice=Coverage(share))
-        inside = scorer.chosen(sharp[~half])[np.arange(2000), labels[~half]]
+        inside = calibration.sets(sharp[~half], share)[np.arange(2000), labels[~half]]
         assert abs(inside.mean() - share) < 3.3 * np.sqrt(2 * share * (1 - share) / 2000)
 
 
 def test_the_best_class_is_always_in_the_set() -> None:
     calibration = Calibration.of(card(None), ASKED[:2], TUNED)
-    scorer = Scorer(("a", "b"), ASKED[:2], NONE, 1.0, calibration=calibration, choice=Coverage(0.01))
-    assert scorer.chosen(np.array([[0.45, 0.55]])).tolist() == [[False, True]]
+    assert calibration.sets(np.array([[0.45, 0.55]]), 0.01).tolist() == [[False, True]]
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 1.5, -0.1, "0.9", True, float("nan")])
