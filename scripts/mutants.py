@@ -135,7 +135,7 @@ MUTANTS = (
     Mutant(
         "micro-batches count as whole batches",
         "ga2clip/model/term.py",
-        "return labelled / (counts[0] if counts else max(labelled, 1))",
+        "return labelled / max(whole[0], 1)",
         "return 1.0",
         "tests/model tests/training/test_update.py",
     ),

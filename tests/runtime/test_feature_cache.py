@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -136,7 +137,7 @@ def test_a_feature_that_is_not_what_was_written_is_computed_again(
 ) -> None:
     right = encode()
     change(cache_of(bundle).path, sql, *values)
-    assert "features: " in str(check_cache()[0].fault)
+    assert re.match(r"\d+ features?: ", str(check_cache()[0].fault))
     np.testing.assert_array_equal(encode(), right)
     assert "damaged" in caplog.text
     assert check_cache()[0].fault is None

@@ -117,7 +117,7 @@ def test_the_commands_say_what_they_saved(camera, tmp_path) -> None:
     still = tmp_path / "still.mp4"
     write_video(still, (np.full((32, 32, 3), 90, np.uint8) for _ in range(20)), 10)
     result = run(app, ["embed", str(still), "--model", MODEL, "--frames", "--out", str(tmp_path / "f.npz")])
-    assert "frames had not changed" in result.stderr
+    assert "3 frames unchanged and not encoded" in result.stderr
     features = ga2clip.read_features(tmp_path / "f.npz")
     assert (features.frames == features.frames[0]).all()
     assert features.provenance["still"] == STILL
