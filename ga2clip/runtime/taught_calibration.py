@@ -45,6 +45,7 @@ _TURNS = 16
 _CLASS_TURNS = 8
 _SHARES = np.array([0.05, *np.linspace(0.1, 1, 10)])
 _SAFE = 0.4
+_FEW = 5  # taught classes; more can win more clips of others
 _MOST_OF_ONE_CLIP = 0.2
 _SHARPER = 4.0  # than the model's softmax, so that a probability is nearly whether a clip is named rightly
 _PROBES = (0.25, 0.5, 0.75)
@@ -168,10 +169,11 @@ def chosen_probe(head: Head) -> float:
 
 
 def chosen_share(head: Head) -> float:
-    """The share of the rule in the scores, 0.05 … 1, with which held-out examples are named best, others not harmed.
+    """The share of the rule in the scores, up to 1, with which held-out examples are named best, others not harmed.
 
-    It is 0.4 divided by the number of taught classes, but 0.05 at least, which costs the others little whatever the
-    examples are (on training clips of three datasets), or what the examples show to be safe.
+    It is 0.4 divided by the number of taught classes, and for more than five of them less in proportion, which costs
+    the others little whatever the examples are (on training clips of three datasets), or what the examples show to be
+    safe.
 
     Two questions are asked of the examples. What is gained: each whose class has others is held out (16 turns). What
     the classes without examples lose: all examples of a class are held out (8 turns), so that it is known by its text
@@ -189,7 +191,7 @@ def chosen_share(head: Head) -> float:
     taught, place = np.unique(labels, return_inverse=True)
     if not len(taught) or head.unseen:
         return 1.0
-    least = max(_SAFE / len(taught), _SHARES[0])
+    least = _SAFE / len(taught) * min(1, _FEW / len(taught))
     if len(taught) == 1:
         return least if len(head.classes) > 1 else 1.0
     plain = (shown.examples.features @ head.texts.T).astype(np.float64)
@@ -214,11 +216,11 @@ def _keeps(gained: np.ndarray, classes: np.ndarray, share: float) -> bool:
     """Whether classes that are known by their text alone are named as well with a share of the rule as without.
 
     gained: (N,), by how much the share makes the class of each example more probable. Less a tenth of a clip times the
-    share, for what few do not show, the mean must be above its standard error over classes, or half of it for up to
-    five taught classes: the more are taught, the more clips of others they can win. classes: (N,).
+    share, for what few do not show, the mean must be above its standard error over classes, of which half is enough
+    for up to five taught classes, and all counts from ten on. classes: (N,).
     """
     means = np.bincount(classes, gained) / np.bincount(classes)
-    error = means.std(ddof=1) / np.sqrt(len(means)) * np.clip(len(means) / 10, 0.5, 1)
+    error = means.std(ddof=1) / np.sqrt(len(means)) * np.clip(len(means) / (2 * _FEW), 0.5, 1)
     return bool(gained.sum() - share / 10 >= len(gained) * error)
 
 
