@@ -222,8 +222,8 @@ RULES: dict[str, Callable[[Data, np.ndarray], Scores]] = {
     "GDA + zero-shot": gda,
     "text prior, identity": with_prior(lambda *_: 0.0),
     "text prior, OAS": with_prior(oas),
-    "text prior": gaussian,
-    "probe alone": probe_alone,
+    "text prior (first part of teach)": gaussian,
+    "probe (second part of teach)": probe_alone,
     "**teach**": teach,
 }
 
