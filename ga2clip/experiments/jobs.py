@@ -115,7 +115,7 @@ def describe_jobs(
     from ga2clip.training.summary import duration
 
     choose_device(device)  # else the time of every run would be unknown
-    paces: dict[str, Pace] = {}
+    paces: dict[str, Pace | UserError] = {}
     lines, total, unknown, reading = [], 0.0, 0, True
     for job in jobs:
         left = job.left()
@@ -141,7 +141,7 @@ def describe_jobs(
 
 def _expected(
     settings: Settings,
-    paces: "dict[str, Pace]",
+    paces: "dict[str, Pace | UserError]",
     device: str,
     unprepared: Callable[[Settings], Task] | None,
 ) -> "Expected | UserError":
@@ -150,12 +150,16 @@ def _expected(
 
     try:
         task = _task(settings, unprepared)
-        key = expected.pace_key(settings, task)
-        if key not in paces:
-            paces[key] = expected.measure_pace(settings, task, device=device)
-        return expected.expected_time(settings, task, paces[key])
     except UserError as error:
         return error
+    key = expected.pace_key(settings, task)
+    if key not in paces:
+        try:
+            paces[key] = expected.measure_pace(settings, task, device=device)
+        except UserError as error:
+            paces[key] = error
+    pace = paces[key]
+    return pace if isinstance(pace, UserError) else expected.expected_time(settings, task, pace)
 
 
 def _task(settings: Settings, unprepared: Callable[[Settings], Task] | None) -> Task:
