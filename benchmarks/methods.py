@@ -243,7 +243,7 @@ def _work(settings: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
     if not model.trains("vision"):
         with torch.no_grad():
-            features = model.encode_frames(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+            features = model.encode_frames(clips)
         batch = FeatureBatch(features, batch.labels, batch.ids)
     updater = Updater(model, Group(model.device))
 
