@@ -241,7 +241,7 @@ def _work(settings: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
     def encode() -> Any:
         return model.eval().encode_video(clips[:1])
 
-    if not model.trains("vision"):
+    if model.features_suffice:
         with torch.no_grad():
             features = model.encode_frames(clips)
         batch = FeatureBatch(features, batch.labels, batch.ids)

@@ -30,6 +30,7 @@ from ga2clip.model.part import (
 from ga2clip.model.pooling import mean_pool
 from ga2clip.model.scoring import cosine, mean_directions
 from ga2clip.model.term import (
+    FROZEN_VISION,
     Features,
     LossOutput,
     active_terms,
@@ -135,6 +136,16 @@ class VideoCLIP(nn.Module):
         tune = self.settings.method.tune
         reached = any(tower in part.trains for part in self._in_order)
         return tune != "none" and (reached or tune in (tower, "both"))
+
+    @property
+    def features_suffice(self) -> bool:
+        """Whether training can do with features of frames that are computed once.
+
+        The vision tower must not train, and where loss terms compare with frozen features, those must be the same ones:
+        the frozen tower's frames see no neighbours.
+        """
+        frozen_are_own = self.independent_frames or FROZEN_VISION.isdisjoint(self.needs)
+        return not self.trains("vision") and frozen_are_own
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Everything that trains, by name."""

@@ -55,7 +55,7 @@ def expected_time(settings: Settings, task: Task, *, device: str = "auto") -> Ex
         if cost:
             updates = training.epochs * batches_per_epoch(task, settings, group.size)
             clips = len(task.train) + len(task.anchors)
-            if training.cache_features and not model.trains("vision"):
+            if training.cache_features and model.features_suffice:
                 seconds = updates * cost.text_seconds + clips * (forward + loading)
             else:
                 val = len(task.val) * (forward + loading)

@@ -48,7 +48,7 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
     ]
     if cost is not None:
         # With cached features the vision tower runs once per clip, not in every update.
-        cached = settings.training.cache_features and not model.trains("vision")
+        cached = settings.training.cache_features and model.features_suffice
         seconds = (cost.text_seconds if cached else cost.seconds) * plan.steps
         left_out = "loading and encoding each clip once" if cached else "loading"
         needs = f"{duration(seconds)} without {left_out}, {cost.bytes / 2**30:.1f} GiB of memory"
