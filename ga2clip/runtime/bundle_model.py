@@ -145,6 +145,11 @@ class BundleModel:
         return outputs["video_features"] if self._pooling is None else self.pool(outputs["frame_features"])
 
     def _encode(self, clips: np.ndarray) -> dict[str, np.ndarray]:
+        if self.card.onnx.static and clips.shape[1] != self.frames:
+            raise UserError(
+                f"{self.bundle.path} takes clips of {self.frames} frames, got {clips.shape[1]}",
+                "it was exported with --static: export it without",
+            )
         return self._run(self._engine, {"frames": clips})
 
     def _run(self, engine: Engine, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

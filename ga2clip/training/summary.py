@@ -30,6 +30,7 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
         ("trains", counted(count, "parameter")),
         *(("", line) for line in _tensors(trained)),
         ("frozen", counted(frozen, "parameter")),
+        *([] if model.independent_frames else [("frames", "attend to their neighbours in the clip")]),
         *([("learns", "its classes from the training clips, at the end")] if settings.method.teach else []),
         ("loss", " + ".join(f"{weight:g} · {term.name}" for term, weight in model.loss_terms.items())),
         ("data", task.rule),
