@@ -31,7 +31,7 @@ class WindowEncoder:
     def __init__(self, predictor: Predictor, still: float | None) -> None:
         """still: as `still_bound` has it. Raises UserError as that."""
         self._predictor = predictor
-        self._each = predictor.independent_frames
+        self._each = predictor.model.independent_frames
         self._still = StillFrames(self._encode, still_bound(predictor.model, still))
         self.encoded = 0
 
