@@ -39,6 +39,34 @@ def test_onnx_runtime_prints_nothing_on_stdout(
     assert "EP Error" in said.err
 
 
+def test_float32_is_float32_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+
+    class Session:
+        """An ONNX Runtime that loads CUDA but not TensorRT."""
+
+        def __init__(self, *_: object, providers: list[tuple[str, dict[str, str]]], **__: object) -> None:
+            opened.append(providers[0])
+            if providers[0][0] == "TensorrtExecutionProvider":
+                raise RuntimeError("libnvinfer.so.10: cannot open shared object file")
+
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    known = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: known)
+    cuda = "CUDAExecutionProvider"
+    assert open_engine(Path("model.onnx"), "cuda").provider == "cuda"
+    assert open_engine(Path("model.onnx"), "cuda:1").provider == "cuda:1"
+    assert open_engine(Path("model.onnx"), "tensorrt").provider == "cuda"
+    assert [entry for entry in opened if entry[0] == cuda] == [
+        (cuda, {"use_tf32": "0"}),
+        (cuda, {"device_id": "1", "use_tf32": "0"}),
+        (cuda, {"use_tf32": "0"}),
+    ]
+
+
 def int8_product(path: Path, weights: np.ndarray, zeros: np.ndarray, scales: np.ndarray) -> Path:
     """A product x (batch, rows, K) → y (batch, rows, M) as int8 bundles have it; weights int8 (K, M), others (M,)."""
     nodes = [
