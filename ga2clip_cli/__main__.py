@@ -15,6 +15,9 @@ def main() -> None:
         gc.disable()  # until the command begins, see `console.loaded`
     # Looking for plugins of pydantic reads the metadata of all installed packages; none is of use to a command.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # Threads of NumPy's OpenBLAS spin for a tenth of a second after they start and after each larger product: time that
+    # the encoder wants. With 4, the least, they sleep at once; the same threads compute the same bits.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     debug = _take_debug(sys.argv)
     console.set_up(debug)
     try:

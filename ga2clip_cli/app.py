@@ -1,50 +1,46 @@
-"""The command `ga2clip`: imports the file of every command, without loading torch."""
+"""The command `ga2clip`: imports the file of the command that is called, without loading torch."""
 
 import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ga2clip_cli import (
-    backbones,
-    bench,
-    cache,
-    compare,
-    console,
-    embed,
-    evaluate,
-    export,
-    info,
-    interop,
-    methods,
-    predict,
-    prepare,
-    report,
-    reproduce,
-    settings,
-    sweep,
-    teach,
-    train,
-)
+from ga2clip_cli import console
 from ga2clip_cli.options import examples, name_lists
 
-_PANELS: dict[str | None, dict[str, tuple[str, ...]]] = {"train": train.PANELS}
-
-
-class _Commands(TyperGroup):
-    """The commands in the order of a typical workflow; handles Ctrl-C for all of them."""
-
-    def invoke(self, ctx: Any) -> Any:
-        # Typer prints "Aborted!" or nothing for an interrupt, depending on its version.
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            sys.exit(console.report(error, debug=False))
+_WHERE = {
+    "prepare": "prepare:prepare",
+    "train": "train:train",
+    "eval": "evaluate:evaluate",
+    "compare": "compare:compare",
+    "report": "report:report",
+    "export": "export:export",
+    "predict": "predict:predict",
+    "teach": "teach:teach",
+    "embed": "embed:embed",
+    "import": "interop:import_published",
+    "methods": "methods:methods",
+    "backbones": "backbones:backbones",
+    "settings": "settings:settings",
+    "info": "info:info",
+    "bench": "bench:bench",
+    "cache": "cache:cache",
+    "sweep": "sweep:sweep",
+    "reproduce": "reproduce:reproduce",
+}
+"""File and function of each command, in the order of a typical workflow."""
 
 
 class _Command(TyperCommand):
-    """A command whose help lists names of the registries, which are only read when the help is shown."""
+    """A command whose help lists names of the registries, which are only read when the help is shown.
+
+    headings: headings in the help, with the parameters below them; the others are `Options`.
+    """
+
+    headings: Mapping[str, tuple[str, ...]] = {}
 
     def invoke(self, ctx: Any) -> Any:
         console.loaded()
@@ -58,7 +54,7 @@ class _Command(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Options under the headings that their command declares; Typer itself has such panels with rich alone."""
-        headings = {name: head for head, names in _PANELS.get(self.name, {}).items() for name in names}
+        headings = {name: head for head, names in self.headings.items() for name in names}
         panels: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         for parameter in self.get_params(ctx):
             plain = "Arguments" if parameter.param_type_name == "argument" else "Options"
@@ -68,6 +64,49 @@ class _Command(TyperCommand):
             if records:
                 with formatter.section(head):
                     formatter.write_dl(records)
+
+
+class _OnDemand(Mapping[str, _Command]):
+    """All commands by name. Each is made when it is asked for: reading the options of all takes as long as some run."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, _Command] = {}
+
+    def __getitem__(self, name: str) -> _Command:
+        if name not in self._made:
+            self._made[name] = _command(name)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_WHERE)
+
+    def __len__(self) -> int:
+        return len(_WHERE)
+
+
+def _command(name: str) -> _Command:
+    """The command of this name, from the file where it stands. Raises KeyError where there is none."""
+    file, _, function = _WHERE[name].partition(":")
+    module = import_module(f"ga2clip_cli.{file}")
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    alone.command(name, cls=_Command, epilog=examples(*module.EXAMPLES))(getattr(module, function))
+    command: Any = typer.main.get_command(alone)
+    command.headings = getattr(module, "PANELS", {})
+    return command
+
+
+class _Commands(TyperGroup):
+    """The commands; handles Ctrl-C for all of them."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"commands": _OnDemand()})
+
+    def invoke(self, ctx: Any) -> Any:
+        # Typer prints "Aborted!" or nothing for an interrupt, depending on its version.
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            sys.exit(console.report(error, debug=False))
 
 
 app = typer.Typer(
@@ -116,26 +155,3 @@ def ga2clip(
     Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failed (or some files of a
     batch failed), 2 wrong usage, 130 interrupted.
     """
-
-
-for _name, _module, _function in (
-    ("prepare", prepare, prepare.prepare),
-    ("train", train, train.train),
-    ("eval", evaluate, evaluate.evaluate),
-    ("compare", compare, compare.compare),
-    ("report", report, report.report),
-    ("export", export, export.export),
-    ("predict", predict, predict.predict),
-    ("teach", teach, teach.teach),
-    ("embed", embed, embed.embed),
-    ("import", interop, interop.import_published),
-    ("methods", methods, methods.methods),
-    ("backbones", backbones, backbones.backbones),
-    ("settings", settings, settings.settings),
-    ("info", info, info.info),
-    ("bench", bench, bench.bench),
-    ("cache", cache, cache.cache),
-    ("sweep", sweep, sweep.sweep),
-    ("reproduce", reproduce, reproduce.reproduce),
-):
-    app.command(_name, cls=_Command, epilog=examples(*_module.EXAMPLES))(_function)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import Classes, NewestRun, Root, newest_run
+from ga2clip_cli.options import Classes, ImageSize, NewestRun, Root, newest_run
 
 EXAMPLES = (
     "ga2clip export",
@@ -33,13 +33,15 @@ def export(
         str | None,
         typer.Option(
             metavar="TAG|PATH",
-            help="Weights of --backbone [default: openai, or the only ones there are; the built-in ones of tiny].",
+            help="Weights of --backbone [default: openai, or the only ones there are; the built-in ones of tiny]. "
+            "A folder or file with a config beside it needs no --backbone.",
         ),
     ] = None,
     classes: Classes = None,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="With --backbone: frames taken from a clip [default: 8].")
+        int | None, typer.Option(min=1, help="With a backbone: frames taken from a clip [default: 8].")
     ] = None,
+    image_size: ImageSize = None,
     precision: Annotated[
         str, typer.Option(metavar="NAME", help="{precisions}; fp16 is for GPUs, int8 for CPUs.")
     ] = "fp32",
@@ -85,22 +87,30 @@ def export(
         "triton": triton,
         "sign_with": sign,
     }
-    if backbone is not None:
+    if backbone is not None or pretrained is not None:
         if run or root or verify_accuracy:
-            raise typer.BadParameter("--backbone is exported without a run, its --root and --verify-accuracy")
+            raise typer.BadParameter("a backbone is exported without a run, its --root and --verify-accuracy")
         if classes is None or out is None:
-            raise typer.BadParameter("--backbone needs --classes FILE and --out DIR")
+            raise typer.BadParameter("--backbone and --pretrained need --classes FILE and --out DIR")
         from ga2clip.descriptions import given_classes
 
         names = given_classes(classes)
         from ga2clip_export.export import export_backbone
 
         path = export_backbone(
-            backbone, out, classes=names, pretrained=pretrained, frames=frames or 8, **shared
+            backbone or "",
+            out,
+            classes=names,
+            pretrained=pretrained,
+            frames=frames or 8,
+            image_size=image_size or 0,
+            **shared,
         )
     else:
-        if pretrained or classes or frames:
-            raise typer.BadParameter("--pretrained, --classes and --frames go with --backbone")
+        if classes or frames or image_size:
+            raise typer.BadParameter(
+                "--classes, --frames and --image-size go with --backbone or --pretrained"
+            )
         place = run or newest_run()
         from ga2clip_export.export import export_run
 

@@ -45,6 +45,15 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as training.lr=0.01; repeatable."),
 ]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        "--image-size",
+        min=1,
+        metavar="PIXELS",
+        help="Frames of another size than the backbone was trained with.",
+    ),
+]
 TableForm = Annotated[str, typer.Option("--format", metavar="FORM", help="Of the table: {forms}.")]
 NewestRun = Annotated[
     Path | None,

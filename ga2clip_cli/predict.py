@@ -125,6 +125,10 @@ def predict(
     if vtt is not None:
         _keep_what_is_there(kind, files, vtt, None)
     with console.loading():
+        # First, because loaded from deeper inside its modules cross the end of a page of Python's stack, which is
+        # then mapped and given back 3,000 times (Python 3.11).
+        import numpy  # noqa: F401
+
         from ga2clip.descriptions import given_classes
         from ga2clip.evaluation.open_predictor import open_predictor
         from ga2clip.runtime.calibration import Coverage, MultiLabel, read_thresholds

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import ClassNames, Descriptions, Device, Overrides, Protocol, Root
+from ga2clip_cli.options import ClassNames, Descriptions, Device, ImageSize, Overrides, Protocol, Root
 
 EXAMPLES = (
     "ga2clip train --dataset stickfigures --shots 16",
@@ -88,12 +88,7 @@ def train(
             help="Weights: an open_clip tag, a file or a folder.",
         ),
     ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="PIXELS", help="Frames of another size than the backbone was trained with."
-        ),
-    ] = None,
+    image_size: ImageSize = None,
     hard_prompts: Annotated[
         str | None,
         typer.Option(

@@ -87,7 +87,7 @@ LAZY_EXTRAS = {
 }
 ONE_PLACE = {"onnxruntime": "ga2clip.runtime.ort"}  # which silences it before it prints
 BY_STRING = {"import_module", "__import__", "exec_module", "load_module", "runpy"}
-MAY_IMPORT_BY_STRING = ("ga2clip", "ga2clip.registry")
+MAY_IMPORT_BY_STRING = ("ga2clip", "ga2clip.registry", "ga2clip_cli.app")  # the last: files of its own room
 # What a command module may import before a command is chosen; more costs start-up time.
 CLI_TOP_LEVEL = {
     "typer",

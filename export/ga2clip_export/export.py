@@ -142,17 +142,20 @@ def export_backbone(
     classes: Sequence[str] | Mapping[str, Sequence[str]],
     pretrained: str | None = None,
     frames: int = 8,
+    image_size: int = 0,
     **options: Any,
 ) -> Path:
     """Export a backbone as it is, zero-shot, as a bundle: without a dataset and without a run.
 
     Args:
-        backbone: `tiny`, an open_clip architecture, or a name that goes with a weights file.
+        backbone: `tiny`, an open_clip architecture, or a name that goes with a weights file; empty: the config beside
+            the file determines the architecture.
         out: the bundle's folder.
         classes: the class names that it ranks when none are given; a mapping also gives sentences for some of them.
         pretrained: a tag or a weights file; None: the built-in weights of `tiny`, else OpenAI's, or
             the only ones that open_clip has.
         frames: frames taken from a clip.
+        image_size: pixels of a side of the frames, a multiple of the patch; 0: those it was trained with.
         options: as `export_model`.
 
     Raises:
@@ -162,7 +165,7 @@ def export_backbone(
     tree = merge(
         method_settings("zero-shot"),
         {
-            "backbone": {"name": backbone, "pretrained": weights},
+            "backbone": {"name": backbone, "pretrained": weights, "image_size": image_size},
             "data": {"dataset": "", "frames": frames},
         },
     )

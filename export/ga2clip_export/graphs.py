@@ -82,7 +82,7 @@ def _without_empty_rows(model: onnx.ModelProto) -> onnx.ModelProto | None:
         places = np.where(filled, np.cumsum(filled), 0).astype(np.int32)
         rows = np.concatenate([np.zeros_like(table[:1]), table[filled]])
         name, of = node.input[0], f"{node.input[0]}.row"
-        # New names: the shape of the whole table is declared under the old one.
+        # New names: they are other tensors.
         tables[name].CopyFrom(numpy_helper.from_array(rows, f"{name}.rows"))
         model.graph.initializer.append(numpy_helper.from_array(places, f"{name}.places"))
         look_up = onnx.helper.make_node("Gather", [f"{name}.places", node.input[1]], [of], axis=0)
@@ -168,7 +168,9 @@ def _fold_constants(path: Path) -> onnx.ModelProto:
 
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove traces of the tools: unused operator sets, source lines of this machine, doc strings."""
+    """Remove traces of the tools: unused operator sets, source lines of this machine, doc strings, and the shapes
+    between nodes, which engines find out by themselves, and which take as long to read as all the rest.
+    """
     used = {node.domain for node in model.graph.node}
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
@@ -176,7 +178,8 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
         del value.metadata_props[:]
     for tensor in model.graph.initializer:
         tensor.doc_string = ""

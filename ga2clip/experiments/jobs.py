@@ -1,6 +1,5 @@
 """Trainings that belong to one question: each is trained once and measured once, however often they are asked for."""
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from ga2clip.text import counted
 from ga2clip.training.signals import StoppedError
 
 if TYPE_CHECKING:  # loads torch, which the reading of a sweep's file need not wait for
-    from ga2clip.training.expected import Expected
+    from ga2clip.training.expected import Expected, Pace
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ def describe_jobs(
 ) -> str:
     """A line per run with what is left to do and the time that it will take, and the sum. Nothing is written.
 
-    Trainings that differ in their seed alone are measured once.
+    Trainings that differ in seed, rate, epochs, shots or protocol alone are measured once for each number of classes.
 
     Args:
         jobs: the runs.
@@ -112,18 +111,18 @@ def describe_jobs(
         UserError: a folder holds another training; a device that is not there.
     """
     from ga2clip.compute.distributed import choose_device
-    from ga2clip.training.expected import Expected
+    from ga2clip.training.expected import Expected, Pace
     from ga2clip.training.summary import duration
 
     choose_device(device)  # else the time of every run would be unknown
-    known: dict[str, Expected | UserError] = {}
+    paces: dict[str, Pace | UserError] = {}
     lines, total, unknown, reading = [], 0.0, 0, True
     for job in jobs:
         left = job.left()
         what = " and ".join(left) or "done"
         if "training" in left and (job.folder / SETTINGS).is_file():
             what = f"the rest of {what}"
-        time = _expected(job.settings, known, device, unprepared) if left else Expected(0.0, 0.0, True)
+        time = _expected(job.settings, paces, device, unprepared) if left else Expected(0.0, 0.0, True)
         if isinstance(time, UserError):
             unknown += 1
             lines.append((str(job.folder), what, f"time unknown: {time.message}"))
@@ -142,21 +141,25 @@ def describe_jobs(
 
 def _expected(
     settings: Settings,
-    known: "dict[str, Expected | UserError]",
+    paces: "dict[str, Pace | UserError]",
     device: str,
     unprepared: Callable[[Settings], Task] | None,
 ) -> "Expected | UserError":
-    from ga2clip.training.expected import expected_time
+    """The time of a run, or why it is unknown. paces: what was measured before, by its key; is added to."""
+    from ga2clip.training import expected
 
-    tree = settings.model_dump(mode="json")
-    del tree["training"]["seed"]
-    key = json.dumps(tree, sort_keys=True)
-    if key not in known:
+    try:
+        task = _task(settings, unprepared)
+    except UserError as error:
+        return error
+    key = expected.pace_key(settings, task)
+    if key not in paces:
         try:
-            known[key] = expected_time(settings, _task(settings, unprepared), device=device)
+            paces[key] = expected.measure_pace(settings, task, device=device)
         except UserError as error:
-            known[key] = error
-    return known[key]
+            paces[key] = error
+    pace = paces[key]
+    return pace if isinstance(pace, UserError) else expected.expected_time(settings, task, pace)
 
 
 def _task(settings: Settings, unprepared: Callable[[Settings], Task] | None) -> Task:

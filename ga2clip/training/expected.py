@@ -1,5 +1,6 @@
 """How long a training and its test would take on this machine: from a measured update and a measured clip."""
 
+import json
 import time
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from ga2clip.data.reader import ClipReader
 from ga2clip.model.load_backbone import backbone_to_time
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.settings import Settings
-from ga2clip.training.estimate import estimate
+from ga2clip.training.estimate import Cost, estimate
 from ga2clip.training.update import Updater
 from ga2clip.video import VideoError
 
@@ -29,10 +30,39 @@ class Expected:
     reading: bool
 
 
-def expected_time(settings: Settings, task: Task, *, device: str = "auto") -> Expected:
-    """Measure an update, a forward pass and the reading of a clip, and multiply. Nothing is downloaded or written.
+@dataclass(frozen=True)
+class Pace:
+    """What was measured on this machine.
 
-    task: its numbers of clips count; those that are on disk are read.
+    update: of one update; None: nothing trains. forward: seconds of a clip through the vision tower. read: seconds to
+    read a clip; None: there was none to read. encodes_once: as `VideoCLIP.features_suffice`, so clips may be encoded
+    once. processes: that share an update.
+    """
+
+    update: Cost | None
+    forward: float
+    read: float | None
+    encodes_once: bool
+    processes: int
+
+
+_NO_MATTER = {"training": ("seed", "epochs", "lr"), "data": ("shots", "protocol")}
+"""Settings that change the number of updates and clips, or what is learned, but not the time that one takes."""
+
+
+def pace_key(settings: Settings, task: Task) -> str:
+    """Equal for tasks that `measure_pace` would find equally fast."""
+    tree = settings.model_dump(mode="json")
+    for table, names in _NO_MATTER.items():
+        for name in names:
+            del tree[table][name]
+    return json.dumps([tree, len(task.classes), bool(task.train)], sort_keys=True)
+
+
+def measure_pace(settings: Settings, task: Task, *, device: str = "auto") -> Pace:
+    """Measure an update, a forward pass and the reading of a clip. Nothing is downloaded or written.
+
+    task: those of its clips that are on disk are read.
 
     Raises:
         UserError: an unknown backbone, a weights file that can't be read, no memory, a device that is not there.
@@ -47,20 +77,25 @@ def expected_time(settings: Settings, task: Task, *, device: str = "auto") -> Ex
         forward = _forward_seconds(model, settings, group)
         read = _read_seconds(task, settings, model)
         cost = estimate(updater) if task.train else None
-        training = settings.training
-        tests = sum(len(part.clips) for part in task.evals)
-        views = settings.data.test_clips * settings.data.test_crops
-        seconds = 0.0
-        loading = (read or 0.0) / max(1, training.workers)
-        if cost:
-            updates = training.epochs * batches_per_epoch(task, settings, group.size)
-            clips = len(task.train) + len(task.anchors)
-            if training.cache_features and model.features_suffice:
-                seconds = updates * cost.text_seconds + clips * (forward + loading)
-            else:
-                val = len(task.val) * (forward + loading)
-                seconds = updates * cost.seconds + training.epochs * (clips * loading + val)
-        return Expected(seconds, tests * (views * forward + loading), read is not None)
+        return Pace(cost, forward, read, model.features_suffice, group.size)
+
+
+def expected_time(settings: Settings, task: Task, pace: Pace) -> Expected:
+    """The time of a training with these settings and of its test. task: its numbers of clips count."""
+    training = settings.training
+    views = settings.data.test_clips * settings.data.test_crops
+    tests = sum(len(part.clips) for part in task.evals)
+    loading = (pace.read or 0.0) / max(1, training.workers)
+    seconds = 0.0
+    if cost := pace.update:
+        updates = training.epochs * batches_per_epoch(task, settings, pace.processes)
+        clips = len(task.train) + len(task.anchors)
+        if training.cache_features and pace.encodes_once:
+            seconds = updates * cost.text_seconds + clips * (pace.forward + loading)
+        else:
+            val = len(task.val) * (pace.forward + loading)
+            seconds = updates * cost.seconds + training.epochs * (clips * loading + val)
+    return Expected(seconds, tests * (views * pace.forward + loading), pace.read is not None)
 
 
 @torch.no_grad()

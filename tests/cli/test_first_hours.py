@@ -1,5 +1,6 @@
 """What a newcomer types first: without torch, without names, without a network, with a typing error."""
 
+import json
 import os
 import subprocess
 import sys
@@ -138,6 +139,21 @@ def test_a_backbone_is_exported_without_a_dataset_and_a_run(
     assert ga2clip(*words).code == 2  # --out is missing
     assert ga2clip("export", "runs/x", *words[1:], "--out", "y").code == 2
     assert ga2clip("export", "runs/x", "--pretrained", "openai").code == 2
+
+
+@pytest.mark.slow
+def test_weights_that_say_what_they_are_become_a_bundle_without_a_name(
+    ga2clip, clip: Path, clip_file: Path, empty: Path
+) -> None:
+    """The config beside them says it; a tag does not. Frames may have another size than in their training."""
+    words = ("--classes", "kicking a ball,riding a bike", "--frames", "2", "--clip", clip, "--out", "zs")
+    code, _, err = ga2clip("export", "--pretrained", clip_file, "--image-size", "48", *words)
+    assert code == 0, err
+    card = json.loads((empty / "zs" / "bundle.json").read_text(encoding="utf-8"))
+    assert (card["preprocess"]["size"], card["sampling"]["frames"]) == (48, 2)
+    code, _, err = ga2clip("export", "--pretrained", "openai", *words)
+    assert (code, "needs the name of an architecture" in err) == (1, True)
+    assert ga2clip("export", "--image-size", "48").code == 2
 
 
 def test_without_a_network_it_ends_soon_and_says_what_works(clip: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """A prediction is a short process: what it loads decides how long it takes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import ga2clip
 from ga2clip.video import write_video
@@ -38,6 +40,8 @@ _NEEDLESS = {
     "ga2clip.runtime.stream",
     "matplotlib",
     "openvino",
+    "ga2clip_cli.train",
+    "ga2clip_cli.export",
 }
 
 
@@ -48,7 +52,9 @@ def test_a_prediction_loads_nothing_that_it_does_not_use(tmp_path) -> None:
     command = [sys.executable, "-c", _RUN, "predict", str(clip), "--model", str(bundle)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "%" in done.stdout
-    assert _NEEDLESS & set(done.stderr.split()) == set()
+    loaded = done.stderr.split()
+    assert _NEEDLESS & set(loaded) == set()
+    assert loaded.index("numpy") < loaded.index("ga2clip.descriptions")  # from as near the start as can be
 
 
 _OPEN = """
@@ -66,3 +72,14 @@ def test_a_model_begins_to_load_before_the_libraries_that_read_its_videos(tmp_pa
     loaded = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     assert "onnxruntime" in loaded
     assert {"av", "PIL", "typer"} & loaded == set()
+
+
+@pytest.mark.parametrize("own", ["", "20"])
+def test_idle_threads_of_numpy_leave_the_cores_to_the_encoder(own: str) -> None:
+    """Unless the user says how long they spin. OpenBLAS reads it when NumPy is loaded, and not later."""
+    code = f"{_RUN}\nimport os; print(os.environ['OPENBLAS_THREAD_TIMEOUT'], 'numpy' in sys.modules)"
+    environment = {key: value for key, value in os.environ.items() if key != "OPENBLAS_THREAD_TIMEOUT"}
+    environment |= {"OPENBLAS_THREAD_TIMEOUT": own} if own else {}
+    command = [sys.executable, "-c", code, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split()[-2:] == [own or "4", "False"]

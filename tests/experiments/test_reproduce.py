@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from ga2clip.data.protocols import Task
 from ga2clip.errors import UserError
 from ga2clip.evaluation.clips import ClipAnswer
 from ga2clip.evaluation.metrics import harmonic_mean
 from ga2clip.experiments import jobs, reproduce
 from ga2clip.experiments.compare import Measurement
+from ga2clip.settings import Settings
 from ga2clip.training import expected
 from ga2clip.training.expected import Expected
 from ga2clip.training.summary import duration
@@ -78,10 +80,16 @@ def test_the_dry_run_shows_commands_that_mean_the_settings_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time is that of the official clips where none are prepared: here 1 s a training clip, 0.1 s a test clip."""
+    measured: list[int] = []
+
+    def measure(_: Settings, task: Task, **__: object) -> None:
+        measured.append(len(task.classes))
+
+    monkeypatch.setattr(expected, "measure_pace", measure)
     monkeypatch.setattr(
         expected,
         "expected_time",
-        lambda settings, task, **_: Expected(len(task.train), 0.1 * len(task.evals[0].clips), reading=False),
+        lambda settings, task, _: Expected(len(task.train), 0.1 * len(task.evals[0].clips), reading=False),
     )
     rows = reproduce.plan("hmdb51")
     setup = reproduce.Setup(tmp_path, "my data", (1, 2), ["data.frames=8"])
@@ -91,6 +99,7 @@ def test_the_dry_run_shows_commands_that_mean_the_settings_of_the_run(
     base, few = 26 * 16, 51 * (2 + 4 + 8 + 16)
     assert f"in all about {duration(2 * (base + few + 5 * 153))} (" in text
     assert "without reading clips" in text
+    assert measured == [26, 51]  # not once for each of the five rows
     assert "not prepared" in text
     assert "weights: ViT-B-16, openai" in text
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ga2clip.data.manifest import Manifest
-from ga2clip.data.protocols import load_task
+from ga2clip.data.protocols import Task, load_task
 from ga2clip.errors import UserError
 from ga2clip.evaluation.evaluate import evaluate_run
 from ga2clip.experiments import jobs
@@ -20,7 +20,8 @@ from ga2clip.run_files import write_settings
 from ga2clip.settings import Settings
 from ga2clip.training import expected, train
 from ga2clip.training.estimate import Cost
-from ga2clip.training.expected import Expected, expected_time
+from ga2clip.training.expected import Expected, Pace, expected_time, measure_pace
+from ga2clip.training.summary import duration
 from ga2clip_cli.sweep import sweep as sweep_command
 from tests.experiments.test_compare import Make
 from tests.experiments.test_compare import make as make
@@ -132,30 +133,47 @@ def test_what_is_done_has_its_table_though_another_run_failed(
     assert (tmp_path / "out/table.md").read_text() == table
 
 
-def test_the_time_counts_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seeds of one training are measured once, and a dataset that is not there has no time."""
-    asked: list[float] = []
+def test_the_time_counts_what_is_left(
+    settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trainings whose updates take as long as another's are measured once: of both seeds, rates, and lengths. Those of
+    another protocol have twice the classes, and of another batch more clips."""
+    asked: list[tuple[int, int]] = []
 
-    def measure(settings: Settings, task: object, **_: object) -> Expected:
-        asked.append(settings.training.lr)
-        return Expected(100 * settings.training.lr, 1.0, reading=True)
+    def measure(settings: Settings, task: Task, **_: object) -> Pace:
+        asked.append((len(task.classes), settings.training.batch_size))
+        return Pace(Cost(1.0, 0.25, 0), 0.1, 0.5, encodes_once=False, processes=1)
 
-    monkeypatch.setattr(expected, "expected_time", measure)
-    monkeypatch.setattr(jobs, "load_task", lambda settings: (None, None))
+    monkeypatch.setattr(expected, "measure_pace", measure)
     grid = [
-        Job(tmp_path / f"{lr}-{seed}", Settings().updated({"training": {"lr": lr, "seed": seed}}, "test"))
-        for lr in (0.1, 0.2)
-        for seed in (1, 2)
+        Job(tmp_path / f"{number}", settings(training=training, data=data))
+        for number, (training, data) in enumerate(
+            (
+                ({"lr": 0.1, "seed": 1, "epochs": 2}, {}),
+                ({"lr": 0.2, "seed": 2, "epochs": 4}, {}),
+                ({"batch_size": 2}, {}),
+                ({"epochs": 2}, {"protocol": "few-shot"}),
+            )
+        )
     ]
-    text = describe_jobs(grid)
-    assert asked == [0.1, 0.2]
-    assert text.splitlines()[0].split("  ") == [str(grid[0].folder), "training and testing", "about 11 s"]
-    assert text.splitlines()[-1].startswith("in all about 64 s (")
+    lines = describe_jobs(grid, device="cpu").splitlines()
+    classes = [len(load_task(grid[number].settings)[1].classes) for number in (0, 3)]
+    batch = grid[0].settings.training.batch_size
+    assert asked == [(classes[0], batch), (classes[0], 2), (classes[1], batch)]
+    assert classes[1] == 2 * classes[0]
+    # 8 clips and 3 anchors that take ½ s to read, 2 updates an epoch, of 1 s each; 8 test clips of 0.6 s.
+    assert lines[0].split("  ")[-1] == f"about {duration(2 * (2 + 5.5) + 4.8)}"
+    assert lines[1].split("  ")[-1] == f"about {duration(4 * (2 + 5.5) + 4.8)}"
+
+
+def time_of(settings: Settings) -> Expected:
+    task = load_task(settings)[1]
+    return expected_time(settings, task, measure_pace(settings, task, device="cpu"))
 
 
 def test_the_expected_time_is_of_the_chosen_backbone_and_the_clips_that_are_there(settings) -> None:
     small = settings()
-    found = expected_time(small, load_task(small)[1], device="cpu")
+    found = time_of(small)
     assert found.reading
     assert 0 < found.training < 60
     assert 0 < found.testing < 30
@@ -177,7 +195,7 @@ def test_the_expected_time_adds_up(
     monkeypatch.setattr(expected, "_forward_seconds", lambda *_: 0.1)
     monkeypatch.setattr(expected, "_read_seconds", lambda *_: 0.5)
     small = settings(method)
-    found = expected_time(small, load_task(small)[1], device="cpu")
+    found = time_of(small)
     assert found.training == pytest.approx(training)
     assert found.testing == pytest.approx(8 * (0.1 + 0.5))
 

@@ -15,6 +15,7 @@ from ga2clip.model.video_clip import build_model
 from ga2clip.run import load_run, write_run
 from ga2clip.runtime import Predictor
 from ga2clip.runtime.engine import open_engine
+from ga2clip.runtime.onnx_scan import read_graph
 from ga2clip.settings import BackboneSettings, Settings
 from ga2clip.video import SamplingRule, sample_frames
 from ga2clip_export import calibration_clips, export, towers, verify
@@ -59,6 +60,14 @@ def test_prompts_and_normalisation_are_inside_the_graphs(model, bundle, frames) 
         prompted = model.encode_frames(pixels[None])[0].numpy()
     np.testing.assert_allclose(features, prompted, atol=2e-5)
     assert np.abs(features - unprompted).max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["video_encoder.onnx", "text_encoder.onnx"])
+def test_a_graph_holds_nothing_that_only_takes_time_to_read(bundle: Path, name: str) -> None:
+    """Shapes between nodes, which are as many as all the rest, and notes of the tools."""
+    graph = read_graph(bundle / name)
+    assert graph.inside == {}
+    assert len(graph.nodes) > 20
 
 
 def test_a_text_gives_the_same_feature_alone_padded_and_at_full_length(bundle) -> None:

@@ -73,11 +73,15 @@ def test_the_agreement_check_runs_on_sentences(model: VideoCLIP) -> None:
 
 
 def test_a_backbone_takes_its_classes_with_their_sentences(clip_file: Path, tmp_path: Path) -> None:
-    """The stored row is the mean of the normalised features of the sentences, as torch has them."""
+    """The stored row is the mean of the normalised features of the sentences, as torch has them, whatever the size of
+    the frames is."""
     classes = {"kicking a ball": SENTENCES["kicking a ball"], "riding a bike": ()}
     where = {"pretrained": str(clip_file), "frames": 2}
     described = open_bundle(export_backbone("", tmp_path / "told", classes=classes, **where))
-    plain = open_bundle(export_backbone("", tmp_path / "plain", classes=list(classes), **where))
+    plain = open_bundle(
+        export_backbone("", tmp_path / "plain", classes=list(classes), image_size=32, **where)
+    )
+    assert (described.card.preprocess.size, plain.card.preprocess.size) == (16, 32)
     assert {name: list(own) for name, own in described.card.descriptions.items()} == {
         "kicking a ball": SENTENCES["kicking a ball"]
     }
