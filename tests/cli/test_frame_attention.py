@@ -50,14 +50,10 @@ def test_trains_exports_and_answers_about_whole_clips(
     assert refused.code == 1
     assert "encodes frames with their neighbours" in refused.err
     assert "hint: leave out --still" in refused.err
-    assert process("embed", "there.mp4", "--frames", "--model", "run/bundle", "--out", "f.npz").code == 0
-    assert (
-        not process(
-            "embed", "there.mp4", "--frames", "--still", "2", "--model", "run/bundle", "--out", "g.npz"
-        ).code
-        == 0
-    )
-    assert not list(empty.glob("g.npz*"))
+    embed = ["embed", "there.mp4", "--frames", "--model", "run/bundle", "--out"]
+    assert process(*embed, "whole.npz").code == 0
+    assert process(*embed, "reused.npz", "--still", "2").code == 1
+    assert not list(empty.glob("reused.npz*"))
 
 
 def _by_label(row: dict[str, Any]) -> dict[str, float]:
