@@ -139,10 +139,8 @@ class VideoCLIP(nn.Module):
 
     @property
     def features_suffice(self) -> bool:
-        """Whether training can do with features of frames that are computed once.
-
-        The vision tower must not train, and where loss terms compare with frozen features, those must be the same ones:
-        the frozen tower's frames see no neighbours.
+        """Whether training can do with features of frames that are computed once: the vision tower does not train, and
+        no loss term compares with frozen features that are others, since their frames see no neighbours.
         """
         frozen_are_own = self.independent_frames or FROZEN_VISION.isdisjoint(self.needs)
         return not self.trains("vision") and frozen_are_own
@@ -205,9 +203,8 @@ class VideoCLIP(nn.Module):
     def encode_frames(self, video: Tensor, prompts: Prompts | None = None) -> Tensor:
         """Frame features (B, T, D), unnormalised, of a normalised clip tensor (B, T, 3, H, W) float."""
         prompts = self.prompts() if prompts is None else prompts
-        clip = 0 if self.independent_frames else video.shape[1]
-        vision = self.backbone.vision
-        features = vision(video.flatten(0, 1), prompts.vision, prompts.vision_weights, clip)
+        frames, clip = video.flatten(0, 1), 0 if self.independent_frames else video.shape[1]
+        features = self.backbone.vision(frames, prompts.vision, prompts.vision_weights, clip)
         return self.adapt_frames(features).unflatten(0, video.shape[:2])
 
     def adapt_frames(self, features: Tensor) -> Tensor:
@@ -344,9 +341,7 @@ class VideoCLIP(nn.Module):
     def encode_frozen_video(self, video: Tensor, labels: Tensor) -> Tensor | None:
         """The means of frame features by the vision tower without prompts and with its own weights: (B + A, D).
 
-        Its frames don't attend to their neighbours, whatever `method.frame_attention` says: it is the CLIP that was
-        there before, as Open-VCLIP's frozen one is.
-
+        Its frames never attend to their neighbours: it is the CLIP that was there before, as Open-VCLIP's frozen one.
         labels: (B + A,) int64. Videos that no loss term needs have zeros. None if no term needs these features.
         """
         wanted = torch.zeros_like(labels, dtype=torch.bool)
