@@ -142,7 +142,7 @@ def in_torch(
         attention = sdpa_kernel(SDPBackend.FLASH_ATTENTION) if flash else nullcontext()
         cast = nullcontext() if dtype == torch.float32 else torch.autocast(pixels.device.type, dtype)
         with attention, cast:
-            return encode(pixels)
+            return encode(pixels[None])
 
     return run
 

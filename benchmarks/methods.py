@@ -251,9 +251,9 @@ def _work(settings: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
     def encode() -> Any:
         return model.eval().encode_video(clips[:1])
 
-    if not model.trains("vision"):
+    if model.features_suffice:
         with torch.no_grad():
-            features = model.encode_frames(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+            features = model.encode_frames(clips)
         batch = FeatureBatch(features, batch.labels, batch.ids)
     updater = Updater(model, Group(model.device))
 

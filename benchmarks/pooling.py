@@ -69,7 +69,7 @@ def frame_features(file: Path, root: str) -> dict[str, torch.Tensor]:
         model = make_model(settings, task.classes).eval()
 
         def encode(video: torch.Tensor) -> torch.Tensor:
-            return model.encode_frames(video.flatten(0, 1)).unflatten(0, video.shape[:2])
+            return model.encode_frames(video)
 
         clips = [*task.train, *(clip for part in task.evals for clip in part.clips)]
         found = encode_clips(model, clips, settings, CPU, encode=encode, bar=True).features

@@ -171,7 +171,7 @@ def read_clip_list(path: Path) -> list[tuple[str, int]]:
             and not _ID.fullmatch(cells[1])
         ):
             continue  # a header
-        name, *labels = cells
+        name, *labels = cells or [""]
         if len(labels) > 1:
             raise UserError(
                 f"{where}: more than one number after the path: '{line[:80]}'",

@@ -34,6 +34,7 @@ Tune = Literal["none", "prompts", "vision", "text", "both"]
 Preset = Literal["ours", "authors"]
 Schedule = Literal["cosine", "timm", "dassl"]
 Pooling = Literal["mean", "trend", "attention", "transformer"]
+FrameAttention = Literal["own", "neighbours"]
 AnchorLoss = Literal["margin", "contrast", "preserve", "published"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 _TOO_LARGE = 2**31  # for the whole numbers of NumPy's and PyTorch's functions
@@ -167,6 +168,9 @@ class MethodSettings(_Section):
     start as the mean."""
     pooling_layers: int = Field(default=1, ge=1)
     """Blocks of the pooling `transformer`; the published one has 6."""
+    frame_attention: FrameAttention = "own"
+    """What a frame attends to in every block of the vision tower: its own patches alone, or also those of the frames
+    before and after it (Open-VCLIP). Without parameters; frames are then encoded as whole clips."""
     linear_probe: bool = False
     """A linear classifier on the frozen video feature instead of class texts."""
     teach: bool = False

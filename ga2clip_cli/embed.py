@@ -37,7 +37,7 @@ def embed(
     frames: Annotated[
         bool, typer.Option("--frames", help="Also write features of the sampled frames, with their times.")
     ] = False,
-    still: Still = STILL,
+    still: Still = None,
     workers: Annotated[int, typer.Option(min=1, help="Videos decoded at once.")] = 1,
     device: Device = "auto",
     provider: Provider = "auto",
@@ -84,7 +84,8 @@ def embed(
         console.note(f"error: {printable(failure.error)}")
     if reused:
         console.note(
-            f"{counted(reused, 'frame')} unchanged and not encoded (--still {still:g}; 0 encodes all)"
+            f"{counted(reused, 'frame')} unchanged and not encoded (--still {STILL if still is None else still:g}; "
+            "0 encodes all)"
         )
     console.note(
         printable(f"{counted(len(paths) - len(failures), 'video')} embedded, {len(failures)} failed: {out}")

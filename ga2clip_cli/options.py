@@ -69,12 +69,12 @@ Provider = Annotated[
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute: {devices}.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: the engine's choice.")]
 Still = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--still",
         min=0,
         help="Frames in a row whose pixels (of 255) moved less than this are encoded once (with 1, windows of 8 "
-        "frames stay within 0.01); 0: encode all.",
+        "frames stay within 0.01); 0: encode all [default: 1; 0 for a model whose frames see their neighbours].",
     ),
 ]
 Verify = Annotated[

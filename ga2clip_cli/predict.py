@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ga2clip.choices import STILL
 from ga2clip.text import printable
 from ga2clip_cli import console
 from ga2clip_cli.options import AsJson, Classes, Device, Provider, Still, Threads, Verify
@@ -95,7 +94,7 @@ def predict(
     fps: Annotated[float, typer.Option(min=0.1, help="Timeline: frames encoded per second.")] = 4.0,
     smooth: Annotated[float, typer.Option(min=0, help="Timeline: seconds of smoothing.")] = 0.0,
     min_length: Annotated[float, typer.Option(min=0, help="Timeline: shortest segment, seconds.")] = 0.0,
-    still: Still = STILL,
+    still: Still = None,
     vtt: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Timeline: write subtitles (WebVTT).")
     ] = None,

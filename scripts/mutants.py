@@ -154,6 +154,20 @@ MUTANTS = (
         "tests/training/test_pooling.py",
     ),
     Mutant(
+        "features of clips are cached where terms need those of single frames",
+        "ga2clip/model/video_clip.py",
+        'return not self.trains("vision") and frozen_are_own',
+        'return not self.trains("vision")',
+        "tests/training/test_frame_attention.py",
+    ),
+    Mutant(
+        "windows of a timeline pool frames that were encoded without their neighbours",
+        "ga2clip/runtime/frames.py",
+        "self._each = predictor.model.independent_frames",
+        "self._each = True",
+        "tests/export/test_frame_attention.py",
+    ),
+    Mutant(
         "positions of frames are numbers of frames, whatever their count",
         "ga2clip/model/pooling.py",
         "* (count / length)",

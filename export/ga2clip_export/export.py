@@ -313,7 +313,7 @@ def _write_arrays(model: VideoCLIP, folder: Path, expected: verify.Reference, *,
         features=expected.bank,
         negatives=expected.negatives,
     )
-    frames = slice(None) if static else slice(_PROBE_FRAMES)
+    frames = slice(None) if static or not model.independent_frames else slice(_PROBE_FRAMES)
     shown = expected.frame_features[:1, frames]
     probe = {
         "frames": expected.clips[:1, frames],
@@ -349,6 +349,7 @@ def _card(
         classes=tuple(model.classes),
         preprocess=PreprocessCard(**asdict(pixels)),
         sampling=SamplingCard(frames=settings.data.frames),
+        independent_frames=model.independent_frames,
         text=TextCard(
             template=model.class_template,
             tokenizer="json" if isinstance(tokenizer, JsonTokenizer) else "clip",

@@ -41,12 +41,15 @@ class FoldedVideoEncoder(nn.Module):
         self.prompts = _Constants(prompts.vision)
         self.adapt = model.adapt_frames
         self.dtype = next(self.tower.parameters()).dtype
-        self.pools = model.pools
+        self.pools, self.independent_frames = model.pools, model.independent_frames
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """uint8 (B, T, S, S, 3) RGB → (B, T, D) and, without temporal pooling, its mean over frames (B, D)."""
         pixels = self.pixels(frames.flatten(0, 1).permute(0, 3, 1, 2).to(self.dtype))
-        features = self.adapt(self.tower(pixels, self.prompts.layers())).unflatten(0, frames.shape[:2])
+        clip = 0 if self.independent_frames else frames.shape[1]
+        features = self.adapt(self.tower(pixels, self.prompts.layers(), (), clip)).unflatten(
+            0, frames.shape[:2]
+        )
         return (features,) if self.pools else (features, mean_pool(features))
 
 

@@ -62,7 +62,7 @@ class TorchModel:
         self.name = f"{model.settings.method.name} on {model.backbone.name} ({source})"
         self.classes = tuple(model.classes)
         self.preprocess = model.preprocess
-        self.frames = model.settings.data.frames
+        self.frames, self.independent_frames = model.settings.data.frames, model.independent_frames
         self.scale, self.scoring = float(model.scale.detach()), model.backbone.scoring
         self.logit_bias = model.backbone.bias
         self.negatives = normalise(_array(model.negatives))
@@ -74,6 +74,8 @@ class TorchModel:
         don't show.
         """
         recipe = [self.frames, self._model.class_template, self._model.backbone.conventions()]
+        if not self.independent_frames:
+            recipe.append("frames attend to their neighbours")  # which no weight shows
         if described := self._model.settings.descriptions:
             recipe.append(json.dumps(described))
         digest = hashlib.sha256(json.dumps(recipe).encode())
@@ -120,7 +122,7 @@ class TorchModel:
     @torch.inference_mode()
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
         """As `ClipModel`."""
-        return _array(self._model.encode_frames(self._pixels(frames), self._prompts))
+        return _array(self._model.encode_frames(self._pixels(frames[None]), self._prompts)[0])
 
     @torch.inference_mode()
     def encode_clips(self, clips: np.ndarray) -> np.ndarray:

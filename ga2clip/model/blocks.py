@@ -220,6 +220,30 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
         return scores.softmax(dim=-1) @ v
 
 
+def with_neighbours(own: Tensor, frames: int, tokens: int) -> Tensor:
+    """Keys or values of frames that also see the frame after and the frame before them.
+
+    The queries of a frame then attend to both neighbours and to the frame itself, in every block, without any new
+    parameter. The first frame of a clip has none before it and the last none after it: there the keys and values are
+    zeros, which take part in the softmax with a score of 0, as in the authors' code; they are not masked. So a clip of
+    one frame does not give what that frame gives by itself.
+
+    Args:
+        own: keys or values (B · T, heads, S, d), clip after clip.
+        frames: T.
+        tokens: of a frame, its first `tokens` are seen by its neighbours, not the prompts behind them.
+
+    Returns:
+        (B · T, heads, 2 · tokens + S, d).
+
+    Source: Open-VCLIP (ICML 2023, arXiv 2302.00624), `expand_temporal_view` in its code, which has no prompts.
+    """
+    shown = own[:, :, :tokens].unflatten(0, (-1, frames))
+    nothing = torch.zeros_like(shown[:, :1])
+    padded = torch.cat([nothing, shown, nothing], dim=1)
+    return torch.cat([padded[:, 2:].flatten(0, 1), padded[:, :-2].flatten(0, 1), own], dim=2)
+
+
 def rotated(q: Tensor, table: Tensor | None, *, start: int, half: bool) -> Tensor:
     """Queries or keys (N, heads, L, W / heads) with rotary positions at the tokens that `table` has rows for.
 

@@ -19,7 +19,7 @@ from ga2clip.settings import Settings
 NEEDS = ("scenario", "teacher", "frozen_video", "frozen_anchors", "words", "student")
 """What a term can ask for beside the tuned features; each is computed only where some term needs it. `words` are
 the tuned and the frozen features of words outside the classes, `student` those of `Part.student_features`."""
-_FROZEN_VISION = frozenset({"frozen_video", "frozen_anchors"})
+FROZEN_VISION = frozenset({"frozen_video", "frozen_anchors"})
 Over = Literal["labelled", "anchors", "classes"]
 """What a term averages over: labelled videos, anchor videos or classes."""
 
@@ -185,9 +185,9 @@ def weighted_sum(
 def refuse_contradictions(settings: Settings) -> None:
     """Raises UserError for terms that need what the method does not have."""
     needs = needs_of(settings)
-    if settings.method.tune in ("vision", "both") and _FROZEN_VISION & needs:
+    if settings.method.tune in ("vision", "both") and FROZEN_VISION & needs:
         raise UserError(
-            f"a frozen vision tower is needed by {_that_need(_FROZEN_VISION, settings)}",
+            f"a frozen vision tower is needed by {_that_need(FROZEN_VISION, settings)}",
             "set method.tune to prompts or text",
         )
     if "words" in needs and settings.method.linear_probe:

@@ -6,7 +6,7 @@ The towers walk a model's blocks (`blocks.py`) with its weights. No prompt param
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ga2clip.errors import UserError
-from ga2clip.model.blocks import OPEN_CLIP, OWN, BlockKind, BlockWeights, Heads, attend, rotated
+from ga2clip.model.blocks import (
+    OPEN_CLIP,
+    OWN,
+    BlockKind,
+    BlockWeights,
+    Heads,
+    attend,
+    rotated,
+    with_neighbours,
+)
 
 LayerPrompts = Sequence[Tensor | None]
 """One entry per block: the prompt (n, W) that is inserted before it, or None for no change."""
@@ -82,8 +91,14 @@ class VisionTower(Tower):
     it; else empty."""
 
     @abstractmethod
-    def forward(self, pixels: Tensor, prompts: LayerPrompts = (), weights: LayerWeights = ()) -> Tensor:
-        """Encode frames; `prompts[i]` enters before block i, which works with `weights[i]`."""
+    def forward(
+        self, pixels: Tensor, prompts: LayerPrompts = (), weights: LayerWeights = (), clip: int = 0
+    ) -> Tensor:
+        """Encode frames; `prompts[i]` enters before block i, which works with `weights[i]`.
+
+        clip: T where the frames are those of clips of T frames, one after another, and attend to their neighbours; 0:
+        every frame is encoded by itself.
+        """
 
     @abstractmethod
     def resize(self, size: int) -> None:
@@ -97,6 +112,18 @@ class VisionTower(Tower):
         return self
 
 
+class _View(NamedTuple):
+    """What a block needs to know of the frames, the same in all blocks.
+
+    table: rotary positions of the patches if there are any. tokens: the model's own, without prompts. clip: as
+    `VisionTower.forward` has it.
+    """
+
+    table: Tensor | None
+    tokens: int
+    clip: int
+
+
 class TransformerVision(VisionTower):
     """A vision tower of tokens: patches, and before them a class token or others.
 
@@ -106,13 +133,18 @@ class TransformerVision(VisionTower):
     whatever the pooling. A block's output at prompts that the next block replaces is never used. Such prompts are
     therefore only used as keys and values, common to all frames; this is exact and saves N · m tokens. The last block
     computes only the tokens that are read.
+
+    Where frames attend to their neighbours (`blocks.with_neighbours`), those show their own tokens alone: a frame sees
+    the prompts once, not three times.
     """
 
     prefix_tokens = 1
     """Tokens before the patches, such as the class token."""
     rotate_half = False
 
-    def forward(self, pixels: Tensor, prompts: LayerPrompts = (), weights: LayerWeights = ()) -> Tensor:
+    def forward(
+        self, pixels: Tensor, prompts: LayerPrompts = (), weights: LayerWeights = (), clip: int = 0
+    ) -> Tensor:
         """As `VisionTower`."""
         prompts, weights = per_layer(prompts, self.depth), per_layer(weights, self.depth)
         x, table = self.tokens(pixels)
@@ -126,7 +158,8 @@ class TransformerVision(VisionTower):
                     x, context = torch.cat([x, context.expand(x.shape[0], -1, -1)], dim=1), None
             own = weights[index] or OWN
             read = self.read(tokens) if last else None
-            x = self.run(self._block, block, own, x, context, table, read)
+            view = _View(table, tokens, clip)
+            x = self.run(self._block, block, own, x, context, view, read)
         return self.head(x)
 
     @abstractmethod
@@ -158,24 +191,26 @@ class TransformerVision(VisionTower):
         own: BlockWeights,
         x: Tensor,
         context: Tensor | None,
-        table: Tensor | None,
+        view: "_View",
         read: slice | None,
     ) -> Tensor:
         """A block over tokens (N, L, W) that also look at context tokens (1, m, W), which are the same for all.
 
         read: the tokens whose output is wanted; None: all.
         """
-        q, k, v = self._project_with(block, own, x, context, table)
+        q, k, v = self._project_with(block, own, x, context, view)
         if read is not None:
             q, x = q[:, :, read], x[:, read]
         return self.kind.finish(block, own, x, attend(q, k, v))
 
     def _project_with(
-        self, block: nn.Module, own: BlockWeights, x: Tensor, context: Tensor | None, table: Tensor | None
+        self, block: nn.Module, own: BlockWeights, x: Tensor, context: Tensor | None, view: "_View"
     ) -> Heads:
-        """Queries of x; keys and values of x and then the context."""
+        """Queries of x; keys and values of the neighbouring frames if they are seen, of x, and then the context."""
         q, k, v = self.kind.project(block, own, x)
-        q, k = (rotated(y, table, start=self.prefix_tokens, half=self.rotate_half) for y in (q, k))
+        q, k = (rotated(y, view.table, start=self.prefix_tokens, half=self.rotate_half) for y in (q, k))
+        if view.clip:
+            k, v = (with_neighbours(y, view.clip, view.tokens) for y in (k, v))
         if context is None:
             return q, k, v
         _, context_k, context_v = self.kind.project(block, own, context)

@@ -17,10 +17,20 @@ from ga2clip.errors import UserError
 from ga2clip.labels import fill
 from ga2clip.model.backbone import Backbone, load_exactly
 from ga2clip.model.frozen_text import class_text_features, negative_features, outlier_words, phrase_prompts
-from ga2clip.model.part import LearningRate, Part, Prompts, Site, Tower, build_parts, tower_size
+from ga2clip.model.part import (
+    LearningRate,
+    Part,
+    Prompts,
+    Site,
+    Tower,
+    build_parts,
+    refuse_if_closed,
+    tower_size,
+)
 from ga2clip.model.pooling import mean_pool
 from ga2clip.model.scoring import cosine, mean_directions
 from ga2clip.model.term import (
+    FROZEN_VISION,
     Features,
     LossOutput,
     active_terms,
@@ -127,6 +137,14 @@ class VideoCLIP(nn.Module):
         reached = any(tower in part.trains for part in self._in_order)
         return tune != "none" and (reached or tune in (tower, "both"))
 
+    @property
+    def features_suffice(self) -> bool:
+        """Whether training can do with features of frames that are computed once: the vision tower does not train, and
+        no loss term compares with frozen features that are others, since their frames see no neighbours.
+        """
+        frozen_are_own = self.independent_frames or FROZEN_VISION.isdisjoint(self.needs)
+        return not self.trains("vision") and frozen_are_own
+
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Everything that trains, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
@@ -177,10 +195,17 @@ class VideoCLIP(nn.Module):
             weights = tower.changed(changes, weights) if any(changes) else weights
         return weights
 
-    def encode_frames(self, frames: Tensor, prompts: Prompts | None = None) -> Tensor:
-        """Normalised frames (N, 3, H, W) float → (N, D) unnormalised features."""
+    @property
+    def independent_frames(self) -> bool:
+        """Whether the features of a frame depend on that frame alone, not on its neighbours in the clip."""
+        return self.settings.method.frame_attention == "own"
+
+    def encode_frames(self, video: Tensor, prompts: Prompts | None = None) -> Tensor:
+        """Frame features (B, T, D), unnormalised, of a normalised clip tensor (B, T, 3, H, W) float."""
         prompts = self.prompts() if prompts is None else prompts
-        return self.adapt_frames(self.backbone.vision(frames, prompts.vision, prompts.vision_weights))
+        frames, clip = video.flatten(0, 1), 0 if self.independent_frames else video.shape[1]
+        features = self.backbone.vision(frames, prompts.vision, prompts.vision_weights, clip)
+        return self.adapt_frames(features).unflatten(0, video.shape[:2])
 
     def adapt_frames(self, features: Tensor) -> Tensor:
         """Apply `Part.frame_features` of all parts to frame features (N, D)."""
@@ -190,7 +215,7 @@ class VideoCLIP(nn.Module):
 
     def encode_video(self, video: Tensor, prompts: Prompts | None = None) -> Tensor:
         """Video features (B, D), the pooled frame features, of a normalised clip tensor (B, T, 3, H, W)."""
-        return self.pool(self.encode_frames(video.flatten(0, 1), prompts).unflatten(0, video.shape[:2]))
+        return self.pool(self.encode_frames(video, prompts))
 
     @property
     def pools(self) -> bool:
@@ -316,6 +341,7 @@ class VideoCLIP(nn.Module):
     def encode_frozen_video(self, video: Tensor, labels: Tensor) -> Tensor | None:
         """The means of frame features by the vision tower without prompts and with its own weights: (B + A, D).
 
+        Its frames never attend to their neighbours: it is the CLIP that was there before, as Open-VCLIP's frozen one.
         labels: (B + A,) int64. Videos that no loss term needs have zeros. None if no term needs these features.
         """
         wanted = torch.zeros_like(labels, dtype=torch.bool)
@@ -401,6 +427,12 @@ def build_model(
     Raises UserError for parts that can't be combined.
     """
     refuse_contradictions(settings)
+    if settings.method.frame_attention == "neighbours":
+        refuse_if_closed(
+            tower_size(backbone.vision),
+            "attention to neighbouring frames",
+            "set method.frame_attention=own; method.pooling=attention sees the order with every backbone",
+        )
     if settings.anchors.weight and settings.anchors.loss == "published":
         _log.warning(
             "anchor loss 'published' adds the same number to every logit of a video: a softmax ignores it, "

@@ -74,7 +74,7 @@ class BundleModel:
         self.name = f"{card.method} on {card.backbone.name} ({card.precision}), {path}"
         self.classes = card.classes
         self.preprocess = Preprocess(**card.preprocess.model_dump(exclude={"colour"}))
-        self.frames = card.sampling.frames
+        self.frames, self.independent_frames = card.sampling.frames, card.independent_frames
         self.scale, self.scoring = card.scoring.scale, card.scoring.rule
         self.logit_bias = card.scoring.bias
         self.negatives = self._text.bank.negatives
@@ -92,8 +92,12 @@ class BundleModel:
             self.threshold = self.taught.threshold
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
-        """As `ClipModel`; for a static bundle, clips are padded by repeating the last frame."""
-        if not self.card.onnx.static:
+        """As `ClipModel`; for a static bundle, clips are padded by repeating the last frame.
+
+        Raises:
+            UserError: the frames of a static bundle are not independent, and these are not as many as it takes.
+        """
+        if not self.card.onnx.static or not self.independent_frames:
             return self._encode(frames[None])["frame_features"][0]
         length = self.frames
         filled = np.concatenate([frames, np.repeat(frames[-1:], -len(frames) % length, axis=0)])
@@ -141,6 +145,11 @@ class BundleModel:
         return outputs["video_features"] if self._pooling is None else self.pool(outputs["frame_features"])
 
     def _encode(self, clips: np.ndarray) -> dict[str, np.ndarray]:
+        if self.card.onnx.static and clips.shape[1] != self.frames:
+            raise UserError(
+                f"{self.bundle.path} takes clips of {self.frames} frames, got {clips.shape[1]}",
+                "it was exported with --static: export it without",
+            )
         return self._run(self._engine, {"frames": clips})
 
     def _run(self, engine: Engine, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -301,6 +301,9 @@ class BundleCard(_Part):
     preprocess: PreprocessCard
     sampling: SamplingCard
     text: TextCard
+    independent_frames: bool = True
+    """Whether the video encoder encodes each frame by itself. If not, a frame's features depend on its neighbours in
+    the clip, and frames are only encoded as whole clips."""
     pooling: Literal["mean", "graph"] = "mean"
     """How the features of a clip's frames are combined into the feature of the clip: their mean, or what `pooling.onnx`
     makes of them. With a graph the video encoder gives frame features alone."""
@@ -360,8 +363,9 @@ class BundleCard(_Part):
 
     def to_text(self) -> str:
         """The card as `bundle.json` holds it."""
-        # Cards without it stay readable for older versions.
-        tree = self.model_dump(mode="json", exclude=None if self.taught else {"taught"})
+        # Without these fields a card is readable for older versions, which can't do what they say.
+        usual = {"taught": self.taught is None, "independent_frames": self.independent_frames}
+        tree = self.model_dump(mode="json", exclude={name for name, left_out in usual.items() if left_out})
         return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -30,7 +30,8 @@ def describe(card: BundleCard, where: str) -> str:
         "class text": f"{card.text.template!r} behind {card.text.prompt_tokens} prompt positions, "
         f"context {card.text.context}{_descriptions(card)}{_words(card)}",
         "frames": f"{card.sampling.frames} per clip, {card.preprocess.size}×{card.preprocess.size}, "
-        f"{_RESIZING[card.preprocess.resize_mode]}, {card.preprocess.interpolation}",
+        f"{_RESIZING[card.preprocess.resize_mode]}, {card.preprocess.interpolation}"
+        + ("" if card.independent_frames else "; frames are encoded with their neighbours"),
         "pooling": "mean of the frames" if card.pooling == "mean" else f"{POOLING}, which sees their order",
         "precision": f"{card.precision}, opset {card.onnx.opset}"
         + (f", {len(card.onnx.float_layers)} layers in float32" if card.onnx.float_layers else ""),

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from ga2clip.choices import STILL
 from ga2clip.errors import UserError
 from ga2clip.files import refuse_existing, replacing, write_text
 from ga2clip.predictions import Failure
@@ -25,6 +24,7 @@ from ga2clip.runtime.model import Encoded
 from ga2clip.runtime.npz import NPZ_ERRORS
 from ga2clip.runtime.parquet import pyarrow, read_parquet, write_parquet
 from ga2clip.runtime.predictor import Predictor
+from ga2clip.runtime.still import still_bound
 
 _log = logging.getLogger(__name__)
 _PART = 256
@@ -94,7 +94,7 @@ def embed(
     out: str | os.PathLike[str],
     *,
     frames: bool = False,
-    still: float = STILL,
+    still: float | None = None,
     workers: int = 1,
     on_result: Callable[[Encoded | Failure], None] = lambda _: None,
 ) -> list[Failure]:
@@ -105,7 +105,8 @@ def embed(
         paths: the videos.
         out: the .npz or .parquet file, which must not exist.
         frames: also write the features of the sampled frames, with their times.
-        still: with `frames`, as `Predictor.encode_files` has it; 0: encode all frames.
+        still: with `frames`, as `Predictor.encode_files` has it; 0: encode all frames. None: 1, or 0 for a model whose
+            frames are not independent.
         workers: number of decoding threads.
         on_result: called with each result as it comes.
 
@@ -126,6 +127,7 @@ def embed(
     if target.suffix.lower() == _PARQUET:
         pyarrow()  # before anything is encoded
     refuse_existing(target, "delete it first")
+    bound = still_bound(predictor.model, still)
     files = list(dict.fromkeys(os.fspath(path) for path in paths))
     parts = target.with_name(f"{target.name}.parts")
     provenance = {
@@ -134,14 +136,14 @@ def embed(
         "provider": predictor.provider,
         "frames": predictor.model.frames,
         "frame_features": frames,
-        **({"still": still} if frames else {}),
+        **({"still": bound} if frames else {}),
         "ga2clip": version("ga2clip"),
     }
     done = _begin(parts, provenance, files)
     failures: list[Failure] = []
     todo = [file for file in files if file not in done]
     waiting: list[Encoded] = []
-    for result in predictor.encode_files(todo, frames=frames, still=still, workers=workers):
+    for result in predictor.encode_files(todo, frames=frames, still=bound, workers=workers):
         on_result(result)
         if isinstance(result, Failure):
             failures.append(result)

@@ -54,6 +54,7 @@ class TaughtModel:
         self.scale, self.calibration = self.fitted.scale, self.fitted.calibration
         self.threshold = self.taught.threshold
         self.provider, self.preprocess, self.frames = model.provider, model.preprocess, model.frames
+        self.independent_frames = model.independent_frames
         self.scoring, self.logit_bias, self.negatives = model.scoring, model.logit_bias, model.negatives
         self.name = f"{model.name}, taught by {counted(len(head.examples.items), 'clip')}"
         self.fingerprint = hashlib.sha256(

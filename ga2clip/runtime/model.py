@@ -45,6 +45,8 @@ class ClipModel(Protocol):
     """Resizes and crops frames of any size to the encoder's side S."""
     frames: int
     """T, the number of frames that are sampled from a video file."""
+    independent_frames: bool
+    """Whether the features of a frame depend on that frame alone; if not, also on its neighbours in the clip."""
     scale: float
     """The factor on cosines before the softmax or sigmoid (`exp(logit_scale)`)."""
     scoring: ScoringRule
@@ -77,7 +79,7 @@ class ClipModel(Protocol):
         ...
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
-        """Frames uint8 (T, S, S, 3) → features float32 (T, D)."""
+        """Frames uint8 (T, S, S, 3), of one clip and in the order of time → features float32 (T, D)."""
         ...
 
     def encode_clips(self, clips: np.ndarray) -> np.ndarray:

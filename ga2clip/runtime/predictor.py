@@ -28,7 +28,6 @@ from ga2clip.runtime.arguments import (
     seconds,
     video_path,
     video_paths,
-    zero_or_more,
 )
 from ga2clip.runtime.batches import answer_files, encode_each, predictions
 from ga2clip.runtime.bundle_model import BundleModel
@@ -39,7 +38,7 @@ from ga2clip.runtime.learn import Paths, shown_by, taught_model
 from ga2clip.runtime.model import ClipModel, Encoded, check_model
 from ga2clip.runtime.question import Questions, class_features
 from ga2clip.runtime.scoring import Scorer
-from ga2clip.runtime.still import StillFrames
+from ga2clip.runtime.still import StillFrames, still_bound
 from ga2clip.video import SamplingRule
 
 Classes = Iterable[str] | Mapping[str, Sequence[str]]
@@ -134,6 +133,11 @@ class Predictor:
     def scoring(self) -> ScoringRule:
         """`softmax`: the probabilities of an answer sum to 1 over all classes. `sigmoid`: each class has its own."""
         return self.model.scoring
+
+    @property
+    def independent_frames(self) -> bool:
+        """Whether a frame has the same features in every clip; if not, they depend on its neighbours, too."""
+        return self.model.independent_frames
 
     def predict(
         self,
@@ -276,10 +280,10 @@ class Predictor:
         return self.model.preprocess.frames(rgb_frames(frames))
 
     def encode_frames(self, frames: np.ndarray) -> np.ndarray:
-        """Encode frames one by one.
+        """Encode frames, one by one if they are independent (`independent_frames`), else together as one clip.
 
         Args:
-            frames: uint8 (T, S, S, 3), as `prepare` returns them.
+            frames: uint8 (T, S, S, 3), as `prepare` returns them, in the order of time.
 
         Returns:
             Frame features, float32 (T, D), not normalised.
@@ -327,10 +331,11 @@ class Predictor:
             that can't be read.
 
         Raises:
-            UserError: numbers out of range; raised by the call itself, not by the iterator.
+            UserError: numbers out of range, or `still` with a model whose frames are not independent; raised by the
+                call itself, not by the iterator.
         """
         files, workers = video_paths(paths), at_least_one("workers", workers)
-        encode = partial(self._encoded, frames=flag("frames", frames), still=zero_or_more("still", still))
+        encode = partial(self._encoded, frames=flag("frames", frames), still=still_bound(self.model, still))
         return encode_each(files, self._decoder(seconds("time_limit", time_limit)), encode, workers=workers)
 
     def teach(

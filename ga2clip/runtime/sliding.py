@@ -6,7 +6,8 @@
                       |-------|
 
 A gap in the video ends the windows before it; the first window after it starts at its end.
-A frame is encoded once, whatever the overlap. Only the features of one window are kept in memory.
+A frame is encoded once, whatever the overlap, if its features depend on it alone; else windows are made of the frames
+themselves, and what pools them encodes them. Only the features or frames of one window are kept in memory.
 """
 
 from collections import deque
@@ -22,17 +23,17 @@ from ga2clip.video import Gap
 _ROUNDING = 1e-6  # seconds; time stamps and multiples of the stride are not exact
 
 Features = Iterable[tuple[float, np.ndarray] | Gap]
-"""(seconds, feature (D,)) in rising order of time, with a `Gap` where the video shows nothing."""
+"""(seconds, feature (D,) or frame) in rising order of time, with a `Gap` where the video shows nothing."""
 
 Pool = Callable[[np.ndarray], np.ndarray]
-"""Frame features (B, T, D) → video features (B, D)."""
+"""Frame features (B, T, D), or frames, → video features (B, D)."""
 
 
 @dataclass(frozen=True)
 class Window:
     """A window from `start` to `end` seconds (exclusive), with the feature (D,) that its frames are pooled to.
 
-    inside: (seconds, feature (D,)) of each of those frames.
+    inside: (seconds, feature (D,) or frame) of each of those frames.
     """
 
     start: float

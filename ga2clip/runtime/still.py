@@ -9,7 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ga2clip.choices import STILL
+from ga2clip.errors import UserError
 from ga2clip.runtime.arguments import zero_or_more
+from ga2clip.runtime.model import ClipModel
 
 _BLOCK = 8
 
@@ -48,6 +51,21 @@ class StillFrames:
         features = np.concatenate([*known, *([self._encode(np.stack(new))] if new else [])])
         self._feature = features[-1]
         return features[np.array(rows) - (1 - len(known))]
+
+
+def still_bound(model: ClipModel, still: float | None) -> float:
+    """The bound of `StillFrames` for a model: `still`, by default `STILL`, or 0 where frames are not independent.
+
+    Raises UserError for a bound below 0, and for any but 0 where frames are not independent.
+    """
+    if still is None:
+        return STILL if model.independent_frames else 0.0
+    if zero_or_more("still", still) and not model.independent_frames:
+        raise UserError(
+            f"{model.name} encodes frames with their neighbours: one that has not moved can't keep its features",
+            "leave out --still, or set it to 0: all frames are then encoded",
+        )
+    return still
 
 
 def largest_change(frame: np.ndarray, other: np.ndarray) -> float:

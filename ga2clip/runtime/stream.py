@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ga2clip.choices import STILL
 from ga2clip.predictions import rank
 from ga2clip.runtime.arguments import at_least_one, video_path
+from ga2clip.runtime.frames import WindowEncoder
 from ga2clip.runtime.predictor import Classes, Predictor
 from ga2clip.runtime.scoring import Scorer
 from ga2clip.runtime.sliding import check_window, windows
-from ga2clip.runtime.still import StillFrames
 from ga2clip.video import Gap, Playback
 
 _WAITING = 8  # frames between the decoder and the encoder
@@ -63,7 +62,7 @@ def follow(
     template: str | None = None,
     reject: bool = False,
     top: int = 1,
-    still: float = STILL,
+    still: float | None = None,
 ) -> Iterator[StreamResult]:
     """Rank the classes for a source while it plays.
 
@@ -82,33 +81,33 @@ def follow(
     """
     check_window(window, stride, fps)
     source, top = video_path(source), at_least_one("top", top)
-    frames = StillFrames(predictor.encode_frames, still)
+    encoder = WindowEncoder(predictor, still)
     scorer = predictor.scorer(classes, template, reject)
-    return _follow(predictor, source, scorer, frames, window, stride, fps, top)
+    return _follow(predictor, source, scorer, encoder, window, stride, fps, top)
 
 
 def _follow(
     predictor: Predictor,
     source: str,
     scorer: Scorer,
-    frames: StillFrames,
+    encoder: WindowEncoder,
     window: float,
     stride: float,
     fps: float,
     top: int,
 ) -> Iterator[StreamResult]:
     with _Reader(source, fps) as reader:
-        features = (
-            item if isinstance(item, Gap) else (item[0], frames.encode(predictor.prepare(item[1][None]))[0])
+        frames = (
+            item if isinstance(item, Gap) else (item[0], encoder.keep(predictor.prepare(item[1][None]))[0])
             for item in reader.frames()
         )
-        for part in windows(features, window, stride, 1 / fps, predictor.pool):
+        for part in windows(frames, window, stride, 1 / fps, encoder.pool):
             if isinstance(part, Gap):
-                yield StreamResult(part.end, (), reader.dropped, part, frames.reused)
+                yield StreamResult(part.end, (), reader.dropped, part, encoder.reused)
                 continue
             probabilities = scorer.probabilities(part.feature[None])[0]
             ranking = rank(scorer.labels, probabilities, top)
-            yield StreamResult(part.end, ranking, reader.dropped, reused=frames.reused)
+            yield StreamResult(part.end, ranking, reader.dropped, reused=encoder.reused)
         reader.raise_error()
 
 

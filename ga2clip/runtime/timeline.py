@@ -1,7 +1,8 @@
 """The timeline of a long video: segments (start, end, label, score), in memory that doesn't grow with the video.
 
 Each frame is encoded once, at `fps` frames per second. Sliding windows pool the frame features (`sliding.py`) and
-give class probabilities, which may be smoothed over time. Consecutive windows with the same best class form a segment.
+give class probabilities, which may be smoothed over time. A model whose frames are not independent encodes each window
+as a clip of its own instead. Consecutive windows with the same best class form a segment.
 Windows and segments end at a gap in the video (`ga2clip.video.clock`).
 """
 
@@ -13,15 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ga2clip.choices import STILL
 from ga2clip.predictions import Explanation
 from ga2clip.runtime.arguments import flag, video_path, zero_or_more
 from ga2clip.runtime.explain import explain as explain_labels
-from ga2clip.runtime.frames import frame_features
+from ga2clip.runtime.frames import WindowEncoder, kept_frames
 from ga2clip.runtime.predictor import Classes, Predictor
 from ga2clip.runtime.scoring import Scorer
 from ga2clip.runtime.sliding import Features, Window, check_window, windows
-from ga2clip.runtime.still import StillFrames
 from ga2clip.text import counted, csv_lines, printable
 from ga2clip.video import Gap
 
@@ -59,8 +58,8 @@ class Timeline:
     """The segments, windows and gaps of one video.
 
     windows: one answer per window; windows overlap. gaps: times without frames, which have no label. encoded_frames:
-    number of frames that were encoded. reused_frames: of frames that had not changed since the last encoded one.
-    labels: the labels that were ranked.
+    number of frames that were encoded, for each window anew where the model's frames are not independent.
+    reused_frames: of frames that had not changed since the last encoded one. labels: the labels that were ranked.
     """
 
     file: str
@@ -155,7 +154,7 @@ def timeline(
     reject: bool = False,
     smooth: float = 0.0,
     min_length: float = 0.0,
-    still: float = STILL,
+    still: float | None = None,
     explain: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Timeline:
@@ -173,7 +172,7 @@ def timeline(
         smooth: seconds of a moving average over the answers; 0: none.
         min_length: segments shorter than this many seconds are left out.
         still: a frame whose pixels (of 255) moved less than this since the last encoded one, in every block, keeps its
-            features; 0: encode all frames.
+            features; 0: encode all frames. None: 1, or 0 for a model whose frames are not independent.
         explain: also say which frames carried the answer of each window.
         progress: called with the seconds of video that are done.
 
@@ -187,9 +186,9 @@ def timeline(
     zero_or_more("smooth", smooth)
     zero_or_more("min_length", min_length)
     scorer = predictor.scorer(classes, template, reject)
-    frames, counter = StillFrames(predictor.encode_frames, still), _Counter(progress)
-    features = counter.watch(frame_features(predictor, source, fps, frames))
-    parts = windows(features, window, stride, 1 / fps, predictor.pool)
+    encoder = WindowEncoder(predictor, still)
+    frames = _watched(kept_frames(predictor, source, fps, encoder), progress)
+    parts = windows(frames, window, stride, 1 / fps, encoder.pool)
     scored = (w if isinstance(w, Gap) else (w, scorer.probabilities(w.feature[None])[0]) for w in parts)
     builder = _Segments(scorer.labels, min_length)
     answers: list[Answer] = []
@@ -203,7 +202,7 @@ def timeline(
         builder.add(part, probabilities)
         best = int(probabilities.argmax())
         label = scorer.labels[best]
-        found = _explained(predictor, scorer, part, label) if explain else None
+        found = _explained(predictor, encoder, scorer, part, label) if explain else None
         answers.append(Answer(part.start, part.end, label, float(probabilities[best]), found))
     duration = answers[-1].end
     return Timeline(
@@ -212,8 +211,8 @@ def timeline(
         window=window,
         stride=stride,
         fps=fps,
-        encoded_frames=counter.frames - frames.reused,
-        reused_frames=frames.reused,
+        encoded_frames=encoder.encoded,
+        reused_frames=encoder.reused,
         labels=scorer.labels,
         segments=builder.finish(duration),
         windows=tuple(answers),
@@ -221,9 +220,12 @@ def timeline(
     )
 
 
-def _explained(predictor: Predictor, scorer: Scorer, window: Window, label: str) -> Explanation:
-    times, features = zip(*window.inside, strict=True)
-    return explain_labels(scorer, np.stack(features), predictor.pool, [label], times)
+def _explained(
+    predictor: Predictor, encoder: WindowEncoder, scorer: Scorer, window: Window, label: str
+) -> Explanation:
+    times, kept = zip(*window.inside, strict=True)
+    features = encoder.frame_features(np.stack(kept))
+    return explain_labels(scorer, features, predictor.pool, [label], times)
 
 
 def smoothed(scored: Iterable[_Scored | Gap], length: int) -> Iterator[_Scored | Gap]:
@@ -323,17 +325,9 @@ class _Segments:
             self._kept.append(run)
 
 
-class _Counter:
-    """Counts the frames that pass through `watch` and reports progress."""
-
-    def __init__(self, progress: Callable[[float], None] | None) -> None:
-        self.frames = 0
-        self._progress = progress
-
-    def watch(self, features: Features) -> Features:
-        for item in features:
-            if not isinstance(item, Gap):
-                self.frames += 1
-                if self._progress:
-                    self._progress(item[0])
-            yield item
+def _watched(frames: Features, progress: Callable[[float], None] | None) -> Features:
+    """The same, reporting the seconds of video that have come."""
+    for item in frames:
+        if progress and not isinstance(item, Gap):
+            progress(item[0])
+        yield item

@@ -35,7 +35,7 @@ class Pace:
     """What was measured on this machine.
 
     update: of one update; None: nothing trains. forward: seconds of a clip through the vision tower. read: seconds to
-    read a clip; None: there was none to read. encodes_once: the vision tower does not train, so clips may be encoded
+    read a clip; None: there was none to read. encodes_once: as `VideoCLIP.features_suffice`, so clips may be encoded
     once. processes: that share an update.
     """
 
@@ -77,7 +77,7 @@ def measure_pace(settings: Settings, task: Task, *, device: str = "auto") -> Pac
         forward = _forward_seconds(model, settings, group)
         read = _read_seconds(task, settings, model)
         cost = estimate(updater) if task.train else None
-        return Pace(cost, forward, read, not model.trains("vision"), group.size)
+        return Pace(cost, forward, read, model.features_suffice, group.size)
 
 
 def expected_time(settings: Settings, task: Task, pace: Pace) -> Expected:

@@ -34,7 +34,7 @@ def frame_features(
     single = settings.updated({"data": {"test_clips": 1, "test_crops": 1}}, "one view")
 
     def encode(video: Tensor) -> Tensor:
-        frames = model.encode_frames(video.flatten(0, 1)).unflatten(0, video.shape[:2])
+        frames = model.encode_frames(video)
         return frames if model.pools else mean_pool(frames)[:, None]
 
     encoded = encode_clips(model, clips, single, group, encode=encode)

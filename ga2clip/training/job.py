@@ -225,7 +225,7 @@ class Job:
             _log.info("wrote %s", out / PROMPTS)
 
     def _batches(self) -> Batches:
-        if self.plan.steps and self.settings.training.cache_features and not self.model.trains("vision"):
+        if self.plan.steps and self.settings.training.cache_features and self.model.features_suffice:
             clips = [*self.task.train, *self.task.anchors]
             _log.info(
                 "the vision tower does not train: computing the features of %s once",

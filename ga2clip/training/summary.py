@@ -30,6 +30,7 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
         ("trains", counted(count, "parameter")),
         *(("", line) for line in _tensors(trained)),
         ("frozen", counted(frozen, "parameter")),
+        *([] if model.independent_frames else [("frames", "attend to their neighbours in the clip")]),
         *([("learns", "its classes from the training clips, at the end")] if settings.method.teach else []),
         ("loss", " + ".join(f"{weight:g} · {term.name}" for term, weight in model.loss_terms.items())),
         ("data", task.rule),
@@ -48,7 +49,7 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
     ]
     if cost is not None:
         # With cached features the vision tower runs once per clip, not in every update.
-        cached = settings.training.cache_features and not model.trains("vision")
+        cached = settings.training.cache_features and model.features_suffice
         seconds = (cost.text_seconds if cached else cost.seconds) * plan.steps
         left_out = "loading and encoding each clip once" if cached else "loading"
         needs = f"{duration(seconds)} without {left_out}, {cost.bytes / 2**30:.1f} GiB of memory"

@@ -57,7 +57,7 @@ def test_prompts_and_normalisation_are_inside_the_graphs(model, bundle, frames) 
     with torch.no_grad():
         pixels = torch.from_numpy(model.preprocess.normalise(model.preprocess.frames(frames)))
         unprompted = model.backbone.vision(pixels).numpy()
-        prompted = model.encode_frames(pixels).numpy()
+        prompted = model.encode_frames(pixels[None])[0].numpy()
     np.testing.assert_allclose(features, prompted, atol=2e-5)
     assert np.abs(features - unprompted).max() > 0.01
 

@@ -81,7 +81,7 @@ def test_a_static_export_takes_one_clip_and_replaces_the_bundle_before_it(model,
         frames = np.random.default_rng(0).integers(0, 256, (11, 16, 16, 3), dtype=np.uint8)
         together = predictor.encode_frames(frames)
         np.testing.assert_allclose(together[9:], predictor.encode_frames(frames[9:]), atol=1e-5)
-        with pytest.raises(UserError, match="encoder failed"):
+        with pytest.raises(UserError, match="takes clips of 8 frames, got 11"):
             predictor.predict_frames(frames)
         answers = list(predictor.predict_many([clip_path, clip_path, clip_path], batch=4))
     assert len(answers) == 3

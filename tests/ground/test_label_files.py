@@ -259,6 +259,8 @@ def test_lines_of_clip_lists(tmp_path: Path, line: str, entry: tuple[str, int]) 
         ("v.mp4 -1", "line 2: expected 'path label'"),
         ("v.mp4", "line 2: expected 'path label'"),
         (",0", "line 2: expected 'path label'"),
+        ('""', "line 2: expected 'path label'"),
+        ('""\t""', "line 2: expected 'path label'"),
         ('"v.mp4 0', "line 2: unexpected end"),
         ("v.mp4 " + "9" * 5000, "line 2: expected 'path label'"),
     ],

@@ -275,10 +275,29 @@ def test_lora_changes_every_block_and_folds(member: str, folders: Callable[..., 
         frames = plain_vision(changed.visual, pixels[0], prompts.vision)
         texts = plain_text(changed, backbone, prompts.text)
         found = backbone.text(backbone.ids(TEXTS, 2), prompts.text, prompts.text_weights)
-    torch.testing.assert_close(model.encode_frames(pixels[0], prompts), frames, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(model.encode_frames(pixels[:1], prompts)[0], frames, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(found, texts, atol=2e-5, rtol=1e-4)
     model.losses(pixels, torch.tensor([1])).total.backward()
     assert all(p.grad is not None for n, p in model.named_parameters() if "lora" in n)
+
+
+@pytest.mark.parametrize("member", TRANSFORMERS)
+@torch.no_grad()
+def test_a_frame_between_equal_ones_has_the_features_that_it_has_alone(
+    member: str, folders: Callable[..., Any]
+) -> None:
+    """Three times the same keys and values, rotary positions included, attend as they do once.
+
+    The zeros beside the first and the last frame reach one frame further with each block.
+    """
+    folder, _ = folders(member)
+    model = make(folder, "zero-shot", method={"frame_attention": "neighbours"}).eval()
+    depth = model.backbone.vision.depth
+    frame = pixels_of(model.backbone, 1)
+    found = model.encode_frames(frame.expand(2 * depth + 1, -1, -1, -1)[None])[0]
+    alone = model.backbone.vision(frame)[0]
+    torch.testing.assert_close(found[depth], alone, atol=2e-5, rtol=1e-4)
+    assert (found[0] - alone).norm() > 1e-3 * alone.norm()
 
 
 @pytest.mark.parametrize("member", CONVOLUTIONAL)
@@ -287,6 +306,11 @@ def test_what_would_enter_a_convolutional_tower_is_refused(member: str, folders:
     none = {"vision_length": 0, "text_length": 2}
     with pytest.raises(UserError, match="no LoRA there: its vision tower is convolutional"):
         make(folder, "coop", method=none, parts={"lora": {}})
+    with pytest.raises(
+        UserError, match="takes no attention to neighbouring frames: its vision tower is conv"
+    ) as caught:
+        make(folder, "coop", method=none | {"frame_attention": "neighbours"})
+    assert "method.pooling" in caught.value.hint
     with pytest.raises(UserError, match="takes no maps"):
         make(folder, "maple", method={"text_length": 2, "vision_length": 2})
     model = make(folder, "coop", method={**none, "tune": "both"}, parts={"lora": {"towers": ["text"]}})

@@ -130,7 +130,7 @@ def test_recomputing_blocks_changes_nothing(backbone: Backbone) -> None:
 def test_video_feature_is_the_mean_of_unnormalised_frames(backbone: Backbone) -> None:
     model = build_model(backbone, Settings().updated({"method": {"vision_length": 2}}, "test"), NAMES)
     video = torch.randn(2, 3, 3, 16, 16)
-    frames = torch.stack([model.encode_frames(clip) for clip in video])
+    frames = torch.cat([model.encode_frames(clip[None]) for clip in video])
     torch.testing.assert_close(model.encode_video(video), frames.mean(dim=1))
 
 

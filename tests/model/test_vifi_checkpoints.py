@@ -53,7 +53,9 @@ def test_a_fully_tuned_checkpoint_has_its_own_template_and_underscores(
     expected = texts(tuned, *(template.format(name) for name in NAMES))
     torch.testing.assert_close(model.encode_classes(NAMES), expected, rtol=1e-4, atol=1e-5)
     frames = torch.randn(2, 3, 16, 16)
-    torch.testing.assert_close(model.encode_frames(frames), tuned.encode_image(frames), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        model.encode_frames(frames[None])[0], tuned.encode_image(frames), rtol=1e-4, atol=1e-5
+    )
     assert model.scale.item() == pytest.approx(tuned.logit_scale.exp().item())
     assert model.class_template == template.replace("{}", "{_}")
 

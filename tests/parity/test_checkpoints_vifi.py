@@ -41,7 +41,7 @@ class Case:
     def check(self, model: VideoCLIP) -> None:
         video = self.fields["input/video"]
         with torch.no_grad():
-            frames = model.encode_frames(video.flatten(0, 1)).unflatten(0, video.shape[:2])
+            frames = model.encode_frames(video)
             features, classes = model.encode_video(video), model.encode_classes(self.classes)
             close(frames, self.fields["out/frame_features"])
             close(features, self.fields["out/video_features"])

@@ -105,7 +105,7 @@ def test_mixed_context(case: Case) -> None:
 def test_features(case: Case) -> None:
     video = case["input/video"]
     with torch.no_grad():
-        frames = case.model.encode_frames(video.flatten(0, 1)).unflatten(0, video.shape[:2])
+        frames = case.model.encode_frames(video)
         close(frames, case["out/frame_features"])
         close(case.model.encode_classes(case.meta["classes"]), case["out/class_features"])
         close(case.model.negatives, case["out/negative_features"])
@@ -154,5 +154,5 @@ def test_without_prompts(case: Case) -> None:
     video = case["input/video"]
     with torch.no_grad():
         close(model.encode_classes(model.classes), case["out/vanilla_class_features"])
-        frames = model.encode_frames(video.flatten(0, 1)).unflatten(0, video.shape[:2])
+        frames = model.encode_frames(video)
         close(frames, case["out/vanilla_frame_features"])

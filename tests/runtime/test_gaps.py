@@ -22,6 +22,8 @@ DAY = 86400.0
 class Brightness:
     """A predictor whose feature is a frame's brightness, and whose two classes are dark and bright."""
 
+    model = SimpleNamespace(independent_frames=True)
+
     def prepare(self, frames: np.ndarray) -> np.ndarray:
         return frames[:, ::8, ::8]
 

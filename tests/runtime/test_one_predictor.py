@@ -121,7 +121,7 @@ def test_features_of_both_are_those_of_the_model(both, model: VideoCLIP) -> None
     clips = np.random.default_rng(1).integers(0, 256, (2, 3, 16, 16, 3), dtype=np.uint8)
     with torch.no_grad():
         pixels = torch.from_numpy(model.preprocess.normalise(clips))
-        frames = model.encode_frames(pixels.flatten(0, 1)).numpy().reshape(2, 3, -1)
+        frames = model.encode_frames(pixels).numpy()
         text = model.encode_classes(["running"]).numpy()
     for predictor in both:
         np.testing.assert_allclose(predictor.encode_clips(clips), frames.mean(axis=1), atol=1e-5)
@@ -184,7 +184,7 @@ def test_a_model_of_one_s_own_is_enough(clip_path) -> None:
         preprocess = Preprocess(size=8)
         negatives = np.float32([[-1, 0]])
         scoring, logit_bias, taught, calibration = "softmax", 0.0, None, None
-        fingerprint = "0" * 64
+        fingerprint, independent_frames = "0" * 64, True
         closed = False
 
         def encode_frames(self, frames):

@@ -43,10 +43,13 @@ class ConvolutionalVision(VisionTower):
         """None: no weights can be changed."""
         return ()
 
-    def forward(self, pixels: Tensor, prompts: LayerPrompts = (), weights: LayerWeights = ()) -> Tensor:
-        """Encode frames. `prompts` and `weights` are empty: the parts that would fill them are refused."""
+    def forward(
+        self, pixels: Tensor, prompts: LayerPrompts = (), weights: LayerWeights = (), clip: int = 0
+    ) -> Tensor:
+        """Encode frames. `prompts`, `weights` and `clip` are empty: what would fill them is refused."""
         assert not prompts
         assert not any(weights)
+        assert not clip
         return self.run(self.visual, pixels)
 
     def resize(self, size: int) -> None:
