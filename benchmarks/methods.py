@@ -103,6 +103,7 @@ _DESCRIBED = [
     Row("recommended, descriptions", "recommended", {}, "builtin"),
 ]
 _BEST_IN_ORDER = Row("recommended, pooling attention", "recommended", {"method": {"pooling": "attention"}})
+_NEIGHBOURS = Row("ivlp, neighbouring frames", "ivlp", {"method": {"frame_attention": "neighbours"}})
 REGIMES = {
     **{f"{k}-clips": Regime("stickfigures", k, {}, [*_PLAIN, _NO_TRAINING, _BEST]) for k in (2, 4, 16)},
     "narrow": Regime("stickfigures-narrow", 16, {}, [*_PLAIN, _NO_TRAINING, _BEST]),
@@ -202,7 +203,8 @@ def timings(data: Path, rounds: int = 7) -> Iterator[dict[str, Any]]:
     tunes: medians of rounds in which all take turns.
     """
     work: dict[tuple[str, str], Callable[[], Any]] = {}
-    for row in [*METHOD_ROWS, *ABLATION_ROWS, _BEST_IN_ORDER]:  # those of SAME are timed under both names
+    # Rows of SAME are timed under both names.
+    for row in [*METHOD_ROWS, *ABLATION_ROWS, _BEST_IN_ORDER, _NEIGHBOURS]:
         settings = job_settings(Job("timing", row, 1, 16), data)
         update, encode = _work(settings)
         work[row.name, "seconds_per_clip"] = encode
