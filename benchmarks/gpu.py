@@ -30,8 +30,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import torch
+from av.codec.hwaccel import HWAccel
 from ratios import camera
 from train_step import make_batch, make_model, peak_memory, write_weights
 
@@ -215,7 +217,27 @@ def file_lines(options: argparse.Namespace, folder: Path) -> Iterator[str]:
         for count in workers:
             rate = len(files) / seconds[str(count)]
             yield f"| {name} | {count} | {rate:.1f} | {alone:.1f} | {alone / rate:.2f} |"
-    yield "\nNot measured: decoding on the card (NVDEC), which PyAV's wheels do not bring.\n"
+    yield from ["", "Decoding alone, one file after another:", "", "| decoder | frames/s |", "|---|---|"]
+    decoders: dict[str, Callable[[], Run]] = {
+        "on the CPU, one thread": lambda: partial(decoded, files, None),
+        "on the card (NVDEC)": lambda: partial(
+            decoded, files, HWAccel("cuda", allow_software_fallback=False)
+        ),
+    }
+    runs, missing = kept(decoders)
+    for name, taken in median_seconds(runs, options.rounds, device).items():
+        yield f"| {name} | {decoded(files, None) / taken:.0f} |"
+    yield from ["", *missing, ""]
+
+
+def decoded(files: list[Path], card: HWAccel | None) -> int:
+    """Decode all frames, those of a card are copied to memory. Returns their number."""
+    count = 0
+    for path in files:
+        with av.open(f"file:{path}", hwaccel=card) as container:
+            container.streams.video[0].thread_count = 1
+            count += sum(1 for _ in container.decode(video=0))
+    return count
 
 
 def training_lines(options: argparse.Namespace, folder: Path) -> Iterator[str]:

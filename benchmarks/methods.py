@@ -110,6 +110,14 @@ _DESCRIBED = [
 ]
 _TUNED = [*_PLAIN[1:], _BEST]
 _BEST_IN_ORDER = Row("recommended, pooling attention", "recommended", {"method": {"pooling": "attention"}})
+# What has a cost of its own beside those of the tables.
+_TIMED = [
+    _BEST_IN_ORDER,
+    Row("ivlp, neighbouring frames", "ivlp", {"method": {"frame_attention": "neighbours"}}),
+    Row("ivlp + LoRA in both towers, rank 4", "ivlp", {"parts": {"lora": {"rank": 4}}}),
+    Row("ivlp + FROSTER", "ivlp", {"loss": {"froster": 1.0}}),
+    Row("ivlp + outlier words", "ivlp", {"loss": {"outlier_text": 1.0}}),
+]
 REGIMES = {
     **{f"{k}-clips": Regime("stickfigures", k, {}, [*_PLAIN, _NO_TRAINING, _BEST]) for k in (2, 4, 16)},
     "narrow": Regime("stickfigures-narrow", 16, {}, [*_PLAIN, _NO_TRAINING, _BEST]),
@@ -212,7 +220,8 @@ def timings(data: Path, rounds: int = 7) -> Iterator[dict[str, Any]]:
     tunes: medians of rounds in which all take turns.
     """
     work: dict[tuple[str, str], Callable[[], Any]] = {}
-    for row in [*METHOD_ROWS, *ABLATION_ROWS, _BEST_IN_ORDER]:  # those of SAME are timed under both names
+    # Rows of SAME are timed under both names.
+    for row in [*METHOD_ROWS, *ABLATION_ROWS, *_TIMED]:
         settings = job_settings(Job("timing", row, 1, 16), data)
         update, encode = _work(settings)
         work[row.name, "seconds_per_clip"] = encode

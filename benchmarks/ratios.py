@@ -195,14 +195,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="+", choices=list(PAIRS), default=list(PAIRS))
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("quartiles need two rounds")
     last = json.loads(options.file.read_text()) if options.file.exists() else {}
     now = {}
     for name in options.only:
         with tempfile.TemporaryDirectory() as folder:
             pair = PAIRS[name](Path(folder))
             now[name] = {"what": pair.what, "ratios": ratios(pair, options.rounds)}
-    options.file.write_text(json.dumps({**last, **now}, indent=1) + "\n")
     print("\n".join(table(now, last)))
+    options.file.write_text(json.dumps({**last, **now}, indent=1) + "\n")
     print(f"\nLoad {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {options.rounds} rounds.")
 
 

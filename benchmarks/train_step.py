@@ -85,6 +85,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         **_PROMPTS_ALONE,
         "training": {"precision": "fp32", "micro_batch": 1},
     },
+    "V-L prompting, neighbouring frames, one clip at a time": {
+        "method": {"coupling": "none", "frame_attention": "neighbours"},
+        "anchors": {"weight": 0.0},
+        "training": {"precision": "fp32", "micro_batch": 1},
+    },
     "recommended, one clip at a time": {
         **_PROMPTS_ALONE,
         "loss": METHODS["recommended"].settings["loss"],

@@ -241,6 +241,11 @@ def _from_columns(path: Path, text: str, where: str) -> Descriptions | None:
     places = [[words.index(word) for word in kind if word in words] for kind in (_NAME, _SENTENCE)]
     if not all(places):
         return None
+    if (several := sum(word in _SENTENCE for word in words)) > 1:
+        raise UserError(
+            f"{where}: {several} columns of the header hold sentences",
+            "write a line for each sentence of a class, with its name",
+        )
     name_at, sentence_at = places[0][0], places[1][0]
     table: dict[str, list[str]] = {}
     for number, cells in rows:

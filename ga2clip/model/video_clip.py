@@ -433,6 +433,11 @@ def build_model(
             "attention to neighbouring frames",
             "set method.frame_attention=own; method.pooling=attention sees the order with every backbone",
         )
+        if settings.data.frames == 2 and settings.method.pooling != "mean":
+            _log.warning(
+                "two frames that attend to each other see the same: read at the class token their features are equal, "
+                "and no pooling finds an order; take three frames or more"
+            )
     if settings.anchors.weight and settings.anchors.loss == "published":
         _log.warning(
             "anchor loss 'published' adds the same number to every logit of a video: a softmax ignores it, "

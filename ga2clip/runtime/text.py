@@ -18,6 +18,7 @@ from ga2clip.runtime.scoring import mean_direction, normalise
 
 if TYPE_CHECKING:
     from ga2clip.runtime.feature_cache import FeatureCache
+    from ga2clip.tokenizer import Tokenizer
 
 _TEXTS_PER_RUN = 64
 _LAYOUT = "start, prompt positions, words, end"
@@ -86,9 +87,6 @@ class ClassEncoder:
         others = [name for name in names if name not in self._known]
         if not others or not self._bundle.card.text.trained:
             return []
-        with self._lock:
-            if self._engine is None:
-                self._load()
         return unknown_words(others, self._tokenizer.encode, self._bundle.card.text.trained)
 
     def _texts(self, name: str, template: str | None) -> Sequence[str]:
@@ -177,17 +175,19 @@ class ClassEncoder:
         prompt = np.full(card.prompt_tokens, card.placeholder, np.int64)
         return np.concatenate([plain[:start], prompt, plain[start:]])
 
-    def _load(self) -> None:
+    @cached_property
+    def _tokenizer(self) -> "Tokenizer":
         # Imported here: it loads ftfy and regex, which names of the text bank and the cache don't need.
         from ga2clip.tokenizer_files import read_tokenizer
 
+        path, card = self._bundle.file(TOKENIZER), self._bundle.card.text
+        return read_tokenizer(path, card.tokenizer, card.cleaning, card.pad, blank_end=card.blank_end)
+
+    def _load(self) -> None:
         bundle = self._bundle
         engine = bundle.engine(TEXT_ENCODER, self._provider, threads=self._threads)
         if engine.provider != "cpu":
             probe, limit = bundle.probe(), PROVIDER_LIMIT[bundle.card.precision]
             check_provider(engine, "ids", probe.ids, "features", probe.text_features, limit)
-        card = bundle.card.text
-        self._tokenizer = read_tokenizer(
-            bundle.file(TOKENIZER), card.tokenizer, card.cleaning, card.pad, blank_end=card.blank_end
-        )
+        _ = self._tokenizer  # read before a text can be refused
         self._engine = engine

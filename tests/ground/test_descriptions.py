@@ -91,6 +91,8 @@ def test_one_sentence_need_not_be_a_list(write: Write) -> None:
         ("a.json", '{"run": ["\\ud800"]}', "sentence 1 of 'run' is not Unicode text"),
         ("a.toml", "run = [", "is not valid TOML"),
         ("a.csv", "name,description\nrun,a man, fast\n", "line 2: 3 columns where the header has 2"),
+        ("a.csv", "name,description,description\nrun,a,b\n", "2 columns of the header hold sentences"),
+        ("a.csv", "name,description,sentence\nrun,a,b\n", "2 columns of the header hold sentences"),
     ],
 )
 def test_what_cannot_be_used_is_said(write: Write, name: str, text: str, message: str) -> None:

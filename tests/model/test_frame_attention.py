@@ -160,6 +160,19 @@ def test_order_is_seen_but_not_the_direction(make: Make) -> None:
     torch.testing.assert_close(plain.encode_video(shuffled), plain.encode_video(clip), rtol=1e-4, atol=1e-5)
 
 
+def test_of_two_frames_no_pooling_finds_the_order(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    model = make(method={"pooling": "attention"}, data={"frames": 2})
+    assert "two frames that attend to each other see the same" in caplog.text
+    with torch.no_grad():
+        two, three = (model.encode_frames(video(count))[0] for count in (2, 3))
+    assert (two[0] - two[1]).abs().max() < 1e-5 * two.abs().max()
+    assert (three[0] - three[2]).abs().max() > 1e-2 * three.abs().max()
+    caplog.clear()
+    make(method={"pooling": "attention"}, data={"frames": 3})
+    make("own", method={"pooling": "attention"}, data={"frames": 2})
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("recompute", [False, True])
 def test_gradients_are_those_of_differences(make: Make, recompute: bool) -> None:
     model = make(method={"vision_length": 2, "vision_depth": 2}).double()

@@ -6,6 +6,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ import pytest
 
 from ga2clip.errors import UserError
 from ga2clip.runtime import BundleCard, Predictor, open_bundle
+from ga2clip.runtime.bundle import Bundle
+from ga2clip.runtime.card import TEXT_ENCODER
 from ga2clip.runtime.feature_cache import FeatureCache, cache_folder, check_cache, clear_cache
 from ga2clip.runtime.text import ClassEncoder, origin
 
 NAMES = ["running", "jumping"]
+BUILTIN = Path(str(resources.files("ga2clip.assets"))) / "tiny" / "bundle"
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +55,22 @@ def change(path: Path, sql: str, *values: object) -> None:
     with connection:
         connection.execute(sql, values)
     connection.close()
+
+
+def test_no_text_encoder_is_opened_for_names_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    original = Bundle.engine
+
+    def engine(self: Bundle, name: str, *args: object, **options: object) -> object:
+        opened.append(name)
+        return original(self, name, *args, **options)
+
+    monkeypatch.setattr(Bundle, "engine", engine)
+    for expected in (1, 0):  # the built-in bundle also says which words it has never seen
+        opened.clear()
+        with Predictor(BUILTIN, provider="cpu", threads=1) as predictor:
+            predictor.scorer(["riding a bike", "juggling a sword"])
+        assert opened.count(TEXT_ENCODER) == expected
 
 
 def test_names_are_encoded_once_for_each_template(encode, no_encoder) -> None:
