@@ -14,6 +14,10 @@ means with 95 % intervals over seeds and clips, and p-values of a paired t-test 
     ga2clip prepare --dataset stickfigures --clips-per-class 100 --cache   # and stickfigures-narrow, stickfigures-order
     python benchmarks/methods.py --out regimes.jsonl --tables 2-clips 4-clips 16-clips narrow order \\
         --seeds 1 2 3 4 5 6 7 8
+
+    ga2clip prepare --dataset stickfigures-narrow --clips-per-class 40 --cache      # the clips of benchmarks/teach.py
+    python benchmarks/methods.py --out tuned.jsonl --tables few-shot-narrow --shots 1 2 4 8 16 --seeds 1 2 3 4 5
+    python benchmarks/methods.py --out tuned.jsonl --report --against recommended
 """
 
 import argparse
@@ -44,6 +48,8 @@ _COUPLED = {"method": {"coupling": "mapping"}}
 _ANCHORED = {"anchors": {"weight": 1.0}}
 _NO_ANCHORS = {"anchors": {"weight": 0.0}}
 SHOTS = (2, 4, 8, 16)
+FEW_SHOT = {"few-shot": "stickfigures", "few-shot-narrow": "stickfigures-narrow"}
+"""The dataset of each table of all classes by number of clips."""
 
 
 class Row(NamedTuple):
@@ -102,6 +108,7 @@ _DESCRIBED = [
     Row("zero-shot, descriptions", "zero-shot", {}, "builtin"),
     Row("recommended, descriptions", "recommended", {}, "builtin"),
 ]
+_TUNED = [*_PLAIN[1:], _BEST]
 _BEST_IN_ORDER = Row("recommended, pooling attention", "recommended", {"method": {"pooling": "attention"}})
 # What has a cost of its own beside those of the tables.
 _TIMED = [
@@ -154,6 +161,8 @@ def jobs(tables: list[str], seeds: list[int], shots: list[int]) -> Iterator[Job]
             yield from (Job("ablation", row, seed, 16) for row in ABLATION_ROWS if row.name not in SAME)
         if "few-shot" in tables:
             yield from (Job("few-shot", row, seed, k) for k in shots for row in FEW_SHOT_ROWS)
+        if "few-shot-narrow" in tables:
+            yield from (Job("few-shot-narrow", row, seed, k) for k in shots for row in _TUNED)
         for name, regime in REGIMES.items():
             if name in tables:
                 rows = (row for row in regime.rows if not untuned(row) or seed == seeds[0])
@@ -164,8 +173,9 @@ def job_settings(job: Job, data: Path) -> Any:
     """The dataset's recipe for the method, with the regime's and the row's changes. data: folder of the datasets."""
     from ga2clip.training.configure import configure
 
-    protocol = "few-shot" if job.table == "few-shot" else "base-to-novel"
-    regime = REGIMES.get(job.table, Regime("stickfigures", job.shots, {}, []))
+    protocol = "few-shot" if job.table in FEW_SHOT else "base-to-novel"
+    dataset = FEW_SHOT.get(job.table, "stickfigures")
+    regime = REGIMES.get(job.table, Regime(dataset, job.shots, {}, []))
     options: Tree = {
         "data": {"root": str(data / regime.dataset), "shots": job.shots},
         "training": {"seed": job.seed},
@@ -352,14 +362,15 @@ def markdown(lines: list[dict[str, Any]], table: str, reference: str) -> str:
     return "\n".join([*text, "", caption(rows)])
 
 
-def few_shot_markdown(lines: list[dict[str, Any]], reference: str) -> str:
+def few_shot_markdown(lines: list[dict[str, Any]], table: str, reference: str) -> str:
     """Methods by shots, each with its p-value against the reference."""
-    rows = [line for line in lines if line["table"] == "few-shot"]
+    rows = [line for line in lines if line["table"] == table]
     seeds = len({line["seed"] for line in rows})
-    text = [f"| | {' | '.join(f'K = {k}' for k in SHOTS)} |", "|---|" + "---|" * len(SHOTS)]
+    columns = sorted({line["shots"] for line in rows})
+    text = [f"| | {' | '.join(f'K = {k}' for k in columns)} |", "|---|" + "---|" * len(columns)]
     for name in dict.fromkeys(line["row"] for line in rows):
         cells = []
-        for shots in SHOTS:
+        for shots in columns:
             own, others = (
                 [line for line in rows if (line["row"], line["shots"]) == (row, shots)]
                 for row in (name, reference)
@@ -412,7 +423,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="file of results, a JSON object a line")
     parser.add_argument(
-        "--tables", nargs="+", default=["methods"], choices=["methods", "ablation", "few-shot", *REGIMES]
+        "--tables", nargs="+", default=["methods"], choices=["methods", "ablation", *FEW_SHOT, *REGIMES]
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--shots", nargs="+", type=int, default=list(SHOTS), help="few-shot: only these")
@@ -431,11 +442,8 @@ def main() -> None:
         return
     if options.report:
         for table in dict.fromkeys(line["table"] for line in lines if line["table"] != "timing"):
-            few = table == "few-shot"
-            text = (
-                few_shot_markdown(lines, options.against) if few else markdown(lines, table, options.against)
-            )
-            print(text, end="\n\n")
+            report = few_shot_markdown if table in FEW_SHOT else markdown
+            print(report(lines, table, options.against), end="\n\n")
         if options.plot:
             plot(lines, options.plot)
         return

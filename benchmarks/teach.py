@@ -26,8 +26,9 @@ from scipy.optimize import minimize
 from ga2clip.evaluation.statistics import clip_variance, mean_interval, percent
 from ga2clip.runtime.calibration import softmax
 from ga2clip.runtime.fit_calibration import Sets, best_cut, errors_of
+from ga2clip.runtime.probe import moved_rows
 from ga2clip.runtime.scoring import NONE_LABEL, normalise
-from ga2clip.runtime.taught_calibration import HeldOut, TaughtProbabilities, chosen_share, fitted_scale
+from ga2clip.runtime.taught_calibration import HeldOut, TaughtProbabilities, chosen, fitted_scale
 from ga2clip.runtime.teaching import TEXT_CLIPS, Example, Examples, Head
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -148,15 +149,30 @@ def head(data: Data, drawn: np.ndarray, none: np.ndarray | None = None) -> Head:
     return Head(data.names, data.texts, examples, len(data.names), data.scale, None)
 
 
-def alone(data: Data, drawn: np.ndarray) -> Scores:
-    """The rule by itself, whatever held-out examples say."""
+def gaussian(data: Data, drawn: np.ndarray) -> Scores:
+    """Discriminant analysis with texts as the prior, the first of the rule's two parts, without the second."""
     return head(data, drawn).rows(data.names, data.texts).scores
+
+
+def asked(own: Head, data: Data) -> Scores:
+    """Scores of all classes."""
+    return own.question(data.names, data.texts, data.negatives).of_classes
+
+
+def alone(data: Data, drawn: np.ndarray) -> Scores:
+    """All of the rule, whatever held-out examples say of the others."""
+    return asked(replace(chosen(head(data, drawn)), share=1.0), data)
 
 
 def teach(data: Data, drawn: np.ndarray) -> Scores:
     """The rule of `ga2clip teach`."""
-    own = head(data, drawn)
-    return replace(own, share=chosen_share(own)).rows(data.names, data.texts).scores
+    return asked(chosen(head(data, drawn)), data)
+
+
+def probe_alone(data: Data, drawn: np.ndarray) -> Scores:
+    """The second part of the rule of `ga2clip teach` without the first."""
+    moved = moved_rows(data.video[drawn], data.labels[drawn], data.texts, data.scale)
+    return lambda v: v @ (data.texts + moved).T
 
 
 def with_prior(share: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Data, np.ndarray], Scores]:
@@ -198,21 +214,6 @@ def oas(around: np.ndarray, _: np.ndarray) -> float:
     )
 
 
-def left_out(data: Data, drawn: np.ndarray) -> Scores:
-    """The share of the covariance by held-out accuracy, in 8 turns."""
-    shares, hits = (0.0, 0.2, 0.5, 0.7, 0.9), np.zeros(5)
-    order = drawn[np.argsort(data.labels[drawn], kind="stable")]
-    turns = min(8, len(order))
-    fold = np.arange(len(order)) % turns
-    for turn in range(turns if turns > 1 else 0):
-        rest, held = order[fold != turn], order[fold == turn]
-        for index, part in enumerate(shares):
-            scores = prior_scores(data, rest, lambda *_, part=part: part)(data.video[held])
-            hits[index] += (scores.argmax(1) == data.labels[held]).sum()
-    best = shares[int(hits.argmax())]
-    return prior_scores(data, drawn, lambda *_: best)
-
-
 RULES: dict[str, Callable[[Data, np.ndarray], Scores]] = {
     "zero-shot": zero_shot,
     "text + class means": prototypes,
@@ -221,8 +222,8 @@ RULES: dict[str, Callable[[Data, np.ndarray], Scores]] = {
     "GDA + zero-shot": gda,
     "text prior, identity": with_prior(lambda *_: 0.0),
     "text prior, OAS": with_prior(oas),
-    "text prior, held-out share": left_out,
-    "text prior, share 1": alone,
+    "text prior (first part of teach)": gaussian,
+    "probe (second part of teach)": probe_alone,
     "**teach**": teach,
 }
 
@@ -321,9 +322,8 @@ def calibration(data: Data, seeds: Sequence[int], tune: bool) -> None:
         errors = []
         for drawn, clips in draws(data, shots, seeds, tune):
             plain = data.scale * zero_shot(data, drawn)(data.video[clips])
-            own = head(data, drawn)
-            own = replace(own, share=chosen_share(own))
-            scores = own.rows(data.names, data.texts).scores(data.video[clips])
+            own = chosen(head(data, drawn))
+            scores = asked(own, data)(data.video[clips])
             fitted = fitted_scale(own, HeldOut.of(own, data.negatives))
             logits = (plain, data.scale * scores, fitted * scores)
             errors.append([errors_of(softmax(part), data.labels[clips])[0] for part in logits])
@@ -349,8 +349,8 @@ def sure(data: Data, seeds: Sequence[int], tune: bool) -> None:
             fitted = TaughtProbabilities.fit(own, data.negatives, "softmax")
             assert fitted.calibration is not None
             group, usual = fitted.calibration.tuned, fitted.calibration.usual_threshold
-            rows = fitted.applied_to(own).rows(data.names, data.texts)
-            logits, labels = fitted.scale * rows.scores(data.video[clips]), data.labels[clips]
+            scores = asked(fitted.applied_to(own), data)(data.video[clips])
+            logits, labels = fitted.scale * scores, data.labels[clips]
             found = Sets.of(softmax(logits), labels, np.array(group.misses))
             place = math.ceil((count + 1) * 0.9)
             spreads = stats.binom(len(clips), 0.9), stats.betabinom(len(clips), place, count + 1 - place)
@@ -416,8 +416,11 @@ def margins(data: Data, clips: np.ndarray, own: Head | None = None) -> np.ndarra
     x = data.video[clips]
     if own is None:
         return np.asarray((x @ data.texts.T).max(1) - (x @ data.negatives.T).max(1))
-    classes = own.rows(data.names, data.texts).scores(x)
-    return np.asarray(classes.max(1) - own.negatives(data.negatives).scores(x).max(1))
+    question = own.question(data.names, data.texts, data.negatives)
+    return np.asarray(question.of_classes(x).max(1) - question.negatives.scores(x).max(1))
+
+
+TABLES = {table.__name__: table for table in (protection, accuracies, calibration, sure, rejection)}
 
 
 def main() -> None:
@@ -428,6 +431,7 @@ def main() -> None:
     parser.add_argument("--model", default="", help="write the features of this model, and stop")
     parser.add_argument("--root", type=Path, default=Path("data/stickfigures"))
     parser.add_argument("--tune", action="store_true", help="report on training clips that were not drawn")
+    parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=list(TABLES))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(1, 11)))
     args = parser.parse_args()
     if args.model:
@@ -438,8 +442,8 @@ def main() -> None:
         data = read_data(path)
         clips = len(tested(data, np.zeros(0, int), args.tune))
         print(f"\n## {path.stem}: {len(data.names)} classes, {clips} clips tested")
-        for table in (protection, accuracies, calibration, sure, rejection):
-            table(data, args.seeds, args.tune)
+        for table in args.tables:
+            TABLES[table](data, args.seeds, args.tune)
     print(f"\nPeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 

@@ -272,6 +272,9 @@ class TaughtCard(_Part):
     rule: Literal["gaussian-text-prior"] = RULE
     share: Share = 1.0
     """Of the rule in the scores; the rest are the zero-shot cosines. Chosen on held-out examples."""
+    probe: Share = 0.0
+    """The weight of logistic regression in what tells the taught classes apart. Chosen on held-out examples. 0: nothing
+    does but the scores, as in models that were tuned on the examples."""
     scale: float = Field(gt=0, le=1e6)
     """The factor on scores in place of `scoring.scale`, fitted on held-out examples."""
     calibration: CalibrationCard | None = None

@@ -64,7 +64,8 @@ def _taught(taught: TaughtCard) -> str:
     shown = [f"{name} ({count})" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
     more = f", … {len(counts) - _CLASSES_SHOWN} more" if len(counts) > _CLASSES_SHOWN else ""
     clips = counted(len(taught.examples), "clip")
-    return f"{clips} by {taught.rule} (share {taught.share:.2f}): {', '.join(shown)}{more}{new}"
+    chosen = f"share {taught.share:.2f}, probe {taught.probe:.2f}"
+    return f"{clips} by {taught.rule} ({chosen}): {', '.join(shown)}{more}{new}"
 
 
 def _reliability(name: str, found: ReliabilityCard) -> str:

@@ -101,10 +101,10 @@ class Scorer:
     def rows(self, unit: np.ndarray, places: Sequence[int]) -> np.ndarray:
         """For one video (D,): what its feature is multiplied with in the scores of K labels, float32 (K, D).
 
-        A score is the product and a constant: offsets of taught classes, what examples against a class take off, the
-        threshold of `NONE_LABEL`, whose row is that of the video's best negative.
+        A score is the product and a constant: what taught classes have beside (`Taught.rows`), what examples against a
+        class take off, the threshold of `NONE_LABEL`, whose row is that of the video's best negative.
         """
-        rows = self.taught.classes.rows if self.taught else self.features
+        rows = self.taught.rows(unit) if self.taught else self.features
         if self.threshold is not None:
             negatives = self.taught.negatives.rows if self.taught else self.negatives
             rows = np.concatenate([rows, negatives[self._against(unit[None]).argmax(axis=1)]])

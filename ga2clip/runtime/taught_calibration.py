@@ -3,6 +3,7 @@
 Every example is held out once, in at most 16 turns, and scored by what the others teach. On these scores are fitted:
 
     share          of the rule in the scores, beside the zero-shot cosines (`chosen_share`)
+    probe          weight of logistic regression in what tells the taught classes apart (`chosen_probe`)
     scale          the factor before the softmax under which held-out examples are most probable
     calibration    sets of classes that hold the truth, and scores of single classes with their thresholds; from 20
                    examples of classes on
@@ -44,8 +45,10 @@ _TURNS = 16
 _CLASS_TURNS = 8
 _SHARES = np.array([0.05, *np.linspace(0.1, 1, 10)])
 _SAFE = 0.4
+_FEW = 5  # taught classes; more can win more clips of others
 _MOST_OF_ONE_CLIP = 0.2
 _SHARPER = 4.0  # than the model's softmax, so that a probability is nearly whether a clip is named rightly
+_PROBES = (0.25, 0.5, 0.75)
 _SCALES = 2.0 ** np.linspace(-3, 5, 65)
 
 
@@ -80,7 +83,7 @@ class HeldOut:
                 out = turn == number
                 rest = head.without(out)
                 asked = rest.question(head.classes, head.texts, negatives)
-                scores[out] = asked.classes.scores(head.examples.features[out])
+                scores[out] = asked.of_classes(head.examples.features[out])
                 if len(asked.negatives.offsets):
                     best = asked.negatives.scores(head.examples.features[out]).max(axis=1)
                     margins[out] = scores[out].max(axis=1) - best
@@ -97,6 +100,7 @@ class TaughtProbabilities:
     """What is fitted; None where there are too few examples."""
 
     share: float
+    probe: float
     scale: float
     calibration: CalibrationCard | None
     reject: RejectCard | None
@@ -104,12 +108,12 @@ class TaughtProbabilities:
     @classmethod
     def of(cls, card: TaughtCard) -> "TaughtProbabilities":
         """What the card of a taught bundle holds."""
-        return cls(card.share, card.scale, card.calibration, card.reject)
+        return cls(card.share, card.probe, card.scale, card.calibration, card.reject)
 
     def applied_to(self, head: Head) -> Head:
-        """The head with the chosen share and the fitted threshold."""
+        """The head with the chosen share and probe and the fitted threshold."""
         threshold = self.reject.threshold if self.reject else None
-        return replace(head, share=self.share, fitted_threshold=threshold)
+        return replace(head, share=self.share, probe=self.probe, fitted_threshold=threshold)
 
     @classmethod
     def fit(cls, head: Head, negatives: np.ndarray, rule: ScoringRule) -> "TaughtProbabilities":
@@ -118,20 +122,58 @@ class TaughtProbabilities:
         A sigmoid is fitted over many more pairs than a few examples make: it keeps its scale, and needs no other
         calibration, as each class has a probability of its own.
         """
-        head = replace(head, share=chosen_share(head))
+        head = chosen(head)
         held = HeldOut.of(head, negatives)
         reject = _fit_threshold(head, held, negatives)
         if rule == "sigmoid":
-            return cls(head.share, head.scale_before, None, reject)
+            return cls(head.share, head.probe, head.scale_before, None, reject)
         scale = fitted_scale(head, held)
-        return cls(head.share, scale, _fit_calibration(head, held, scale), reject)
+        return cls(head.share, head.probe, scale, _fit_calibration(head, held, scale), reject)
+
+
+def chosen(head: Head) -> Head:
+    """The head with the share and the probe that its examples call for."""
+    return replace(head, share=chosen_share(head), probe=chosen_probe(head))
+
+
+def chosen_probe(head: Head) -> float:
+    """The weight of logistic regression, beside the Gaussian classes, in what tells the taught classes apart.
+
+    The one with which held-out examples whose class has others are most probable among the taught classes (8 turns,
+    each weight with the factor before the softmax that suits it best). The smallest where no class has two, and 0
+    where there is nothing to tell apart or the model was tuned on the examples.
+    """
+    own = head.among_taught
+    numbers = {comparable(name): row for row, name in enumerate(own.classes)}
+    labels = np.array([numbers[comparable(example.label)] for example in own.examples.items], np.int64)
+    if len(own.classes) < 2 or head.unseen:
+        return 0.0
+    several = np.bincount(labels)[labels] > 1
+    if not several.any():
+        return _PROBES[0]
+    turn = np.arange(len(labels)) % _CLASS_TURNS
+    parts = np.zeros((2, len(labels), len(own.classes)))
+    for number in range(min(_CLASS_TURNS, len(labels))):
+        out = turn == number
+        rest = own.without(out)
+        parts[:, out] = [
+            rows.scores(own.examples.features[out]) for rows in rest.two_ways(own.classes, own.texts)
+        ]
+    found = [
+        _losses(
+            head.scale_before, ((1 - weight) * parts[0] + weight * parts[1])[several], labels[several]
+        ).min()
+        for weight in _PROBES
+    ]
+    return _PROBES[int(np.argmin(found))]
 
 
 def chosen_share(head: Head) -> float:
-    """The share of the rule in the scores, 0.05 … 1, with which held-out examples are named best, others not harmed.
+    """The share of the rule in the scores, up to 1, with which held-out examples are named best, others not harmed.
 
-    It is 0.4 divided by the number of taught classes, but 0.05 at least, which costs the others little whatever the
-    examples are (on training clips of three datasets), or what the examples show to be safe.
+    It is 0.4 divided by the number of taught classes, and for more than five of them less in proportion, which costs
+    the others little whatever the examples are (on training clips of three datasets), or what the examples show to be
+    safe.
 
     Two questions are asked of the examples. What is gained: each whose class has others is held out (16 turns). What
     the classes without examples lose: all examples of a class are held out (8 turns), so that it is known by its text
@@ -149,7 +191,7 @@ def chosen_share(head: Head) -> float:
     taught, place = np.unique(labels, return_inverse=True)
     if not len(taught) or head.unseen:
         return 1.0
-    least = max(_SAFE / len(taught), _SHARES[0])
+    least = _SAFE / len(taught) * min(1, _FEW / len(taught))
     if len(taught) == 1:
         return least if len(head.classes) > 1 else 1.0
     plain = (shown.examples.features @ head.texts.T).astype(np.float64)
@@ -174,11 +216,12 @@ def _keeps(gained: np.ndarray, classes: np.ndarray, share: float) -> bool:
     """Whether classes that are known by their text alone are named as well with a share of the rule as without.
 
     gained: (N,), by how much the share makes the class of each example more probable. Less a tenth of a clip times the
-    share, for what few do not show, the mean must be above half of its standard error over classes. classes: (N,).
+    share, for what few do not show, the mean must be above its standard error over classes, of which half is enough
+    for up to five taught classes, and all counts from ten on. classes: (N,).
     """
     means = np.bincount(classes, gained) / np.bincount(classes)
-    error = means.std(ddof=1) / np.sqrt(len(means))
-    return bool(gained.sum() - share / 10 >= len(gained) * error / 2)
+    error = means.std(ddof=1) / np.sqrt(len(means)) * np.clip(len(means) / (2 * _FEW), 0.5, 1)
+    return bool(gained.sum() - share / 10 >= len(gained) * error)
 
 
 def _scores_without(head: Head, turn: np.ndarray) -> np.ndarray:
@@ -197,14 +240,22 @@ def fitted_scale(head: Head, held: HeldOut) -> float:
     A factor that differs from `scale_before` by 2^±1 needs half a nat of evidence in all examples together, by 2^±2
     two nats; where nothing can be held out, it stays.
     """
-    losses = np.log2(_SCALES) ** 2 / 2
-    rows = np.arange(len(held.labels))
+    losses = np.log2(_SCALES) ** 2 / 2 + _losses(head.scale_before, held.scores, held.labels)
+    return float(head.scale_before * _SCALES[losses.argmin()])
+
+
+def _losses(scale: float, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How improbable the examples are with each of `_SCALES` times `scale`: the sum of their negative log likelihoods.
+
+    scores: (N, C). labels: (N,).
+    """
+    losses, rows = np.zeros(len(_SCALES)), np.arange(len(labels))
     for place, factor in enumerate(_SCALES):
-        logits = head.scale_before * factor * held.scores
+        logits = scale * factor * scores
         top = logits.max(axis=1, initial=-np.inf, keepdims=True)
         likely = logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
-        losses[place] -= likely[rows, held.labels].sum()
-    return float(head.scale_before * _SCALES[losses.argmin()])
+        losses[place] = -likely[rows, labels].sum()
+    return losses
 
 
 def _fit_calibration(head: Head, held: HeldOut, scale: float) -> CalibrationCard | None:

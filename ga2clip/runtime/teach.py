@@ -114,6 +114,7 @@ def write_examples(bundle: Bundle, model: TaughtModel, folder: Path) -> BundleCa
         np.savez(folder / TAUGHT, features=head.examples.features)
         taught = TaughtCard(
             share=model.fitted.share,
+            probe=model.fitted.probe,
             scale=model.scale,
             calibration=model.fitted.calibration,
             reject=model.fitted.reject,

@@ -1,4 +1,5 @@
-"""Learning from examples in closed form: Gaussian classes with a common covariance, whose means start at the texts.
+"""Learning from examples: Gaussian classes with a common covariance, whose means start at the texts, and logistic
+regression that starts there too.
 
 A unit video feature x of class c is taken as drawn from a normal distribution with mean μ + a·u_c and covariance Σ:
 
@@ -25,6 +26,12 @@ many examples that changes nothing.
 
 How far all of this may be trusted beside the plain cosines is found on the examples (`Head.share`).
 
+Whether a video shows one of the taught classes or another one is decided by these scores, as examples of the taught
+classes alone can't tell. Which of the taught classes it then is, they can tell, and are trusted: the mean of what the
+same rule says for a model that knows the taught classes alone, with a share of 1, and of logistic regression among them
+(`probe`), in weights that held-out examples choose (`Head.probe`). No other class loses a video by that
+(`Taught.of_classes`). It is left out where the model was tuned on the examples: none of them is like a new clip.
+
 Sources: linear discriminant analysis with a regularised covariance (Friedman, JASA 1989); text features as the prior of
 class means as in CLIP-Adapter's and Tip-Adapter's setting (ECCV 2022); the closed-form covariance of GDA on CLIP (Wang
 et al., ICLR 2024). `benchmarks/teach.py` compares the rule with others.
@@ -39,6 +46,7 @@ from typing import Final, Literal
 import numpy as np
 
 from ga2clip.labels import comparable
+from ga2clip.runtime.probe import moved_rows
 
 Kind = Literal["class", "not", "none"]
 """What an example shows: the class, something that looks like the class but is not, or none of the classes."""
@@ -111,15 +119,42 @@ class Taught:
 
     Attributes:
         classes: C rows.
+        taught: numbers (A,) of the classes among which examples decide: those that have some.
+        among: A rows of those, which say which of them it is.
         negatives: rows of the negative prompts and of the examples of "none of these".
         apart: numbers (A,) of the classes that have examples of what they are not, and
         counterparts: A rows of those.
     """
 
     classes: Rows
+    taught: np.ndarray
+    among: Rows
     negatives: Rows
     apart: np.ndarray
     counterparts: Rows
+
+    def of_classes(self, unit: np.ndarray) -> np.ndarray:
+        """Scores float64 (N, C) of unit video features (N, D), before what classes are not is taken off.
+
+        The best taught class has the score that the best of them has by `classes`, so that another class is ahead of
+        all of them for the same videos; `among` says which it is, and how far the rest of them is behind.
+        """
+        scores = self.classes.scores(unit)
+        if len(self.taught):
+            own, which = scores[:, self.taught], self.among.scores(unit)
+            scores[:, self.taught] = which + (own.max(axis=1) - which.max(axis=1))[:, None]
+        return scores
+
+    def rows(self, unit: np.ndarray) -> np.ndarray:
+        """For one video (D,): what it is multiplied with in the scores of the classes, float32 (C, D); the rest of a
+        score is a constant.
+        """
+        rows = self.classes.rows.copy()
+        if len(self.taught):
+            own = self.classes.scores(unit[None])[0, self.taught].argmax()
+            which = self.among.scores(unit[None])[0].argmax()
+            rows[self.taught] = self.among.rows + (rows[self.taught[own]] - self.among.rows[which])
+        return rows
 
     def scores(self, unit: np.ndarray, scale: float) -> np.ndarray:
         """Scores float64 (N, C) of unit video features (N, D); `scale` is the factor before the softmax.
@@ -127,7 +162,7 @@ class Taught:
         A class and its counterpart share the probability that the class alone would have: its score is lowered by
         log(1 + exp(scale · (counterpart - class)))/scale.
         """
-        scores = self.classes.scores(unit)
+        scores = self.of_classes(unit)
         ahead = scale * (self.counterparts.scores(unit) - scores[:, self.apart])
         scores[:, self.apart] -= np.logaddexp(0.0, ahead) / scale
         return scores
@@ -147,6 +182,8 @@ class Head:
         scale_before, threshold_before: the model's scale and open-set threshold before.
         fitted_threshold: the open-set threshold fitted to the examples; None: they are too few.
         share: of the rule in the scores; the rest are the zero-shot cosines. `taught_calibration` chooses it.
+        probe: the weight of the logistic regression in what tells the taught classes apart, which `taught_calibration`
+            chooses as well; 0: nothing does but the scores.
     """
 
     classes: tuple[str, ...]
@@ -158,6 +195,7 @@ class Head:
     unseen: int = 0
     fitted_threshold: float | None = None
     share: float = 1.0
+    probe: float = 0.0
     _known: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -170,8 +208,11 @@ class Head:
         found = {row: own for row, own in sums.items() if own is not None}
         apart = np.array(sorted(found), int)
         none = self._sums.get(("", "none"))
+        taught, among = self._among(names, texts)
         return Taught(
-            self._rows(texts, [self._sum(name) for name in names], precision),
+            self.rows(names, texts),
+            taught,
+            among,
             self._rows(
                 np.concatenate([negatives, self._fit.mean_text[None][: none is not None]]),
                 [self._nothing] * len(negatives) + ([] if none is None else [none]),
@@ -186,7 +227,49 @@ class Head:
 
         texts: features of the names, float32 (C, D), L2-normalised.
         """
-        return self.question(names, texts, texts[:0]).classes
+        return self._rows(texts, [self._sum(name) for name in names], self._precision(names, texts))
+
+    def _among(self, names: Sequence[str], texts: np.ndarray) -> tuple[np.ndarray, Rows]:
+        """Numbers of the names that have examples, and rows that tell them apart; none where no two have any."""
+        own = self.among_taught
+        taught = [row for row, name in enumerate(names) if comparable(name) in own._known]
+        if len(taught) < 2 or not self.probe:
+            return np.zeros(0, int), Rows(texts[:0], np.zeros(0))
+        gaussian, logistic = own.two_ways([names[row] for row in taught], texts[taught])
+        rows = (1 - self.probe) * gaussian.rows + self.probe * logistic.rows
+        return np.array(taught), Rows(rows.astype(np.float32), (1 - self.probe) * gaussian.offsets)
+
+    def two_ways(self, names: Sequence[str], texts: np.ndarray) -> tuple[Rows, Rows]:
+        """Class names as this rule scores them, and as logistic regression does.
+
+        texts: features of the names, float32 (C, D), L2-normalised.
+        """
+        moved = np.stack([self._moved.get(comparable(name), self._nothing[1]) for name in names])
+        return self.rows(names, texts), Rows((texts + moved).astype(np.float32), np.zeros(len(names)))
+
+    @cached_property
+    def among_taught(self) -> "Head":
+        """The same examples for a model that knows the taught classes alone, with all of the rule."""
+        taught = self.taught_names
+        rows = [row for row, name in enumerate(self.classes) if name in taught]
+        return replace(
+            self,
+            classes=tuple(self.classes[row] for row in rows),
+            texts=self.texts[rows],
+            examples=self.examples.keep(e.kind == "class" for e in self.examples.items),
+            own=len(rows),
+            share=1.0,
+            unseen=0,
+        )
+
+    @cached_property
+    def _moved(self) -> dict[str, np.ndarray]:
+        """How far logistic regression moves the text of every class that has examples."""
+        shown = [example.kind == "class" for example in self.examples.items]
+        rows = [self._known[comparable(e.label)] for e in self.examples.items if e.kind == "class"]
+        taught, labels = np.unique(rows, return_inverse=True)
+        moved = moved_rows(self.examples.features[shown], labels, self.texts[taught], self.scale_before)
+        return {comparable(self.classes[row]): part for row, part in zip(taught, moved, strict=True)}
 
     def _sum(self, name: str) -> tuple[float, np.ndarray]:
         return self._sums.get((comparable(name), "class"), self._nothing)

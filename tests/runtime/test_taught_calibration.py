@@ -49,6 +49,11 @@ def taught(video: np.ndarray, labels: np.ndarray, none: np.ndarray = NONE, **cha
     return Head(NAMES, TEXTS, examples, **whole)  # type: ignore[arg-type]
 
 
+def asked(head: Head, video: np.ndarray) -> np.ndarray:
+    """Scores of all classes."""
+    return head.question(NAMES, TEXTS, NONE).of_classes(video)
+
+
 def test_every_example_is_scored_by_the_others_alone() -> None:
     """Up to 16 examples one by one: their scores are those of a model that was never shown them."""
     video, labels = drawn(1, 3)
@@ -60,10 +65,10 @@ def test_every_example_is_scored_by_the_others_alone() -> None:
         rest = np.arange(10) != row
         kept = np.arange(5) != row  # example `row` of both kinds is out in the same turn
         other = taught(video[rest], labels[rest], none[kept])
-        asked = other.question(NAMES, TEXTS, negatives)
-        scores = asked.classes.scores(head.examples.features[row : row + 1])[0]
+        question = other.question(NAMES, TEXTS, negatives)
+        scores = question.of_classes(head.examples.features[row : row + 1])[0]
         assert held.scores[row] == pytest.approx(scores, abs=1e-6)
-        against = asked.negatives.scores(head.examples.features[row : row + 1])
+        against = question.negatives.scores(head.examples.features[row : row + 1])
         assert held.margins[row] == pytest.approx(scores.max() - against.max(), abs=1e-6)
     assert len(held.none) == 5
 
@@ -122,7 +127,7 @@ def test_the_share_of_the_rule_is_what_classes_without_examples_can_bear(monkeyp
     one = some & (np.arange(40) % 4 == 0)
     assert chosen_share(taught(shifted[one], labels[one])) <= 0.2
     assert chosen_share(taught(video[some], own)) == 0.08  # 0.4/5: nothing shows that the others gain
-    assert chosen_share(taught(video[labels < 9], labels[labels < 9])) == 0.05
+    assert chosen_share(taught(video[labels < 9], labels[labels < 9])) == pytest.approx(0.4 / 9 * 5 / 9)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +143,16 @@ def test_what_counts_as_kept_by_hand(gained: list[float], share: float, keeps: b
     assert taught_calibration._keeps(np.array(gained), np.array([0, 0, 1, 1]), share) is keeps
 
 
+@pytest.mark.parametrize(("pairs", "keeps"), [(2, True), (4, True), (5, False)])
+def test_many_taught_classes_need_surer_signs(pairs: int, keeps: bool) -> None:
+    """Half of n classes gain 1.31, half lose 0.69: 0.31 in the mean, with a standard error of 1/√(n-1).
+
+    Of 4 classes half of it counts (0.29), of 8 four fifths (0.302), of 10 all (0.33).
+    """
+    gained = np.repeat(np.tile([1.31, -0.69], pairs), 16)
+    assert taught_calibration._keeps(gained, np.repeat(np.arange(2 * pairs), 16), 1.0) is keeps
+
+
 def test_teaching_some_classes_hardly_costs_the_others() -> None:
     """Clips of a class lie in one of two places, which its text does not say."""
     labels = np.repeat(np.arange(10), 8)
@@ -146,7 +161,7 @@ def test_teaching_some_classes_hardly_costs_the_others() -> None:
     video = unit(TEXTS[labels] + places[labels % 2] + noise)
     some = labels < 6
     head = taught(video[some], labels[some])
-    scores = replace(head, share=chosen_share(head)).rows(NAMES, TEXTS).scores(video[~some])
+    scores = asked(replace(head, share=chosen_share(head)), video[~some])
     before = (video[~some] @ TEXTS.T).argmax(axis=1) == labels[~some]
     assert (scores.argmax(axis=1) == labels[~some]).mean() >= before.mean() - 0.01
 
@@ -166,7 +181,7 @@ def test_sets_hold_the_truth_as_often_as_they_say() -> None:
     assert fitted.calibration is not None
     assert fitted.calibration.clips == 200
     fresh, truth = drawn(400, 8)
-    likely = softmax(fitted.scale * fitted.applied_to(head).rows(NAMES, TEXTS).scores(fresh))
+    likely = softmax(fitted.scale * asked(fitted.applied_to(head), fresh))
     sets = Sets.of(likely, truth, np.array(fitted.calibration.tuned.misses))
     place = int(np.ceil(201 * 0.9))
     low, high = stats.betabinom(4000, place, 201 - place).ppf([0.0005, 0.9995])
@@ -184,7 +199,7 @@ def test_fitted_thresholds_find_more_than_a_half_for_all() -> None:
     assert card is not None
     assert sorted(card.thresholds) == list(NAMES[1:])
     fresh, truth = drawn(100, 10)
-    logits = fitted.scale * fitted.applied_to(head).rows(NAMES, TEXTS).scores(fresh)
+    logits = fitted.scale * asked(fitted.applied_to(head), fresh)
     alone = 1 / (1 + np.exp(-(card.tuned.slope * logits + card.tuned.offset)))
     shows = np.eye(10, dtype=bool)[truth]
 

@@ -76,10 +76,9 @@ def test_new_classes_are_recognised_and_the_given_bundle_stays(handmade, clips, 
     assert {e.sha256 for e in card.taught.examples} == {
         file_sha256(c) for part in shown.values() for c in part
     }
-    assert (
-        f"6 clips by gaussian-text-prior (share {card.taught.share:.2f}): ab (2), bab (2), cab (2); new: bab, cab"
-        in open_bundle(out).describe()
-    )
+    chosen = f"share {card.taught.share:.2f}, probe {card.taught.probe:.2f}"
+    said = f"6 clips by gaussian-text-prior ({chosen}): ab (2), bab (2), cab (2); new: bab, cab"
+    assert said in open_bundle(out).describe()
 
 
 def test_in_memory_and_on_disk_give_the_same_answers_in_every_way_of_asking(

@@ -78,6 +78,7 @@ def test_scores_are_those_of_examples_with_as_many_unseen_classes(
         assert own is not None
         texts = ours.model.encode_classes(CLASSES, None, {})
         assert (head.unseen, own.unseen) == (0, len(BASE))
+        assert (own.share, own.probe) == (1, 0)  # clips that it was tuned on answer no question
         expected = replace(head, unseen=len(BASE)).rows(CLASSES, texts)
         found = own.rows(CLASSES, texts)
         np.testing.assert_allclose(found.rows, expected.rows, atol=1e-4)
