@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 _PART = 256
 _PROVENANCE = "provenance.json"
 _PARQUET = ".parquet"
+_NAMED = "[0-9]*.npz"
+"""Finished parts; a kill may leave the hidden file of one that was being written."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def _begin(parts: Path, provenance: dict[str, Any], files: Sequence[str]) -> set
 
 
 def _parts(folder: Path) -> Iterator[Any]:
-    for path in sorted(folder.glob("*.npz")):
+    for path in sorted(folder.glob(_NAMED)):
         with np.load(path, allow_pickle=False) as part:
             yield part
 
@@ -196,7 +198,7 @@ def _write_part(folder: Path, results: Sequence[Encoded]) -> None:
     if results[0].frames is not None:
         arrays["frames"] = np.concatenate([result.frames for result in results if result.frames is not None])
         arrays["times"] = np.concatenate([result.times for result in results])
-    with replacing(folder / f"{len(list(folder.glob('*.npz'))):08d}.npz") as temporary:
+    with replacing(folder / f"{len(list(folder.glob(_NAMED))):08d}.npz") as temporary:
         np.savez(temporary, allow_pickle=False, **arrays)
 
 

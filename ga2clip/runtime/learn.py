@@ -102,7 +102,10 @@ def shown_by(examples: Mapping[str, Paths], against: Mapping[str, Paths]) -> lis
                     f"{what}: the clips of {label!r:.60} must be a list of files, got {paths!r:.60}"
                 )
             kind = _kind(label) if what == "examples" else "not"
-            shown += [Shown(Path(video_path(path)), label, kind) for path in paths]
+            clips = [Shown(Path(video_path(path)), label, kind) for path in paths]
+            if not clips:
+                raise UserError(f"{what}: there are no clips of {label!r:.60}")
+            shown += clips
     return shown
 
 
@@ -128,7 +131,8 @@ def taught_model(
     new = _encoded(encode, hashed, before)
     examples = before + new if before.items else new
     learned = _learn(model, head, own, examples)
-    warn_of_classes(learned.classes, learned.texts, taught=learned.taught_names)
+    unknown = model.unknown_words(learned.classes[learned.own :])
+    warn_of_classes(learned.classes, learned.texts, unknown, taught=learned.taught_names)
     if len(learned.classes) == 1:
         warn_of_one(learned.classes[0])
     return TaughtModel(model, learned)
@@ -168,7 +172,7 @@ def _canonical(
     known = {comparable(name): name for name in (*classes, NONE_LABEL)}
     labels = {clip.label: clip.label for clip in shown}
     if labels:
-        check_class_names(list(labels), "examples")
+        check_class_names([*labels, *({NONE_LABEL} - set(map(comparable, labels)))], "examples")
     labels = {label: known.get(comparable(label), label) for label in labels}
     added = {name for clip in shown if clip.kind == "class" for name in [labels[clip.label]]}
     there = {*own, *added, *(example.label for example in before.items if example.kind == "class")}

@@ -340,7 +340,7 @@ class Predictor:
 
     def teach(
         self,
-        examples: Mapping[str, Paths],
+        examples: Mapping[str, Paths] | None = None,
         against: Mapping[str, Paths] | None = None,
         *,
         workers: int = 1,
@@ -368,7 +368,7 @@ class Predictor:
         Source: `ga2clip/runtime/teaching.py` states the rule.
         """
         encode = partial(self.encode_files, workers=workers)
-        model = taught_model(self.model, encode, shown_by(examples, against or {}))
+        model = taught_model(self.model, encode, shown_by(examples or {}, against or {}))
         taught = Predictor(model)
         new = {name: () for name in model.classes if name not in self.model.classes}
         taught._described = {**self._described, **new}

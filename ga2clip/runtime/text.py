@@ -38,6 +38,7 @@ def origin(card: BundleCard, provider: str) -> dict[str, Any]:
         "embedding": card.embedding,
         "provider": provider,
         "ftfy": version("ftfy"),  # cleans the text before the tokenizer
+        **({"texts in a run": 1} if card.precision == "int8" else {}),  # in older versions they were several
         **({"tokenizers": _library_version()} if card.text.tokenizer == "json" else {}),
     }
 
@@ -142,7 +143,11 @@ class ClassEncoder:
         return FeatureCache(origin(card, self._provider), card.embedding)
 
     def _run(self, texts: list[str], among: Sequence[str]) -> dict[str, np.ndarray]:
-        """Encode texts, in batches of similar length so that little padding is computed; features (D,) by text."""
+        """Encode texts, in batches of similar length so that little padding is computed; features (D,) by text.
+
+        An int8 bundle scales its activations over the whole input, so its texts are encoded one by one: the features of
+        a name, which are remembered, must not depend on the other names of the first question.
+        """
         with self._lock:
             if self._engine is None:
                 self._load()
@@ -152,8 +157,9 @@ class ClassEncoder:
         rows = [(text, self._ids(text)) for text in texts]
         rows.sort(key=lambda row: row[1].size)
         computed: dict[str, np.ndarray] = {}
-        for start in range(0, len(rows), _TEXTS_PER_RUN):
-            part = rows[start : start + _TEXTS_PER_RUN]
+        together = 1 if self._bundle.card.precision == "int8" else _TEXTS_PER_RUN
+        for start in range(0, len(rows), together):
+            part = rows[start : start + together]
             ids = np.full((len(part), part[-1][1].size), self._bundle.card.text.pad, np.int64)
             for index, (_, row) in enumerate(part):
                 ids[index, : row.size] = row

@@ -76,6 +76,7 @@ def test_it_continues_where_it_was_stopped(predictor, clips, tmp_path, monkeypat
         embed.embed(predictor, clips, tmp_path / "f.npz", frames=True)
     with pytest.raises(UserError, match="other videos"):
         embed.embed(predictor, clips[1:], tmp_path / "f.npz")
+    (tmp_path / "f.npz.parts" / ".00000001.1-aa.npz").write_bytes(b"cut off by a kill")
     again: list[object] = []
     embed.embed(predictor, clips, tmp_path / "f.npz", on_result=again.append)
     assert len(again) == 3

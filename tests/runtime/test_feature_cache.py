@@ -73,6 +73,15 @@ def test_no_text_encoder_is_opened_for_names_that_are_known(monkeypatch: pytest.
         assert opened.count(TEXT_ENCODER) == expected
 
 
+def test_in_int8_the_features_of_a_name_do_not_depend_on_the_names_asked_with_it() -> None:
+    names = ["balancing a ball", "juggling a sword", "waving"]
+    with Predictor(BUILTIN, provider="cpu", threads=1, cache=False) as predictor:
+        assert predictor.model.bundle.card.precision == "int8"
+        together = predictor.encode_classes(names, template="{} x")
+        alone = [predictor.encode_classes([name], template="{} x")[0] for name in names]
+    np.testing.assert_array_equal(together, alone)
+
+
 def test_names_are_encoded_once_for_each_template(encode, no_encoder) -> None:
     computed = encode()
     other = encode(template="not {}")

@@ -226,6 +226,8 @@ def test_refusals(handmade, clips, tmp_path) -> None:
             lambda: ga2clip.teach(handmade, {"a\u200bb": [red], "ab": [green]}, tmp_path / "x"),
             "can't be seen",
         ),
+        (lambda: ga2clip.teach(handmade, {"none\u200b of these": [red]}, tmp_path / "x"), "can't be seen"),
+        (lambda: ga2clip.teach(handmade, {"ab": [red], "bab": []}, tmp_path / "x"), "no clips of 'bab'"),
         (lambda: ga2clip.teach(handmade, {"ab": [tmp_path / "gone.mp4"]}, tmp_path / "x"), "cannot read"),
         (lambda: ga2clip.teach(taught, out=tmp_path / "x", forget=["abd"]), "unknown taught class 'abd'"),
         (lambda: ga2clip.teach(handmade, out=tmp_path / "x", forget=["ab"]), "nothing to forget"),
@@ -268,6 +270,10 @@ def test_warnings(handmade, clips, caplog) -> None:
         alike = {"bb": ["b c"], "cc": ["b c"]}
         plain.predict(clips["red"][0], classes=alike)
         assert "their texts mean the same to it: bb = cc" in caplog.text
+    caplog.clear()
+    with opened(Path(ga2clip.__file__).parent / "assets/tiny/bundle") as plain:
+        plain.teach({"zorbing uphill": clips["red"][:1], "riding a bike": clips["green"][:1]})
+        assert "the backbone has never seen these words, they mean nothing to it: zorbing" in caplog.text
 
 
 def test_the_result_of_a_signed_bundle_is_unsigned_and_says_so(handmade, clips, tmp_path, caplog) -> None:
