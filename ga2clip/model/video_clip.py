@@ -71,11 +71,6 @@ class VideoCLIP(nn.Module):
         self.outlier_words = outlier_words(settings.outliers, classes) if wanted else ()
         self._freeze_texts()
         self._choose_trainable()
-        if self.outlier_words and not self.trains("text"):
-            raise UserError(
-                "outlier words need a text tower that trains",
-                "set loss.outlier_text=0, or train text prompts",
-            )
         with torch.no_grad():
             self.text_tokens = self.eval().prompts().text_tokens
             """Prompt positions that a class text spends in the context."""

@@ -41,6 +41,7 @@ from ga2clip.settings_reading import parse_overrides
 from ga2clip.text import counted, some
 from ga2clip.training.callbacks import Callback
 from ga2clip.training.checkpoint import Position
+from ga2clip.training.idle import refuse_idle_terms, refuse_untrained
 from ga2clip.training.job import Job
 from ga2clip.training.validation import check_validation
 
@@ -174,25 +175,12 @@ def _prepare(settings: Settings, group: Group, callbacks: Sequence[Callback] = (
     for name in settings.training.loggers:
         LOGGERS[name].check()  # refused before anything is written
     check_validation(settings)
-    _refuse_untrained(settings)
+    refuse_untrained(settings)
     manifest, task = load_task(settings)
     if settings.descriptions:
         settings = _described(settings, manifest, task)
     model = make_model(settings, task.classes).to(group.device)
     return Job(settings, manifest, task, model, group, callbacks)
-
-
-def _refuse_untrained(settings: Settings) -> None:
-    """Raises UserError, before weights are loaded, where zero-shot would be measured with prompts at their start."""
-    method = settings.method
-    learns = (
-        method.text_length or method.vision_length or method.linear_probe or method.teach or settings.parts
-    )
-    if settings.data.protocol == "zero-shot" and learns:
-        raise UserError(
-            f"zero-shot trains nothing: what '{method.name}' learns would stay as it starts",
-            "take --method zero-shot; or --protocol few-shot to train it",
-        )
 
 
 def _described(settings: Settings, manifest: Manifest, task: Task) -> Settings:
@@ -209,12 +197,14 @@ def _described(settings: Settings, manifest: Manifest, task: Task) -> Settings:
 def make_model(settings: Settings, classes: tuple[str, ...]) -> VideoCLIP:
     """An untrained model of the settings' method, on the CPU, determined by the seed.
 
-    Raises UserError if the backbone or hard prompt is not available, or parts contradict each other.
+    Raises UserError if the backbone or hard prompt is not available, parts contradict each other, or a loss term
+    would do nothing.
     """
     training = settings.training
     _seed(training.seed, training.deterministic)
     backbone = load_backbone(settings.backbone)
     model = build_model(backbone, settings, classes, read_hard_prompt(settings.method, backbone))
+    refuse_idle_terms(model)  # not of a run that is opened: one of an earlier version may have such terms
     model.backbone.vision.recompute = model.backbone.text.recompute = training.checkpoint_blocks
     if training.compile:
         model.backbone.vision.compile()

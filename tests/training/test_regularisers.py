@@ -86,7 +86,7 @@ def test_the_words_are_plain_and_none_is_a_class(settings: Make) -> None:
 @pytest.mark.parametrize(
     ("method", "sections", "said"),
     [
-        ("vpt", {"loss": {"outlier_text": 1.0}}, "need a text tower that trains"),
+        ("vpt", {"loss": {"outlier_text": 1.0}}, "loss.outlier_text would do nothing"),
         (
             "linear-probe",
             {"loss": {"outlier_text": 1.0}},
