@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ga2clip.choices import ScoringRule
 from ga2clip.errors import UserError
+from ga2clip.model.part import Tower
 from ga2clip.registry import TERMS
 from ga2clip.settings import Settings
 
@@ -20,6 +21,7 @@ NEEDS = ("scenario", "teacher", "frozen_video", "frozen_anchors", "words", "stud
 """What a term can ask for beside the tuned features; each is computed only where some term needs it. `words` are
 the tuned and the frozen features of words outside the classes, `student` those of `Part.student_features`."""
 FROZEN_VISION = frozenset({"frozen_video", "frozen_anchors"})
+BOTH_SIDES: frozenset[Tower] = frozenset({"text", "vision"})
 Over = Literal["labelled", "anchors", "classes"]
 """What a term averages over: labelled videos, anchor videos or classes."""
 
@@ -75,6 +77,7 @@ class LossTerm:
         needs: settings → the fields of `Features` that it reads, of `NEEDS`.
         over: settings → what it averages over.
         weight: settings → its factor in the total loss; 0 switches it off.
+        compares: the sides whose features it depends on; a training in which none of them changes is refused.
     """
 
     name: str
@@ -82,6 +85,7 @@ class LossTerm:
     needs: Callable[[Settings], frozenset[str]]
     over: Callable[[Settings], Over]
     weight: Callable[[Settings], float]
+    compares: frozenset[Tower]
 
     @property
     def summary(self) -> str:
@@ -95,6 +99,7 @@ def loss_term(
     needs: Collection[str] | Callable[[Settings], Collection[str]] = (),
     over: Over | Callable[[Settings], Over] = "labelled",
     weight: Callable[[Settings], float] | None = None,
+    compares: Collection[Tower] = BOTH_SIDES,
 ) -> Callable[[Compute], Compute]:
     """Decorator that registers a function of (features, settings) as the loss term `name`.
 
@@ -104,6 +109,8 @@ def loss_term(
         over: what its value is the mean of; or a function of the settings that returns it. If an update is cut into
             micro-batches or spread over processes, the value of each piece is weighted by its share of these items.
         weight: a function of the settings that returns its factor; by default the setting `loss.NAME`.
+        compares: `text`, `vision` or both: the sides whose features its value depends on. A training in which none of
+            them changes is refused, since the term would do nothing there.
 
     Returns:
         The decorator, which returns the function unchanged.
@@ -118,7 +125,9 @@ def loss_term(
         wanted = needs if callable(needs) else lambda _: needs
         mean_of = over if callable(over) else lambda _: over
         factor = weight or (lambda settings: settings.loss.weight(name))
-        TERMS.register(name)(LossTerm(name, compute, lambda s: frozenset(wanted(s)), mean_of, factor))
+        TERMS.register(name)(
+            LossTerm(name, compute, lambda s: frozenset(wanted(s)), mean_of, factor, frozenset(compares))
+        )
         return compute
 
     return keep

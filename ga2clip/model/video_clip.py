@@ -71,11 +71,6 @@ class VideoCLIP(nn.Module):
         self.outlier_words = outlier_words(settings.outliers, classes) if wanted else ()
         self._freeze_texts()
         self._choose_trainable()
-        if self.outlier_words and not self.trains("text"):
-            raise UserError(
-                "outlier words need a text tower that trains",
-                "set loss.outlier_text=0, or train text prompts",
-            )
         with torch.no_grad():
             self.text_tokens = self.eval().prompts().text_tokens
             """Prompt positions that a class text spends in the context."""
@@ -253,6 +248,14 @@ class VideoCLIP(nn.Module):
             encode = partial(part.class_features, encode=encode)
         return encode(names)
 
+    def encode_words(self, words: Sequence[str], prompts: Prompts | None = None, *, chunk: int = 0) -> Tensor:
+        """Features (O, D) of words in `class_template`, whatever describes a class of that name; as their frozen ones.
+
+        Arguments and errors as `encode_classes`.
+        """
+        texts = {word: (fill(self.class_template, word),) for word in words}
+        return self.encode_texts(texts, prompts, chunk=chunk)
+
     def texts_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """The texts of each class: its sentences, or its name in `class_template`."""
         return {name: self.class_texts.of(name, self.class_template) for name in names}
@@ -333,7 +336,7 @@ class VideoCLIP(nn.Module):
         prompts = self.prompts()
         frozen = self.encode_frozen_video(video, labels)
         classes = self.encode_classes(self.classes, prompts)
-        words = self.encode_classes(self.outlier_words, prompts) if self.outlier_words else None
+        words = self.encode_words(self.outlier_words, prompts) if self.outlier_words else None
         features = self.encode_video(video, prompts)
         return self.objective(features, labels, classes, targets=targets, frozen_video=frozen, words=words)
 

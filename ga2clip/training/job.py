@@ -32,6 +32,7 @@ from ga2clip.training.curves import draw_curves
 from ga2clip.training.estimate import estimate
 from ga2clip.training.examples import check_examples, examples_of
 from ga2clip.training.features import CachedBatches, frame_features
+from ga2clip.training.idle import idle_settings
 from ga2clip.training.loop import Batches, Plan, fit
 from ga2clip.training.memory import loader_errors, memory_errors
 from ga2clip.training.progress import Recorder, Silent
@@ -93,6 +94,8 @@ class Job:
             )
         if self.group.is_first:
             self._warn_of_classes()
+            if idle := list(idle_settings(self.model)):
+                _log.warning("without effect in this training: %s", "; ".join(idle))
         where = f"{self.group.size} × {self.group.device}" if self.group.size > 1 else str(self.group.device)
         where = f"{where}, {precision_name(self.updater.dtype)}"
         return describe(self.model, self.task, self.plan, cost, where)

@@ -8,6 +8,7 @@ from torch import nn
 from ga2clip.data.protocols import Task
 from ga2clip.descriptions import said
 from ga2clip.model.video_clip import VideoCLIP
+from ga2clip.settings import Settings
 from ga2clip.text import counted
 from ga2clip.training.estimate import Cost
 from ga2clip.training.loop import Plan
@@ -39,7 +40,7 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
             f"{counted(len(task.train), 'clip')} of {counted(len(task.classes), 'class')}, "
             f"{counted(settings.data.frames, 'frame')} each{anchors}",
         ),
-        *([("texts", said(settings.descriptions))] if settings.descriptions else []),
+        *([("texts", _texts(settings, task))] if settings.descriptions else []),
         (
             "steps",
             f"{counted(plan.epochs, 'epoch')} of {counted(plan.steps_per_epoch, 'update')}, "
@@ -55,6 +56,14 @@ def describe(model: VideoCLIP, task: Task, plan: Plan, cost: Cost | None, where:
         needs = f"{duration(seconds)} without {left_out}, {cost.bytes / 2**30:.1f} GiB of memory"
         rows.append(("estimate", needs))
     return "\n".join(f"{head:<10}{text}".rstrip() for head, text in rows)
+
+
+def _texts(settings: Settings, task: Task) -> str:
+    texts = said(settings.descriptions)
+    if not settings.method.linear_probe:
+        return texts
+    rows = counted(len(task.classes), "trained class")
+    return f"{texts}; without effect on the {rows}, which have rows of their own in a linear probe"
 
 
 def duration(seconds: float) -> str:

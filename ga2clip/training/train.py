@@ -18,7 +18,7 @@ from ga2clip.compute.distributed import Group, join_group
 from ga2clip.data.class_names import described_as_named
 from ga2clip.data.manifest import Manifest, read_dataset
 from ga2clip.data.protocols import Task, load_task
-from ga2clip.descriptions import no_class, refuse_missing
+from ga2clip.descriptions import blamed, no_class, refuse_missing
 from ga2clip.errors import UserError
 from ga2clip.hard_prompt import read_hard_prompt
 from ga2clip.model.load_backbone import load_backbone
@@ -41,6 +41,7 @@ from ga2clip.settings_reading import parse_overrides
 from ga2clip.text import counted, some
 from ga2clip.training.callbacks import Callback
 from ga2clip.training.checkpoint import Position
+from ga2clip.training.idle import refuse_idle_terms, refuse_untrained
 from ga2clip.training.job import Job
 from ga2clip.training.validation import check_validation
 
@@ -174,47 +175,50 @@ def _prepare(settings: Settings, group: Group, callbacks: Sequence[Callback] = (
     for name in settings.training.loggers:
         LOGGERS[name].check()  # refused before anything is written
     check_validation(settings)
-    _refuse_untrained(settings)
+    refuse_untrained(settings)
     manifest, task = load_task(settings)
     if settings.descriptions:
         settings = _described(settings, manifest, task)
     model = make_model(settings, task.classes).to(group.device)
+    _check_texts(model, _all_classes(task))
     return Job(settings, manifest, task, model, group, callbacks)
-
-
-def _refuse_untrained(settings: Settings) -> None:
-    """Raises UserError, before weights are loaded, where zero-shot would be measured with prompts at their start."""
-    method = settings.method
-    learns = (
-        method.text_length or method.vision_length or method.linear_probe or method.teach or settings.parts
-    )
-    if settings.data.protocol == "zero-shot" and learns:
-        raise UserError(
-            f"zero-shot trains nothing: what '{method.name}' learns would stay as it starts",
-            "take --method zero-shot; or --protocol few-shot to train it",
-        )
 
 
 def _described(settings: Settings, manifest: Manifest, task: Task) -> Settings:
     """The settings with descriptions under the names of the task's classes. Raises UserError where one has none."""
     table = described_as_named(settings.descriptions, manifest, read_dataset(settings.data).classes)
-    tested = [name for part in task.evals for name in part.classes]
-    names = list(dict.fromkeys([*task.classes, *tested]))
+    names = _all_classes(task)
     refuse_missing(table, names)
     if strangers := no_class(table, names):
         _log.info("%d described names are no class here: %s", len(strangers), some(strangers))
     return settings.model_copy(update={"descriptions": table})
 
 
+def _all_classes(task: Task) -> list[str]:
+    """The classes that are trained on or tested, each once."""
+    return list(dict.fromkeys([*task.classes, *(name for part in task.evals for name in part.classes)]))
+
+
+def _check_texts(model: VideoCLIP, names: Sequence[str]) -> None:
+    """Raises UserError that names class and text where one is too long for the context, tested classes included."""
+    texts = model.texts_of(names)
+    try:
+        model.token_ids([text for own in texts.values() for text in own])
+    except UserError as error:
+        raise blamed(error, texts, lambda text: model.token_ids([text])) from None
+
+
 def make_model(settings: Settings, classes: tuple[str, ...]) -> VideoCLIP:
     """An untrained model of the settings' method, on the CPU, determined by the seed.
 
-    Raises UserError if the backbone or hard prompt is not available, or parts contradict each other.
+    Raises UserError if the backbone or hard prompt is not available, parts contradict each other, or a loss term
+    would do nothing.
     """
     training = settings.training
     _seed(training.seed, training.deterministic)
     backbone = load_backbone(settings.backbone)
     model = build_model(backbone, settings, classes, read_hard_prompt(settings.method, backbone))
+    refuse_idle_terms(model)  # not of a run that is opened: one of an earlier version may have such terms
     model.backbone.vision.recompute = model.backbone.text.recompute = training.checkpoint_blocks
     if training.compile:
         model.backbone.vision.compile()

@@ -200,7 +200,8 @@ class Updater:
                 return _Shared(prompts, classes)
             word_ids, words = self._choose_words(step), self.model.outlier_words
             chosen = words if word_ids is None else [words[i] for i in word_ids.tolist()]
-            return _Shared(prompts, classes, self._encode(chosen, prompts), word_ids)
+            encoded = self.model.encode_words(chosen, prompts, chunk=self.settings.class_chunk)
+            return _Shared(prompts, classes, encoded, word_ids)
 
     def _choose_words(self, step: int) -> Tensor | None:
         """Ids (O,) of the outlier words of this update; None: all."""

@@ -67,17 +67,25 @@ def test_a_list_that_misses_a_class_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", [CLASSES[1], CLASSES[3]], ids=["trained", "tested alone"])
 def test_a_sentence_that_is_too_long_is_refused_before_anything_is_written(
-    settings: Make, tmp_path: Path
+    settings: Make, tmp_path: Path, name: str
 ) -> None:
-    long = TABLE | {CLASSES[1]: ["ball " * 80]}
-    with pytest.raises(UserError, match=f"class '{CLASSES[1]}', text 1 of 1"):
+    long = TABLE | {name: ["ball " * 80]}
+    with pytest.raises(UserError, match=f"class '{name}', text 1 of 1"):
         train(settings(descriptions=long), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 
 def test_the_summary_says_how_many(settings: Make) -> None:
     assert "texts     6 sentences about 3 classes" in summary(settings("coop", descriptions=TABLE))
+
+
+def test_the_summary_says_that_a_linear_probe_has_no_use_for_them(settings: Make) -> None:
+    told = (
+        "6 sentences about 3 classes; without effect on the 2 trained classes, which have rows of their own"
+    )
+    assert told in summary(settings("linear-probe", descriptions=TABLE))
 
 
 def test_classes_per_step_and_chunks_cut_sentences_too(settings: Make) -> None:

@@ -74,6 +74,20 @@ def test_the_value_is_that_of_the_words_drawn(settings: Make) -> None:
     assert outcome.terms["outlier_text"] == pytest.approx(float(expected), rel=1e-4)
 
 
+def test_words_are_told_by_the_template_where_a_sentence_describes_them(settings: Make) -> None:
+    given = TERMS["outlier text"] | {"outliers": {"words": ["sea", "violin"]}}
+    described = given | {"descriptions": {"sea": ["waves roll onto a beach."], "violin": ["four strings."]}}
+    batch = make_batch(8, 0)
+    plain, told = (
+        Updater(train.make_model(settings("coop", **tree), NAMES), CPU).run(batch, step=0, factor=0.0)
+        for tree in (given, described)
+    )
+    assert told.terms["outlier_text"] == plain.terms["outlier_text"]
+    model = train.make_model(settings("zero-shot", **LORA, **described), NAMES)
+    video, labels = torch.randn(2, 2, 3, 16, 16), torch.tensor([0, 1])
+    assert abs(float(model.losses(video, labels).terms["outlier_text"])) < 1e-6
+
+
 def test_the_words_are_plain_and_none_is_a_class(settings: Make) -> None:
     given = settings("coop", loss={"outlier_text": 1.0})
     words = train.make_model(given, ("dog", "Cat")).outlier_words
@@ -86,7 +100,7 @@ def test_the_words_are_plain_and_none_is_a_class(settings: Make) -> None:
 @pytest.mark.parametrize(
     ("method", "sections", "said"),
     [
-        ("vpt", {"loss": {"outlier_text": 1.0}}, "need a text tower that trains"),
+        ("vpt", {"loss": {"outlier_text": 1.0}}, "loss.outlier_text would do nothing"),
         (
             "linear-probe",
             {"loss": {"outlier_text": 1.0}},

@@ -7,7 +7,7 @@ from ga2clip.model.term import Features, loss_term
 from ga2clip.settings import Settings
 
 
-@loss_term("image_consistency", needs=("frozen_video",))
+@loss_term("image_consistency", needs=("frozen_video",), compares=("vision",))
 def image_consistency(features: Features, _: Settings) -> Tensor:
     """|video feature − frozen video feature|, both normalised, mean over all B · D entries.
 

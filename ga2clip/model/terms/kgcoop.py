@@ -7,7 +7,7 @@ from ga2clip.model.term import Features, loss_term
 from ga2clip.settings import Settings
 
 
-@loss_term("kgcoop", needs=("teacher",), over="classes")
+@loss_term("kgcoop", needs=("teacher",), over="classes", compares=("text",))
 def kgcoop(features: Features, _: Settings) -> Tensor:
     """1 − cos(class feature, frozen class feature), mean over classes.
 

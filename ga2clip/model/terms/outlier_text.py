@@ -7,7 +7,7 @@ from ga2clip.model.term import Features, loss_term
 from ga2clip.settings import Settings
 
 
-@loss_term("outlier_text", needs=("words",), over="classes")
+@loss_term("outlier_text", needs=("words",), over="classes", compares=("text",))
 def outlier_text(features: Features, _: Settings) -> Tensor:
     """1 − cos(text feature, frozen text feature) of words outside the classes, mean over words.
 

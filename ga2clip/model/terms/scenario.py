@@ -7,7 +7,7 @@ from ga2clip.model.term import Features, loss_term
 from ga2clip.settings import Settings
 
 
-@loss_term("scenario", needs=("scenario",), over="classes")
+@loss_term("scenario", needs=("scenario",), over="classes", compares=("text",))
 def scenario(features: Features, _: Settings) -> Tensor:
     """1 − cos(class feature, frozen feature of the scenario template), mean over classes.
 

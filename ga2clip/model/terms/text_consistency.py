@@ -7,7 +7,7 @@ from ga2clip.model.term import Features, loss_term
 from ga2clip.settings import Settings
 
 
-@loss_term("text_consistency", needs=("teacher",), over="classes")
+@loss_term("text_consistency", needs=("teacher",), over="classes", compares=("text",))
 def text_consistency(features: Features, _: Settings) -> Tensor:
     """|class feature − frozen class feature|, both normalised, mean over all C · D entries.
 
