@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ga2clip.choices import ScoringRule
 from ga2clip.errors import UserError
-from ga2clip.model.part import Tower
 from ga2clip.registry import TERMS
 from ga2clip.settings import Settings
 
@@ -21,7 +20,7 @@ NEEDS = ("scenario", "teacher", "frozen_video", "frozen_anchors", "words", "stud
 """What a term can ask for beside the tuned features; each is computed only where some term needs it. `words` are
 the tuned and the frozen features of words outside the classes, `student` those of `Part.student_features`."""
 FROZEN_VISION = frozenset({"frozen_video", "frozen_anchors"})
-BOTH_SIDES: frozenset[Tower] = frozenset({"text", "vision"})
+BOTH_SIDES: frozenset[str] = frozenset({"text", "vision"})
 Over = Literal["labelled", "anchors", "classes"]
 """What a term averages over: labelled videos, anchor videos or classes."""
 
@@ -85,7 +84,7 @@ class LossTerm:
     needs: Callable[[Settings], frozenset[str]]
     over: Callable[[Settings], Over]
     weight: Callable[[Settings], float]
-    compares: frozenset[Tower]
+    compares: frozenset[str]
 
     @property
     def summary(self) -> str:
@@ -99,7 +98,7 @@ def loss_term(
     needs: Collection[str] | Callable[[Settings], Collection[str]] = (),
     over: Over | Callable[[Settings], Over] = "labelled",
     weight: Callable[[Settings], float] | None = None,
-    compares: Collection[Tower] = BOTH_SIDES,
+    compares: Collection[str] = BOTH_SIDES,
 ) -> Callable[[Compute], Compute]:
     """Decorator that registers a function of (features, settings) as the loss term `name`.
 
@@ -115,11 +114,17 @@ def loss_term(
     Returns:
         The decorator, which returns the function unchanged.
 
+    Raises:
+        ValueError: `compares` names another side.
+
     Example:
         >>> @loss_term("nuclear_norm")
         ... def nuclear_norm(features, settings):
         ...     return features.logits.softmax(-1).norm(p="nuc") / len(features.logits)
     """
+
+    if unknown := set(compares) - BOTH_SIDES:
+        raise ValueError(f"the loss term '{name}' compares {sorted(unknown)}: text and vision are the sides")
 
     def keep(compute: Compute) -> Compute:
         wanted = needs if callable(needs) else lambda _: needs

@@ -60,7 +60,7 @@ def refuse_idle_terms(model: VideoCLIP) -> None:
             )
 
 
-_SHOWN: dict[Tower, str] = {"text": "texts", "vision": "videos"}
+_SHOWN: dict[str, str] = {"text": "texts", "vision": "videos"}
 
 
 class _Row(NamedTuple):
