@@ -73,8 +73,9 @@ Still = Annotated[
     typer.Option(
         "--still",
         min=0,
-        help="Frames in a row whose pixels (of 255) moved less than this are encoded once (with 1, windows of 8 "
-        "frames stay within 0.01); 0: encode all [default: 1; 0 for a model whose frames see their neighbours].",
+        help="Frames in a row whose pixels (of 255) moved less than this, or than less in low contrast, are encoded "
+        "once (with 1, windows of 8 frames mostly stay within 0.01); 0: encode all [default: 1; 0 for a model whose "
+        "frames see their neighbours].",
     ),
 ]
 Verify = Annotated[

@@ -26,6 +26,7 @@ EXAMPLES = (
 
 
 def predict(
+    context: typer.Context,
     files: Annotated[
         list[str],
         typer.Argument(
@@ -115,6 +116,7 @@ def predict(
     kind = "--timeline" if timeline else "--follow" if follow else ""
     outputs |= {"--vtt": vtt, "--plot": plot, "--render": render}
     _check_outputs(kind, outputs, explain=explain)
+    _check_spans(kind, context)
     if explain:
         _check_explain(kind, outputs)
     _check_videos(kind, files)
@@ -199,6 +201,24 @@ def _check_outputs(kind: str, outputs: dict[str, Any], *, explain: bool) -> None
     exclusive = [option for option in given if option not in ("--vtt", "--plot", "--render")]
     if len(exclusive) > 1:
         raise typer.BadParameter(f"{exclusive[0]} and {exclusive[1]} exclude each other")
+
+
+_SPANS = {
+    "": set[str](),
+    "--timeline": {"--window", "--stride", "--fps", "--still", "--smooth", "--min-length"},
+    "--follow": {"--window", "--stride", "--fps", "--still"},
+}
+"""The options that say which spans of a video each kind of answer is about."""
+
+
+def _check_spans(kind: str, context: typer.Context) -> None:
+    for option in sorted(_SPANS["--timeline"] - _SPANS[kind]):
+        source = context.get_parameter_source(option.removeprefix("--").replace("-", "_"))
+        if source is not None and source.name != "DEFAULT":  # the default itself may have been typed
+            owners = " or ".join(name for name, known in _SPANS.items() if option in known)
+            raise typer.BadParameter(
+                f"{option} does not go with {kind}" if kind else f"{option} needs {owners}"
+            )
 
 
 def _check_explain(kind: str, outputs: dict[str, Any]) -> None:

@@ -235,6 +235,15 @@ def test_timeline_and_stream(walk, bundle: Path, clips) -> None:
         (["a.mp4", "--render", "r.mp4"], "--render needs --timeline"),
         (["a.mp4", "--timeline", "--jsonl", "a.jsonl"], "--jsonl does not go with --timeline"),
         (["a.mp4", "--follow", "--csv", "a.csv"], "--csv does not go with --follow"),
+        *(
+            (["a.mp4", o, "2"], f"{o} needs --timeline or --follow")
+            for o in ("--window", "--stride", "--fps")
+        ),
+        (["a.mp4", "--still", "0"], "--still needs --timeline or --follow"),
+        (["a.mp4", "--smooth", "0"], "--smooth needs --timeline"),
+        (["a.mp4", "--min-length", "1"], "--min-length needs --timeline"),
+        (["a.mp4", "--follow", "--smooth", "1"], "--smooth does not go with --follow"),
+        (["a.mp4", "--follow", "--min-length", "1"], "--min-length does not go with --follow"),
         (["a.mp4", "--json", "--csv", "a.csv"], "exclude each other"),
         (["a.mp4", "b.mp4", "--timeline"], "take one video"),
         (["a.mp4", "--timeline", "--follow"], "exclude each other"),

@@ -1,6 +1,7 @@
 """Frames that do not change are encoded once, and a slow change never adds up."""
 
 import json
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import ga2clip
 from ga2clip.choices import STILL
 from ga2clip.errors import UserError
 from ga2clip.runtime import Predictor
-from ga2clip.runtime.still import StillFrames, largest_change
+from ga2clip.runtime.still import StillFrames, contrast, largest_change
 from ga2clip.runtime.stream import follow
 from ga2clip.runtime.timeline import timeline
 from ga2clip.video import write_video
@@ -22,19 +23,21 @@ SIDE = 20  # no multiple of the blocks
 
 
 def grey(*levels: float) -> np.ndarray:
-    """A frame per level, uint8 (T, SIDE, SIDE, 3)."""
-    return np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in levels])
+    """A frame per level, uint8 (T, SIDE, SIDE, 3); the lower half is 80 brighter: contrast 40."""
+    steps = np.zeros((SIDE, SIDE, 3), int)
+    steps[SIDE // 2 :] = 80
+    return np.stack([steps + round(level) for level in levels]).astype(np.uint8)
 
 
 class Counting:
-    """An encoder whose feature of a frame is its mean."""
+    """An encoder whose feature of a frame is its first value."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         self.seen += frames[:, 0, 0, 0].tolist()
-        return frames.mean(axis=(1, 2, 3), dtype=np.float32)[:, None]
+        return frames[:, 0, 0, :1].astype(np.float32)
 
 
 def test_the_change_is_the_largest_mean_of_a_block_in_a_channel() -> None:
@@ -62,6 +65,51 @@ def test_a_slow_change_does_not_add_up() -> None:
     levels = list(range(100, 160))
     features = StillFrames(Counting(), 2.0).encode(grey(*levels))[:, 0]
     assert np.abs(features - levels).max() == 2
+
+
+def test_the_contrast_is_the_standard_deviation_of_the_brightness() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    brightness = [sum(pixel) / 3 for row in frame.tolist() for pixel in row]
+    assert contrast(frame) == pytest.approx(statistics.pstdev(brightness))
+    assert contrast(grey(70)[0]) == 40
+    assert contrast(np.full((SIDE, SIDE, 3), (10, 120, 200), np.uint8)) == 0  # a colour is no contrast
+
+
+@pytest.mark.parametrize(("step", "bound"), [(80, 2.0), (160, 2.0), (40, 1.0), (8, 0.2)])
+def test_the_bound_shrinks_with_the_contrast_and_never_grows(step: int, bound: float) -> None:
+    frame = np.zeros((16, 16, 3), np.uint8)
+    frame[8:] = step
+    for change, encoded in ((bound - 0.05, 1), (bound + 0.05, 2)):
+        other = frame.copy()
+        for pixel in range(round(64 * change / 4)):
+            other[pixel // 8, pixel % 8] += 4
+        encoder = Counting()
+        StillFrames(encoder, 2.0).encode(np.stack([frame, other]))
+        assert len(encoder.seen) == encoded, change
+
+
+def test_without_contrast_every_change_is_encoded_and_none_is_not() -> None:
+    plain = np.full((5, SIDE, SIDE, 3), 90, np.uint8)
+    plain[3, 5, 5, 1] += 1
+    still = StillFrames(Counting(), 1.0)
+    still.encode(plain)
+    assert still.reused == 2
+
+
+def test_a_slow_pan_in_haze_is_encoded_and_a_still_camera_in_clear_air_is_not() -> None:
+    rng = np.random.default_rng(0)
+    scene = rng.integers(0, 256, (9, 12, 1)).repeat(8, axis=0).repeat(8, axis=1).repeat(3, axis=2)
+    reused = {}
+    for name, strength, pixels in (("pan", 0.06, 0.5), ("clear", 1, 0), ("haze", 0.06, 0)):
+        still = StillFrames(Counting(), STILL)
+        left = [
+            scene[:, int(2 * pixels * number) :][:, :72] * strength + 150 * (1 - strength)
+            for number in range(20)
+        ]
+        noise = rng.normal(0, 0.5 if strength == 1 else 0, (20, 72, 72, 3))
+        still.encode((np.stack(left) + noise).clip(0, 255).round().astype(np.uint8))
+        reused[name] = still.reused
+    assert reused == {"pan": 0, "clear": 19, "haze": 19}
 
 
 def test_a_bound_of_0_encodes_every_frame_as_it_comes() -> None:
