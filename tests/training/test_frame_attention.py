@@ -54,7 +54,7 @@ def test_features_are_not_cached_where_terms_need_those_without_neighbours(
     chosen = settings(
         "kgcoop",
         method={"frame_attention": attention},
-        loss={"image_consistency": 10.0},
+        loss={"logit_consistency": 1.0},
         training={"epochs": 1},
     )
     made: list[Any] = []
