@@ -154,7 +154,6 @@ seeds = "1..2"
 [settings]
 training = {epochs = 1, batch_size = 8}
 data = {shots = 1, frames = 2}
-method = {text_length = 2, vision_length = 2}
 """
 
 
