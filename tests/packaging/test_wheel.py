@@ -59,7 +59,7 @@ def test_holds_every_file_of_every_package(wheel: Path) -> None:
     for folder, name in (
         ("ga2clip", "ga2clip"),
         ("ga2clip_cli", "ga2clip_cli"),
-        ("export", "ga2clip_export"),
+        ("export/ga2clip_export", "ga2clip_export"),
     ):
         assert shipped(ROOT / folder, name) - inside == set()
     assert {f"{name}/py.typed" for name in ("ga2clip", "ga2clip_cli", "ga2clip_export")} <= inside
