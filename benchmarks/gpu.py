@@ -225,8 +225,9 @@ def file_lines(options: argparse.Namespace, folder: Path) -> Iterator[str]:
         ),
     }
     runs, missing = kept(decoders)
+    count = decoded(files, None)
     for name, taken in median_seconds(runs, options.rounds, device).items():
-        yield f"| {name} | {decoded(files, None) / taken:.0f} |"
+        yield f"| {name} | {count / taken:.0f} |"
     yield from ["", *missing, ""]
 
 

@@ -149,6 +149,7 @@ class TransformerVision(VisionTower):
         prompts, weights = per_layer(prompts, self.depth), per_layer(weights, self.depth)
         x, table = self.tokens(pixels)
         tokens = x.shape[1]
+        view = _View(table, tokens, clip)
         for index, block in enumerate(self.blocks):
             context = self._context(prompts[index], index, x)
             last = index == self.depth - 1
@@ -158,7 +159,6 @@ class TransformerVision(VisionTower):
                     x, context = torch.cat([x, context.expand(x.shape[0], -1, -1)], dim=1), None
             own = weights[index] or OWN
             read = self.read(tokens) if last else None
-            view = _View(table, tokens, clip)
             x = self.run(self._block, block, own, x, context, view, read)
         return self.head(x)
 
@@ -191,7 +191,7 @@ class TransformerVision(VisionTower):
         own: BlockWeights,
         x: Tensor,
         context: Tensor | None,
-        view: "_View",
+        view: _View,
         read: slice | None,
     ) -> Tensor:
         """A block over tokens (N, L, W) that also look at context tokens (1, m, W), which are the same for all.
@@ -204,7 +204,7 @@ class TransformerVision(VisionTower):
         return self.kind.finish(block, own, x, attend(q, k, v))
 
     def _project_with(
-        self, block: nn.Module, own: BlockWeights, x: Tensor, context: Tensor | None, view: "_View"
+        self, block: nn.Module, own: BlockWeights, x: Tensor, context: Tensor | None, view: _View
     ) -> Heads:
         """Queries of x; keys and values of the neighbouring frames if they are seen, of x, and then the context."""
         q, k, v = self.kind.project(block, own, x)

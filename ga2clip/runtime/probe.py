@@ -58,9 +58,8 @@ def _lowest(
     that of its curvature.
     """
     value, gradient = loss(place)
-    known: list[
-        tuple[np.ndarray, np.ndarray, float]
-    ] = []  # steps, changes of the gradient, and their products
+    # Steps, changes of the gradient, and their products.
+    known: list[tuple[np.ndarray, np.ndarray, float]] = []
     for _ in range(_STEPS):
         ahead, parts = gradient, []
         for step, change, product in reversed(known):

@@ -231,10 +231,13 @@ class Head:
 
     def _among(self, names: Sequence[str], texts: np.ndarray) -> tuple[np.ndarray, Rows]:
         """Numbers of the names that have examples, and rows that tell them apart; none where no two have any."""
+        nothing = np.zeros(0, int), Rows(texts[:0], np.zeros(0))
+        if not self.probe:
+            return nothing
         own = self.among_taught
         taught = [row for row, name in enumerate(names) if comparable(name) in own._known]
-        if len(taught) < 2 or not self.probe:
-            return np.zeros(0, int), Rows(texts[:0], np.zeros(0))
+        if len(taught) < 2:
+            return nothing
         gaussian, logistic = own.two_ways([names[row] for row in taught], texts[taught])
         rows = (1 - self.probe) * gaussian.rows + self.probe * logistic.rows
         return np.array(taught), Rows(rows.astype(np.float32), (1 - self.probe) * gaussian.offsets)
