@@ -247,7 +247,9 @@ def predict_without_torch(tmp_path: Path) -> Callable[..., "list[dict[str, objec
             check=False,
             env={"PATH": "", "GA2CLIP_CACHE": str(tmp_path / "cache")},
         )
-        assert (done.returncode, done.stderr) == (0, "")
+        # To random weights with large prompts two class texts may be one; that the bundle says so is right.
+        said = [line for line in done.stderr.splitlines() if "cannot tell these classes apart" not in line]
+        assert (done.returncode, said) == (0, [])
         answers: list[dict[str, object]] = json.loads(done.stdout)
         return answers
 
