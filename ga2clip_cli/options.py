@@ -92,6 +92,11 @@ def typed(context: typer.Context, option: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
+def sets_seed(overrides: list[str] | None) -> bool:
+    """Whether --set gives the seed, beside another option that does."""
+    return any(pair.partition("=")[0].strip() == "training.seed" for pair in overrides or ())
+
+
 def newest_run() -> Path:
     """The run that a command takes where none is named: the newest finished one in the working folder; says which."""
     from ga2clip.run import newest_run as newest

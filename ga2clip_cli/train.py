@@ -6,7 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import ClassNames, Descriptions, Device, ImageSize, Overrides, Protocol, Root
+from ga2clip_cli.options import (
+    ClassNames,
+    Descriptions,
+    Device,
+    ImageSize,
+    Overrides,
+    Protocol,
+    Root,
+    sets_seed,
+)
 
 EXAMPLES = (
     "ga2clip train --dataset stickfigures --shots 16",
@@ -234,9 +243,7 @@ def train(
     }
     if seed is not None and seeds is not None:
         raise typer.BadParameter("give --seed or --seeds, not both")
-    if seeds is not None and any(
-        pair.partition("=")[0].strip() == "training.seed" for pair in overrides or ()
-    ):
+    if seeds is not None and sets_seed(overrides):
         raise typer.BadParameter("give --set training.seed or --seeds, not both")
     if resume is not None:
         del given["training"]["epochs"]

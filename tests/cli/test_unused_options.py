@@ -47,6 +47,8 @@ TIMELINE, FOLLOW = ("predict", "a.mp4", "--timeline"), ("predict", "a.mp4", "--f
         ),
         (("train", "--seed", "1", "--seeds", "1..2"), "give --seed or --seeds"),
         (("train", "--set", "training.seed=1", "--seeds", "1..2"), "give --set training.seed or --seeds"),
+        (("reproduce", "ucf101", "--set", "training.seed=1"), "give --seed, not --set training.seed"),
+        (("reproduce", "ucf101", "--seed", "1", "--seed", "1"), "a seed is given twice"),
         *(
             (("train", "--resume", "run", option, ""), "only --epochs and --set may stand beside --resume")
             for option in ("--dataset", "--recipe", "--descriptions", "--seeds")
