@@ -16,8 +16,10 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -264,6 +266,13 @@ class TaughtExample(_Part):
     """It shows the class; something that looks like the class but is not; or none of the classes."""
     sha256: Sha256
     """Of the clip's file."""
+    trained: bool = False
+    """It came with the export, of a run that learned from its training clips. Written where it is so only."""
+
+    @model_serializer(mode="wrap")
+    def _short(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = whole(self)
+        return tree if self.trained else {key: value for key, value in tree.items() if key != "trained"}
 
 
 class TaughtCard(_Part):
