@@ -69,9 +69,9 @@ def test_rows_run_the_published_composition(dataset: str) -> None:
 )
 def test_a_row_stays_the_row_that_it_is_called(override: str) -> None:
     setup = reproduce.Setup(Path("runs"), "", (1,), [override])
+    row = next(row for row in reproduce.plan("ucf101") if row.protocol != "few-shot")
     with pytest.raises(UserError, match=f"--set {override} contradicts the row"):
-        for row in reproduce.plan("ucf101"):
-            row.settings(setup, 1)
+        row.settings(setup, 1)
 
 
 def test_ssv2_few_shot_batches_are_those_of_the_logs() -> None:
