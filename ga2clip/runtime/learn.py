@@ -264,12 +264,10 @@ def _encoded(encode: Encode, files: Mapping[Example, Path], before: Examples) ->
     for example, failure in failed:
         if (example.label, example.kind) not in readable:
             raise UserError(f"no example of '{example.label}' can be read: {failure.error}")
-        _log.warning("left out: %s", failure.error)
     if failed and not items:
-        raise UserError(
-            f"nothing is learned: none of the clips that are not examples yet can be read, "
-            f"such as {failed[0][1].error}"
-        )
+        raise UserError(f"nothing is learned, no new clip can be read: {failed[0][1].error}")
+    for _, failure in failed:
+        _log.warning("left out: %s", failure.error)
     if not items:
         return before.keep([False] * len(before.items))
     return Examples.sorted(items, np.stack(features))

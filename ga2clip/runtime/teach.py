@@ -126,17 +126,19 @@ def write_examples(bundle: Bundle, model: TaughtModel, folder: Path) -> BundleCa
                 for e in head.examples.items
             ),
         )
+    # In the order of before, so that a bundle that has forgotten all is the one that was exported to the byte.
+    names = [name for name in card.files if name != TAUGHT] + ([TAUGHT] if taught else [])
+    entries = {
+        name: FileEntry(sha256=file_sha256(folder / name), bytes=(folder / name).stat().st_size)
+        for name in names
+    }
     new = BundleCard.model_validate(
         {
             **card.model_dump(),
             "schema_version": TAUGHT_VERSION if taught else SCHEMA_VERSION,
             "classes": head.classes,
             "taught": taught,
-            "files": {
-                path.name: FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size)
-                for path in sorted(folder.iterdir())
-                if path.name != CARD
-            },
+            "files": entries,
         }
     )
     (folder / CARD).write_text(new.to_text(), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
 from ga2clip.labels import letters
 from ga2clip.runtime import NONE_LABEL, Predictor, open_bundle
+from ga2clip.runtime.card import parse_card
 from ga2clip.runtime.signature import SIGNATURE
 from ga2clip.runtime.stream import follow
 from ga2clip.runtime.timeline import timeline
@@ -169,6 +171,19 @@ def test_forgetting_is_as_if_it_had_never_been_taught(handmade, clips, tmp_path)
         assert answers(a, clips["red"]) == answers(b, clips["red"])
 
 
+def test_forgetting_all_gives_the_exported_card_to_the_byte(handmade, clips, tmp_path) -> None:
+    """Also where its files are in another order, as after an export with --verify-accuracy."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(handmade, bundle)
+    card = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    card["files"] = dict(reversed(card["files"].items()))
+    (bundle / "bundle.json").write_text(parse_card(json.dumps(card), "card").to_text(), encoding="utf-8")
+    one = ga2clip.teach(bundle, {"bab": clips["green"][:1]}, tmp_path / "one")
+    two = ga2clip.teach(one, {"cab": clips["blue"][:1]}, tmp_path / "two")
+    assert contents(ga2clip.teach(two, out=tmp_path / "back", forget=["cab"])) == contents(one)
+    assert contents(ga2clip.teach(two, out=tmp_path / "all", forget=["cab", "bab"])) == contents(bundle)
+
+
 def test_a_class_is_taught_again_under_any_spelling_and_clips_count_once(
     handmade, clips, tmp_path, caplog
 ) -> None:
@@ -275,14 +290,14 @@ def test_learning_nothing_is_an_error(handmade, clips, broken, tmp_path, caplog)
     unlike = tmp_path / "unlike.mp4"
     unlike.write_bytes(b"another")
     for examples, message in (
-        ({"bab": [broken]}, "none of the clips.*broken.mp4"),
-        ({"bab": [broken, *clips["green"][:1]]}, "none of the clips.*broken.mp4"),
-        ({"bab": [broken], NONE_LABEL: [unlike]}, "none of the clips"),
+        ({"bab": [broken]}, "nothing is learned, no new clip can be read.*broken.mp4"),
+        ({"bab": [broken, *clips["green"][:1]]}, "nothing is learned, no new clip can be read.*broken.mp4"),
+        ({"bab": [broken], NONE_LABEL: [unlike]}, "nothing is learned"),
         ({"ab": [broken]}, "no example of 'ab' can be read.*broken.mp4"),
     ):
         with pytest.raises(UserError, match=message):
             ga2clip.teach(bundle, examples, tmp_path / "x")
-    with pytest.raises(UserError, match="none of the clips"):
+    with pytest.raises(UserError, match="nothing is learned"):
         ga2clip.teach(bundle, {"bab": [broken]}, tmp_path / "x", forget=[NONE_LABEL])
     asked = ["teach", str(bundle), str(broken), "--class", "bab", "--out", str(tmp_path / "x")]
     assert CliRunner().invoke(app, asked).exit_code == 1
@@ -369,8 +384,6 @@ def test_warnings(handmade, clips, caplog) -> None:
 
 
 def test_the_result_of_a_signed_bundle_is_unsigned_and_says_so(handmade, clips, tmp_path, caplog) -> None:
-    import shutil
-
     signed = tmp_path / "signed"
     shutil.copytree(handmade, signed)
     (signed / SIGNATURE).write_bytes(b"x" * 64)
