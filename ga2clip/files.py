@@ -43,10 +43,17 @@ def replacing(path: Path) -> Iterator[Path]:
         UserError: a full disk, a read-only file or folder, or any other error of the system, also if a library
             raised it as its own exception.
     """
-    try:
+    with writing(path):
         target = _target(path)
         with _through(target) if is_stream(target) else _renamed(target) as temporary:
             yield temporary
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A block that writes `path`: errors of the system in it become a UserError that names it, others pass."""
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:

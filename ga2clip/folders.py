@@ -13,8 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from ga2clip.errors import UserError
-from ga2clip.files import sync, sync_tree, system_error, write_error
+from ga2clip.files import sync, sync_tree, writing
 
 SETTINGS_FILE = "settings.toml"
 """The file by which a folder is recognised as a run."""
@@ -42,7 +41,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     work = out.with_name(f".{out.name}.{os.getpid()}")
     old = _old(work)
     try:
-        with _unwound_by_sigterm():
+        with writing(out), _unwound_by_sigterm():
             _clear_leftovers(out)
             work.mkdir(parents=True)
             yield work
@@ -51,12 +50,6 @@ def new_folder(out: Path) -> Iterator[Path]:
                 out.rename(old)
             work.rename(out)
             sync(out.parent)
-    except UserError:
-        raise
-    except Exception as error:
-        if system := system_error(error):
-            raise write_error(out, system) from error
-        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if old.exists() and not out.exists():  # stopped between the two renames

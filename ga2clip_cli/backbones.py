@@ -28,6 +28,8 @@ def backbones(
     from ga2clip.model.backbone_table import HEAD, as_markdown, backbone_table
 
     rows = backbone_table(name)
+    if as_json and markdown:
+        raise typer.BadParameter("--json and --markdown exclude each other")
     if as_json:
         console.emit_json([row.to_json() for row in rows])
     elif markdown:

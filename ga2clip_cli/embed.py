@@ -50,6 +50,8 @@ def embed(
     Memory does not grow with the number of videos. If it is stopped, the same command continues. In Python,
     ga2clip.read_features(FILE) reads the file; numpy.load and pandas.read_parquet do, too.
     """
+    if still is not None and not frames:
+        raise typer.BadParameter("--still needs --frames; without it all frames are encoded")
     from ga2clip.evaluation.open_predictor import open_predictor
     from ga2clip.predictions import Failure
     from ga2clip.runtime.embed import embed as write_features

@@ -88,7 +88,7 @@ def export(
         "sign_with": sign,
     }
     if backbone is not None or pretrained is not None:
-        if run or root or verify_accuracy:
+        if run is not None or root is not None or verify_accuracy:
             raise typer.BadParameter("a backbone is exported without a run, its --root and --verify-accuracy")
         if classes is None or out is None:
             raise typer.BadParameter("--backbone and --pretrained need --classes FILE and --out DIR")
@@ -107,9 +107,13 @@ def export(
             **shared,
         )
     else:
-        if classes or frames or image_size:
+        if (classes, frames, image_size) != (None, None, None):
             raise typer.BadParameter(
                 "--classes, --frames and --image-size go with --backbone or --pretrained"
+            )
+        if root is not None and clips and not verify_accuracy:
+            raise typer.BadParameter(
+                "--root needs --verify-accuracy beside --clip, which takes the dataset's place"
             )
         place = run or newest_run()
         from ga2clip_export.export import export_run

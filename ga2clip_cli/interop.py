@@ -49,6 +49,8 @@ def import_published(
     with: they are compared with the texts stored in it. No code in the file is executed. Missing and unexpected
     weights are an error that lists them.
     """
+    if clip is not None and clip_weights is not None:
+        raise typer.BadParameter("--clip is the former name of --clip-weights: give one of them")
     if clip is not None:
         console.note("warning: `import --clip` is now --clip-weights, since --clip is a video elsewhere")
     weights = clip_weights or clip

@@ -86,6 +86,17 @@ Verify = Annotated[
 ]
 
 
+def typed(context: typer.Context, option: str) -> bool:
+    """Whether an option such as `--min-length` stands on the command line, be it with its default."""
+    source = context.get_parameter_source(option.removeprefix("--").replace("-", "_"))
+    return source is not None and source.name != "DEFAULT"
+
+
+def sets_seed(overrides: list[str] | None) -> bool:
+    """Whether --set gives the seed, beside another option that does."""
+    return any(pair.partition("=")[0].strip() == "training.seed" for pair in overrides or ())
+
+
 def newest_run() -> Path:
     """The run that a command takes where none is named: the newest finished one in the working folder; says which."""
     from ga2clip.run import newest_run as newest

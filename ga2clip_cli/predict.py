@@ -7,7 +7,7 @@ import typer
 
 from ga2clip.text import printable
 from ga2clip_cli import console
-from ga2clip_cli.options import AsJson, Classes, Device, Provider, Still, Threads, Verify
+from ga2clip_cli.options import AsJson, Classes, Device, Provider, Still, Threads, Verify, typed
 
 EXAMPLES = (
     "ga2clip predict clip.mp4 --classes labels.txt",
@@ -42,7 +42,10 @@ def predict(
         ),
     ] = None,
     classes: Classes = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes shown for each video.")] = 5,
+    top: Annotated[
+        int,
+        typer.Option(min=1, help="Classes shown for each video; a line of --follow has one unless given."),
+    ] = 5,
     template: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Sentence with {} for the class name.")
     ] = None,
@@ -75,8 +78,12 @@ def predict(
         Path | None,
         typer.Option(metavar="OUT", help="Continue a CSV or JSON Lines file; videos in it are skipped."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Videos encoded at once.")] = 4,
-    workers: Annotated[int, typer.Option(min=1, help="Videos decoded at once.")] = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Videos encoded at once (not with --timeline, --follow, --explain).")
+    ] = 4,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Videos decoded at once (not with --timeline, --follow).")
+    ] = 1,
     device: Device = "auto",
     provider: Provider = "auto",
     threads: Threads = 0,
@@ -116,9 +123,9 @@ def predict(
     kind = "--timeline" if timeline else "--follow" if follow else ""
     outputs |= {"--vtt": vtt, "--plot": plot, "--render": render}
     _check_outputs(kind, outputs, explain=explain)
-    _check_spans(kind, context)
+    _check_options(kind, context)
     if explain:
-        _check_explain(kind, outputs)
+        _check_explain(kind, outputs, context)
     _check_videos(kind, files)
     if timeline and follow:
         raise typer.BadParameter("--timeline and --follow exclude each other")
@@ -163,7 +170,8 @@ def predict(
         if timeline or follow:
             question |= {"window": window, "stride": stride, "fps": fps, "still": still}
         if follow:
-            spans.follow_stream(predictor, files[0], as_json=as_json, top=top, **question)
+            shown = top if as_json or typed(context, "--top") else 1
+            spans.follow_stream(predictor, files[0], as_json=as_json, top=shown, **question)
         elif timeline:
             question |= {"smooth": smooth, "min_length": min_length, "explain": explain}
             with local_file(files[0]) as video:
@@ -203,27 +211,28 @@ def _check_outputs(kind: str, outputs: dict[str, Any], *, explain: bool) -> None
         raise typer.BadParameter(f"{exclusive[0]} and {exclusive[1]} exclude each other")
 
 
-_SPANS = {
-    "": set[str](),
+_OPTIONS = {
+    "": {"--batch", "--workers", "--top"},
     "--timeline": {"--window", "--stride", "--fps", "--still", "--smooth", "--min-length"},
-    "--follow": {"--window", "--stride", "--fps", "--still"},
+    "--follow": {"--window", "--stride", "--fps", "--still", "--top"},
 }
-"""The options that say which spans of a video each kind of answer is about."""
+"""The options that some kinds of answer have a use for, and others have not."""
 
 
-def _check_spans(kind: str, context: typer.Context) -> None:
-    for option in sorted(_SPANS["--timeline"] - _SPANS[kind]):
-        source = context.get_parameter_source(option.removeprefix("--").replace("-", "_"))
-        if source is not None and source.name != "DEFAULT":  # the default itself may have been typed
-            owners = " or ".join(name for name, known in _SPANS.items() if option in known)
+def _check_options(kind: str, context: typer.Context) -> None:
+    for option in sorted(set().union(*_OPTIONS.values()) - _OPTIONS[kind]):
+        if typed(context, option):
+            owners = " or ".join(name for name, known in _OPTIONS.items() if option in known and name)
             raise typer.BadParameter(
                 f"{option} does not go with {kind}" if kind else f"{option} needs {owners}"
             )
 
 
-def _check_explain(kind: str, outputs: dict[str, Any]) -> None:
+def _check_explain(kind: str, outputs: dict[str, Any], context: typer.Context) -> None:
     if kind == "--follow":
         raise typer.BadParameter("--explain does not go with --follow")
+    if typed(context, "--batch"):
+        raise typer.BadParameter("--batch does not go with --explain, which encodes videos one by one")
     if kind and not outputs["--json"] and not outputs["--plot"]:
         raise typer.BadParameter("--explain with --timeline is shown by --json or --plot")
     table = outputs["--csv"] or outputs["--resume"]

@@ -31,7 +31,7 @@ def prepare(
         typer.Option(
             "--list",
             metavar="FILE",
-            help="csv: path,label[,split], or a header that may add group, start, end (seconds).",
+            help="csv alone: path,label[,split], or a header that may add group, start, end (seconds).",
         ),
     ] = None,
     group_pattern: Annotated[

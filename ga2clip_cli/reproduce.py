@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import Device, Overrides, Root, TableForm
+from ga2clip_cli.options import Device, Overrides, Root, TableForm, sets_seed
 
 EXAMPLES = (
     "ga2clip reproduce ucf101 --dry-run",
@@ -34,6 +34,10 @@ def reproduce(
     Prints our results beside the published ones, and writes the table into the folder of the runs. What is done is
     not done again; stopped runs are continued.
     """
+    if sets_seed(overrides):
+        raise typer.BadParameter("every run has its own seed: give --seed, not --set training.seed")
+    if seeds is not None and len(set(seeds)) < len(seeds):
+        raise typer.BadParameter("a seed is given twice, and would count as two")
     from ga2clip.experiments.reproduce import Setup, describe, plan, table
     from ga2clip.experiments.reproduce import reproduce as run_rows
     from ga2clip.experiments.tables import check_form, write_table

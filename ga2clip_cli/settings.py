@@ -29,6 +29,8 @@ def settings(
     from ga2clip.settings_table import as_markdown, setting_tables
 
     tables = setting_tables(section)
+    if as_json and markdown:
+        raise typer.BadParameter("--json and --markdown exclude each other")
     if as_json:
         lines = [line for table in tables for line in table.lines]
         console.emit_json([vars(line) for line in lines])

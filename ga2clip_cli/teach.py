@@ -8,7 +8,7 @@ import typer
 from ga2clip.errors import UserError
 from ga2clip.text import printable
 from ga2clip_cli import console
-from ga2clip_cli.options import Provider, Threads, Verify
+from ga2clip_cli.options import Provider, Threads, Verify, typed
 
 EXAMPLES = (
     "ga2clip teach runs/ga2/bundle my-classes/ --out taught",
@@ -21,6 +21,7 @@ EXAMPLES = (
 
 
 def teach(
+    context: typer.Context,
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, taught before or not.")],
     out: Annotated[
         Path, typer.Option(metavar="BUNDLE2", help="The folder of the new bundle; it must not exist.")
@@ -66,6 +67,8 @@ def teach(
         raise typer.BadParameter("--class and --not-class need clips")
     if not examples and not forget:
         raise UserError("there are no examples", "give class folders, a list, or --class NAME CLIP...")
+    if not examples and typed(context, "--workers"):
+        raise typer.BadParameter("--workers needs clips: --forget decodes none")
     from ga2clip.data.lineage import warn_of_test_clips
     from ga2clip.runtime import open_bundle
     from ga2clip.runtime.example_files import find_examples

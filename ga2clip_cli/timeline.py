@@ -68,6 +68,6 @@ def follow_stream(predictor: "Predictor", source: str, *, as_json: bool, **optio
 def _line(result: "StreamResult") -> str:
     if result.gap is not None:
         return f"{result.time:8.1f} s  gap: no frames for {result.gap.end - result.gap.start:.1f} s"
-    label, probability = result.predictions[0]
+    ranking = ",  ".join(f"{100 * score:5.1f} %  {printable(label)}" for label, score in result.predictions)
     late = f"  ({counted(result.dropped, 'frame')} dropped)" if result.dropped else ""
-    return f"{result.time:8.1f} s  {100 * probability:5.1f} %  {printable(label)}{late}"
+    return f"{result.time:8.1f} s  {ranking}{late}"

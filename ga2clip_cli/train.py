@@ -6,7 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from ga2clip_cli import console
-from ga2clip_cli.options import ClassNames, Descriptions, Device, ImageSize, Overrides, Protocol, Root
+from ga2clip_cli.options import (
+    ClassNames,
+    Descriptions,
+    Device,
+    ImageSize,
+    Overrides,
+    Protocol,
+    Root,
+    sets_seed,
+)
 
 EXAMPLES = (
     "ga2clip train --dataset stickfigures --shots 16",
@@ -234,9 +243,11 @@ def train(
     }
     if seed is not None and seeds is not None:
         raise typer.BadParameter("give --seed or --seeds, not both")
+    if seeds is not None and sets_seed(overrides):
+        raise typer.BadParameter("give --set training.seed or --seeds, not both")
     if resume is not None:
         del given["training"]["epochs"]
-        if _compact(given) or any((dataset, protocol, method, recipe, preset, descriptions, out, seeds)):
+        if _compact(given) or {dataset, protocol, method, recipe, preset, descriptions, out, seeds} != {None}:
             raise typer.BadParameter(
                 "a run continues with its own settings; only --epochs and --set may stand beside --resume"
             )
@@ -259,17 +270,20 @@ def train(
         name = f"{settings.data.dataset}-{settings.method.name}"
         folder = out or Path("runs") / (name if seeds else f"{name}-{settings.training.seed}")
     # Loads torch, which a mistyped setting need not wait for.
+    from ga2clip.experiments.seeds import parse_seeds, train_seeds
     from ga2clip.training.train import result_table, summary
     from ga2clip.training.train import train as run_training
 
+    chosen = None if seeds is None else parse_seeds(seeds)
     if dry_run:
-        console.emit(summary(settings, device=device))
+        each = (
+            "" if chosen is None else f"\nseeds     {', '.join(map(str, chosen))}: a run like this for each"
+        )
+        console.emit(summary(settings, device=device) + each)
         return
     where: dict[str, Any] = {"device": device, "progress": console.has_terminal()}
-    if seeds is not None:
-        from ga2clip.experiments.seeds import parse_seeds, train_seeds
-
-        folders = train_seeds(settings, folder, parse_seeds(seeds), **where)
+    if chosen is not None:
+        folders = train_seeds(settings, folder, chosen, **where)
     else:
         folders = [run_training(settings, folder, resume=resume is not None, **where)]
     for path in folders:

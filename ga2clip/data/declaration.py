@@ -98,6 +98,7 @@ class Dataset:
         template: the sentence around a class name if no text prompt is learned.
         classes: the number of classes that there must be; 0: any.
         recipe: the name of the shipped recipe that training starts from.
+        takes_list: whether the reader takes `Source.list_file`; for other datasets `--list` is refused.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Dataset:
     template: str = SCENARIO_TEMPLATE
     classes: int = 0
     recipe: str = "own"
+    takes_list: bool = False
 
     def readable(self, raw: str) -> str:
         """The readable name of a raw label."""

@@ -131,34 +131,43 @@ def prepare(
         dataset: its name.
         root: its folder.
         workers: processes; 0: one per processor.
-        seed: of a generated dataset, or for drawing test clips if the dataset has no split of its own; None: the one
-            that they were drawn with before, else 0.
+        seed: of a generated dataset, or for drawing test clips if the dataset has no split of its own (a note says
+            where it draws none); None: the one that they were drawn with before, else 0.
         list_file: the CSV, for the dataset `csv`.
         cache: also build the frame cache (generated datasets always get one).
-        recheck: decode broken clips again, although their files did not change.
-        size: of a generated dataset.
+        recheck: decode broken clips again, although their files did not change; not for a generated dataset.
+        size: of a generated dataset alone.
         group_pattern: finds the group of a clip in its file name, for the user's own clips; see `groups.grouped`. None:
             the pattern of the preparation before, if any; "": none.
         progress: see `pool.Progress`.
 
     Raises:
-        UserError: unknown dataset, a negative seed, a folder that was prepared as another one, a folder without the
-            expected layout (the hint says where to get the data), no decodable clip, or a folder that can't be
-            written to.
+        UserError: unknown dataset, a negative seed, an argument that this dataset has no use for, a folder that was
+            prepared as another one, a folder without the expected layout (the hint says where to get the data), no
+            decodable clip, or a folder that can't be written to.
     """
     declaration: Dataset = DATASETS[dataset]
     if seed is not None and seed < 0:
         raise UserError(f"a seed must be 0 or more, got {seed}")
-    if group_pattern and declaration.generate:
-        raise UserError(f"'{dataset}' has its own splits and groups", "leave --group-pattern out")
+    _refuse_unused(
+        declaration,
+        listed=list_file is not None,
+        grouped=bool(group_pattern),
+        recheck=recheck,
+        sized=size is not None,
+    )
     workers = workers or default_workers()
     listing = None
     before = _before(root, dataset)
     remembered = before.meta if before is not None and declaration.read else {}
     pattern = remembered.get("group_pattern", "") if group_pattern is None else group_pattern
-    seed = remembered.get("seed", 0) if seed is None else seed
+    given, seed = seed, remembered.get("seed", 0) if seed is None else seed
     if declaration.read:
         listing = scan(declaration, root, list_file=list_file, seed=seed, group_pattern=pattern)
+        if given is not None and not any(entry.drawn for entry in listing.entries):
+            listing = replace(
+                listing, notes=(*listing.notes, "--seed drew nothing: every clip has its split")
+            )
         if pattern and group_pattern is None:
             listing = replace(listing, notes=(*listing.notes, f"--group-pattern '{pattern}', as before"))
         _need_writable(root)
@@ -187,6 +196,27 @@ def prepare(
         if cache or declaration.generate:
             return replace(report, cached=build_cache(report.manifest, workers, progress))
         return report
+
+
+def _refuse_unused(dataset: Dataset, *, listed: bool, grouped: bool, recheck: bool, sized: bool) -> None:
+    """Raises UserError for what was given and has no effect on this dataset."""
+    name, made = f"'{dataset.name}'", dataset.generate is not None
+    for given, message, hint in (
+        (
+            listed and not dataset.takes_list,
+            f"{name} takes no list",
+            "leave --list out, or take --dataset csv",
+        ),
+        (grouped and made, f"{name} has its own splits and groups", "leave --group-pattern out"),
+        (recheck and made, f"{name} is generated: no clip of it is broken", "leave --recheck out"),
+        (
+            sized and not made,
+            f"{name} is not generated: it has the clips it has",
+            "leave --clips-per-class out",
+        ),
+    ):
+        if given:
+            raise UserError(message, hint)
 
 
 def _need_writable(root: Path) -> None:

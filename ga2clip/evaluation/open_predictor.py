@@ -130,10 +130,7 @@ def open_predictor(
 def _one_of(provider: str, device: str) -> str:
     """Where to compute, from whichever of the two is given. Raises UserError when they contradict each other."""
     if "auto" not in (provider, device) and provider != device:
-        if (provider, device.partition(":")[0]) == ("tensorrt", "cuda") or (provider, device) == (
-            "openvino",
-            "cpu",
-        ):
+        if (provider, device) in (("tensorrt", "cuda"), ("openvino", "cpu")):
             return provider
         raise UserError(f"provider '{provider}' and device '{device}' exclude each other", "give one of them")
     return device if provider == "auto" else provider

@@ -58,14 +58,15 @@ def read_sweep(file: Path, out: Path | None = None) -> Sweep:
         out: the folder of the runs; None: `runs/NAME` by the name of the file.
 
     Raises:
-        UserError: a missing or ill-formed file, an unknown key, method, dataset or setting, or settings that would
-            share a folder.
+        UserError: a missing or ill-formed file, an unknown key, method, dataset or setting, a setting that has a key
+            of its own here, or settings that would share a folder.
     """
     try:
         asked = SweepFile.model_validate(read_toml(file))
     except ValidationError as error:
         raise explain(error, str(file), SweepFile) from None
     seeds = parse_seeds(asked.seeds if isinstance(asked.seeds, str) else ",".join(map(str, asked.seeds)))
+    _refuse_twice(asked, str(file))
     where = asked.datasets if isinstance(asked.datasets, dict) else dict.fromkeys(asked.datasets, "")
     folder = out or Path("runs") / file.stem
     grid = list(_grid(asked.vary, str(file)))
@@ -84,6 +85,19 @@ def read_sweep(file: Path, out: Path | None = None) -> Sweep:
     if len({job.folder for job in jobs}) < len(jobs):
         raise UserError(f"{file}: two of its runs would have the same folder", "name every value once")
     return Sweep(folder, tuple(jobs))
+
+
+def _refuse_twice(asked: SweepFile, source: str) -> None:
+    """Raises UserError for settings that the file has keys of its own for: one of the two would count for nothing."""
+    keys = {"training.seed": "seeds", "method.name": "methods", "data.dataset": "datasets"}
+    keys |= {"data.root": "datasets"} if isinstance(asked.datasets, dict) else {}
+    for table, tree in (("settings", asked.settings), ("vary", asked.vary)):
+        for setting, _ in _leaves(tree):
+            if setting in keys:
+                own = keys[setting]
+                raise UserError(
+                    f"{source}: {table}.{setting} is what '{own}' says", f"give it by '{own}' alone"
+                )
 
 
 def table(measured: Sequence[Measurement], form: str) -> str:

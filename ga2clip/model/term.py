@@ -4,7 +4,7 @@ A term is one file in `ga2clip/model/terms/`, or in a user's own package. Shapes
 videos, C classes, K negative prompts, O words, D embedding width. Features are unnormalised unless said otherwise.
 """
 
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -194,37 +194,6 @@ def weighted_sum(
     total = torch.stack([terms[term] * value for term, value in values.items()]).sum()
     unweighted = {term.name: value.detach() for term, value in values.items()}
     return LossOutput(total, unweighted, features.logits.detach())
-
-
-def refuse_contradictions(settings: Settings) -> None:
-    """Raises UserError for terms that need what the method does not have."""
-    needs = needs_of(settings)
-    if settings.method.tune in ("vision", "both") and FROZEN_VISION & needs:
-        raise UserError(
-            f"a frozen vision tower is needed by {_that_need(FROZEN_VISION, settings)}",
-            "set method.tune to prompts or text",
-        )
-    if "words" in needs and settings.method.linear_probe:
-        raise UserError(
-            f"a linear probe trains no text, which is needed by {_that_need({'words'}, settings)}",
-            "take another method, or leave it out",
-        )
-    anchors = settings.anchors
-    if "frozen_anchors" in needs and not anchors.per_step:
-        raise UserError(
-            f"anchor videos are needed by {_that_need({'frozen_anchors'}, settings)}",
-            "set anchors.per_step above 0",
-        )
-    if anchors.weight and anchors.every > 1 and (anchors.loss == "published" or not anchors.per_step):
-        what = "the published anchor loss" if anchors.per_step else "an anchor term without videos"
-        raise UserError(
-            f"anchors.every is {anchors.every}, but {what} belongs to every update", "--set anchors.every=1"
-        )
-
-
-def _that_need(fields: Set[str], settings: Settings) -> str:
-    names = [term.name for term in active_terms(settings) if term.needs(settings) & fields]
-    return f"the loss term{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _order(name: str) -> tuple[bool, bool, str]:

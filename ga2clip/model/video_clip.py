@@ -4,7 +4,6 @@ Video features are means of unnormalised frame features, as in the published GA2
 otherwise; logits are exp(logit_scale) times cosines, plus the bias of a sigmoid model.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -16,6 +15,7 @@ from ga2clip.descriptions import ClassTexts, blamed
 from ga2clip.errors import UserError
 from ga2clip.labels import fill
 from ga2clip.model.backbone import Backbone, load_exactly
+from ga2clip.model.combination import check_combination
 from ga2clip.model.frozen_text import class_text_features, negative_features, outlier_words, phrase_prompts
 from ga2clip.model.part import (
     LearningRate,
@@ -24,7 +24,6 @@ from ga2clip.model.part import (
     Site,
     Tower,
     build_parts,
-    refuse_if_closed,
     tower_size,
 )
 from ga2clip.model.pooling import mean_pool
@@ -35,7 +34,6 @@ from ga2clip.model.term import (
     LossOutput,
     active_terms,
     needs_of,
-    refuse_contradictions,
     weighted_sum,
 )
 from ga2clip.model.towers import LayerWeights
@@ -43,7 +41,6 @@ from ga2clip.model.towers import Tower as BlockTower
 from ga2clip.settings import Settings
 from ga2clip.tokenizer_json import JsonTokenizer
 
-_log = logging.getLogger(__name__)
 _TEXTS_AT_ONCE = 1024
 """Texts that are encoded together where no gradient is needed; a list of classes may have many sentences."""
 
@@ -429,23 +426,7 @@ def build_model(
     classes: the names that it is tuned on. hard_prompt: (n, W) float, needed with coupling.
     Raises UserError for parts that can't be combined.
     """
-    refuse_contradictions(settings)
-    if settings.method.frame_attention == "neighbours":
-        refuse_if_closed(
-            tower_size(backbone.vision),
-            "attention to neighbouring frames",
-            "set method.frame_attention=own; method.pooling=attention sees the order with every backbone",
-        )
-        if settings.data.frames == 2 and settings.method.pooling != "mean":
-            _log.warning(
-                "two frames that attend to each other see the same: read at the class token their features are equal, "
-                "and no pooling finds an order; take three frames or more"
-            )
-    if settings.anchors.weight and settings.anchors.loss == "published":
-        _log.warning(
-            "anchor loss 'published' adds the same number to every logit of a video: a softmax ignores it, "
-            "so it changes no gradient; 'margin' and 'contrast' do"
-        )
+    check_combination(settings, tower_size(backbone.vision))
     site = Site(
         settings=settings,
         classes=tuple(classes),

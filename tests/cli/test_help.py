@@ -46,6 +46,22 @@ def test_documented_lines_parse(where: str, line: str) -> None:
     command.make_context(words[0], words[1:])
 
 
+REFUSING = ("predict", "embed", "teach", "export")
+"""Commands that refuse options which exclude each other or have no effect, before they look for any file."""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        line
+        for line in dict.fromkeys(line for _, line in LINES)
+        if line.split()[1] in REFUSING and not re.search(r"://| - ", line)  # neither network nor stdin
+    ],
+)
+def test_documented_options_go_together(ga2clip, line: str) -> None:
+    assert ga2clip(*shlex.split(line)[1:]).code == 1  # not 2: that the files are not here is found later
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8")):

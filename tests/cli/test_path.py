@@ -226,35 +226,10 @@ def test_timeline_and_stream(walk, bundle: Path, clips) -> None:
     assert (walk.folder / "segments.csv").read_text().startswith("path,start,end,label,score\n")
     lines = walk("predict", str(clips[0]), "--follow", *windows, "--json").splitlines()
     assert [json.loads(line)["time"] for line in lines] == [w["end"] for w in found["windows"]]
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["a.mp4", "--plot", "p.png"], "--plot needs --timeline"),
-        (["a.mp4", "--render", "r.mp4"], "--render needs --timeline"),
-        (["a.mp4", "--timeline", "--jsonl", "a.jsonl"], "--jsonl does not go with --timeline"),
-        (["a.mp4", "--follow", "--csv", "a.csv"], "--csv does not go with --follow"),
-        *(
-            (["a.mp4", o, "2"], f"{o} needs --timeline or --follow")
-            for o in ("--window", "--stride", "--fps")
-        ),
-        (["a.mp4", "--still", "0"], "--still needs --timeline or --follow"),
-        (["a.mp4", "--smooth", "0"], "--smooth needs --timeline"),
-        (["a.mp4", "--min-length", "1"], "--min-length needs --timeline"),
-        (["a.mp4", "--follow", "--smooth", "1"], "--smooth does not go with --follow"),
-        (["a.mp4", "--follow", "--min-length", "1"], "--min-length does not go with --follow"),
-        (["a.mp4", "--json", "--csv", "a.csv"], "exclude each other"),
-        (["a.mp4", "b.mp4", "--timeline"], "take one video"),
-        (["a.mp4", "--timeline", "--follow"], "exclude each other"),
-        (["-", "-"], "can only be read once"),
-        (["rtsp://camera/1", "--timeline"], "add --follow"),
-    ],
-)
-def test_options_that_would_be_ignored_are_usage_errors(words, message, invoke, empty: Path) -> None:
-    code, out, err = invoke(empty, ["predict", *words])
-    assert (code, out) == (2, "")
-    assert message in " ".join(err.split())
+    ranked = [[p["label"] for p in json.loads(line)["predictions"][:2]] for line in lines]
+    for words, shown in (((), 1), (("--top", "2"), 2)):
+        text = walk("predict", str(clips[0]), "--follow", *windows, *words).splitlines()
+        assert [re.findall(r" %  (.*?)(?:,  |$)", line) for line in text] == [row[:shown] for row in ranked]
 
 
 def test_bench_takes_bundles_and_clips_and_finds_the_run_beside(walk, bundle: Path, clips, invoke) -> None:

@@ -120,6 +120,8 @@ def test_where_to_compute_is_said_once(bundle, model: VideoCLIP, tmp_path) -> No
     run = write_run(tmp_path / "run", model.settings, model)
     with pytest.raises(UserError, match="provider 'cpu' and device 'cuda' exclude each other"):
         open_predictor(bundle, provider="cpu", device="cuda")
+    with pytest.raises(UserError, match="'tensorrt' and device 'cuda:1' exclude each other"):
+        open_predictor(bundle, provider="tensorrt", device="cuda:1")  # its engine has no number of a device
     for option in ("provider", "device"):
         with open_predictor(run, **{option: "cpu"}) as predictor:
             assert predictor.provider == "torch on cpu"

@@ -75,6 +75,11 @@ def test_a_file_means_every_combination_once(tmp_path: Path) -> None:
         ("methods = ['vpt']\ndatasets = ['stickfigures']\nsedes = '1'", "unknown setting 'sedes'"),
         ("methods = ['vpt']\ndatasets = ['stickfigures']\n[vary]\ntraining.lrr = [1]", "training.lrr"),
         ("methods = ['vpt']\ndatasets = ['stickfigures']\n[vary]\ntraining.lr = 1", "no list of values"),
+        *((f"methods = ['vpt']\ndatasets = {{stickfigures = 'a'}}\n[{table}]\n{setting} = [1]",
+           f"{table}.{setting} is what '{own}' says")
+          for table in ("settings", "vary")
+          for setting, own in (("training.seed", "seeds"), ("method.name", "methods"),
+                               ("data.dataset", "datasets"), ("data.root", "datasets"))),
         ("methods = ['vpt', 'vpt']\ndatasets = ['stickfigures']", "the same folder"),
         ("methods = ['vpt']\ndatasets = ['stickfigures']\nseeds = '1..900'\n[vary]\ntraining.lr = "
          + str([n + 1 for n in range(20)]), "18,000 runs"),

@@ -298,6 +298,7 @@ def test_a_frame_between_equal_ones_has_the_features_that_it_has_alone(
     alone = model.backbone.vision(frame)[0]
     torch.testing.assert_close(found[depth], alone, atol=2e-5, rtol=1e-4)
     assert (found[0] - alone).norm() > 1e-3 * alone.norm()
+    torch.testing.assert_close(found, found.flip(0), atol=2e-5, rtol=1e-4)  # zeros at both ends alike
 
 
 @pytest.mark.parametrize("member", CONVOLUTIONAL)

@@ -131,5 +131,6 @@ to --root; split is train, val or test, and without it a share of each class is 
 the columns group (clips of one recording stay together), start and end (seconds: the clip is a span of the file) may
 stand beside them.""",
         read=read,
+        takes_list=True,
     )
 )
