@@ -154,30 +154,30 @@ def taught_by_training(
 
 
 def _without(head: Head | None, forget: Sequence[str], model: ClipModel) -> Examples:
-    """The examples without what was taught of the classes in `forget`."""
+    """The examples without what was taught of the classes in `forget`; training clips of the run stay."""
     if head is None:
         if forget:
             raise UserError(f"{model.name} was not taught anything, so there is nothing to forget")
         return Examples((), np.zeros((0, model.negatives.shape[1]), np.float32))
-    items = head.examples.items
-    spelled = {comparable(example.label): example.label for example in items}
-    taught = {comparable(example.label) for example in items if not example.trained}
+    items, gone = head.examples.items, set[str]()
+    known = {comparable(label): label for label in {example.label for example in items}}
+    taught = {example.label for example in items if not example.trained}
     for name in forget:
-        key = comparable(name)
-        if key not in spelled:
-            raise unknown_name("taught class", name, {spelled[known] for known in taught})
-        if key not in taught:
+        label = known.get(comparable(name))
+        if label is None:
+            raise unknown_name("taught class", name, taught)
+        if label not in taught:
             raise UserError(
-                f"all that the model knows of '{spelled[key]}' is from its training, and was not taught",
+                f"all that the model knows of '{label}' is from its training, and was not taught",
                 "only what was taught can be forgotten; train without the class, or with --set method.teach=false",
             )
-    gone = set(map(comparable, forget))
-    if unsure := sorted(spelled[key] for key in gone & _unsure(head)):
+        gone.add(label)
+    if unsure := sorted(gone & _unsure(head)):
         raise UserError(
             f"the bundle is of an older ga2clip, which did not note which examples of '{unsure[0]}' are training clips",
             "export the run again, and teach that bundle",
         )
-    return head.examples.keep(example.trained or comparable(example.label) not in gone for example in items)
+    return head.examples.keep(example.trained or example.label not in gone for example in items)
 
 
 def _unsure(head: Head) -> set[str]:
@@ -188,7 +188,7 @@ def _unsure(head: Head) -> set[str]:
     if not head.unseen or any(example.trained for example in items):
         return set()
     own = set(head.classes[: head.own])
-    return {comparable(e.label) for e in items if e.kind == "class" and e.label in own}
+    return {e.label for e in items if e.kind == "class" and e.label in own}
 
 
 def _canonical(

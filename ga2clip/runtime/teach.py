@@ -126,8 +126,8 @@ def write_examples(bundle: Bundle, model: TaughtModel, folder: Path) -> BundleCa
                 for e in head.examples.items
             ),
         )
-    # In the order of before, so that a bundle that has forgotten all is the one that was exported to the byte.
-    names = [name for name in card.files if name != TAUGHT] + ([TAUGHT] if taught else [])
+    # In the order of before, so that a bundle which has forgotten all is the exported one to the byte.
+    names = [name for name in dict.fromkeys((*card.files, TAUGHT)) if taught or name != TAUGHT]
     entries = {
         name: FileEntry(sha256=file_sha256(folder / name), bytes=(folder / name).stat().st_size)
         for name in names
