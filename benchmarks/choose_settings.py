@@ -10,10 +10,14 @@ the same clips forwards and backwards stay in one half.
     python benchmarks/choose_settings.py --out choose.jsonl --report --against ivlp
 
 A candidate is a method and settings, separated by blanks. What is in --out already is not trained again.
+
+How far results spread over clips and starting values can't be told where every seed also has other classes: with
+--halves 2 there are two halvings, which the seeds take in turn, and the report has the standard deviation within them.
 """
 
 import argparse
 import json
+import math
 import random
 import statistics
 import tempfile
@@ -37,11 +41,13 @@ class Case(NamedTuple):
         dataset: one of the built-in ones.
         shots: training clips of each class of the half that is trained on.
         held_out: clips of each class that are tested, at most.
+        halves: how many halvings of the classes the seeds share, 0: each has its own.
     """
 
     dataset: str
     shots: int
     held_out: int
+    halves: int = 0
 
 
 def halves(manifest: Manifest, rng: random.Random) -> tuple[list[str], list[str]]:
@@ -61,7 +67,7 @@ def write_lists(root: Path, case: Case, seed: int, folder: Path) -> dict[str, An
     """Split lists of the halved base classes; returns the data settings that read them."""
     manifest = Manifest.read(root)
     rng = random.Random(100 + seed)  # other numbers than those of the training with that seed
-    trained, others = halves(manifest, rng)
+    trained, others = halves(manifest, random.Random(seed % case.halves) if case.halves else rng)
     train_lines, test_lines = [], []
     for number, name in enumerate([*trained, *others]):
         clips = [clip for clip in manifest.clips if clip.split == "train" and clip.label == name]
@@ -98,8 +104,20 @@ def measure(candidate: str, seed: int, root: Path, case: Case) -> dict[str, Any]
     return {"candidate": candidate, "seed": seed, **case._asdict(), **scores}
 
 
-def table(lines: list[dict[str, Any]], against: str) -> str:
-    """Means with 95 % intervals over seeds, the best harmonic mean first, and p of a paired t-test over the seeds."""
+def deviation(lines: list[dict[str, Any]], halves: int) -> float:
+    """Standard deviation of the harmonic mean over the seeds, within those that have the same halves."""
+    groups: dict[int, list[float]] = {}
+    for line in lines:
+        groups.setdefault(line["seed"] % halves if halves else 0, []).append(line["HM"])
+    squares = [(value - statistics.mean(group)) ** 2 for group in groups.values() for value in group]
+    free = len(squares) - len(groups)
+    return math.sqrt(sum(squares) / free) if free else math.nan
+
+
+def table(lines: list[dict[str, Any]], against: str, halves: int) -> str:
+    """Means with 95 % intervals over seeds, the best harmonic mean first, the standard deviation of that, and p of a
+    paired t-test over the seeds.
+    """
     by_name: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         by_name.setdefault(line["candidate"], []).append(line)
@@ -110,9 +128,10 @@ def table(lines: list[dict[str, Any]], against: str) -> str:
         cells = [percent(statistics.mean(v), mean_interval(v)) for v in values]
         pairs = [(line["HM"], reference[line["seed"]]) for line in own if line["seed"] in reference]
         p = p_value(paired_t(*zip(*pairs, strict=True))) if pairs and name != against else "–"
+        cells.append(f"{100 * deviation(own, halves):.1f}")
         rows.append((statistics.mean(values[-1]), f"| {name} | {' | '.join(cells)} | {p} | {len(own)} |"))
-    head = f"| candidate | base half | other half | HM | p against {against} | seeds |"
-    return "\n".join([head, "|---" * 6 + "|", *(row for _, row in sorted(rows, reverse=True))])
+    head = f"| candidate | base half | other half | HM | standard deviation | p against {against} | seeds |"
+    return "\n".join([head, "|---" * 7 + "|", *(row for _, row in sorted(rows, reverse=True))])
 
 
 def main() -> None:
@@ -132,16 +151,19 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="default: data/DATASET")
     parser.add_argument("--shots", type=int, default=12)
     parser.add_argument("--held-out", type=int, default=1000, help="tested clips of each class, at most")
+    parser.add_argument(
+        "--halves", type=int, default=0, help="halvings that the seeds share; 0: each has its own"
+    )
     parser.add_argument("--against", default="ivlp", help="with --report: what p-values compare with")
     parser.add_argument("--report", action="store_true", help="print the table of what is in --out")
     options = parser.parse_args()
     lines = (
         [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     )
-    case = Case(options.dataset, options.shots, options.held_out)
-    lines = [line for line in lines if Case(*(line[field] for field in Case._fields)) == case]
+    case = Case(options.dataset, options.shots, options.held_out, options.halves)
+    lines = [line for line in lines if {"halves": 0, **line}.items() >= case._asdict().items()]
     if options.report:
-        print(table(lines, options.against))
+        print(table(lines, options.against, case.halves))
         return
     root = options.root or Path("data") / case.dataset
     done = {(line["candidate"], line["seed"]) for line in lines}

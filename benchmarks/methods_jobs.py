@@ -73,8 +73,12 @@ _DESCRIBED = [
     Row("recommended, descriptions", "recommended", {}, "builtin"),
 ]
 _TUNED = [*_PLAIN[1:], _BEST]
-_BEST_IN_ORDER = Row("recommended, pooling attention", "recommended", {"method": {"pooling": "attention"}})
+_ATTENTION = Row("recommended, pooling attention", "recommended", {"method": {"pooling": "attention"}})
+_BEST_IN_ORDER = Row(
+    "recommended for order", "recommended", {"method": {"pooling": "trend", "vision_length": 0}}
+)
 TIMED = [
+    _ATTENTION,
     _BEST_IN_ORDER,
     Row("ivlp, neighbouring frames", "ivlp", {"method": {"frame_attention": "neighbours"}}),
     Row("ivlp + LoRA in both towers, rank 4", "ivlp", {"parts": {"lora": {"rank": 4}}}),
@@ -90,7 +94,7 @@ REGIMES = {
         "stickfigures-order",
         8,
         {"data": {"frames": 8}},
-        [*_PLAIN, _NO_TRAINING, _BEST_IN_ORDER],
+        [*_PLAIN, _NO_TRAINING, _ATTENTION, _BEST_IN_ORDER],
     ),
 }
 SAME = {

@@ -47,9 +47,9 @@ class Row:
     published: Mapping[str, tuple[float, float]]
 
     def settings(self, setup: Setup, seed: int) -> Settings:
-        """The settings of one of its runs."""
+        """The settings of one of its runs. Raises UserError for overrides that make it another row's, or none's."""
         options = {"data": {"root": setup.root, "shots": self.shots}, "training": {"seed": seed}}
-        return configure(
+        settings = configure(
             dataset=self.dataset,
             method="ga2",
             protocol=self.protocol,
@@ -57,6 +57,18 @@ class Row:
             options=options,
             overrides=setup.overrides,
         )
+        for name, asked, published in (
+            ("data.dataset", settings.data.dataset, self.dataset),
+            ("data.protocol", settings.data.protocol, self.protocol),
+            ("data.shots", settings.data.shots, self.shots),
+            ("method.name", settings.method.name, "ga2"),
+        ):
+            if asked != published:
+                raise UserError(
+                    f"--set {name}={asked} contradicts the row of the table, which is {published}",
+                    "leave it out; for runs of your own take `ga2clip sweep`",
+                )
+        return settings
 
     def folder(self, setup: Setup, seed: int) -> Path:
         """Where that run lies."""

@@ -22,7 +22,7 @@ def check_combination(settings: Settings, vision: TowerSize) -> None:
         refuse_if_closed(
             vision,
             "attention to neighbouring frames",
-            "set method.frame_attention=own; method.pooling=attention sees the order with every backbone",
+            "set method.frame_attention=own; method.pooling=trend sees the order with every backbone",
         )
         if settings.data.frames == 2 and settings.method.pooling != "mean":
             _log.warning(

@@ -64,6 +64,16 @@ def test_rows_run_the_published_composition(dataset: str) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "override", ["data.shots=3", "data.protocol=few-shot", "data.dataset=hmdb51", "method.name=ivlp"]
+)
+def test_a_row_stays_the_row_that_it_is_called(override: str) -> None:
+    setup = reproduce.Setup(Path("runs"), "", (1,), [override])
+    row = next(row for row in reproduce.plan("ucf101") if row.protocol != "few-shot")
+    with pytest.raises(UserError, match=f"--set {override} contradicts the row"):
+        row.settings(setup, 1)
+
+
 def test_ssv2_few_shot_batches_are_those_of_the_logs() -> None:
     rows = [row for row in reproduce.plan("ssv2") if row.protocol == "few-shot"]
     batches = {row.shots: row.settings(SETUP, 1).training.batch_size for row in rows}
