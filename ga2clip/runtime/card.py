@@ -215,6 +215,8 @@ class TaughtCard(CardPart):
         # Bundles of before have neither.
         if len({"share", "probe"} & self.model_fields_set) == 1:
             raise ValueError("has one of 'share' and 'probe' without the other")
+        if self.calibration is not None and not self.calibration.without_negatives:
+            raise ValueError("'calibration.tuned.negative_offset' does not go with examples")
         shown = sum(example.kind == "class" for example in self.examples)
         if self.calibration is not None and self.calibration.clips != shown:
             raise ValueError(
@@ -302,6 +304,11 @@ class BundleCard(CardPart):
             raise ValueError("'taught.added' are not the last of 'classes'")
         if strange := {e.label for e in taught.examples if e.kind != "none"} - set(self.classes):
             raise ValueError(f"'taught' has examples of '{min(strange)[:60]}', which is no class")
+        if not self.scoring.scale / 8.1 < taught.scale < self.scoring.scale * 32.1:
+            raise ValueError(
+                f"'taught.scale' is {taught.scale:g}, not from an eighth of 'scoring.scale' "
+                f"({self.scoring.scale:g}) to 32 times of it"
+            )
         if taught.calibration is not None:
             self._fits(taught.calibration, "taught.calibration")
 

@@ -124,6 +124,7 @@ def test_sets_are_made_of_the_probabilities_without_negative_prompts() -> None:
     negatives = normalise(np.random.default_rng(4).normal(size=(3, 16)))
     names = list("abcdef")
     card = fit_calibration(video, labels, bank, untuned, negatives, scale=60.0, classes=names, source="here")
+    assert card.makes_sets
     plain = fit_calibration(video, labels, bank, untuned, bank[:0], scale=60.0, classes=names, source="here")
     for group, other, texts in ((card.tuned, plain.tuned, bank), (card.new, plain.new, untuned)):
         own = np.exp(60.0 * video.astype(float) @ texts.T / group.temperature)

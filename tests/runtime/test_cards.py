@@ -122,6 +122,13 @@ WRONG_TAUGHT: list[tuple[str, object, str]] = [
     ("taught.share", True, r"taught\.share: Input should be a valid number"),
     ("taught.probe", ..., "taught: has one of 'share' and 'probe' without the other"),
     ("taught.share", ..., "taught: has one of 'share' and 'probe' without the other"),
+    ("taught.scale", 1e6, r"'taught.scale' is 1e\+06, not from an eighth of 'scoring.scale'"),
+    ("scoring.scale", 1e5, "'taught.scale' is 20, not from an eighth of 'scoring.scale'"),
+    (
+        "taught.calibration.tuned.negative_offset",
+        5,
+        "'calibration.tuned.negative_offset' does not go with examples",
+    ),
     ("taught.calibration.tuned.slope", -5, r"taught\.calibration\.tuned\.slope: "),
     ("taught.calibration.thresholds", {"x": 0.5}, r"'taught\.calibration': 'thresholds' names 'x'"),
     (
