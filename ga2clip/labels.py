@@ -118,7 +118,8 @@ def check_class_names(names: object, where: str | os.PathLike[str] = "") -> tupl
             )
         key = comparable(_visible(name))
         if not key:
-            raise UserError(f"{this} empty: {name!a} shows nothing" if name.strip() else f"{this} empty")
+            shows = f": {name!a} shows nothing" if name.strip() else ""
+            raise UserError(f"{this} empty{shows}", "write the name of the class, such as 'juggling'")
         if key in seen:
             raise UserError(prefix + _confusion(name, seen[key]), "class names must differ")
         seen[key] = str.__str__(name)

@@ -45,7 +45,10 @@ def teach(
     ] = None,
     forget: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Drop the examples of a taught class; repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="Undo what was taught of a class (not its training); repeatable.",
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Videos decoded at once.")] = 1,
     provider: Provider = "auto",
@@ -76,7 +79,8 @@ def teach(
     from ga2clip.runtime.teach import teach as teach_bundle
 
     classes = open_bundle(bundle).card.classes
-    shown = find_examples(examples or [], classes, label=label or not_class, apart=not_class is not None)
+    name = not_class if label is None else label
+    shown = find_examples(examples or [], classes, label=name, apart=not_class is not None)
     warn_of_test_clips(example.path for example in shown)
     teach_bundle(
         bundle,

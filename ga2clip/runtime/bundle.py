@@ -139,7 +139,8 @@ class Bundle:
         shape = (len(taught.examples), self.card.embedding)
         features = self._arrays(TAUGHT, {"features": Expected(shape, "<f4")})["features"]
         self._check_lengths(TAUGHT, "features", features)
-        return Examples(tuple(Example(e.label, e.kind, e.sha256) for e in taught.examples), features)
+        items = (Example(e.label, e.kind, e.sha256, e.trained) for e in taught.examples)
+        return Examples(tuple(items), features)
 
     def probe(self) -> Probe:
         """Inputs with torch's outputs. Raises UserError when the file is damaged or doesn't fit the card."""

@@ -12,7 +12,15 @@ refused before any other file of the bundle is opened.
 import json
 from typing import Annotated, Any, Final, Literal, NoReturn
 
-from pydantic import FailFast, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    FailFast,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from ga2clip.choices import BundlePrecision, Cleaning, Interpolation, ResizeMode, ScoringRule
 from ga2clip.errors import UserError
@@ -186,6 +194,13 @@ class TaughtExample(CardPart):
     """It shows the class; something that looks like the class but is not; or none of the classes."""
     sha256: Sha256
     """Of the clip's file."""
+    trained: bool = False
+    """It came with the export, of a run that learned from its training clips. Written where it is so only."""
+
+    @model_serializer(mode="wrap")
+    def _short(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = whole(self)
+        return tree if self.trained else {key: value for key, value in tree.items() if key != "trained"}
 
 
 class TaughtCard(CardPart):

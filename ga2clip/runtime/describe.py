@@ -65,7 +65,8 @@ def _taught(taught: TaughtCard) -> str:
     new = f"; new: {', '.join(taught.added)}" if taught.added else ""
     shown = [f"{name} ({count})" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
     more = f", … {len(counts) - _CLASSES_SHOWN} more" if len(counts) > _CLASSES_SHOWN else ""
-    clips = counted(len(taught.examples), "clip")
+    trained = sum(example.trained for example in taught.examples)
+    clips = counted(len(taught.examples), "clip") + (f", {trained} of its training," if trained else "")
     chosen = f"share {taught.share:.2f}, probe {taught.probe:.2f}"
     return f"{clips} by {taught.rule} ({chosen}): {', '.join(shown)}{more}{new}"
 

@@ -1,15 +1,15 @@
 """Features of many videos in one .npz or Parquet file, written in constant memory and resumable.
 
-While it is written, parts of 256 videos collect in the folder `OUT.parts`; a later call with the same model and options
-continues there. At the end they are joined into one uncompressed archive, one array after the other, and removed.
+While it is written, parts of 256 videos collect in the folder `OUT.parts` (`embed_parts`); a later call with the same
+model and options continues there. At the end they are joined into one uncompressed archive, one array after the other,
+and removed.
 """
 
 import json
-import logging
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,20 +18,19 @@ from typing import Any
 import numpy as np
 
 from ga2clip.errors import UserError
-from ga2clip.files import refuse_existing, replacing, write_text
+from ga2clip.files import refuse_existing, replacing
+from ga2clip.labels import is_unicode
 from ga2clip.predictions import Failure
+from ga2clip.runtime.embed_parts import begin_parts, check_rows, file_state, read_parts, write_part
 from ga2clip.runtime.model import Encoded
 from ga2clip.runtime.npz import NPZ_ERRORS
 from ga2clip.runtime.parquet import pyarrow, read_parquet, write_parquet
 from ga2clip.runtime.predictor import Predictor
 from ga2clip.runtime.still import still_bound
+from ga2clip.text import printable
 
-_log = logging.getLogger(__name__)
 _PART = 256
-_PROVENANCE = "provenance.json"
 _PARQUET = ".parquet"
-_NAMED = "[0-9]*.npz"
-"""Finished parts; a kill may leave the hidden file of one that was being written."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,35 @@ def read_features(path: str | os.PathLike[str]) -> Features:
             arrays = read_parquet(Path(path))
         else:
             with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        return Features(
-            tuple(arrays.pop("files").tolist()),
-            provenance=json.loads(str(arrays.pop("provenance"))),
-            **arrays,
-        )
+                # A member that is no array comes as bytes.
+                arrays = {name: np.asarray(archive[name]) for name in archive.files}
+        provenance = json.loads(str(arrays.pop("provenance")))
+        if not isinstance(provenance, dict):
+            raise ValueError("its provenance is no JSON object")
+        _fit_together(**arrays)
+        return Features(tuple(arrays.pop("files").tolist()), provenance=provenance, **arrays)
     except NPZ_ERRORS as error:
         raise UserError(
             f"{os.fspath(path)} can't be read as features: {error}", "ga2clip embed writes them"
         ) from None
+
+
+def _fit_together(
+    files: np.ndarray,
+    video: np.ndarray,
+    frames: np.ndarray | None = None,
+    times: np.ndarray | None = None,
+    starts: np.ndarray | None = None,
+) -> None:
+    """Raises ValueError for arrays that are not of the same videos, TypeError or IndexError for other arrays."""
+    if frames is None and times is None and starts is None:
+        check_rows(files, video)
+    elif frames is None or times is None or starts is None:
+        raise ValueError("of 'frames', 'times' and 'starts' it lacks some")
+    elif starts.ndim != 1 or starts[0] != 0:
+        raise ValueError("'starts' are no row of numbers from 0 on")
+    else:
+        check_rows(files, video, np.diff(starts), frames, times)
 
 
 def embed(
@@ -100,7 +118,8 @@ def embed(
     workers: int = 1,
     on_result: Callable[[Encoded | Failure], None] = lambda _: None,
 ) -> list[Failure]:
-    """Write the features of videos to a file. Continues where an earlier call was stopped.
+    """Write the features of videos to a file. Continues where an earlier call was stopped; videos that changed since
+    are encoded anew.
 
     Args:
         predictor: the model.
@@ -116,21 +135,18 @@ def embed(
         The videos that can't be read, which the file leaves out; they are tried again when a call continues.
 
     Raises:
-        UserError: `out` exists or is of another kind; a .parquet file without the extra `parquet`; what an earlier call
-            left is of another model or other options; no video can be read.
+        UserError: `out` exists or is of another kind; a .parquet file without the extra `parquet`, or for names that
+            are not UTF-8; what an earlier call left is of another model, other options or other videos, or its note is
+            damaged; no video can be read.
 
     Example:
         >>> with ga2clip.Predictor("bundle") as predictor:
         ...     ga2clip.embed(predictor, Path("clips").glob("*.mp4"), "features.npz")
     """
     target = Path(out)
-    if target.suffix.lower() not in (".npz", _PARQUET):
-        raise UserError(f"features are written to an .npz or .parquet file, got {target}")
-    if target.suffix.lower() == _PARQUET:
-        pyarrow()  # before anything is encoded
-    refuse_existing(target, "delete it first")
-    bound = still_bound(predictor.model, still)
     files = list(dict.fromkeys(os.fspath(path) for path in paths))
+    _check_target(target, files)
+    bound = still_bound(predictor.model, still)
     parts = target.with_name(f"{target.name}.parts")
     provenance = {
         "model": predictor.name,
@@ -141,9 +157,10 @@ def embed(
         **({"still": bound} if frames else {}),
         "ga2clip": version("ga2clip"),
     }
-    done = _begin(parts, provenance, files)
+    done = begin_parts(parts, provenance, files)
     failures: list[Failure] = []
     todo = [file for file in files if file not in done]
+    states = {file: file_state(file) for file in todo}
     waiting: list[Encoded] = []
     for result in predictor.encode_files(todo, frames=frames, still=bound, workers=workers):
         on_result(result)
@@ -152,60 +169,41 @@ def embed(
             continue
         waiting.append(result)
         if len(waiting) == _PART:
-            _write_part(parts, waiting)
+            write_part(parts, waiting, states)
             waiting.clear()
     if waiting:
-        _write_part(parts, waiting)
+        write_part(parts, waiting, states)
     if len(failures) == len(files):
         shutil.rmtree(parts)
         raise UserError(failures[0].error if failures else "there are no videos")
     if target.suffix.lower() == _PARQUET:
         with replacing(target) as temporary:
-            write_parquet(temporary, _parts(parts), provenance)
+            write_parquet(temporary, read_parts(parts), provenance)
     else:
         _join(parts, target, provenance)
     shutil.rmtree(parts)
     return failures
 
 
-def _begin(parts: Path, provenance: dict[str, Any], files: Sequence[str]) -> set[str]:
-    """The videos that an earlier call has encoded."""
-    note = parts / _PROVENANCE
-    if not note.exists():
-        write_text(note, json.dumps(provenance))
-    elif json.loads(note.read_text(encoding="utf-8")) != provenance:
-        raise UserError(f"{parts} holds features of another model or other options", "delete it first")
-    done = {file for part in _parts(parts) for file in part["files"].tolist()}
-    if done - set(files):
-        raise UserError(f"{parts} holds features of other videos", "delete it first")
-    if done:
-        _log.info("continuing: %d of %d videos are encoded", len(done), len(files))
-    return done
-
-
-def _parts(folder: Path) -> Iterator[Any]:
-    for path in sorted(folder.glob(_NAMED)):
-        with np.load(path, allow_pickle=False) as part:
-            yield part
-
-
-def _write_part(folder: Path, results: Sequence[Encoded]) -> None:
-    arrays = {
-        "files": np.array([result.file for result in results]),
-        "video": np.stack([result.video for result in results]),
-        "lengths": np.array([len(result.times) for result in results]),
-    }
-    if results[0].frames is not None:
-        arrays["frames"] = np.concatenate([result.frames for result in results if result.frames is not None])
-        arrays["times"] = np.concatenate([result.times for result in results])
-    with replacing(folder / f"{len(list(folder.glob(_NAMED))):08d}.npz") as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays)
+def _check_target(target: Path, files: Sequence[str]) -> None:
+    """Raises UserError, before anything is encoded, where features of these files can't be written to `target`."""
+    if target.suffix.lower() not in (".npz", _PARQUET):
+        raise UserError(f"features are written to an .npz or .parquet file, got {target}")
+    if target.suffix.lower() == _PARQUET:
+        pyarrow()
+        for file in files:
+            if not is_unicode(file):
+                raise UserError(
+                    f"{printable(file)}: its name is not UTF-8, and a Parquet file holds no other names",
+                    "rename it, or write an .npz file",
+                )
+    refuse_existing(target, "delete it first")
 
 
 def _join(parts: Path, target: Path, provenance: dict[str, Any]) -> None:
     """One archive of all parts, in the order in which they were encoded. One array of a part is in memory at once."""
-    names = [file for part in _parts(parts) for file in part["files"].tolist()]
-    lengths = np.concatenate([part["lengths"] for part in _parts(parts)])
+    names = [file for part in read_parts(parts) for file in part["files"].tolist()]
+    lengths = np.concatenate([part["lengths"] for part in read_parts(parts)])
     whole = {
         "files": np.array(names),
         "provenance": np.array(json.dumps(provenance)),
@@ -218,7 +216,7 @@ def _join(parts: Path, target: Path, provenance: dict[str, Any]) -> None:
                 np.lib.format.write_array(file, array, allow_pickle=False)
         for key in keys:
             rows = len(names) if key == "video" else int(lengths.sum())
-            dtype, sides = next((part[key].dtype, part[key].shape[1:]) for part in _parts(parts))
+            dtype, sides = next((part[key].dtype, part[key].shape[1:]) for part in read_parts(parts))
             with archive.open(_member(key), "w", force_zip64=True) as file:
                 header = {
                     "descr": np.lib.format.dtype_to_descr(dtype),
@@ -226,7 +224,7 @@ def _join(parts: Path, target: Path, provenance: dict[str, Any]) -> None:
                     "shape": (rows, *sides),
                 }
                 np.lib.format.write_array_header_1_0(file, header)
-                for part in _parts(parts):
+                for part in read_parts(parts):
                     file.write(np.ascontiguousarray(part[key]).tobytes())
 
 

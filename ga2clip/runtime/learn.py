@@ -11,7 +11,7 @@ import numpy as np
 
 from ga2clip.errors import UserError, unknown_name
 from ga2clip.files import file_sha256
-from ga2clip.labels import check_class_names, comparable
+from ga2clip.labels import check_class_names, comparable, is_unicode
 from ga2clip.predictions import Failure
 from ga2clip.runtime.arguments import video_path
 from ga2clip.runtime.card import WIDEST_TAUGHT
@@ -125,7 +125,7 @@ def taught_model(
     if not shown and not forget:
         raise UserError("there are no examples", "give at least one clip, or a class to forget")
     own = model.classes if head is None else head.classes[: head.own]
-    before = _without(head.examples if head else None, forget, model)
+    before = _without(head, forget, model)
     labels = _canonical(model.classes, own, shown, before)
     hashed = _hashed(labels, shown, before)
     new = _encoded(encode, hashed, before)
@@ -148,39 +148,72 @@ def taught_by_training(
     As many classes again as it knows may be asked for that have no examples, so the covariance of those that have some
     counts half: better on classes that were left out of three datasets (docs/benchmarks.md).
     """
-    head = _learn(model, None, model.classes, examples)
+    trained = tuple(replace(example, trained=True) for example in examples.items)
+    head = _learn(model, None, model.classes, replace(examples, items=trained))
     return TaughtModel(model, replace(head, unseen=len(head.classes)), fitted)
 
 
-def _without(examples: Examples | None, forget: Sequence[str], model: ClipModel) -> Examples:
-    if examples is None:
+def _without(head: Head | None, forget: Sequence[str], model: ClipModel) -> Examples:
+    """The examples without what was taught of the classes in `forget`; training clips of the run stay."""
+    if head is None:
         if forget:
             raise UserError(f"{model.name} was not taught anything, so there is nothing to forget")
         return Examples((), np.zeros((0, model.negatives.shape[1]), np.float32))
-    known = {comparable(example.label): example.label for example in examples.items}
+    items, gone = head.examples.items, set[str]()
+    known = {comparable(label): label for label in {example.label for example in items}}
+    taught = {example.label for example in items if not example.trained}
     for name in forget:
-        if comparable(name) not in known:
-            raise unknown_name("taught class", name, known.values())
-    gone = set(map(comparable, forget))
-    return examples.keep(comparable(example.label) not in gone for example in examples.items)
+        label = known.get(comparable(name))
+        if label is None:
+            raise unknown_name("taught class", name, taught)
+        if label not in taught:
+            raise UserError(
+                f"all that the model knows of '{label}' is from its training, and was not taught",
+                "only what was taught can be forgotten; train without the class, or with --set method.teach=false",
+            )
+        gone.add(label)
+    if unsure := sorted(gone & _unsure(head)):
+        raise UserError(
+            f"the bundle is of an older ga2clip, which did not note which examples of '{unsure[0]}' are training clips",
+            "export the run again, and teach that bundle",
+        )
+    return head.examples.keep(example.trained or example.label not in gone for example in items)
+
+
+def _unsure(head: Head) -> set[str]:
+    """Classes whose examples may be training clips or not: a run that learned from its clips reckons with unseen
+    classes, and older versions exported it without marks.
+    """
+    items = head.examples.items
+    if not head.unseen or any(example.trained for example in items):
+        return set()
+    own = set(head.classes[: head.own])
+    return {e.label for e in items if e.kind == "class" and e.label in own}
 
 
 def _canonical(
     classes: Sequence[str], own: Sequence[str], shown: Sequence[Shown], before: Examples
 ) -> dict[str, str]:
-    """The class name for each label, spelled as the model's class where it has it."""
-    known = {comparable(name): name for name in (*classes, NONE_LABEL)}
-    labels = {clip.label: clip.label for clip in shown}
-    if labels:
-        check_class_names([*labels, *({NONE_LABEL} - set(map(comparable, labels)))], "examples")
-    labels = {label: known.get(comparable(label), label) for label in labels}
-    added = {name for clip in shown if clip.kind == "class" for name in [labels[clip.label]]}
+    """The class name for each label, spelled as the model's class where it has it, else as the first of them."""
+    spelled: dict[object, str] = {}
+    for clip in shown:
+        spelled.setdefault(_key(clip.label), clip.label)
+    if shown:
+        check_class_names([*spelled.values(), *([] if NONE_LABEL in spelled else [NONE_LABEL])], "examples")
+    spelled |= {comparable(name): name for name in (*classes, NONE_LABEL)}
+    labels = {clip.label: spelled[_key(clip.label)] for clip in shown}
+    added = {labels[clip.label] for clip in shown if clip.kind == "class"}
     there = {*own, *added, *(example.label for example in before.items if example.kind == "class")}
     for clip in shown:
         if clip.kind == "not" and labels[clip.label] not in there:
             raise unknown_name("class", clip.label, there)
     check_class_names(sorted(there), "classes")
     return labels
+
+
+def _key(label: object) -> object:
+    """By which names are the same class; what is no name is refused later."""
+    return comparable(label) if isinstance(label, str) and is_unicode(label) else label
 
 
 def _hashed(labels: Mapping[str, str], shown: Sequence[Shown], before: Examples) -> dict[Example, Path]:
@@ -216,7 +249,9 @@ def _hashed(labels: Mapping[str, str], shown: Sequence[Shown], before: Examples)
 
 
 def _encoded(encode: Encode, files: Mapping[Example, Path], before: Examples) -> Examples:
-    """The new examples with their features. Raises UserError for a class none of whose clips can be read."""
+    """The new examples with their features. Raises UserError for a class none of whose clips can be read, or if no clip
+    at all can be.
+    """
     items, features, failed = [], [], []
     results = encode(files.values())
     for example, result in zip(files, results, strict=True):
@@ -229,6 +264,9 @@ def _encoded(encode: Encode, files: Mapping[Example, Path], before: Examples) ->
     for example, failure in failed:
         if (example.label, example.kind) not in readable:
             raise UserError(f"no example of '{example.label}' can be read: {failure.error}")
+    if failed and not items:
+        raise UserError(f"nothing is learned, no new clip can be read: {failed[0][1].error}")
+    for _, failure in failed:
         _log.warning("left out: %s", failure.error)
     if not items:
         return before.keep([False] * len(before.items))

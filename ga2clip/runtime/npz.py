@@ -5,9 +5,12 @@ members must be stored uncompressed, and each header is checked before its array
 read.
 """
 
+import lzma
 import math
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,7 @@ _ROOM = 2**20  # bytes for headers and the archive's directory
 NPZ_ERRORS = (
     *(ValueError, OSError, EOFError, KeyError, IndexError, MemoryError, OverflowError, RecursionError),
     *(zipfile.BadZipFile, NotImplementedError, RuntimeError, TypeError),
+    *(zlib.error, lzma.LZMAError, struct.error, SyntaxError),
 )
 """What damaged archives raise inside `zipfile` and NumPy."""
 

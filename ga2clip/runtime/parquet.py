@@ -61,10 +61,12 @@ def read_parquet(path: Path) -> dict[str, Any]:
         "video": _matrix(table["video"]),
     }
     if "frames" in table.column_names:
-        lists = table["frames"].combine_chunks()
-        arrays["frames"] = _matrix(lists.flatten())
-        arrays["times"] = table["times"].combine_chunks().flatten().to_numpy()
-        arrays["starts"] = np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())])
+        frames, lengths = _lists(table["frames"])
+        times, same = _lists(table["times"])
+        if not np.array_equal(lengths, same):
+            raise ValueError("a video has another number of 'times' than of 'frames'")
+        arrays["frames"], arrays["times"] = _matrix(frames), times.to_numpy()
+        arrays["starts"] = np.concatenate([[0], np.cumsum(lengths)])
     return arrays
 
 
@@ -72,6 +74,17 @@ def _rows(pa: ModuleType, matrix: np.ndarray) -> Any:
     return pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(matrix).reshape(-1), matrix.shape[1])
 
 
-def _matrix(column: Any) -> np.ndarray:
+def _lists(column: Any) -> tuple[Any, np.ndarray]:
+    """The items of a column of lists, all in one array, and the lengths of the lists. Raises ValueError."""
     whole = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    return whole.flatten().to_numpy(zero_copy_only=False).reshape(len(whole), -1)
+    if not hasattr(whole, "value_lengths") or whole.null_count:
+        raise ValueError("a column of features has no list of numbers in every row")
+    return whole.flatten(), whole.value_lengths().to_numpy()
+
+
+def _matrix(column: Any) -> np.ndarray:
+    """The numbers (N, D) of a column of N lists. Raises ValueError where they are of several lengths."""
+    items, lengths = _lists(column)
+    if (lengths != lengths[:1]).any():
+        raise ValueError("lists of features are of several lengths")
+    return items.to_numpy(zero_copy_only=False).reshape(len(lengths), -1)

@@ -17,6 +17,7 @@ import numpy as np
 from ga2clip.choices import ScoringRule
 from ga2clip.descriptions import described_classes
 from ga2clip.errors import UserError
+from ga2clip.labels import comparable
 from ga2clip.predictions import Failure, Prediction
 from ga2clip.runtime.arguments import (
     at_least_one,
@@ -370,7 +371,8 @@ class Predictor:
         encode = partial(self.encode_files, workers=workers)
         model = taught_model(self.model, encode, shown_by(examples or {}, against or {}))
         taught = Predictor(model)
-        new = {name: () for name in model.classes if name not in self.model.classes}
+        known = set(map(comparable, (*self.model.classes, *self._described)))
+        new = {name: () for name in model.classes if comparable(name) not in known}
         taught._described = {**self._described, **new}
         taught.classes = tuple(taught._described)
         return taught

@@ -55,7 +55,7 @@ def teach(
         out: the folder of the new bundle, which must not exist.
         against: class name → clips that look like the class but are not.
         forget: names of taught classes ("none of these" included) whose examples are dropped first. The result is what
-            teaching without them would have given.
+            teaching without them would have given. Training clips that the bundle was exported with stay.
         provider: as in `Predictor`.
         threads: as in `Predictor`.
         workers: number of decoding threads.
@@ -67,7 +67,8 @@ def teach(
         `out`.
 
     Raises:
-        UserError: as `Predictor` and `Predictor.teach`; `out` exists; a name in `forget` was not taught.
+        UserError: as `Predictor` and `Predictor.teach`; `out` exists; a name in `forget` was not taught, or its
+            examples can't be told from the training clips that an older bundle was exported with.
 
     Example:
         >>> ga2clip.teach("bundle", {"juggling": ["a.mp4", "b.mp4"]}, "bundle-2")
@@ -77,8 +78,8 @@ def teach(
         raise UserError("there is no folder to write to", "name a new folder with out")
     if target.exists() or target.is_symlink():
         raise UserError(f"{target} exists", "choose another folder")
-    if isinstance(forget, str):
-        raise UserError(f"forget must be a list of class names, got the string '{forget[:60]}'")
+    if isinstance(forget, str) or not all(isinstance(name, str) for name in forget):
+        raise UserError(f"forget must be a list of class names, got {forget!r:.60}")
     shown = shown_by(examples or {}, {}) if isinstance(examples, Mapping | None) else list(examples)
     shown += shown_by({}, against or {})
     key = None if sign_with is None else signing_key(Path(sign_with))
@@ -121,20 +122,23 @@ def write_examples(bundle: Bundle, model: TaughtModel, folder: Path) -> BundleCa
             unseen=head.unseen,
             added=head.classes[head.own :],
             examples=tuple(
-                TaughtExample(label=e.label, kind=e.kind, sha256=e.sha256) for e in head.examples.items
+                TaughtExample(label=e.label, kind=e.kind, sha256=e.sha256, trained=e.trained)
+                for e in head.examples.items
             ),
         )
+    # In the order of before, so that a bundle which has forgotten all is the exported one to the byte.
+    names = [name for name in dict.fromkeys((*card.files, TAUGHT)) if taught or name != TAUGHT]
+    entries = {
+        name: FileEntry(sha256=file_sha256(folder / name), bytes=(folder / name).stat().st_size)
+        for name in names
+    }
     new = BundleCard.model_validate(
         {
             **card.model_dump(),
             "schema_version": TAUGHT_VERSION if taught else SCHEMA_VERSION,
             "classes": head.classes,
             "taught": taught,
-            "files": {
-                path.name: FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size)
-                for path in sorted(folder.iterdir())
-                if path.name != CARD
-            },
+            "files": entries,
         }
     )
     (folder / CARD).write_text(new.to_text(), encoding="utf-8")

@@ -62,11 +62,15 @@ _SHIFT_HELD_BACK = 0.5
 
 @dataclass(frozen=True, order=True)
 class Example:
-    """One example clip: the class name, what it shows of it, and the SHA-256 of its file."""
+    """One example clip: the class name, what it shows of it, and the SHA-256 of its file.
+
+    trained: it came with the exported run, which was tuned on it, and so can't be forgotten. No part of what it is.
+    """
 
     label: str
     kind: Kind
     sha256: str
+    trained: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """Features of videos in an .npz file: the predictor's own, resumable, and read back in one line."""
 
+import io
+import os
+import shutil
 import sys
 import tracemalloc
 from dataclasses import replace
@@ -84,6 +87,143 @@ def test_it_continues_where_it_was_stopped(predictor, clips, tmp_path, monkeypat
     assert (tmp_path / "f.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
+def interrupted(predictor: Predictor, clips: list[Path], out: Path) -> Path:
+    """Embeds in parts of two, with a Ctrl-C after two parts; the folder of parts."""
+    seen: list[object] = []
+
+    def stop(result: object) -> None:
+        seen.append(result)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed.embed(predictor, clips, out, frames=True, on_result=stop)
+    parts = out.with_name(f"{out.name}.parts")
+    assert sorted(path.name for path in parts.glob("0*")) == ["00000000.npz", "00000001.npz"]
+    return parts
+
+
+def gone_on(predictor: Predictor, clips: list[Path], out: Path) -> list[str]:
+    """The names of the videos that the same call encodes when it goes on."""
+    again: list[object] = []
+    embed.embed(predictor, clips, out, frames=True, on_result=again.append)
+    return [Path(result.file).name for result in again]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def own(clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Copies that may be changed, and parts of two videos."""
+    monkeypatch.setattr(embed, "_PART", 2)
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for clip in clips:
+        (folder / clip.name).write_bytes(clip.read_bytes())
+    return sorted(folder.iterdir())
+
+
+def touched(path: Path, other: Path) -> None:
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+
+
+def replaced(path: Path, other: Path) -> None:
+    """By another file, with the time of the one before."""
+    before = path.stat()
+    path.write_bytes(other.read_bytes())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [touched, replaced])
+def test_a_video_that_changed_meanwhile_is_encoded_anew_with_its_part(
+    predictor, own, tmp_path, caplog, change
+) -> None:
+    out = tmp_path / "f.npz"
+    interrupted(predictor, own, out)
+    change(own[1], own[4])
+    assert gone_on(predictor, own, out) == ["0.mp4", "1.mp4", "4.mp4"]
+    assert f"{own[1]} changed or is gone; encoding 2 videos of this part anew" in caplog.text
+    embed.embed(predictor, own, tmp_path / "whole.npz", frames=True)
+    assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_a_video_that_is_gone_is_not_in_the_result(predictor, own, tmp_path, caplog) -> None:
+    """Named still, it can't be read; in a folder that is searched anew, it is no longer there."""
+    for name, rest in (("named", own), ("searched", [*own[:2], *own[3:]])):
+        own[2].write_bytes(own[3].read_bytes())
+        out = tmp_path / f"{name}.npz"
+        interrupted(predictor, own, out)
+        own[2].unlink()
+        again = gone_on(predictor, rest, out)
+        assert again == [path.name for path in rest[2:]]
+        assert f"{own[2]} changed or is gone" in caplog.text
+        assert ga2clip.read_features(out).files == tuple(map(str, [*own[:2], *own[3:]]))
+        caplog.clear()
+
+
+def test_damaged_parts_are_encoded_anew_or_refused(predictor, own, tmp_path, caplog) -> None:
+    """Cut at each quarter, garbage, empty, a folder in its place, of an older version, one twice."""
+    out = tmp_path / "f.npz"
+    embed.embed(predictor, own, tmp_path / "whole.npz", frames=True)
+    parts, kept = interrupted(predictor, own, out), tmp_path / "kept"
+    shutil.copytree(parts, kept)
+    part, note = kept / "00000000.npz", kept / "provenance.json"
+    with np.load(part) as archive:
+        older = io.BytesIO()
+        np.savez(older, **{name: archive[name] for name in archive.files if name != "states"})
+    flipped = bytearray(part.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    quarters = [part.read_bytes()[: part.stat().st_size * n // 4] for n in (1, 2, 3)]
+    for content in (b"", b"garbage", b"PK\3\4" + b"x" * 99, older.getvalue(), bytes(flipped), *quarters):
+        (parts / part.name).write_bytes(content)
+        assert gone_on(predictor, own, out) == ["0.mp4", "1.mp4", "4.mp4"]
+        assert f"{parts / part.name} is damaged; encoding its videos anew" in caplog.text
+        assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+        caplog.clear()
+        out.unlink()
+        shutil.copytree(kept, parts)
+    (parts / "00000002.npz").write_bytes(part.read_bytes())
+    assert gone_on(predictor, own, out) == ["4.mp4"]
+    assert "it has a video of another part" in caplog.text
+    assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    out.unlink()
+    text = note.read_bytes()
+    notes = [text[: len(text) * n // 4] for n in range(4)] + [b"\xff", b"[" * 10**5, None]
+    for content in notes:
+        shutil.rmtree(parts, ignore_errors=True)
+        shutil.copytree(kept, parts)
+        (parts / note.name).write_bytes(content) if content is not None else (parts / note.name).unlink()
+        with pytest.raises(UserError, match=r"provenance\.json is damaged or missing") as caught:
+            embed.embed(predictor, own, out, frames=True)
+        assert f"delete {parts}" in str(caught.value.hint)
+    for name, message in ((part.name, "cannot remove"), (note.name, "damaged or missing")):
+        shutil.rmtree(parts)
+        shutil.copytree(kept, parts)
+        (parts / name).unlink()
+        (parts / name).mkdir()
+        with pytest.raises(UserError, match=message) as caught:
+            embed.embed(predictor, own, out, frames=True)
+        assert f"delete {parts}" in str(caught.value.hint)
+    shutil.rmtree(parts)
+    parts.write_bytes(b"")
+    with pytest.raises(UserError, match="parts is not a folder"):
+        embed.embed(predictor, own, out, frames=True)
+
+
+def test_names_that_are_no_text_fit_an_npz_file_and_are_refused_for_parquet(
+    predictor, own, tmp_path, monkeypatch
+) -> None:
+    names = "bad\udcff.mp4", "line\nbreak.mp4"
+    odd = [path.rename(path.with_name(name)) for path, name in zip(own, names, strict=False)]
+    embed.embed(predictor, odd, tmp_path / "f.npz")
+    assert ga2clip.read_features(tmp_path / "f.npz").files == tuple(map(str, odd))
+    monkeypatch.setattr(embed, "pyarrow", lambda: None)
+    monkeypatch.setattr(Predictor, "encode_files", lambda *_, **__: pytest.fail("encoded"))
+    with pytest.raises(UserError, match=r"udcff.mp4: its name is not UTF-8") as caught:
+        embed.embed(predictor, [*own[2:], *odd], tmp_path / "f.parquet")
+    assert "write an .npz file" in str(caught.value.hint)
+    caught.value.message.encode()  # can be shown
+    assert not (tmp_path / "f.parquet.parts").exists()
+
+
 def test_command_line_with_a_broken_video(handmade, clips, tmp_path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
@@ -108,6 +248,36 @@ def test_other_files_are_refused(predictor, clips, tmp_path) -> None:
             ga2clip.read_features(path)
     with pytest.raises(UserError, match=r"\.npz or \.parquet file"):
         ga2clip.embed(predictor, clips, tmp_path / "x.csv")
+
+
+def test_arrays_that_are_not_of_the_same_videos_are_refused(predictor, clips, tmp_path) -> None:
+    ga2clip.embed(predictor, clips, tmp_path / "f.npz", frames=True)
+    with np.load(tmp_path / "f.npz") as archive:
+        whole = {name: archive[name] for name in archive.files}
+    wrong: list[dict[str, object]] = [
+        {"video": whole["video"][:3]},
+        {"video": whole["video"][0]},
+        {"video": whole["video"].astype(np.int32)},
+        {"files": np.arange(5)},
+        {"files": whole["files"][:, None]},
+        {"starts": whole["starts"][:-1]},
+        {"starts": whole["starts"] + 1},
+        {"starts": whole["starts"][[0, 2, 1, 3, 4, 5]]},
+        {"starts": np.zeros(0, int)},
+        {"frames": whole["frames"][1:]},
+        {"frames": whole["frames"][:, 1:]},
+        {"times": whole["times"][1:]},
+        {"times": None},
+        {"provenance": np.array("[]")},
+        {"more": np.zeros(3)},
+    ]
+    for change in wrong:
+        arrays = {name: array for name, array in {**whole, **change}.items() if array is not None}
+        np.savez(tmp_path / "x.npz", **arrays)
+        with pytest.raises(UserError, match="can't be read as features"):
+            ga2clip.read_features(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", **whole)
+    assert len(ga2clip.read_features(tmp_path / "x.npz").frames) == len(whole["frames"])
 
 
 def test_a_parquet_file_holds_the_same(predictor, clips, tmp_path, monkeypatch) -> None:
@@ -136,7 +306,17 @@ def test_a_parquet_file_holds_the_same(predictor, clips, tmp_path, monkeypatch) 
         parquet.read_table(paths[1]).replace_schema_metadata(None), tmp_path / "other.parquet"
     )
     (tmp_path / "no.parquet").write_bytes(b"PAR1")
-    for name in ("other", "no", "missing"):
+    table = parquet.read_table(paths[1])
+    wrong = {
+        "text": ("video", ["a"] * 5),
+        "ragged": ("video", [[1.0, 2.0], *[[1.0]] * 4]),
+        "empty": ("video", [None, *[[1.0]] * 4]),
+        "late": ("times", [[1.0] * 3, [1.0], *[[1.0] * 2] * 3]),
+    }
+    for name, (column, values) in wrong.items():
+        place = table.column_names.index(column)
+        parquet.write_table(table.set_column(place, column, [values]), tmp_path / f"{name}.parquet")
+    for name in ("other", "no", "missing", *wrong):
         with pytest.raises(UserError, match="can't be read as features"):
             ga2clip.read_features(tmp_path / f"{name}.parquet")
 

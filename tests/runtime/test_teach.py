@@ -2,8 +2,10 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ import ga2clip
 from ga2clip.data.manifest import Clip, Manifest
 from ga2clip.errors import UserError
 from ga2clip.files import file_sha256
+from ga2clip.labels import letters
 from ga2clip.runtime import NONE_LABEL, Predictor, open_bundle
+from ga2clip.runtime.card import parse_card
 from ga2clip.runtime.signature import SIGNATURE
 from ga2clip.runtime.stream import follow
 from ga2clip.runtime.timeline import timeline
@@ -167,6 +171,19 @@ def test_forgetting_is_as_if_it_had_never_been_taught(handmade, clips, tmp_path)
         assert answers(a, clips["red"]) == answers(b, clips["red"])
 
 
+def test_forgetting_all_gives_the_exported_card_to_the_byte(handmade, clips, tmp_path) -> None:
+    """Also where its files are in another order, as after an export with --verify-accuracy."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(handmade, bundle)
+    card = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    card["files"] = dict(reversed(card["files"].items()))
+    (bundle / "bundle.json").write_text(parse_card(json.dumps(card), "card").to_text(), encoding="utf-8")
+    one = ga2clip.teach(bundle, {"bab": clips["green"][:1]}, tmp_path / "one")
+    two = ga2clip.teach(one, {"cab": clips["blue"][:1]}, tmp_path / "two")
+    assert contents(ga2clip.teach(two, out=tmp_path / "back", forget=["cab"])) == contents(one)
+    assert contents(ga2clip.teach(two, out=tmp_path / "all", forget=["cab", "bab"])) == contents(bundle)
+
+
 def test_a_class_is_taught_again_under_any_spelling_and_clips_count_once(
     handmade, clips, tmp_path, caplog
 ) -> None:
@@ -176,6 +193,65 @@ def test_a_class_is_taught_again_under_any_spelling_and_clips_count_once(
     assert card.classes == ("ab", "abc", "bab")
     assert card.taught is not None
     assert [e.label for e in card.taught.examples] == ["bab"] * 3
+
+
+def test_names_that_compare_equal_are_one_class(handmade, clips, tmp_path) -> None:
+    """In a list, by folders and in Python; spelled as the bundle has it, else as the first. Case, blanks, Unicode."""
+    made = {
+        "Caf\u00e9 bar": clips["green"][:2],
+        "cafe\u0301  BAR": clips["green"][2:3],
+        "AB": clips["red"][:1],
+    }
+    given = {
+        **made,
+        " ab": clips["red"][1:2],
+        "None of these": clips["grey"][:1],
+        NONE_LABEL: clips["grey"][1:2],
+    }
+    against = {"CAF\u00c9_bar": clips["blue"][:1], "aB": clips["blue"][1:2]}
+    out = ga2clip.teach(handmade, given, tmp_path / "python", against=against)
+    card = open_bundle(out).card
+    assert card.classes == ("ab", "abc", "Caf\u00e9 bar")
+    assert Counter((e.label, e.kind) for e in card.taught.examples) == {
+        ("Caf\u00e9 bar", "class"): 3,
+        ("Caf\u00e9 bar", "not"): 1,
+        ("ab", "class"): 2,
+        ("ab", "not"): 1,
+        (NONE_LABEL, "none"): 2,
+    }
+    table, folders = tmp_path / "list.csv", tmp_path / "folders"
+    table.write_text("".join(f"{c},{name}\n" for name, own in given.items() for c in own), encoding="utf-8")
+    for name, own in given.items():
+        (folders / name.strip()).mkdir(parents=True)
+        for clip in own:
+            (folders / name.strip() / clip.name).write_bytes(clip.read_bytes())
+    same = ga2clip.teach(handmade, given, tmp_path / "same")
+    for number, source in enumerate((table, folders)):
+        asked = ["teach", str(handmade), str(source), "--out", str(tmp_path / str(number))]
+        result = CliRunner().invoke(app, asked)
+        assert result.exit_code == 0, result.output
+        found = open_bundle(tmp_path / str(number)).card
+        assert found.classes[:2] == ("ab", "abc")
+        assert [letters(name) for name in found.classes[2:]] == ["caf\u00e9bar"]
+        sums = [[e.sha256 for e in bundle.taught.examples] for bundle in (found, open_bundle(same).card)]
+        assert sums[0] == sums[1]
+    # The bundle's spelling stays, whoever spells it otherwise.
+    later = ga2clip.teach(out, {"cafe\u0301 bar": clips["green"][3:]}, tmp_path / "later")
+    assert open_bundle(later).card.classes == card.classes
+    assert open_bundle(
+        ga2clip.teach(later, out=tmp_path / "back", forget=["CAFE\u0301 BAR"])
+    ).card.classes == (
+        "ab",
+        "abc",
+    )
+
+
+def test_a_predictor_with_own_names_gets_no_second_row_for_a_class(handmade, clips) -> None:
+    with Predictor(handmade, classes=["A_B", "b c"], provider="cpu", threads=1, cache=False) as plain:
+        taught = plain.teach({"ab": clips["red"][:1], "B  C": clips["green"][:1], "cab": clips["blue"][:1]})
+        assert taught.classes == ("A_B", "b c", "cab")
+        assert taught.model.classes == ("ab", "abc", "B  C", "cab")
+        assert set(answers(taught, clips["red"][3:])[0]) == {"A_B", "b c", "cab"}
 
 
 def test_examples_against(handmade, clips, tmp_path) -> None:
@@ -207,6 +283,32 @@ def test_broken_clips_are_left_out_where_others_remain(handmade, clips, broken, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.mp4", "clean", "some"]
 
 
+def test_learning_nothing_is_an_error(handmade, clips, broken, tmp_path, caplog) -> None:
+    """Whether the class is new, taught, the bundle's own or none of these; but not if other clips were learned."""
+    shown = {"bab": clips["green"][:1], NONE_LABEL: clips["grey"][:1]}
+    bundle = ga2clip.teach(handmade, shown, tmp_path / "bundle")
+    unlike = tmp_path / "unlike.mp4"
+    unlike.write_bytes(b"another")
+    for examples, message in (
+        ({"bab": [broken]}, "nothing is learned, no new clip can be read.*broken.mp4"),
+        ({"bab": [broken, *clips["green"][:1]]}, "nothing is learned, no new clip can be read.*broken.mp4"),
+        ({"bab": [broken], NONE_LABEL: [unlike]}, "nothing is learned"),
+        ({"ab": [broken]}, "no example of 'ab' can be read.*broken.mp4"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ga2clip.teach(bundle, examples, tmp_path / "x")
+    with pytest.raises(UserError, match="nothing is learned"):
+        ga2clip.teach(bundle, {"bab": [broken]}, tmp_path / "x", forget=[NONE_LABEL])
+    asked = ["teach", str(bundle), str(broken), "--class", "bab", "--out", str(tmp_path / "x")]
+    assert CliRunner().invoke(app, asked).exit_code == 1
+    assert not (tmp_path / "x").exists()
+    more = ga2clip.teach(bundle, {"bab": [broken, clips["green"][1]]}, tmp_path / "more")
+    assert len(open_bundle(more).card.taught.examples) == 3
+    again = ga2clip.teach(bundle, shown, tmp_path / "again")  # taught before: nothing failed
+    assert contents(again) == contents(bundle)
+    assert "all of these clips are examples already" in caplog.text
+
+
 def test_refusals(handmade, clips, tmp_path) -> None:
     red, green = clips["red"][0], clips["green"][0]
     taught = ga2clip.teach(handmade, {"ab": [red]}, tmp_path / "taught")
@@ -232,6 +334,11 @@ def test_refusals(handmade, clips, tmp_path) -> None:
         (lambda: ga2clip.teach(taught, out=tmp_path / "x", forget=["abd"]), "unknown taught class 'abd'"),
         (lambda: ga2clip.teach(handmade, out=tmp_path / "x", forget=["ab"]), "nothing to forget"),
         (lambda: ga2clip.teach(handmade, out=tmp_path / "x", forget="ab"), "list of class names"),
+        (lambda: ga2clip.teach(taught, out=tmp_path / "x", forget=[5]), "list of class names"),
+        (lambda: ga2clip.teach(taught, out=tmp_path / "x", forget=["\udcff"]), "unknown taught class"),
+        (lambda: ga2clip.teach(handmade, {5: [red]}, tmp_path / "x"), "int, not a string"),
+        (lambda: ga2clip.teach(handmade, {"a\udcff": [red]}, tmp_path / "x"), "not Unicode text"),
+        (lambda: ga2clip.teach(handmade, {"   ": [red]}, tmp_path / "x"), "is empty"),
     ]
     for act, message in cases:
         with pytest.raises(UserError, match=message):
@@ -277,8 +384,6 @@ def test_warnings(handmade, clips, caplog) -> None:
 
 
 def test_the_result_of_a_signed_bundle_is_unsigned_and_says_so(handmade, clips, tmp_path, caplog) -> None:
-    import shutil
-
     signed = tmp_path / "signed"
     shutil.copytree(handmade, signed)
     (signed / SIGNATURE).write_bytes(b"x" * 64)
@@ -336,4 +441,11 @@ def test_command_line(handmade, clips, tmp_path, caplog) -> None:
         (handmade, "--class", "ab", "--not-class", "abc", clips["red"][0], "--out", tmp_path / "x"),
     ):
         assert run.invoke(app, ["teach", *map(str, wrong)]).exit_code != 0
+    for option in ("--class", "--not-class"):
+        for name in ("", "   ", "\u200b"):
+            wrong = ("teach", handmade, option, name, clips["red"][0], "--out", tmp_path / "x")
+            refused = run.invoke(app, list(map(str, wrong)))
+            assert isinstance(refused.exception, UserError)
+            assert "is empty" in refused.exception.message
+            assert refused.exception.hint == "write the name of the class, such as 'juggling'"
     assert not (tmp_path / "x").exists()

@@ -20,7 +20,7 @@ from ga2clip.evaluation.open_predictor import open_predictor
 from ga2clip.files import file_sha256
 from ga2clip.run import PROMPTS, load_run, read_record
 from ga2clip.run_files import read_tensors
-from ga2clip.runtime import Predictor
+from ga2clip.runtime import Predictor, open_bundle
 from ga2clip.runtime.learn import TaughtModel
 from ga2clip.runtime.taught_calibration import TaughtProbabilities
 from ga2clip.training.examples import check_examples
@@ -149,6 +149,57 @@ def test_an_exported_run_can_be_taught_more_and_forget(taught: Path, dataset: Pa
         assert (three.model.taught.unseen, two.model.taught.unseen) == (2, 2)
         assert two.classes == BASE
         assert len(two.model.taught.examples.items) == 8
+
+
+def test_what_a_run_brought_stays_when_what_was_taught_is_forgotten(
+    taught: Path, dataset: Path, tmp_path: Path
+) -> None:
+    """To the byte the bundle before, in any order; classes that only the run has examples of can't be forgotten."""
+    from ga2clip.runtime.teach import teach
+    from ga2clip_export.export import export_run
+
+    def files(folder: Path) -> dict[str, str]:
+        return {path.name: file_sha256(path) for path in folder.iterdir()}
+
+    bundle, own, other = export_run(taught), BASE[0], BASE[1]
+    card = open_bundle(bundle).card  # with another order of its files, as after --verify-accuracy
+    turned = card.model_copy(update={"files": dict(reversed(card.files.items()))})
+    (bundle / "bundle.json").write_text(turned.to_text(), encoding="utf-8")
+    trained = Predictor(bundle).model.taught.examples.items
+    assert len(trained) == 8
+    assert all(example.trained for example in trained)
+    one = teach(bundle, {own.upper(): [dataset / "3_0.mp4", dataset / "3_1.mp4"]}, tmp_path / "one")
+    marks = [example.trained for example in Predictor(one).model.taught.examples.items]
+    assert (marks.count(True), marks.count(False)) == (8, 2)
+    assert "10 clips, 8 of its training, by gaussian-text-prior" in open_bundle(one).describe()
+    assert files(teach(one, out=tmp_path / "back", forget=[own])) == files(bundle)
+    two = teach(
+        one,
+        {"rowing a boat": [dataset / "2_0.mp4"], "none of these": [dataset / "2_1.mp4"]},
+        tmp_path / "two",
+        against={other: [dataset / "2_2.mp4"]},
+    )
+    rest = teach(two, out=tmp_path / "rest", forget=["Rowing a boat", other, "none of these"])
+    assert files(rest) == files(one)
+    assert files(
+        teach(two, out=tmp_path / "all", forget=[own, other, "rowing a boat", "none of these"])
+    ) == files(bundle)
+    for source, name in ((bundle, own), (one, other)):
+        with pytest.raises(UserError, match=f"knows of '{name}' is from its training") as caught:
+            teach(source, out=tmp_path / "x", forget=[name])
+        assert "method.teach=false" in str(caught.value.hint)
+    # As a version wrote it that had no marks: which examples of the run's classes were taught can't be known.
+    older = json.loads((two / "bundle.json").read_text(encoding="utf-8"))
+    for example in older["taught"]["examples"]:
+        example.pop("trained", None)
+    (two / "bundle.json").write_text(json.dumps(older), encoding="utf-8")
+    with pytest.raises(UserError, match=f"older ga2clip.*of '{own}' are training clips") as caught:
+        teach(two, out=tmp_path / "x", forget=[own])
+    assert "export the run again" in str(caught.value.hint)
+    known = teach(two, out=tmp_path / "known", forget=["rowing a boat", "none of these"])
+    with Predictor(known) as predictor:
+        assert len(predictor.model.taught.examples.items) == 11
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_stopped_training_learns_when_it_ends(
