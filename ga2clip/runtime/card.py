@@ -338,7 +338,6 @@ class BundleCard(CardPart):
         # Without these fields a card is readable for older versions, which can't do what they say.
         usual = {"taught": self.taught is None, "independent_frames": self.independent_frames}
         tree = self.model_dump(mode="json", exclude={name for name, left_out in usual.items() if left_out})
-        tree["files"] = dict(sorted(tree["files"].items()))  # whoever wrote them, and in which order
         return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -239,7 +239,7 @@ def test_a_calibration_of_before_makes_no_sets(
 def test_a_taught_bundle_is_as_exported_when_all_is_forgotten(
     handmade: Path, clip: Path, tmp_path: Path
 ) -> None:
-    """Also where the export has added a plot when its card was written already: files have one order in the card."""
+    """Also where the export has added a plot when its card was written already: the plot stays the last file."""
     bundle = bundle_with(handmade, tmp_path)
     (bundle / "reliability.png").write_bytes(b"a plot")
     card = open_bundle(bundle).card
