@@ -6,7 +6,7 @@ The JSON shapes here are read by programs outside the project.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ga2clip.choices import ScoringRule
@@ -107,19 +107,22 @@ class Asked:
     model_sha256: str
     """`Predictor.fingerprint`."""
     classes_sha256: str
-    """Of the class names in their order, their sentences, `reject`, `choice` and `explain`."""
+    """Of the class names in their order, their sentences and `reject`."""
     template_sha256: str
     """Of `template`, which is None for the model's own class text."""
     top: int
     """Number of classes in an answer."""
+    choice: str = ""
+    """How labels are chosen, as `MultiLabel.asked` and `Coverage.asked` say it; empty: they are not."""
+    explain: bool = False
+    """Whether the answers say which frames carried them."""
+    other_reject_sha256: str = ""
+    """`classes_sha256` with the other `reject`, to name what differs."""
 
-    WHAT: ClassVar[dict[str, str]] = {
-        "model_sha256": "model",
-        "classes_sha256": "class list",
-        "template_sha256": "template",
-        "top": "--top",
-    }
-    """The word for each fingerprint in messages."""
+    ALWAYS: ClassVar[tuple[str, ...]] = ("model_sha256", "classes_sha256", "template_sha256", "top")
+    """The members that every JSON has."""
+    WHERE_ASKED: ClassVar[tuple[str, ...]] = ("choice", "explain")
+    """The members that it has where they were asked for."""
 
     @classmethod
     def of(
@@ -130,18 +133,42 @@ class Asked:
         *,
         reject: bool,
         top: int,
-        choice: object = None,
+        choice: str = "",
         explain: bool = False,
     ) -> "Asked":
-        """The fingerprints of a question; the arguments are those of `Predictor.predict`."""
+        """The fingerprints of a question; the arguments are those of `Predictor.predict`, but for `choice`, which is as
+        it says itself (`asked`).
+        """
         described = isinstance(classes, Mapping) and any(classes.values())
         asked = list(classes.items()) if described else list(classes)  # type: ignore[union-attr]
-        more = [*([] if choice is None else [repr(choice)]), *(["explain"] if explain else [])]
-        return cls(model_sha256, _sha256([asked, reject, *more]), _sha256(template), top)
+        one, other = _sha256([asked, reject]), _sha256([asked, not reject])
+        return cls(model_sha256, one, _sha256(template), top, choice, explain, other)
 
     def to_json(self) -> dict[str, Any]:
-        """`{"model_sha256", "classes_sha256", "template_sha256", "top"}`."""
-        return asdict(self)
+        """`{"model_sha256", "classes_sha256", "template_sha256", "top"}`, with `"choice"` and `"explain"` where they
+        were asked for.
+        """
+        tree = {key: getattr(self, key) for key in (*self.ALWAYS, *self.WHERE_ASKED)}
+        return {key: value for key, value in tree.items() if key in self.ALWAYS or value}
+
+    def differs(self, record: Mapping[str, Any]) -> str | None:
+        """The first part of the question that differs from the one of a record (`to_json`), in words; None: none."""
+        classes, before = record.get("classes_sha256"), str(record.get("choice", ""))
+        parts = (
+            ("model", record.get("model_sha256") != self.model_sha256),
+            (f"use of {_option(before or self.choice)}", before != self.choice),
+            ("use of --explain", record.get("explain", False) != self.explain),
+            ("use of --reject", bool(classes) and classes == self.other_reject_sha256),
+            ("class list", classes != self.classes_sha256),
+            ("template", record.get("template_sha256") != self.template_sha256),
+            ("--top", record.get("top") != self.top),
+        )
+        return next((what for what, differs in parts if differs), None)
+
+
+def _option(choice: str) -> str:
+    """The option that makes a choice: `coverage 0.9`, `multi-label`, `multi-label, threshold 0.4` …"""
+    return "--threshold" if "," in choice else f"--{choice.partition(' ')[0]}"
 
 
 def _sha256(value: Any) -> str:

@@ -4,6 +4,7 @@ import csv
 import os
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """The start of a cell that a spreadsheet would run as a formula, also after apostrophes of an earlier escaping."""
@@ -67,3 +68,12 @@ def counted(number: int, noun: str) -> str:
     if number == 1:
         return f"1 {noun}"
     return f"{number:,} {noun}{'es' if noun.endswith('ss') else 's'}"
+
+
+def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for `json.loads`. Raises ValueError for a key that occurs twice."""
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"'{printable(next(key for key in keys if keys.count(key) > 1))[:60]}' occurs twice")
+    return tree

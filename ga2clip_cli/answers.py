@@ -109,7 +109,7 @@ def open_sink(
         question["template"],
         reject=question["reject"],
         top=question["top"],
-        choice=question["choice"],
+        choice="" if question["choice"] is None else question["choice"].asked(),
         explain=question["explain"],
     )
     if out is None:

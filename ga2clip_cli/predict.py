@@ -59,7 +59,7 @@ def predict(
         typer.Option(
             metavar="NUMBER|FILE",
             help='With --multi-label: score from which a class is true, or JSON {"name": score} '
-            "[default: those of the bundle, else 0.5].",
+            "[default: those of the bundle].",
         ),
     ] = None,
     coverage: Annotated[

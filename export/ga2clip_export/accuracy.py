@@ -13,7 +13,7 @@ from ga2clip.data.protocols import EvalSet, Task
 from ga2clip.evaluation.reliability import Reliability, draw_reliability
 from ga2clip.evaluation.statistics import wilson
 from ga2clip.runtime.calibration import Coverage
-from ga2clip.runtime.card import ReliabilityCard
+from ga2clip.runtime.calibration_card import ReliabilityCard
 from ga2clip.runtime.predictor import Predictor
 from ga2clip.video import SamplingRule, VideoError
 

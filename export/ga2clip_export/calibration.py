@@ -18,9 +18,8 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
 from ga2clip.runtime.calibration import softmax, softmax_with_negatives
-from ga2clip.runtime.card import CalibrationCard, GroupCalibration
+from ga2clip.runtime.calibration_card import FEWEST, CalibrationCard, GroupCalibration
 from ga2clip.runtime.fit_calibration import (
-    FEWEST,
     FEWEST_OF_CLASS,
     Sets,
     best_f1_cut,
@@ -64,7 +63,7 @@ def fit_calibration(
         source: what the clips are, for the card.
 
     Returns:
-        None where clips or classes are too few: fewer than 20 clips or 2 classes.
+        None where clips or classes are too few (fewer than 20 clips or 2 classes), or scores no better than chance.
     """
     if len(labels) < FEWEST or len(bank) < 2:
         _log.warning(
@@ -76,6 +75,9 @@ def fit_calibration(
     own = scale * unit @ normalise(bank).T
     against = scale * unit @ normalise(negatives).T
     tuned = _fit_group(own, against, labels)
+    if tuned is None:
+        _log.warning("probabilities are not calibrated: the model does not tell the run's own classes apart")
+        return None
     new = None
     if untuned is None:
         _log.warning(
@@ -83,6 +85,10 @@ def fit_calibration(
         )
     else:
         new = _fit_group(scale * unit @ normalise(untuned).T, against, labels)
+        if new is None:
+            _log.warning(
+                "untuned, the model does not tell the classes apart: new names are treated as tuned ones"
+            )
     scores = _sigmoid(tuned.slope * own + tuned.offset)
     enough = [index for index in range(len(bank)) if (labels == index).sum() >= FEWEST_OF_CLASS]
     return CalibrationCard(
@@ -93,6 +99,7 @@ def fit_calibration(
         reach=_reach(normalise(bank).astype(np.float64)),
         thresholds={classes[index]: best_f1_cut(scores[:, index], labels == index) for index in enough},
         usual_threshold=usual_cut(scores, labels),
+        misses_with_negatives=False,
     )
 
 
@@ -147,7 +154,8 @@ def fit_softmax(logits: np.ndarray, negatives: np.ndarray, labels: np.ndarray) -
     return Softmax(float(np.exp(found.x[0])), float(found.x[1]))
 
 
-def _fit_group(logits: np.ndarray, negatives: np.ndarray, labels: np.ndarray) -> GroupCalibration:
+def _fit_group(logits: np.ndarray, negatives: np.ndarray, labels: np.ndarray) -> GroupCalibration | None:
+    """None: the model tells the classes no better apart than chance."""
     held = np.empty_like(logits)
     covered, sizes = [], []
     folds = _folds(labels)
@@ -161,7 +169,10 @@ def _fit_group(logits: np.ndarray, negatives: np.ndarray, labels: np.ndarray) ->
         sizes += sets.sizes.tolist()
     (ece_before, brier_before), (ece, brier) = errors_of(softmax(logits), labels), errors_of(held, labels)
     rule = fit_softmax(logits, negatives, labels)
-    slope, offset = fit_sigmoid(logits, labels)
+    sigmoid = fit_sigmoid(logits, labels)
+    if sigmoid is None:
+        return None
+    slope, offset = sigmoid
     return GroupCalibration(
         **rule._asdict(),
         slope=slope,

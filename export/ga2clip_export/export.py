@@ -27,6 +27,7 @@ from ga2clip.model.methods import method_settings
 from ga2clip.model.video_clip import VideoCLIP, build_model
 from ga2clip.run import BACKBONE, Run, load_run
 from ga2clip.runtime.bundle import is_bundle, open_bundle
+from ga2clip.runtime.calibration_card import CalibrationCard
 from ga2clip.runtime.card import (
     CARD,
     PROBE,
@@ -35,7 +36,6 @@ from ga2clip.runtime.card import (
     TOKENIZER,
     BackboneCard,
     BundleCard,
-    CalibrationCard,
     FileEntry,
     PreprocessCard,
     RejectCard,

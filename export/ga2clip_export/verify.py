@@ -14,7 +14,8 @@ from ga2clip.choices import BundlePrecision, ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.model.video_clip import VideoCLIP
 from ga2clip.runtime.calibration import Calibration
-from ga2clip.runtime.card import Agreement, CalibrationCard, OutputAgreement
+from ga2clip.runtime.calibration_card import CalibrationCard
+from ga2clip.runtime.card import Agreement, OutputAgreement
 from ga2clip.runtime.engine import Engine
 from ga2clip.runtime.scoring import Scorer, normalise
 from ga2clip.text import counted

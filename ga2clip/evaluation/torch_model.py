@@ -21,7 +21,8 @@ from ga2clip.run import load_run
 from ga2clip.runtime import is_bundle, open_bundle
 from ga2clip.runtime.arguments import thread_count
 from ga2clip.runtime.bundle import Probe
-from ga2clip.runtime.card import BundleCard, CalibrationCard
+from ga2clip.runtime.calibration_card import CalibrationCard
+from ga2clip.runtime.card import BundleCard
 from ga2clip.runtime.learn import taught_by_training
 from ga2clip.runtime.model import ClipModel
 from ga2clip.runtime.scoring import normalise

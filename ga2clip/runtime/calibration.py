@@ -14,6 +14,7 @@ sets of classes (Sadinle, Lei & Wasserman, "Least Ambiguous Set-Valued Classifie
 2019; Angelopoulos & Bates, "A Gentle Introduction to Conformal Prediction", 2021).
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,9 +25,11 @@ from pathlib import Path
 import numpy as np
 
 from ga2clip.errors import UserError, unknown_name
-from ga2clip.labels import comparable
-from ga2clip.runtime.card import CalibrationCard, GroupCalibration
+from ga2clip.labels import check_class_names, comparable
+from ga2clip.runtime.calibration_card import CalibrationCard, GroupCalibration
+from ga2clip.text import no_key_twice
 
+_THRESHOLDS = """it takes a number such as 0.4, or a JSON file such as {"juggling": 0.4}"""
 _OTHER = 0.01
 """Newness up to which a class counts as a tuned one: what rounding and int8 change in a text feature."""
 
@@ -38,16 +41,24 @@ class MultiLabel:
     Attributes:
         thresholds: from which score on a class counts as true, by class name or one for all; None, and for names that
             are left out: those of the bundle.
+
+    Raises:
+        UserError: a number that is not from 0 to 1, or a class that is named twice.
     """
 
     thresholds: float | Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        given = self.thresholds
-        values = given.values() if isinstance(given, Mapping) else () if given is None else [given]
-        for value in values:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise UserError(f"a threshold must be a number from 0 to 1, got {value!r:.40}")
+        _check_thresholds(self.thresholds)
+
+    def asked(self) -> str:
+        """Equal for equal questions, however the classes are spelled and in whatever order."""
+        if self.thresholds is None or self.thresholds == {}:
+            return "multi-label"
+        if not isinstance(self.thresholds, Mapping):
+            return f"multi-label, threshold {float(self.thresholds)}"
+        values = sorted((comparable(name), float(value)) for name, value in self.thresholds.items())
+        return f"multi-label, thresholds {hashlib.sha256(json.dumps(values).encode()).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -67,28 +78,48 @@ class Coverage:
                 f"the coverage must be a number between 0 and 1, got {share!r:.40}", "such as 0.9"
             )
 
+    def asked(self) -> str:
+        """Equal for equal questions."""
+        return f"coverage {self.share}"
+
 
 Choice = MultiLabel | Coverage
+
+
+def _check_thresholds(given: object, where: str = "") -> None:
+    """Raises UserError for what `MultiLabel` can't take. where: the file, for the message."""
+    prefix = f"{where}: " if where else ""
+    if isinstance(given, Mapping):
+        values = {f"the threshold of {name!r:.60}": value for name, value in given.items()}
+    else:
+        values = {} if given is None else {"a threshold": given}
+    for what, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UserError(f"{prefix}{what} must be a number from 0 to 1, got {value!r:.40}", _THRESHOLDS)
+    if isinstance(given, Mapping) and given:
+        check_class_names(list(given), where or "thresholds")
 
 
 def read_thresholds(text: str) -> float | dict[str, float]:
     """A number, or the content of the JSON file `{"class name": number}` of that name.
 
-    Raises UserError for a file that is missing or something else; `MultiLabel` checks the numbers.
+    Raises UserError for a file that is missing or something else, that names a class twice, or whose numbers are not
+    from 0 to 1; `MultiLabel` checks a number that stands alone.
     """
     try:
         return float(text)
     except ValueError:
         pass
-    hint = """it takes a number such as 0.4, or a JSON file such as {"juggling": 0.4}"""
     try:
-        tree = json.loads(Path(text).read_text(encoding="utf-8"))
+        # "utf-8-sig": some editors begin a file with the mark of its encoding.
+        tree = json.loads(Path(text).read_text(encoding="utf-8-sig"), object_pairs_hook=no_key_twice)
     except OSError as error:
-        raise UserError(f"cannot read the thresholds {text}: {error.strerror}", hint) from None
+        raise UserError(f"cannot read the thresholds {text}: {error.strerror}", _THRESHOLDS) from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"the thresholds {text} are not valid JSON: {error}", hint) from None
+        raise UserError(f"the thresholds {text} are not valid JSON: {error}", _THRESHOLDS) from None
     if not isinstance(tree, dict) or not tree:
-        raise UserError(f"the thresholds {text} name no class", hint)
+        raise UserError(f"the thresholds {text} name no class", _THRESHOLDS)
+    _check_thresholds(tree, f"the thresholds {text}")
     return tree
 
 

@@ -4,16 +4,15 @@ Schema 3 states how frames are resized, which kind of tokenizer the bundle has, 
 schema 2 all bundles were plain CLIPs. Schema 2 states how features are pooled and scored and how class texts are
 cleaned, which schema 1 left implicit. Older cards are converted when they are read.
 
-The card is untrusted input: unknown keys, unknown schema versions, non-finite numbers and file names with a path in
-them are refused before any other file of the bundle is opened.
+The card is untrusted input, and may have been edited by hand: unknown or repeated keys, unknown schema versions,
+values of another type, numbers out of range, parts that contradict each other and file names with a path in them are
+refused before any other file of the bundle is opened.
 """
 
 import json
 from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     FailFast,
     Field,
     SerializerFunctionWrapHandler,
@@ -26,8 +25,16 @@ from pydantic import (
 from ga2clip.choices import BundlePrecision, Cleaning, Interpolation, ResizeMode, ScoringRule
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names
+from ga2clip.runtime.calibration_card import (
+    CalibrationCard,
+    CardPart,
+    Positive,
+    ReliabilityCard,
+    Share,
+    Text,
+)
 from ga2clip.runtime.teaching import RULE
-from ga2clip.text import printable
+from ga2clip.text import no_key_twice, printable
 
 SCHEMA_VERSION: Final = 3
 TAUGHT_VERSION: Final = SCHEMA_VERSION + 1
@@ -47,30 +54,27 @@ PROVIDER_LIMIT: dict[BundlePrecision, float] = {"fp32": 0.999, "fp16": 0.999, "i
 
 MOST_TAUGHT = 100_000
 WIDEST_TAUGHT = 4096  # a covariance of D × D is inverted
+_WIDEST_MARGIN = 2.001  # of two cosines, but for rounding
 _LARGEST_CLIP = 2**24  # pixels of all frames; 300 frames of 224×224 are fewer
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Text = Annotated[str, StringConstraints(max_length=2000)]
 # FailFast: report the first fault only, not every one of a long list.
 Names = Annotated[tuple[Text, ...], FailFast()]
 Triple = tuple[float, float, float]
-Positive = Annotated[float, Field(gt=0)]
+Scale = Annotated[float, Field(ge=0.01, le=1e6)]
+"""A factor on cosines, which differ by 2 at most: with a smaller one all classes would be equally probable, whatever
+the clip shows. CLIPs have 10 to 120, and teaching makes an eighth to 32 times of it."""
 
 
-class _Part(BaseModel):
-    # Built at first use: a part of the card is only ever read with the whole.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
-
-
-class FileEntry(_Part):
+class FileEntry(CardPart):
     """One file of the bundle."""
 
     sha256: Sha256
     bytes: int = Field(ge=0)
 
 
-class PreprocessCard(_Part):
+class PreprocessCard(CardPart):
     """The preprocessing recipe, as `ga2clip.video.Preprocess`; `mean` and `std` are already folded into the encoder and
     stand here for the record.
     """
@@ -84,14 +88,14 @@ class PreprocessCard(_Part):
     colour: Literal["RGB"] = "RGB"
 
 
-class SamplingCard(_Part):
+class SamplingCard(CardPart):
     """How frames are taken from a clip."""
 
     mode: Literal["segments"] = "segments"
     frames: int = Field(ge=1, le=4096)
 
 
-class TextCard(_Part):
+class TextCard(CardPart):
     """How a class name becomes token ids: start, `prompt_tokens` times `placeholder`, the filled template, end.
 
     The ids at the prompt positions have no effect: the encoder replaces them by the folded prompt.
@@ -113,13 +117,13 @@ class TextCard(_Part):
     """The ids of the tokens that the backbone has seen, of a backbone that has not seen them all; empty: all."""
 
 
-class ScoringCard(_Part):
+class ScoringCard(CardPart):
     """How the features of a clip and of class names become probabilities: a softmax over `scale` times cosine, or for
     each class alone the sigmoid of `scale` times cosine plus `bias`.
     """
 
     rule: ScoringRule = "softmax"
-    scale: float = Field(gt=0, le=1e6)
+    scale: Scale
     bias: float = Field(default=0.0, ge=-1e6, le=1e6)
 
     @model_validator(mode="after")
@@ -129,7 +133,7 @@ class ScoringCard(_Part):
         return self
 
 
-class BackboneCard(_Part):
+class BackboneCard(CardPart):
     """The CLIP that was adapted."""
 
     name: str
@@ -137,7 +141,7 @@ class BackboneCard(_Part):
     licence: str
 
 
-class RejectCard(_Part):
+class RejectCard(CardPart):
     """The open-set threshold: a clip belongs to none of the classes when its best class cosine minus its best negative
     cosine is below `threshold`.
     """
@@ -150,83 +154,7 @@ class RejectCard(_Part):
     """Fraction of the anchor clips, on which the threshold was fitted, that are below it; None: there were none."""
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class GroupCalibration(_Part):
-    """How sure the model may be of one group of names. The measurements are on clips that were held out in turns."""
-
-    temperature: Positive
-    """What logits are divided by before the softmax."""
-    negative_offset: Annotated[float, Field(ge=-4e6, le=4e6)] | None = None
-    """What is added to the logits of the negative prompts, which take part in the softmax; what they get is shared by
-    all classes alike. None: they take no part."""
-    slope: float
-    offset: float
-    """The score of a class by itself: the sigmoid of `slope` times (scale times cosine) plus `offset`."""
-    misses: Annotated[tuple[Share, ...], FailFast()] = Field(min_length=1)
-    """1 minus the probability of the true class for each calibration clip, in rising order; for sets of classes."""
-    accuracy: Share
-    ece_before: Share
-    ece: Share
-    """Expected calibration error, without and with the temperature."""
-    brier_before: float = Field(ge=0, le=2)
-    brier: float = Field(ge=0, le=2)
-    covered: Share
-    """Share of the clips whose true class is in the set of 90 % coverage, and
-    the mean number of classes in it:"""
-    set_size: Positive
-
-
-class CalibrationCard(_Part):
-    """What makes probabilities of scores, fitted by the export without test clips."""
-
-    fitted_on: str
-    clips: int = Field(ge=1)
-    tuned: GroupCalibration
-    """For the classes of the bundle."""
-    new: GroupCalibration | None
-    """For names that are far from them. None: could not be fitted, they are treated as the bundle's classes."""
-    reach: Positive
-    """Distance (1 minus cosine) from the nearest tuned class at which a name counts as new; nearer ones lie between."""
-    thresholds: dict[Text, Share] = {}
-    """From which score on a class counts as true by itself, where it has clips enough."""
-    usual_threshold: Share = 0.5
-    """Of all other classes, fitted to all clips and classes together."""
-
-    @model_validator(mode="after")
-    def _has_both_offsets(self) -> "CalibrationCard":
-        if self.new is not None and (self.new.negative_offset is None) != self.without_negatives:
-            raise ValueError("'tuned' and 'new' both need a 'negative_offset', or neither")
-        return self
-
-    @property
-    def without_negatives(self) -> bool:
-        """Whether the negative prompts take no part in the probabilities."""
-        return self.tuned.negative_offset is None
-
-
-class ReliabilityCard(_Part):
-    """What the probabilities of the bundle meant on one set of test clips; `before` is without the calibration.
-
-    95 % intervals are over clips: bootstrap, for the share covered by Wilson score.
-    """
-
-    clips: int = Field(ge=1)
-    ece_before: Share
-    ece: Share
-    ece_interval: tuple[Share, Share]
-    brier_before: float = Field(ge=0, le=2)
-    brier: float = Field(ge=0, le=2)
-    brier_interval: tuple[float, float]
-    covered: Share | None
-    """Share of the clips whose true class is in the set of 90 % coverage; None: the bundle has no calibration."""
-    covered_interval: tuple[Share, Share] | None
-    set_size: Positive | None
-    """The mean number of classes in that set."""
-
-
-class OutputAgreement(_Part):
+class OutputAgreement(CardPart):
     """One output of the ONNX model against torch: largest absolute difference (of L2-normalised features) and
     smallest cosine."""
 
@@ -234,7 +162,7 @@ class OutputAgreement(_Part):
     min_cosine: float = Field(ge=-1.01, le=1.01)
 
 
-class Agreement(_Part):
+class Agreement(CardPart):
     """What the agreement check measured when the bundle was exported."""
 
     outputs: dict[str, OutputAgreement]
@@ -248,7 +176,7 @@ class Agreement(_Part):
     tolerance: dict[str, float]
 
 
-class OnnxCard(_Part):
+class OnnxCard(CardPart):
     """How the graphs were made."""
 
     opset: int
@@ -257,7 +185,7 @@ class OnnxCard(_Part):
     """Nodes that stayed in float32 in a quantised or half-precision bundle."""
 
 
-class TaughtExample(_Part):
+class TaughtExample(CardPart):
     """An example that a class was taught with. Its video feature is the row of the same number in `taught.npz`."""
 
     label: Text
@@ -275,7 +203,7 @@ class TaughtExample(_Part):
         return tree if self.trained else {key: value for key, value in tree.items() if key != "trained"}
 
 
-class TaughtCard(_Part):
+class TaughtCard(CardPart):
     """What the bundle was taught after its export (`ga2clip teach`)."""
 
     rule: Literal["gaussian-text-prior"] = RULE
@@ -284,7 +212,7 @@ class TaughtCard(_Part):
     probe: Share = 0.0
     """The weight of logistic regression in what tells the taught classes apart. Chosen on held-out examples. 0: nothing
     does but the scores, as in models that were tuned on the examples."""
-    scale: float = Field(gt=0, le=1e6)
+    scale: Scale
     """The factor on scores in place of `scoring.scale`, fitted on held-out examples."""
     calibration: CalibrationCard | None = None
     """In place of the bundle's, of the classes that have examples. None: there are too few."""
@@ -297,8 +225,22 @@ class TaughtCard(_Part):
     """Classes, the last of `classes`, that the model did not have before."""
     examples: Annotated[tuple[TaughtExample, ...], FailFast()] = Field(min_length=1, max_length=MOST_TAUGHT)
 
+    @model_validator(mode="after")
+    def _says_all_that_was_fitted(self) -> "TaughtCard":
+        # Bundles of before have neither.
+        if len({"share", "probe"} & self.model_fields_set) == 1:
+            raise ValueError("has one of 'share' and 'probe' without the other")
+        if self.calibration is not None and not self.calibration.without_negatives:
+            raise ValueError("'calibration.tuned.negative_offset' does not go with examples")
+        shown = sum(example.kind == "class" for example in self.examples)
+        if self.calibration is not None and self.calibration.clips != shown:
+            raise ValueError(
+                f"'calibration.clips' is {self.calibration.clips} where {shown} 'examples' show classes"
+            )
+        return self
 
-class BundleCard(_Part):
+
+class BundleCard(CardPart):
     """The whole of `bundle.json`."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=SCHEMA_VERSION, le=TAUGHT_VERSION)
@@ -322,14 +264,14 @@ class BundleCard(_Part):
     calibration: CalibrationCard | None = None
     """None: probabilities are as the model gives them."""
     negatives: Names
-    descriptions: dict[Text, Names] = {}
+    descriptions: dict[Text, Names] = Field(default_factory=dict)
     """Sentences by class name. Those of `classes` are folded into the text bank already, others are known by name."""
     onnx: OnnxCard
     taught: TaughtCard | None = None
     agreement: Agreement
-    accuracy: dict[str, float] = {}
+    accuracy: dict[str, Share] = Field(default_factory=dict)
     """Accuracy of the exported model on the run's evaluation sets, where it was asked for."""
-    reliability: dict[str, ReliabilityCard] = {}
+    reliability: dict[str, ReliabilityCard] = Field(default_factory=dict)
     """By evaluation set, measured with `accuracy`."""
     trained: dict[str, str | int | float | bool]
     """Dataset, protocol, shots, seed … of the run."""
@@ -345,8 +287,12 @@ class BundleCard(_Part):
             raise ValueError(f"lacks the agreement of {', '.join(sorted(missing))}")
         if self.reject is not None and not self.negatives:
             raise ValueError("has an open-set threshold but no negative prompt")
-        if self.calibration and not self.calibration.without_negatives and not self.negatives:
-            raise ValueError("has an offset for negative prompts but no negative prompt")
+        if self.reject is not None and abs(self.reject.threshold) > _WIDEST_MARGIN:
+            raise ValueError(
+                f"'reject.threshold' is {self.reject.threshold:g}, beyond any difference of cosines"
+            )
+        if self.calibration is not None:
+            self._fits(self.calibration, "calibration")
         if self.sampling.frames * self.preprocess.size**2 > _LARGEST_CLIP:
             raise ValueError("'sampling.frames' frames of 'preprocess.size' would not fit into memory")
         if (self.taught is not None) != (self.schema_version == TAUGHT_VERSION):
@@ -354,6 +300,16 @@ class BundleCard(_Part):
         if self.taught is not None:
             self._fits_what_was_taught(self.taught)
         return self
+
+    def _fits(self, calibration: CalibrationCard, where: str) -> None:
+        if self.scoring.rule == "sigmoid":
+            raise ValueError(f"'{where}' is for a softmax, and 'scoring.rule' is 'sigmoid'")
+        if not calibration.without_negatives and not self.negatives:
+            raise ValueError("has an offset for negative prompts but no negative prompt")
+        try:
+            calibration.fits(self.classes, self.scoring.scale)
+        except ValueError as error:
+            raise ValueError(f"'{where}': {error}") from None
 
     def _fits_what_was_taught(self, taught: TaughtCard) -> None:
         if self.embedding > WIDEST_TAUGHT:
@@ -363,6 +319,13 @@ class BundleCard(_Part):
             raise ValueError("'taught.added' are not the last of 'classes'")
         if strange := {e.label for e in taught.examples if e.kind != "none"} - set(self.classes):
             raise ValueError(f"'taught' has examples of '{min(strange)[:60]}', which is no class")
+        if not self.scoring.scale / 8.1 < taught.scale < self.scoring.scale * 32.1:
+            raise ValueError(
+                f"'taught.scale' is {taught.scale:g}, not from an eighth of 'scoring.scale' "
+                f"({self.scoring.scale:g}) to 32 times of it"
+            )
+        if taught.calibration is not None:
+            self._fits(taught.calibration, "taught.calibration")
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -381,7 +344,7 @@ class BundleCard(_Part):
 def parse_card(text: str, source: str) -> BundleCard:
     """Read a card. Raises UserError naming `source`, the field and what is wrong with it."""
     try:
-        tree: Any = json.loads(text, parse_constant=_refuse_constant)
+        tree: Any = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=no_key_twice)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{source} is not valid JSON: {error}", "export the bundle again") from None
     version = tree.get("schema_version") if isinstance(tree, dict) else None
@@ -394,11 +357,14 @@ def parse_card(text: str, source: str) -> BundleCard:
     while tree["schema_version"] in _OLDER:
         tree = _OLDER[tree["schema_version"]](tree)
     try:
-        card = BundleCard.model_validate(tree)
+        # As JSON, since only there a list may be a tuple while a text or a truth value may not be a number.
+        card = BundleCard.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:60] for part in first["loc"]) or "the card"
-        raise UserError(printable(f"{source}: {where}: {first['msg']}"), "export the bundle again") from None
+        fault = first["msg"].removeprefix("Value error, ")
+        again = "export the bundle again" + (", or teach it again" if "taught" in where + fault else "")
+        raise UserError(printable(f"{source}: {where}: {fault}"), again) from None
     except RecursionError:
         raise UserError(f"{source} is nested too deeply", "export the bundle again") from None
     check_class_names(card.classes, printable(source))

@@ -3,7 +3,9 @@
 from collections import Counter
 
 from ga2clip.choices import ResizeMode
-from ga2clip.runtime.card import POOLING, BundleCard, ReliabilityCard, TaughtCard
+from ga2clip.runtime.calibration_card import ReliabilityCard
+from ga2clip.runtime.card import POOLING, BundleCard, TaughtCard
+from ga2clip.runtime.taught_calibration import lacking_for_threshold
 from ga2clip.text import counted, printable
 
 _CLASSES_SHOWN = 12
@@ -86,7 +88,8 @@ def _calibration(card: BundleCard) -> str:
         return "no: probabilities are as the model gives them"
     new = "not fitted for new names" if rule.new is None else f"new names {rule.new.temperature:.2f}, a guess"
     negatives = "" if rule.without_negatives else "; negative prompts take part"
-    return f"temperature {rule.tuned.temperature:.2f}, {new}{negatives} ({rule.fitted_on})"
+    sets = "" if rule.makes_sets else "; without --coverage, as an earlier version fitted it: export it again"
+    return f"temperature {rule.tuned.temperature:.2f}, {new}{negatives} ({rule.fitted_on}){sets}"
 
 
 def _by_examples(taught: TaughtCard) -> str:
@@ -108,10 +111,13 @@ def _words(card: BundleCard) -> str:
 def _reject(card: BundleCard) -> str:
     rule = card.reject
     if card.taught is not None:
-        none = any(example.kind == "none" for example in card.taught.examples)
-        if none and card.taught.reject is None:
-            return "where its examples fit better than any class, a guess: they are few"
-        rule = card.taught.reject or rule
+        kinds = [example.kind for example in card.taught.examples]
+        guess = f"a guess until you teach {lacking_for_threshold(kinds)}"
+        if card.taught.reject is None and "none" in kinds:
+            return f"where its examples fit better than any class, {guess}"
+        if card.taught.reject is None and rule is not None:
+            return f"below the threshold {rule.threshold:.4f} of before it was taught, {guess}"
+        rule = card.taught.reject
     if rule is None:
         return "no threshold"
     share = f"{100 * (1 - rule.kept):.0f} % of class clips"

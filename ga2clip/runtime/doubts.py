@@ -8,9 +8,8 @@ import numpy as np
 from ga2clip.errors import UserError
 from ga2clip.labels import comparable
 from ga2clip.runtime.calibration import Coverage, MultiLabel, fewest
-from ga2clip.runtime.fit_calibration import FEWEST
+from ga2clip.runtime.calibration_card import FEWEST
 from ga2clip.runtime.scoring import NONE_LABEL, Scorer
-from ga2clip.runtime.taught_calibration import FEWEST_OF_NONE
 from ga2clip.text import printable, some
 
 _log = logging.getLogger(__name__)
@@ -78,6 +77,11 @@ def check_choice(scorer: Scorer, names: Sequence[str], model: str) -> None:
         else:
             hint = "`ga2clip export RUN` fits it where the run's dataset is prepared"
         raise UserError(f"{model} has no calibration, which {what} needs", hint)
+    if isinstance(choice, Coverage) and not calibration.card.makes_sets:
+        raise UserError(
+            f"{model} was calibrated by an earlier version, whose sets hold the true class too rarely",
+            "export it again with: ga2clip export RUN; all but --coverage works as it is",
+        )
     clips = calibration.card.clips
     if isinstance(choice, Coverage) and (needed := fewest(choice.share)) > clips:
         raise UserError(
@@ -102,7 +106,7 @@ def warn_of_question(
     unknown: Sequence[str] = (),
     taught: Collection[str] = (),
     *,
-    threshold_is_fitted: bool = True,
+    lacking: str = "",
 ) -> None:
     """Log what makes the answers to a question doubtful.
 
@@ -111,7 +115,7 @@ def warn_of_question(
         names: its class names.
         unknown: words in the names that the backbone has never seen.
         taught: names that examples tell apart.
-        threshold_is_fitted: whether the open-set threshold was fitted to the model as it is.
+        lacking: the examples without which the open-set threshold could not be fitted to the model as it is.
     """
     choice, calibration = scorer.choice, scorer.calibration
     warn_of_classes(names, scorer.features, unknown, taught)
@@ -121,11 +125,8 @@ def warn_of_question(
     if choice is None and scorer.threshold is None:
         return
     what = f"'{NONE_LABEL}'" if choice is None else "what is chosen"
-    if choice is None and not threshold_is_fitted:
-        _log.warning(
-            "%s is a guess: its threshold was fitted before examples were taught, or to too few; teach %d clips of it",
-            *(what, FEWEST_OF_NONE),
-        )
+    if choice is None and lacking:
+        _log.warning("%s is a guess: its threshold is not fitted to the examples; teach %s", *(what, lacking))
         return
     known = set(map(comparable, taught))
     if scorer.taught is not None:
@@ -137,7 +138,8 @@ def warn_of_question(
             "the model was not tuned on",
         )
     if new:
+        more = ", and sets may hold the true class less often than asked, whichever it is"
         _log.warning(
-            "%s %d of the %d classes (%s): %s is a guess for them",
-            *(said, len(new), len(names), some(new), what),
+            "%s %d of the %d classes (%s): %s is a guess for them%s",
+            *(said, len(new), len(names), some(new), what, more if isinstance(choice, Coverage) else ""),
         )

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ga2clip.runtime.calibration import quantile
+from ga2clip.runtime.calibration_card import SLOPES
 from ga2clip.runtime.reliability import brier_score, expected_calibration_error
 
 COVERAGE = 0.9
 """Of the sets whose measured coverage and size a card states."""
-FEWEST = 20
-"""Clips, to fit anything on."""
 FEWEST_OF_CLASS = 5
 """Clips, to fit the threshold of a class on."""
 KEPT = 0.95
@@ -79,10 +78,10 @@ def best_cut(above: np.ndarray, below: np.ndarray) -> float:
     return float(cuts[int(np.argmax(refused - lost))])
 
 
-def fit_sigmoid(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def fit_sigmoid(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float] | None:
     """Slope and offset of the sigmoid that says best, for every clip and class alike, whether the clip shows the class.
 
-    logits: (N, C). labels: (N,).
+    logits: (N, C). labels: (N,). None: the logits of the classes that are shown are no higher than the others.
 
     Source: Platt, "Probabilistic Outputs for Support Vector Machines" (1999), with his targets that are not quite 0
     and 1, so that there is always a solution; found by Newton's method with halved steps (Lin, Lin & Weng, 2007).
@@ -109,7 +108,8 @@ def fit_sigmoid(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
             break
         at = at - length * step
         lowest = loss(at)
-    return float(at[0] / spread), float(at[1])
+    slope, offset = float(at[0] / spread), float(at[1])
+    return (slope, offset) if SLOPES[0] <= slope <= SLOPES[1] else None
 
 
 def _shows(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

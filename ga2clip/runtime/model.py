@@ -8,7 +8,7 @@ import numpy as np
 
 from ga2clip.choices import ScoringRule
 from ga2clip.errors import UserError
-from ga2clip.runtime.card import CalibrationCard
+from ga2clip.runtime.calibration_card import CalibrationCard
 from ga2clip.runtime.teaching import Head
 from ga2clip.video import Preprocess
 

@@ -13,6 +13,7 @@ from ga2clip.runtime.calibration import Calibration, Choice
 from ga2clip.runtime.doubts import check_choice, warn_of_question
 from ga2clip.runtime.model import ClipModel
 from ga2clip.runtime.scoring import NONE_LABEL, Scorer
+from ga2clip.runtime.taught_calibration import lacking_for_threshold
 
 _REMEMBERED = 64  # questions, so that each is warned of once; a service may ask any number of others
 Described = Mapping[str, Sequence[str]]
@@ -54,9 +55,11 @@ class Questions:
         if asked not in self._asked:
             self._asked.append(asked)
             taught = frozenset[str]() if head is None else head.taught_names
-            fitted = head is None or head.fitted_threshold is not None
+            lacking = ""
+            if head is not None and head.fitted_threshold is None:
+                lacking = lacking_for_threshold(example.kind for example in head.examples.items)
             unknown = model.unknown_words(names)
-            warn_of_question(scorer, names, unknown, taught, threshold_is_fitted=fitted)
+            warn_of_question(scorer, names, unknown, taught, lacking=lacking)
         return scorer
 
     def _threshold(self, described: Described) -> float:

@@ -34,7 +34,7 @@ from ga2clip.video import find_videos
 
 Format = Literal["json", "jsonl", "csv"]
 _SUFFIXES: dict[str, Format] = {".json": "json", ".jsonl": "jsonl", ".csv": "csv"}
-_ASKED = tuple(Asked.WHAT)
+_ASKED = Asked.ALWAYS
 _COLUMNS = ("file", "frames", "duration", "rank", "count", "label", "probability", "error", *_ASKED)
 _NEW = "choose another file, or leave out --resume"
 
@@ -177,7 +177,7 @@ class ResultFile:
             return _encoded(_header(self._format) + _lines(self._format, records))
         whole = as_json(self._model, self._provider, (), self._asked, self._scoring)
         for record in records:
-            part = {key: value for key, value in record.items() if key not in _ASKED}
+            part = {key: value for key, value in record.items() if key not in (*_ASKED, *Asked.WHERE_ASKED)}
             whole["errors" if "error" in record else "results"].append(part)
         return _encoded(json.dumps(whole, indent=1) + "\n")
 
@@ -244,13 +244,12 @@ def _read(path: Path, kind: Format, asked: Asked) -> list[_Record]:
 
 
 def _check_question(path: Path, record: _Record, asked: Asked) -> None:
-    expected = asked.to_json()
-    for key, what in Asked.WHAT.items():
-        if record.get(key) != expected[key]:
-            raise UserError(
-                f"cannot continue {path}: its answers come from another {what}",
-                f"continue it with the {what} that it was started with, or write into another file",
-            )
+    what = asked.differs(record)
+    if what is not None:
+        raise UserError(
+            f"cannot continue {path}: its answers come from another {what}",
+            f"continue it with the {what} that it was started with, or write into another file",
+        )
 
 
 def _checked(record: Any, where: str) -> _Record:
@@ -274,7 +273,7 @@ def _from_json(data: bytes) -> list[_Record]:
     whole = json.loads(data)
     if not isinstance(whole, dict) or not isinstance(whole.get("results"), list):
         raise ValueError("it is not an object with 'results'")
-    asked = {key: whole[key] for key in _ASKED if key in whole}
+    asked = {key: whole[key] for key in (*_ASKED, *Asked.WHERE_ASKED) if key in whole}
     return [
         _checked(part | asked if isinstance(part, dict) else part, f"result {number}")
         for number, part in enumerate(whole["results"], start=1)

@@ -14,6 +14,8 @@ A held-out example has one clip of its class less than the model knows in the en
 rather than too small. Nothing here is about classes without examples: for those all of it is a guess.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,9 +23,9 @@ import numpy as np
 from ga2clip.choices import ScoringRule
 from ga2clip.labels import comparable
 from ga2clip.runtime.calibration import softmax
-from ga2clip.runtime.card import CalibrationCard, GroupCalibration, RejectCard, TaughtCard
+from ga2clip.runtime.calibration_card import FEWEST, CalibrationCard, GroupCalibration
+from ga2clip.runtime.card import RejectCard, TaughtCard
 from ga2clip.runtime.fit_calibration import (
-    FEWEST,
     FEWEST_OF_CLASS,
     KEPT,
     Sets,
@@ -36,11 +38,11 @@ from ga2clip.runtime.fit_calibration import (
     usual_cut,
 )
 from ga2clip.runtime.scoring import rejection_margin
-from ga2clip.runtime.teaching import Head
+from ga2clip.runtime.teaching import Head, Kind
 from ga2clip.text import counted
 
 FEWEST_OF_NONE = 5
-"""Examples of "none of these", to fit the threshold on."""
+"""Examples of "none of these", and as many of classes, to fit the threshold on."""
 _TURNS = 16
 _CLASS_TURNS = 8
 _SHARES = np.array([0.05, *np.linspace(0.1, 1, 10)])
@@ -129,6 +131,16 @@ class TaughtProbabilities:
             return cls(head.share, head.probe, head.scale_before, None, reject)
         scale = fitted_scale(head, held)
         return cls(head.share, head.probe, scale, _fit_calibration(head, held, scale), reject)
+
+
+def lacking_for_threshold(kinds: Iterable[Kind]) -> str:
+    """Which examples are missing to fit the threshold of "none of these" to these ones, in words for the user."""
+    counts = Counter(kinds)
+    wanted = (
+        (FEWEST_OF_NONE - counts["none"], "'none of these'"),
+        (FEWEST_OF_NONE - counts["class"], "classes"),
+    )
+    return " and ".join(f"{counted(missing, 'clip')} of {what}" for missing, what in wanted if missing > 0)
 
 
 def chosen(head: Head) -> Head:
@@ -265,7 +277,10 @@ def _fit_calibration(head: Head, held: HeldOut, scale: float) -> CalibrationCard
     logits = scale * held.scores
     likely = softmax(logits)
     misses = misses_of(likely, labels)
-    slope, offset = fit_sigmoid(logits, labels)
+    sigmoid = fit_sigmoid(logits, labels)
+    if sigmoid is None:
+        return None
+    slope, offset = sigmoid
     alone = 1 / (1 + np.exp(-np.clip(slope * logits + offset, -700, 700)))
     enough = [row for row in np.unique(labels).tolist() if (labels == row).sum() >= FEWEST_OF_CLASS]
     ece_before, brier_before = errors_of(softmax(head.scale_before * held.scores), labels)

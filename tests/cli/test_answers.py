@@ -115,6 +115,8 @@ def test_another_question_or_a_new_batch_leaves_the_file(
     assert "another template" in err
     code, _, err = ga2clip("predict", "clips", *TINY, "--resume", "out.jsonl", "--top", "1")
     assert "another --top" in err
+    code, _, err = ga2clip("predict", "clips", *TINY, "--resume", "out.jsonl", "--explain")
+    assert "another use of --explain" in err
     assert path.read_bytes() == before
 
 

@@ -104,12 +104,27 @@ def test_a_model_is_calibrated_for_its_classes_and_for_new_names() -> None:
     assert set(card.thresholds) == set(names)
 
 
+def test_scores_that_are_lower_where_a_class_is_shown_are_not_calibrated(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Their sigmoid would fall with the cosine, which no card may say."""
+    video, labels, bank, _ = features(60, sure=1.0)
+    rest: dict[str, Any] = {"scale": 60.0, "classes": [f"class {n}" for n in range(6)], "source": "here"}
+    assert fit_calibration(-video, labels, bank, None, bank[:0], **rest) is None
+    assert "does not tell the run's own classes apart" in caplog.text
+    card = fit_calibration(video, labels, bank, -bank, bank[:0], **rest)
+    assert card is not None
+    assert card.new is None
+    assert "new names are treated as tuned ones" in caplog.text
+
+
 def test_sets_are_made_of_the_probabilities_without_negative_prompts() -> None:
     """The misses are those of the twin's softmax at the card's temperature; accuracy is as without negatives."""
     video, labels, bank, untuned = features(600, sure=1.0)
     negatives = normalise(np.random.default_rng(4).normal(size=(3, 16)))
     names = list("abcdef")
     card = fit_calibration(video, labels, bank, untuned, negatives, scale=60.0, classes=names, source="here")
+    assert card.makes_sets
     plain = fit_calibration(video, labels, bank, untuned, bank[:0], scale=60.0, classes=names, source="here")
     for group, other, texts in ((card.tuned, plain.tuned, bank), (card.new, plain.new, untuned)):
         own = np.exp(60.0 * video.astype(float) @ texts.T / group.temperature)

@@ -1,6 +1,9 @@
 """The answers of predictors, and their JSON as other programs read it."""
 
 import hashlib
+from typing import Any
+
+import pytest
 
 from ga2clip.predictions import Asked, Failure, Prediction, as_json, rank
 
@@ -48,3 +51,49 @@ def test_every_part_of_a_question_has_its_fingerprint() -> None:
     assert [swapped.classes_sha256, rejecting.classes_sha256] == list(digest.values())
     assert written.template_sha256 == hashlib.sha256(b'"{}"').hexdigest()
     assert plain.classes_sha256 not in digest.values()
+
+
+QUESTION: dict[str, Any] = {
+    "model_sha256": "m",
+    "classes": ("a", "b"),
+    "template": None,
+    "reject": False,
+    "top": 5,
+    "choice": "coverage 0.9",
+    "explain": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({}, None),
+        ({"model_sha256": "n"}, "model"),
+        ({"classes": ("b", "a")}, "class list"),
+        ({"classes": {"a": ["x"], "b": []}}, "class list"),
+        ({"reject": True}, "use of --reject"),
+        ({"template": "{}"}, "template"),
+        ({"top": 4}, "--top"),
+        ({"explain": False}, "use of --explain"),
+        ({"choice": ""}, "use of --coverage"),
+        ({"choice": "coverage 0.8"}, "use of --coverage"),
+        ({"choice": "multi-label"}, "use of --coverage"),
+    ],
+)
+def test_what_differs_between_two_questions(changes: dict[str, Any], what: str | None) -> None:
+    asked = Asked.of(**QUESTION)
+    other = Asked.of(**QUESTION | changes)
+    assert asked.differs(asked.to_json()) is None
+    assert other.differs(asked.to_json()) == what
+
+
+def test_the_choice_that_was_begun_with_is_named() -> None:
+    plain, multi, one, table = (
+        Asked.of(**QUESTION | {"choice": choice})
+        for choice in ("", "multi-label", "multi-label, threshold 0.5", "multi-label, thresholds ab")
+    )
+    assert multi.differs(plain.to_json()) == "use of --multi-label"
+    assert one.differs(plain.to_json()) == one.differs(table.to_json()) == "use of --threshold"
+    assert "choice" not in plain.to_json()
+    assert multi.to_json()["choice"] == "multi-label"
+    assert multi.to_json()["explain"] is True

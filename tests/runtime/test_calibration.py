@@ -19,7 +19,8 @@ from ga2clip.runtime.calibration import (
     quantile,
     read_thresholds,
 )
-from ga2clip.runtime.card import BundleCard, CalibrationCard, GroupCalibration
+from ga2clip.runtime.calibration_card import CalibrationCard, GroupCalibration
+from ga2clip.runtime.card import BundleCard
 from ga2clip.runtime.doubts import alike_classes
 from ga2clip.runtime.scoring import Scorer, normalise
 
@@ -29,7 +30,7 @@ def group(
     *,
     slope: float = 0.5,
     offset: float = -2.0,
-    misses: int = 9,
+    misses: int = 20,
     negatives: float | None = None,
 ) -> GroupCalibration:
     return GroupCalibration(
@@ -50,7 +51,7 @@ def group(
 
 def card(new: GroupCalibration | None, **changes: object) -> CalibrationCard:
     return CalibrationCard(
-        **{"fitted_on": "x", "clips": 9, "tuned": group(2.0), "new": new, "reach": 0.5, "thresholds": {}}
+        **{"fitted_on": "x", "clips": 20, "tuned": group(2.0), "new": new, "reach": 0.5, "thresholds": {}}
         | changes
     )
 
@@ -226,7 +227,7 @@ def test_sets_hold_the_truth_as_often_as_they_say() -> None:
     half = np.arange(4000) < 2000
     misses = tuple(np.sort(1 - sharp[half, labels[half]]))
     fitted = group(1.0).model_copy(update={"misses": misses})
-    calibration = Calibration.of(card(None, tuned=fitted), TUNED[[0, 1, 0]], TUNED)
+    calibration = Calibration.of(card(None, tuned=fitted, clips=2000), TUNED[[0, 1, 0]], TUNED)
     for share in (0.7, 0.9, 0.97):
         inside = calibration.sets(sharp[~half], share)[np.arange(2000), labels[~half]]
         assert abs(inside.mean() - share) < 3.3 * np.sqrt(2 * share * (1 - share) / 2000)
@@ -260,6 +261,40 @@ def test_thresholds_from_a_file(tmp_path: Path) -> None:
             read_thresholds(str(file))
     with pytest.raises(UserError, match="cannot read"):
         read_thresholds(str(tmp_path / "none.json"))
+    file.write_bytes('\ufeff{"juggling": 0.25}'.encode())  # as Windows' editors write it
+    assert read_thresholds(str(file)) == {"juggling": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"riding a bike": 0.1, "riding a bike": 0.9}', "'riding a bike' occurs twice"),
+        ('{"riding a bike": 0.1, "Riding_a bike": 0.9}', "'Riding_a bike' occurs twice"),
+        ('{"ab": 0.1, "a\u200bb": 0.9}', "can't be seen"),
+        ('{"ab": 0.1, "riding": NaN}', "the threshold of 'riding' must be a number from 0 to 1, got nan"),
+        ('{"riding": "0.5"}', "the threshold of 'riding' must be a number from 0 to 1, got '0.5'"),
+        ('{"riding": true}', "the threshold of 'riding' must be a number from 0 to 1, got True"),
+    ],
+)
+def test_a_file_of_thresholds_says_one_thing_of_each_class(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "t.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message) as caught:
+        read_thresholds(str(file))
+    assert f"the thresholds {file}" in caught.value.message
+    assert caught.value.hint
+    for given in ({"riding a bike": 0.1, "Riding a bike": 0.9}, {"ab": 0.1, "": 0.2}):
+        with pytest.raises(UserError, match=r"^thresholds: class name"):
+            MultiLabel(given)
+
+
+def test_equal_thresholds_are_one_question_however_they_are_spelled() -> None:
+    one = MultiLabel({"riding a bike": 0.25, "juggling": 1})
+    assert one.asked() == MultiLabel({"Juggling": 1.0, "riding_a  bike": 0.25}).asked()
+    assert len({one.asked(), MultiLabel({"riding a bike": 0.26, "juggling": 1}).asked()}) == 2
+    assert MultiLabel(1).asked() == MultiLabel(1.0).asked() == "multi-label, threshold 1.0"
+    assert MultiLabel().asked() == MultiLabel({}).asked() == "multi-label"
+    assert Coverage(0.9).asked() == "coverage 0.9"
 
 
 @pytest.fixture
@@ -288,8 +323,13 @@ def test_a_bundle_answers_with_sets_and_with_several_labels(calibrated, clip_pat
         assert held.chosen[0] == held.predictions[0][0]
         assert not caplog.records
         predictor.predict(clip_path, ["a whole other thing", predictor.classes[0]], choice=Coverage(0.9))
-    assert "is a guess" in caplog.text
-    assert "a whole other thing" in caplog.text
+        said = "what is chosen is a guess for them"
+        sets = f"{said}, and sets may hold the true class less often than asked, whichever it is"
+        assert caplog.messages == [
+            f"the model was not tuned on 1 of the 2 classes (a whole other thing): {sets}"
+        ]
+        predictor.predict(clip_path, ["a whole other thing", predictor.classes[0]], choice=MultiLabel())
+        assert caplog.messages[1].endswith(said)
 
 
 def test_a_model_without_calibration_says_so(bundle: Path, clip_path: Path) -> None:

@@ -235,7 +235,9 @@ def test_command_line(handmade, clips, tmp_path) -> None:
     assert "explanation" in json.loads(out.read_text())
     assert run(*clips[:2], *model, "--resume", out).exit_code == 0
     assert out.read_text().count("explanation") == 2
-    assert "another class list" in str(run(clips[0], "--model", handmade, "--resume", out).exception)
+    assert "come from another use of --explain" in str(
+        run(clips[0], "--model", handmade, "--resume", out).exception
+    )
     spans = run(clips[0], *model, "--timeline", "--json", "--fps", 6)
     assert json.loads(spans.stdout)["windows"][0]["explanation"]["rule"] == "exact"
 

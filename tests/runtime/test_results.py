@@ -7,6 +7,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,25 @@ def test_another_question_is_refused(tmp_path: Path, suffix: str, other: Asked, 
     before = path.read_bytes()
     with pytest.raises(UserError, match=f"cannot continue .*: its answers come from another {what}$"):
         write(path, (), resume=True, asked=other)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_choice_and_explanation_are_parts_of_the_question(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    asked = replace(ASKED, choice="coverage 0.9", explain=True)
+    write(path, [BATCH["a.mp4"]], asked=asked)
+    before = path.read_bytes()
+    assert before.count(b'"coverage 0.9"') == before.count(b'"explain": true') == 1
+    write(path, (), resume=True, asked=asked)
+    assert path.read_bytes() == before
+    for other, what in (
+        (replace(asked, choice="coverage 0.8"), "use of --coverage"),
+        (replace(asked, explain=False), "use of --explain"),
+        (ASKED, "use of --coverage"),
+    ):
+        with pytest.raises(UserError, match=f"its answers come from another {what}$"):
+            write(path, (), resume=True, asked=other)
     assert path.read_bytes() == before
 
 

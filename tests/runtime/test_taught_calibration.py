@@ -17,8 +17,14 @@ from ga2clip.runtime import NONE_LABEL, Predictor, open_bundle, taught_calibrati
 from ga2clip.runtime.calibration import Coverage, MultiLabel, softmax
 from ga2clip.runtime.fit_calibration import Sets, fit_sigmoid
 from ga2clip.runtime.scoring import normalise
-from ga2clip.runtime.taught_calibration import HeldOut, TaughtProbabilities, chosen_share, fitted_scale
-from ga2clip.runtime.teaching import Example, Examples, Head
+from ga2clip.runtime.taught_calibration import (
+    HeldOut,
+    TaughtProbabilities,
+    chosen_share,
+    fitted_scale,
+    lacking_for_threshold,
+)
+from ga2clip.runtime.teaching import Example, Examples, Head, Kind
 from ga2clip.video import write_video
 from ga2clip_cli.app import app
 
@@ -220,7 +226,10 @@ def test_the_sigmoid_is_that_of_scikit_learn() -> None:
     theirs = linear_model.LogisticRegression(C=1e9).fit(
         logits.reshape(-1, 1), np.eye(3, dtype=int)[labels].ravel()
     )
-    slope, offset = fit_sigmoid(logits, labels)
+    fitted = fit_sigmoid(logits, labels)
+    assert fitted is not None
+    slope, offset = fitted
+    assert fit_sigmoid(-logits, labels) is None  # it would fall with the logit
     assert slope == pytest.approx(theirs.coef_[0, 0], rel=1e-3)
     assert offset == pytest.approx(theirs.intercept_[0], rel=1e-3)
 
@@ -319,11 +328,36 @@ def test_too_few_examples_are_counted_in_the_message(handmade, colours, tmp_path
         assert result.exit_code != 0
         assert "teach at least 20 clips" in str(result.exception.hint)  # type: ignore[union-attr]
     assert "too few examples" in open_bundle(out).describe()
-    assert "a guess: they are few" in open_bundle(out).describe()
+    lacking = "teach 4 clips of 'none of these' and 3 clips of classes"
+    assert f"where its examples fit better than any class, a guess until you {lacking}" in (
+        open_bundle(out).describe()
+    )
     with caplog.at_level(logging.WARNING), Predictor(out, provider="cpu", cache=False) as predictor:
         predictor.predict(clip, reject=True)
-    assert f"'{NONE_LABEL}' is a guess: its threshold was fitted before" in caplog.text
-    assert "teach 5 clips of it" in caplog.text
+    assert f"'{NONE_LABEL}' is a guess: its threshold is not fitted to the examples; {lacking}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kinds", "lacking"),
+    [
+        (["none"] * 120, "5 clips of classes"),
+        (["none"] * 5 + ["class"] * 4 + ["not"] * 9, "1 clip of classes"),
+        (["class"] * 19, "5 clips of 'none of these'"),
+        (["class", "none"], "4 clips of 'none of these' and 4 clips of classes"),
+        (["none", "class"] * 5, ""),
+    ],
+)
+def test_what_a_threshold_lacks_is_what_is_not_there(kinds: list[Kind], lacking: str) -> None:
+    assert lacking_for_threshold(kinds) == lacking
+
+
+def test_many_clips_of_none_of_these_need_some_of_classes(handmade, colours, tmp_path, caplog) -> None:
+    out = ga2clip.teach(handmade, colours(none=8), tmp_path / "taught")
+    clip = colours(ab=1)["ab"][0]
+    with caplog.at_level(logging.WARNING), Predictor(out, provider="cpu", cache=False) as predictor:
+        predictor.predict(clip, reject=True)
+    assert "not fitted to the examples; teach 5 clips of classes" in caplog.text
+    assert "a guess until you teach 5 clips of classes" in open_bundle(out).describe()
 
 
 def test_a_list_of_thresholds_goes_before_what_was_fitted(handmade, colours, tmp_path) -> None:
