@@ -20,7 +20,7 @@ def draw_explanations(answers: Sequence[Prediction], out: Path) -> Path:
     """Draw one strip per video, in the order of the answers, with the best label above it.
 
     The height of a bar is the frame's weight in that label, against the largest of the video; below it stands the
-    weight in percent.
+    weight in percent. Where weights are an approximation the heading says so.
 
     Args:
         answers: one or more, with explanations that have their frames.
@@ -48,7 +48,8 @@ def _strip(answer: Prediction) -> np.ndarray:
     assert found.frames is not None
     font = ImageFont.load_default(_TEXT)
     label, probability = answer.predictions[0]
-    title = printable(f"{label}  {100 * probability:.0f} %    {answer.file}")
+    how = "" if found.rule == "exact" else "    (weights: an approximation)"
+    title = printable(f"{label}  {100 * probability:.0f} %    {answer.file}{how}")
     count = len(found.times)
     row = _SIDE + _BAR + 2 * _GAP + _TEXT
     columns = min(count, _IN_A_ROW)

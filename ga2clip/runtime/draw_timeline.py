@@ -27,7 +27,7 @@ Colour = tuple[int, int, int]
 def plot(timeline: Timeline, out: Path) -> Path:
     """Draw the timeline as a PNG: a lane per label with its segments over a time axis. Stronger colour: more probable.
     Where it has explanations, a bar at each frame says how much of the answer it carried; half as high as the lane: as
-    much as frames do on average.
+    much as frames do on average. Where these weights are an approximation, a note below the labels says so.
 
     Only the `_LANES` labels with the longest total time are drawn; gaps are white. Raises UserError when the file
     can't be written.
@@ -35,7 +35,8 @@ def plot(timeline: Timeline, out: Path) -> Path:
     labels = _by_time(timeline)[:_LANES]
     font = _font(_TEXT)
     shown = {label: _shortened(label, font) for label in labels}
-    left = _MARGIN * 2 + int(max((font.getlength(text) for text in shown.values()), default=0))
+    note = _note(timeline)
+    left = _MARGIN * 2 + int(max(font.getlength(text) for text in (note, *shown.values())))
     height = _MARGIN * 2 + _LANE * max(len(labels), 1) + _AXIS
     picture = Image.new("RGB", (_WIDTH, height), "white")
     draw = ImageDraw.Draw(picture)
@@ -57,7 +58,9 @@ def plot(timeline: Timeline, out: Path) -> Path:
             draw.rectangle(
                 (left + gap.start * scale, top + 3, left + gap.end * scale, top + _LANE - 3), fill="white"
             )
-    _draw_axis(draw, font, timeline.duration, left, height - _AXIS - _MARGIN + 6, scale)
+    axis = height - _AXIS - _MARGIN + 6
+    _draw_axis(draw, font, timeline.duration, left, axis, scale)
+    draw.text((left - _MARGIN, axis), note, fill=_BAR, font=font, anchor="ra")
     write_picture(out, np.asarray(picture))
     return out
 
@@ -90,6 +93,12 @@ def _weights(timeline: Timeline, segment: Segment) -> list[tuple[float, float]]:
                 if segment.start <= time < segment.end:
                     found.setdefault(time, []).append(weight * len(part.weights))
     return [(time, sum(weights) / len(weights)) for time, weights in sorted(found.items())]
+
+
+def _note(timeline: Timeline) -> str:
+    """What must be known about the bars; "" where there are none, or they are exact."""
+    rules = {answer.explanation.rule for answer in timeline.windows if answer.explanation is not None}
+    return "bars: an approximation" if "approximation" in rules else ""
 
 
 def _shortened(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from ga2clip.predictions import Explanation
@@ -214,6 +214,27 @@ def test_the_strip_shows_a_bar_as_high_as_the_weight(handmade, clips, tmp_path) 
     starts = [12 + 118 * column + 56 for column in range(4)]
     assert [int(column.sum()) for column in blue[: len(blue) // 2, starts].T] == [47 + 13, 24 + 13, 0, 13]
     assert blue[: len(blue) // 2].sum() == blue[len(blue) // 2 :].sum()
+
+
+@pytest.mark.parametrize("rule", ["exact", "approximation"])
+def test_pictures_say_where_weights_are_an_approximation(
+    handmade, clips, tmp_path, monkeypatch, rule
+) -> None:
+    with Predictor(handmade, provider="cpu", cache=False) as predictor:
+        answer = predictor.predict_frames(np.zeros((3, 16, 16, 3), np.uint8), explain=True)
+        spans = timeline(predictor, clips[0], explain=True)
+    said: list[str] = []
+    original = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda *a, **k: (said.append(a[2]), original(*a, **k)))
+    approximate = rule == "approximation"
+    draw_explanations(
+        [replace(answer, explanation=replace(answer.explanation, rule=rule))], tmp_path / "a.png"
+    )
+    assert [("(weights: an approximation)" in text) for text in said] == [approximate, *[False] * 6]
+    said.clear()
+    windows = [replace(w, explanation=replace(w.explanation, rule=rule)) for w in spans.windows]
+    plot(replace(spans, windows=windows), tmp_path / "b.png")
+    assert ("bars: an approximation" in said) == approximate
 
 
 def run(*words: object):
