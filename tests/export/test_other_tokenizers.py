@@ -132,7 +132,8 @@ def test_a_class_alone_has_the_probability_that_it_has_among_others(exported) ->
         many = dict(predictor.predict_frames(frames(), CLASSES, top=9).predictions)
         one = dict(predictor.predict_frames(frames(), CLASSES[:1], top=9).predictions)
     if member == "siglip":
-        assert one[CLASSES[0]] == pytest.approx(many[CLASSES[0]], abs=1e-9)
+        # A product with one row and one with nine round differently: the last digits of float32 in logits of −5.
+        assert one[CLASSES[0]] == pytest.approx(many[CLASSES[0]], rel=2e-6)
         assert sum(many.values()) < 0.9
     else:
         assert one[CLASSES[0]] == 1
