@@ -12,6 +12,8 @@ FEWEST: Final = 20
 """Clips, to fit anything on."""
 SLOPES: Final = (1e-6, 1e6)
 """Of sigmoids of logits, which are below 1e6: flatter ones are constant, and steeper ones are steps."""
+WIDEST_MARGIN: Final = 2.001
+"""Between two cosines, with room for rounding."""
 
 
 class CardPart(BaseModel):
@@ -104,7 +106,7 @@ class CalibrationCard(CardPart):
             raise ValueError(f"'thresholds' names '{min(strange)[:60]}', which is none of 'classes'")
         for name, group in (("tuned", self.tuned), ("new", self.new)):
             offset = 0.0 if group is None else group.negative_offset or 0.0
-            if abs(offset) > 2.001 * scale:  # a difference of logits is 2 · scale at most, but for rounding
+            if abs(offset) > WIDEST_MARGIN * scale:
                 raise ValueError(f"'{name}.negative_offset' is {offset:g}, beyond twice the scale {scale:g}")
 
 

@@ -26,6 +26,7 @@ from ga2clip.choices import BundlePrecision, Cleaning, Interpolation, ResizeMode
 from ga2clip.errors import UserError
 from ga2clip.labels import check_class_names
 from ga2clip.runtime.calibration_card import (
+    WIDEST_MARGIN,
     CalibrationCard,
     CardPart,
     Positive,
@@ -54,7 +55,6 @@ PROVIDER_LIMIT: dict[BundlePrecision, float] = {"fp32": 0.999, "fp16": 0.999, "i
 
 MOST_TAUGHT = 100_000
 WIDEST_TAUGHT = 4096  # a covariance of D × D is inverted
-_WIDEST_MARGIN = 2.001  # of two cosines, but for rounding
 _LARGEST_CLIP = 2**24  # pixels of all frames; 300 frames of 224×224 are fewer
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
@@ -287,7 +287,7 @@ class BundleCard(CardPart):
             raise ValueError(f"lacks the agreement of {', '.join(sorted(missing))}")
         if self.reject is not None and not self.negatives:
             raise ValueError("has an open-set threshold but no negative prompt")
-        if self.reject is not None and abs(self.reject.threshold) > _WIDEST_MARGIN:
+        if self.reject is not None and abs(self.reject.threshold) > WIDEST_MARGIN:
             raise ValueError(
                 f"'reject.threshold' is {self.reject.threshold:g}, beyond any difference of cosines"
             )
